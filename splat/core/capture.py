@@ -1,0 +1,158 @@
+"""What was captured: photos, their cameras, and sparse points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from splat.core.bundle import TensorBundle
+from splat.core.camera import Camera
+from splat.core.geometry import Rigid, Similarity
+from splat.core.image import Photo, load_photo
+
+
+@dataclass(frozen=True, eq=False)
+class PointCloud(TensorBundle):
+    """n points with colours in [0, 1]."""
+
+    positions: Float[Tensor, "n 3"]
+    rgb: Float[Tensor, "n 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """Which view saw which sparse point, and where: m observations."""
+
+    view_ids: Int[Tensor, "m"]
+    """Index into `Capture.views`."""
+    point_ids: Int[Tensor, "m"]
+    """Index into `Capture.points`."""
+    pixels: Float[Tensor, "m 2"]
+    """In pixels of the view's `camera` (working size, without the lens)."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One photo and the camera that took it."""
+
+    name: str
+    """Unique in the capture: the path relative to the photo folder."""
+    image_path: Path
+    photo_size: tuple[int, int]
+    """Width and height of the file, after its EXIF orientation."""
+    camera: Camera
+    """Intrinsics at the working size, always a pinhole (a lens is removed when the photo is read)."""
+    world_from_cam: Rigid | None = None
+    """None until the photo is registered."""
+    role: Literal["train", "test"] = "train"
+    mask_path: Path | None = None
+    invert_mask: bool = False
+    mask_mode: Literal["ignore", "empty"] = "ignore"
+    """"ignore": masked pixels say nothing. "empty": they are background, as transparent pixels are."""
+    camera_group: str = ""
+    """Views of one group share their intrinsics."""
+    focal_from: Literal["file", "exif", "guess"] = "guess"
+    """Where the focal length comes from: a dataset's file, the photo's EXIF, or a guess of 1.2 x the long side."""
+    gps_enu: tuple[float, float, float] | None = None
+    """East, north, up in metres from the capture's first located photo."""
+
+    def load(self, camera: Camera | None = None) -> Photo:
+        """Read the photo at the working size, or as another `camera` of the same view."""
+        photo = load_photo(self.image_path, camera or self.camera, self.mask_path, self.invert_mask)
+        if self.mask_mode == "empty" and photo.weight is not None:
+            alpha = photo.weight if photo.alpha is None else photo.weight * (photo.alpha / 255.0)
+            return Photo(rgb=photo.rgb, alpha=alpha.astype("uint8"), weight=None)
+        return photo
+
+    def rgb(self, scale: float = 1.0) -> Float[Tensor, "h w 3"]:
+        """The photo as float32 in [0, 1], without alpha or mask, at `scale` x the working size."""
+        return torch.from_numpy(self.load(self.camera.scaled(scale)).rgb).float() / 255
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """Everything that is known before there are Gaussians. Edits are pure: `Capture -> Capture`."""
+
+    views: tuple[View, ...]
+    points: PointCloud | None = None
+    tracks: Tracks | None = None
+    world_from_source: Similarity = None  # type: ignore[assignment]  # identity, see __post_init__
+    """Turns coordinates of the source frame (the dataset's or SfM's) into ours; exports undo it."""
+    kind: Literal["photos", "video"] = "photos"
+    """"video": consecutive views are neighbours in time."""
+    source: str = ""
+    """The reader that made it, for messages: "photos", "colmap", ..."""
+
+    def __post_init__(self) -> None:
+        if self.world_from_source is None:
+            object.__setattr__(self, "world_from_source", Similarity.identity())
+
+    @property
+    def posed(self) -> bool:
+        """True when every view has a pose."""
+        return all(v.world_from_cam is not None for v in self.views)
+
+    @property
+    def train_views(self) -> tuple[View, ...]:
+        return tuple(v for v in self.views if v.role == "train")
+
+    @property
+    def test_views(self) -> tuple[View, ...]:
+        return tuple(v for v in self.views if v.role == "test")
+
+    def camera_centres(self) -> Float[Tensor, "n 3"]:
+        """Centres of the views that have a pose, in order."""
+        centres = [v.world_from_cam.translation for v in self.views if v.world_from_cam is not None]
+        return torch.stack(centres) if centres else torch.zeros(0, 3, dtype=torch.float64)
+
+    def with_views(self, views: tuple[View, ...]) -> Capture:
+        """Other versions of the same views (same order): tracks stay valid."""
+        return replace(self, views=views)
+
+    def select(self, keep: list[bool]) -> Capture:
+        """Only the views marked true; tracks are re-indexed."""
+        tracks = self.tracks
+        if tracks is not None:
+            kept = torch.tensor(keep)
+            new_ids = kept.cumsum(0) - 1
+            m = kept[tracks.view_ids.long()]
+            tracks = Tracks(new_ids[tracks.view_ids[m].long()], tracks.point_ids[m], tracks.pixels[m])
+        return replace(self, views=tuple(v for v, k in zip(self.views, keep) if k), tracks=tracks)
+
+    def resized(self, max_resolution: int | None = None, downscale: float = 1.0) -> Capture:
+        """Every view's working size divided by `downscale`, then its long side capped at `max_resolution` px."""
+        views, ratios = [], []
+        for v in self.views:
+            factor = 1 / downscale
+            long_side = max(v.camera.width, v.camera.height) * factor
+            if max_resolution and long_side > max_resolution:
+                factor *= max_resolution / long_side
+            camera = v.camera.scaled(factor) if factor != 1 else v.camera
+            ratios.append((camera.width / v.camera.width, camera.height / v.camera.height))
+            views.append(replace(v, camera=camera))
+        tracks = self.tracks
+        if tracks is not None:
+            ratio = torch.tensor(ratios, dtype=tracks.pixels.dtype)[tracks.view_ids.long()]
+            tracks = replace(tracks, pixels=tracks.pixels * ratio)
+        return replace(self, views=tuple(views), tracks=tracks)
+
+    def transformed(self, a_from_world: Similarity) -> Capture:
+        """The same capture in another world frame; remembered in `world_from_source`."""
+        views = tuple(
+            v
+            if v.world_from_cam is None
+            else replace(v, world_from_cam=a_from_world.apply_pose(v.world_from_cam))
+            for v in self.views
+        )
+        points = self.points
+        if points is not None:
+            moved = a_from_world.apply(points.positions.double()).to(points.positions)
+            points = replace(points, positions=moved)
+        return replace(
+            self, views=views, points=points, world_from_source=a_from_world @ self.world_from_source
+        )

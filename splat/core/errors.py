@@ -1,0 +1,5 @@
+"""The one exception that a user is meant to read."""
+
+
+class SplatError(Exception):
+    """One sentence that names the file or value and the fix. The command line prints it and exits with code 2."""

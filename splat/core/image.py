@@ -1,0 +1,116 @@
+"""Photos as arrays: reading with orientation, lens removal, area resampling; writing without half-written files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from splat.core.camera import Camera
+from splat.core.errors import SplatError
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif"})
+Image.MAX_IMAGE_PIXELS = None  # panoramas of hundreds of megapixels are legitimate photos
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """One photo at its view's working size."""
+
+    rgb: np.ndarray
+    """uint8 [h w 3]; where `alpha` is set the colour is straight, not premultiplied."""
+    alpha: np.ndarray | None = None
+    """uint8 [h w], 0 = empty space that the scene must leave transparent."""
+    weight: np.ndarray | None = None
+    """uint8 [h w], 0 = say nothing about this pixel (a mask, or outside the lens)."""
+
+
+def open_photo(path: Path) -> Image.Image:
+    """Open with the EXIF orientation applied (HEIF is turned by its decoder, so its tag is ignored)."""
+    if path.suffix.lower() in {".heic", ".heif"}:
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            raise SplatError(
+                f"{path} is HEIC: install the reader with `pip install splat3d[heif]`."
+            ) from None
+        register_heif_opener()
+        return Image.open(path)
+    return ImageOps.exif_transpose(Image.open(path))
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """The whole photo, uint8 [h w 3] or, with transparency, [h w 4]."""
+    try:
+        image = open_photo(path)
+        image.load()
+    except FileNotFoundError:
+        raise SplatError(f"{path} does not exist: check the folder or the file that names it.") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
+        raise SplatError(f"{path} cannot be read ({e}): replace or remove this photo.") from None
+    if image.mode in {"I;16", "I;16B", "I", "F"}:
+        values = np.asarray(image, dtype=np.float32)
+        peak = 65535.0 if values.max() > 255 else 255.0
+        grey = np.clip(values / peak * 255 + 0.5, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, 2)
+    has_alpha = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
+    return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
+
+
+def resize_area(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Antialiased resampling of uint8 [h w] or [h w c]; area averages going down, cubic going up."""
+    if pixels.shape[1] == width and pixels.shape[0] == height:
+        return pixels
+    shrinking = width <= pixels.shape[1] and height <= pixels.shape[0]
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+
+
+def load_photo(path: Path, camera: Camera, mask_path: Path | None = None, invert_mask: bool = False) -> Photo:
+    """Read a photo as `camera` would have taken it: oriented, without its lens, at the camera's size.
+
+    Alpha is averaged premultiplied, so transparent pixels lend no colour to their neighbours.
+    """
+    pixels = read_pixels(path)
+    mask = _read_mask(mask_path, pixels.shape[:2], invert_mask) if mask_path else None
+    alpha = None
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3]
+        if alpha.min() == 255:
+            alpha, pixels = None, pixels[..., :3]
+    if camera.lens is not None:
+        from splat.core.lens import undistort  # needs pycolmap: only captures with a lens pay for it
+
+        return undistort(pixels, alpha, mask, camera)
+    if alpha is None:
+        rgb = resize_area(np.ascontiguousarray(pixels[..., :3]), camera.width, camera.height)
+    else:
+        cover = alpha[..., None].astype(np.float32) / 255
+        premultiplied = resize_area(pixels[..., :3] * cover, camera.width, camera.height)
+        cover = resize_area(cover[..., 0], camera.width, camera.height)
+        rgb = np.clip(premultiplied / np.maximum(cover, 1e-6)[..., None] + 0.5, 0, 255).astype(np.uint8)
+        alpha = np.clip(cover * 255 + 0.5, 0, 255).astype(np.uint8)
+    weight = None if mask is None else resize_area(mask, camera.width, camera.height)
+    return Photo(rgb=np.ascontiguousarray(rgb), alpha=alpha, weight=weight)
+
+
+def _read_mask(path: Path, size: tuple[int, int], invert: bool) -> np.ndarray:
+    """uint8 [h w], 255 = use. White means use unless `invert`; an alpha channel wins over the colour."""
+    pixels = read_pixels(path)
+    mask = pixels[..., 3] if pixels.shape[2] == 4 else pixels.max(2)
+    mask = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+    mask = np.where(mask > 127, np.uint8(255), np.uint8(0))
+    return 255 - mask if invert else mask
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write uint8 or uint16 [h w] or uint8 [h w 3] RGB; the file appears whole or not at all."""
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
+    ok, encoded = cv2.imencode(".png", bgr)
+    if not ok:
+        raise SplatError(f"{path} could not be encoded as PNG: shape {pixels.shape}, type {pixels.dtype}.")
+    from splat.core.files import write_atomic
+
+    write_atomic(path, encoded.tobytes())

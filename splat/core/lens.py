@@ -1,0 +1,86 @@
+"""From a photo taken through a lens to the photo a pinhole camera would have taken. The only user of pycolmap here."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from splat.core.camera import Camera, Lens
+from splat.core.image import Photo
+
+_PINHOLES = {"SIMPLE_PINHOLE", "PINHOLE"}
+
+
+def pinhole_for(lens: Lens, blank_pixels: float = 0.0, max_upscale: float = 1.0) -> Camera:
+    """The pinhole camera, at the lens's own size, whose image is covered by the photo.
+
+    `blank_pixels` in [0, 1]: 0 keeps only pixels the lens saw, 1 keeps everything it saw. The returned camera carries
+    `lens`, so reading a photo through it removes the distortion. Wide lenses (over 90 degrees) keep their focal length.
+    """
+    import pycolmap
+
+    source = _colmap_camera(lens)
+    if lens.model in _PINHOLES:
+        k = source.calibration_matrix()
+        return Camera(k[0, 0], k[1, 1], k[0, 2], k[1, 2], lens.width, lens.height)
+    options = pycolmap.UndistortCameraOptions()
+    options.blank_pixels = blank_pixels
+    options.max_scale = max_upscale
+    options.min_scale = 1.0
+    target = pycolmap.undistort_camera(options, source)
+    k = target.calibration_matrix()
+    return Camera(k[0, 0], k[1, 1], k[0, 2], k[1, 2], target.width, target.height, lens)
+
+
+def undistort(pixels: np.ndarray, alpha: np.ndarray | None, mask: np.ndarray | None, camera: Camera) -> Photo:
+    """Resample a photo to `camera`. Pixels that the lens did not see get weight 0."""
+    assert camera.lens is not None
+    height, width = pixels.shape[:2]
+    # Shrink first when the target is much smaller than the photo: remap alone would alias.
+    shrink = min(1.0, max(camera.width / width, camera.height / height) * 1.0)
+    w, h = max(1, round(width * shrink)), max(1, round(height * shrink))
+    small = (
+        cv2.resize(pixels[..., :3], (w, h), interpolation=cv2.INTER_AREA)
+        if (w, h) != (width, height)
+        else pixels
+    )
+    map_x, map_y = _remap(replace(camera.lens), camera, w, h)
+    rgb = cv2.remap(
+        np.ascontiguousarray(small[..., :3]), map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    seen = ((map_x >= -0.5) & (map_x <= w - 0.5) & (map_y >= -0.5) & (map_y <= h - 0.5)).astype(
+        np.uint8
+    ) * 255
+
+    def through(channel: np.ndarray, mode: int) -> np.ndarray:
+        channel = cv2.resize(channel, (w, h), interpolation=cv2.INTER_AREA)
+        return cv2.remap(channel, map_x, map_y, mode, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+
+    if alpha is not None:
+        alpha = through(alpha, cv2.INTER_LINEAR)
+    if mask is not None:
+        seen = np.minimum(seen, through(mask, cv2.INTER_LINEAR))
+    return Photo(rgb=rgb, alpha=alpha, weight=None if seen.min() == 255 else seen)
+
+
+def _colmap_camera(lens: Lens):  # -> pycolmap.Camera
+    import pycolmap
+
+    return pycolmap.Camera(model=lens.model, width=lens.width, height=lens.height, params=list(lens.params))
+
+
+@functools.lru_cache(maxsize=4)
+def _remap(lens: Lens, camera: Camera, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each pixel of `camera`, where to read in a photo of `width` x `height` (cv2 convention: centres at integers)."""
+    x, y = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
+    rays = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, np.ones_like(x)], -1).reshape(
+        -1, 3
+    )
+    seen = np.asarray(_colmap_camera(lens).img_from_cam(rays)).reshape(camera.height, camera.width, 2)
+    seen = np.nan_to_num(seen, nan=-1e6)
+    map_x = seen[..., 0] * (width / lens.width) - 0.5
+    map_y = seen[..., 1] * (height / lens.height) - 0.5
+    return map_x.astype(np.float32), map_y.astype(np.float32)

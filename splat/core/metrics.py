@@ -1,0 +1,57 @@
+"""Image quality, as the field measures it: PSNR and SSIM on [0, 1]; LPIPS lives in `bench` because it needs weights."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+
+def psnr(image: Float[Tensor, "h w c"], target: Float[Tensor, "h w c"], mask: Tensor | None = None) -> float:
+    """Peak signal-to-noise ratio in dB of clipped images, over all channels together; `mask` is [h w], true = count."""
+    error = (image.clamp(0, 1) - target.clamp(0, 1)).double().square()
+    if mask is not None:
+        error = error[mask]
+    mse = float(error.mean())
+    return float("inf") if mse == 0 else -10 * torch.log10(torch.tensor(mse, dtype=torch.float64)).item()
+
+
+@functools.cache
+def _window() -> Tensor:
+    x = torch.arange(11, dtype=torch.float64) - 5
+    g = torch.exp(-x.square() / (2 * 1.5**2))
+    return g / g.sum()
+
+
+def ssim_map(image: Float[Tensor, "h w c"], target: Float[Tensor, "h w c"]) -> Float[Tensor, "h w c"]:
+    """Structural similarity per pixel and channel, as 3DGS measures it: an 11x11 Gaussian window with sigma 1.5, images
+    continued by zeros, C1 = 0.01^2, C2 = 0.03^2 (Wang et al. 2004, eq. 13). Differentiable."""
+    window = _window().to(image)
+    x, y = image.permute(2, 0, 1)[:, None], target.permute(2, 0, 1)[:, None]
+
+    def blur(t: Tensor) -> Tensor:
+        return conv2d(
+            conv2d(t, window[None, None, :, None], padding=(5, 0)), window[None, None, None], padding=(0, 5)
+        )
+
+    mx, my = blur(x), blur(y)
+    vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    value = ((2 * mx * my + c1) * (2 * cov + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
+    return value[:, 0].permute(1, 2, 0)
+
+
+def ssim(image: Float[Tensor, "h w c"], target: Float[Tensor, "h w c"]) -> float:
+    """Mean of `ssim_map` of clipped images."""
+    return float(ssim_map(image.clamp(0, 1), target.clamp(0, 1)).mean())
+
+
+def colour_corrected(image: Float[Tensor, "h w 3"], target: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
+    """`image` after the affine colour map that brings it closest to `target`: what PSNR would be if the exposure of a
+    held-out photo were known. Always reported beside, never instead of, the plain figure."""
+    a = torch.cat([image.reshape(-1, 3), torch.ones(image.numel() // 3, 1)], 1).double()
+    solution = torch.linalg.lstsq(a, target.reshape(-1, 3).double()).solution
+    return (a @ solution).reshape(image.shape).clamp(0, 1).to(image)

@@ -1,0 +1,314 @@
+"""Every protocol and every record that crosses a folder: the architecture on one page.
+
+A folder is a slot, a file in it is a filling, the folder's `__init__` lists the fillings. Slots never import each other:
+what one needs from another arrives as an argument typed here. A user-chosen filling is a callable frozen dataclass whose
+fields are its settings; the fields' docstrings are the help text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from splat.core.camera import Camera
+from splat.core.capture import Capture
+from splat.core.gaussians import Gaussians
+from splat.core.geometry import Rigid
+
+# ------------------------------------------------------------------------------------------------ talking to the user
+
+
+class Reporter(Protocol):
+    """Where a stage says what it does. The command line draws a bar; a script may pass `Silent()`."""
+
+    def info(self, message: str) -> None: ...
+    def warn(self, message: str) -> None: ...
+    def progress(self, done: int, total: int, **figures: float | int | str) -> None:
+        """How far the current stage is, with figures worth showing (loss=..., psnr=..., gaussians=...)."""
+        ...
+
+
+class Silent:
+    """A Reporter that keeps warnings and says nothing."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def info(self, message: str) -> None: ...
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def progress(self, done: int, total: int, **figures: float | int | str) -> None: ...
+
+
+# ------------------------------------------------------------------------------------------------------ ingest, poses
+
+
+class Reader(Protocol):
+    """A dataset layout. `splat.ingest.READERS` is ordered; the first that accepts a path reads it."""
+
+    name: str
+
+    def accepts(self, path: Path) -> bool:
+        """Cheap: looks at names, never at pixels."""
+        ...
+
+    def read(self, path: Path, options: ReadOptions, report: Reporter) -> Capture: ...
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What every reader honours."""
+
+    images: str | None = None
+    """Sub-folder of the photos (default: what `split.json` names, else the layout's own, else the folder itself)."""
+    masks: Path | None = None
+    """Folder of masks (default: `masks/` beside the photos, if there is one)."""
+    invert_masks: bool = False
+    """Masks are black where the photo is to be used."""
+    mask_mode: Literal["ignore", "empty"] = "ignore"
+    """Masked pixels say nothing (ignore), or are empty background (empty)."""
+    test_every: int | None = 8
+    """Hold out every n-th photo by name, where no split is given; None or 0 trains on all."""
+    ignore_poses: bool = False
+    """Use the photos alone, even where the dataset has poses."""
+    max_frames: int = 120
+    """Video: at most this many frames, the sharpest of as many equal windows."""
+    workdir: Path | None = None
+    """Where a reader may write (video frames)."""
+
+
+@dataclass(frozen=True, eq=False)
+class PoseResult:
+    """A posed capture and what happened on the way."""
+
+    capture: Capture
+    """Registered views only, lens known, `points` and `tracks` from SfM where there was SfM."""
+    dropped: dict[str, str] = field(default_factory=dict)
+    """Photos that found no pose, each with the reason."""
+    warnings: tuple[str, ...] = ()
+    total: int = 0
+    """Photos that were offered: "registered n of m" has this m."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """JSON-able figures for the report (attempts of the retry ladder, reprojection error, ...)."""
+
+
+class Poser(Protocol):
+    def __call__(self, capture: Capture, workdir: Path, report: Reporter) -> PoseResult: ...
+
+
+# -------------------------------------------------------------------------------------------------------------- priors
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """m pixel correspondences between two views of a capture."""
+
+    view_a: int
+    view_b: int
+    pixels_a: Float[Tensor, "m 2"]
+    pixels_b: Float[Tensor, "m 2"]
+    confidence: Float[Tensor, "m"]
+
+
+@dataclass(frozen=True, eq=False)
+class DepthMap:
+    """Depth of one view, at any size; 0 confidence where nothing is known."""
+
+    depth: Float[Tensor, "h w"]
+    """z-depth in world units (metric), known up to scale, or a disparity: see `family`."""
+    confidence: Float[Tensor, "h w"]
+    family: Literal["metric", "up-to-scale", "disparity"] = "metric"
+    normals_cam: Float[Tensor, "h w 3"] | None = None
+
+
+# ---------------------------------------------------------------------------------------------------------------- init
+
+
+@dataclass(frozen=True, eq=False)
+class Init:
+    """First Gaussians, and the view and pixel each came from where that is known."""
+
+    gaussians: Gaussians
+    view_ids: Int[Tensor, "n"] | None = None
+    pixels: Float[Tensor, "n 2"] | None = None
+
+
+class Initializer(Protocol):
+    def __call__(self, capture: Capture, sh_degree: int, seed: int, report: Reporter) -> Init: ...
+
+
+# -------------------------------------------------------------------------------------------------------------- raster
+
+
+@dataclass(frozen=True)
+class RasterSettings:
+    """How to draw."""
+
+    mode: Literal["classic", "antialiased"] = "classic"
+    """classic: 0.3 px^2 is added to every footprint (3DGS). antialiased: and opacity is lowered to keep the total
+    (Mip-Splatting's 2D filter)."""
+    near: float = 0.01
+    """Gaussians whose centre is nearer than this (z, world units) are not drawn."""
+    sh_degree: int | None = None
+    """Use only harmonics up to this degree; None: all."""
+    absgrad: bool = False
+    """Also sum absolute values of the 2D position gradients over pixels (AbsGS), for density control."""
+
+
+@dataclass(frozen=True, eq=False)
+class Render:
+    """One view of n Gaussians, differentiable."""
+
+    rgb: Float[Tensor, "h w 3"]
+    """Not clamped; includes the background."""
+    alpha: Float[Tensor, "h w"]
+    depth: Float[Tensor, "h w"]
+    """Sum of weight x z: divide by alpha for the expected depth."""
+    means2d: Float[Tensor, "n 2"]
+    """Projected centres in pixels; after backward, `.grad` holds dL/d(pixel position)."""
+    radii: Int[Tensor, "n"]
+    """Radius in pixels of the drawn footprint; 0 = not drawn."""
+    absgrad: Float[Tensor, "n 2"] | None = None
+    """Filled in by backward when asked for."""
+
+
+class Rasterizer(Protocol):
+    """Draws Gaussians. `splat.raster.RASTERIZERS` is ordered; the first that is available for a device draws."""
+
+    name: str
+
+    def unavailable(self, device: torch.device) -> str | None:
+        """Why it cannot run there, in one sentence; None when it can."""
+        ...
+
+    def visible(
+        self,
+        gaussians: Gaussians,
+        camera: Camera,
+        cam_from_world: Float[Tensor, "4 4"],
+        settings: RasterSettings,
+    ) -> Int[Tensor, "m"]:
+        """Ids of the Gaussians that may touch the image, ascending, int64; never leaves out one that does. No gradient:
+        the caller gathers these rows and makes them the leaves of autograd."""
+        ...
+
+    def __call__(
+        self,
+        gaussians: Gaussians,
+        camera: Camera,
+        cam_from_world: Float[Tensor, "4 4"],
+        background: Float[Tensor, "3"],
+        settings: RasterSettings,
+    ) -> Render:
+        """Gradients flow to every field of `gaussians`, to `cam_from_world` and to `background`.
+
+        Compositing, front to back by z: alpha = min(0.999, opacity * exp(-d' Sigma^-1 d / 2)); a pair contributes when
+        alpha >= 1/255 and the transmittance before it is >= 1e-4. Colour = max(0, 0.5 + SH). A Gaussian with a value
+        that is not finite is not drawn.
+        """
+        ...
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One camera to draw and what it should look like."""
+
+    camera: Camera
+    cam_from_world: Float[Tensor, "4 4"]
+    rgb: Tensor
+    """uint8 [h w 3] photo at the camera's size."""
+    alpha: Tensor | None = None
+    """uint8 [h w]: the photo is composited over the step's background with it."""
+    weight: Tensor | None = None
+    """uint8 [h w]: 0 = this pixel says nothing."""
+    view_id: int | None = None
+    """The training view it came from: its exposure and pose corrections apply. None for a virtual view."""
+    loss_weight: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a loss term may read; a new input is a new field here, and touches no existing term."""
+
+    number: int
+    item: Item
+    render: Render
+    rgb: Float[Tensor, "h w 3"]
+    """The rendered image after the view's exposure correction."""
+    target: Float[Tensor, "h w 3"]
+    """The photo as float, composited over the step's background where it has alpha."""
+    gaussians: Gaussians
+    """The rows that were drawn (leaves)."""
+    scene_extent: float
+
+
+class Parameterization(Protocol):
+    """Owns parameters, optimizer state and constraints."""
+
+    def gaussians(self, step: int) -> Gaussians:
+        """All n Gaussians now, without gradient."""
+        ...
+
+    def update(self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians) -> None:
+        """One optimizer step from gradients of rows `ids` (a Gaussians whose fields are gradients)."""
+        ...
+
+    def edit(self, keep: Tensor, append: Gaussians | None) -> None:
+        """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero."""
+        ...
+
+    def assign(self, ids: Int[Tensor, "m"], rows: Gaussians) -> None:
+        """Overwrite rows in place and forget their optimizer state."""
+        ...
+
+    def state(self) -> dict[str, Any]: ...
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+class DensityControl(Protocol):
+    """Decides which Gaussians to add, move and remove. Returns a line for the log when it changed something."""
+
+    def after_backward(self, step: int, ids: Tensor, render: Render, camera: Camera) -> None: ...
+    def after_update(self, step: int, model: Parameterization, generator: torch.Generator) -> str | None: ...
+    def state(self) -> dict[str, Any]: ...
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+class TargetSource(Protocol):
+    """Yields the items of each step, in an order that is part of the checkpoint."""
+
+    def items(self, step: int) -> Iterator[Item]: ...
+    def state(self) -> dict[str, Any]: ...
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+# -------------------------------------------------------------------------------------------------------------- export
+
+
+class Codec(Protocol):
+    """A splat file format. `splat.export.CODECS` is ordered; the first that accepts a name reads or writes it."""
+
+    name: str
+    suffixes: tuple[str, ...]
+
+    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str]) -> None: ...
+    def load(self, path: Path) -> Gaussians: ...
+
+
+@dataclass(frozen=True, eq=False)
+class PathCamera:
+    """One frame of a camera path."""
+
+    camera: Camera
+    world_from_cam: Rigid
