@@ -41,9 +41,7 @@ class TensorBundle:
         """Concatenate along axis 0; a field that is None in one part must be None in all."""
         first = parts[0]
         joined = {
-            k: torch.cat([p._fields()[k] for p in parts])
-            for k, v in first._fields().items()
-            if isinstance(v, Tensor)
+            k: torch.cat([p._fields()[k] for p in parts]) for k, v in first._fields().items() if isinstance(v, Tensor)
         }
         return cast(Self, dataclasses.replace(cast(Any, first), **joined))
 

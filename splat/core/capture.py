@@ -28,9 +28,9 @@ class PointCloud(TensorBundle):
 class Tracks:
     """Which view saw which sparse point, and where: m observations."""
 
-    view_ids: Int[Tensor, "m"]
+    view_ids: Int[Tensor, m]
     """Index into `Capture.views`."""
-    point_ids: Int[Tensor, "m"]
+    point_ids: Int[Tensor, m]
     """Index into `Capture.points`."""
     pixels: Float[Tensor, "m 2"]
     """In pixels of the view's `camera` (working size, without the lens)."""
@@ -144,15 +144,11 @@ class Capture:
     def transformed(self, a_from_world: Similarity) -> Capture:
         """The same capture in another world frame; remembered in `world_from_source`."""
         views = tuple(
-            v
-            if v.world_from_cam is None
-            else replace(v, world_from_cam=a_from_world.apply_pose(v.world_from_cam))
+            v if v.world_from_cam is None else replace(v, world_from_cam=a_from_world.apply_pose(v.world_from_cam))
             for v in self.views
         )
         points = self.points
         if points is not None:
             moved = a_from_world.apply(points.positions.double()).to(points.positions)
             points = replace(points, positions=moved)
-        return replace(
-            self, views=views, points=points, world_from_source=a_from_world @ self.world_from_source
-        )
+        return replace(self, views=views, points=points, world_from_source=a_from_world @ self.world_from_source)

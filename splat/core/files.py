@@ -28,13 +28,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as e:
         temporary.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
         if e.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise SplatError(
-                f"{path} was not written: the disk is full; free some space and run again."
-            ) from None
+            raise SplatError(f"{path} was not written: the disk is full; free some space and run again.") from None
         if e.errno in {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST}:
-            raise SplatError(
-                f"{path} cannot be written ({e.strerror}): choose another --out folder."
-            ) from None
+            raise SplatError(f"{path} cannot be written ({e.strerror}): choose another --out folder.") from None
         raise
     except BaseException:
         temporary.unlink(missing_ok=True)

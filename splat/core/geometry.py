@@ -82,7 +82,7 @@ class Rigid:
     """A rotation followed by a translation: `x_a = rotation @ x_b + translation` for `a_from_b`."""
 
     rotation: Float[Tensor, "3 3"]
-    translation: Float[Tensor, "3"]
+    translation: Float[Tensor, 3]
 
     @staticmethod
     def identity() -> Rigid:
@@ -124,7 +124,7 @@ class Similarity:
 
     scale: float
     rotation: Float[Tensor, "3 3"]
-    translation: Float[Tensor, "3"]
+    translation: Float[Tensor, 3]
 
     @staticmethod
     def identity() -> Similarity:
@@ -142,9 +142,7 @@ class Similarity:
         return Rigid(self.rotation @ b_from_cam.rotation, self.apply(b_from_cam.translation))
 
     def __matmul__(self, other: Similarity) -> Similarity:
-        return Similarity(
-            self.scale * other.scale, self.rotation @ other.rotation, self.apply(other.translation)
-        )
+        return Similarity(self.scale * other.scale, self.rotation @ other.rotation, self.apply(other.translation))
 
     def matrix(self) -> Float[Tensor, "4 4"]:
         m = torch.eye(4, dtype=torch.float64)

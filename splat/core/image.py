@@ -34,9 +34,7 @@ def open_photo(path: Path) -> Image.Image:
         try:
             from pillow_heif import register_heif_opener
         except ImportError:
-            raise SplatError(
-                f"{path} is HEIC: install the reader with `pip install splat3d[heif]`."
-            ) from None
+            raise SplatError(f"{path} is HEIC: install the reader with `pip install splat3d[heif]`.") from None
         register_heif_opener()
         return Image.open(path)
     return ImageOps.exif_transpose(Image.open(path))

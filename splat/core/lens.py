@@ -42,18 +42,12 @@ def undistort(pixels: np.ndarray, alpha: np.ndarray | None, mask: np.ndarray | N
     # Shrink first when the target is much smaller than the photo: remap alone would alias.
     shrink = min(1.0, max(camera.width / width, camera.height / height) * 1.0)
     w, h = max(1, round(width * shrink)), max(1, round(height * shrink))
-    small = (
-        cv2.resize(pixels[..., :3], (w, h), interpolation=cv2.INTER_AREA)
-        if (w, h) != (width, height)
-        else pixels
-    )
+    small = cv2.resize(pixels[..., :3], (w, h), interpolation=cv2.INTER_AREA) if (w, h) != (width, height) else pixels
     map_x, map_y = _remap(replace(camera.lens), camera, w, h)
     rgb = cv2.remap(
         np.ascontiguousarray(small[..., :3]), map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
-    seen = ((map_x >= -0.5) & (map_x <= w - 0.5) & (map_y >= -0.5) & (map_y <= h - 0.5)).astype(
-        np.uint8
-    ) * 255
+    seen = ((map_x >= -0.5) & (map_x <= w - 0.5) & (map_y >= -0.5) & (map_y <= h - 0.5)).astype(np.uint8) * 255
 
     def through(channel: np.ndarray, mode: int) -> np.ndarray:
         channel = cv2.resize(channel, (w, h), interpolation=cv2.INTER_AREA)
@@ -76,9 +70,7 @@ def _colmap_camera(lens: Lens):  # -> pycolmap.Camera
 def _remap(lens: Lens, camera: Camera, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """For each pixel of `camera`, where to read in a photo of `width` x `height` (cv2 convention: centres at integers)."""
     x, y = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
-    rays = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, np.ones_like(x)], -1).reshape(
-        -1, 3
-    )
+    rays = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, np.ones_like(x)], -1).reshape(-1, 3)
     seen = np.asarray(_colmap_camera(lens).img_from_cam(rays)).reshape(camera.height, camera.width, 2)
     seen = np.nan_to_num(seen, nan=-1e6)
     map_x = seen[..., 0] * (width / lens.width) - 0.5

@@ -33,9 +33,7 @@ def ssim_map(image: Float[Tensor, "h w c"], target: Float[Tensor, "h w c"]) -> F
     x, y = image.permute(2, 0, 1)[:, None], target.permute(2, 0, 1)[:, None]
 
     def blur(t: Tensor) -> Tensor:
-        return conv2d(
-            conv2d(t, window[None, None, :, None], padding=(5, 0)), window[None, None, None], padding=(0, 5)
-        )
+        return conv2d(conv2d(t, window[None, None, :, None], padding=(5, 0)), window[None, None, None], padding=(0, 5))
 
     mx, my = blur(x), blur(y)
     vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my

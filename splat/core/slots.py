@@ -115,7 +115,7 @@ class Matches:
     view_b: int
     pixels_a: Float[Tensor, "m 2"]
     pixels_b: Float[Tensor, "m 2"]
-    confidence: Float[Tensor, "m"]
+    confidence: Float[Tensor, m]
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +137,7 @@ class Init:
     """First Gaussians, and the view and pixel each came from where that is known."""
 
     gaussians: Gaussians
-    view_ids: Int[Tensor, "n"] | None = None
+    view_ids: Int[Tensor, n] | None = None
     pixels: Float[Tensor, "n 2"] | None = None
 
 
@@ -174,7 +174,7 @@ class Render:
     """Sum of weight x z: divide by alpha for the expected depth."""
     means2d: Float[Tensor, "n 2"]
     """Projected centres in pixels; after backward, `.grad` holds dL/d(pixel position)."""
-    radii: Int[Tensor, "n"]
+    radii: Int[Tensor, n]
     """Radius in pixels of the drawn footprint; 0 = not drawn."""
     absgrad: Float[Tensor, "n 2"] | None = None
     """Filled in by backward when asked for."""
@@ -195,7 +195,7 @@ class Rasterizer(Protocol):
         camera: Camera,
         cam_from_world: Float[Tensor, "4 4"],
         settings: RasterSettings,
-    ) -> Int[Tensor, "m"]:
+    ) -> Int[Tensor, m]:
         """Ids of the Gaussians that may touch the image, ascending, int64; never leaves out one that does. No gradient:
         the caller gathers these rows and makes them the leaves of autograd."""
         ...
@@ -205,7 +205,7 @@ class Rasterizer(Protocol):
         gaussians: Gaussians,
         camera: Camera,
         cam_from_world: Float[Tensor, "4 4"],
-        background: Float[Tensor, "3"],
+        background: Float[Tensor, 3],
         settings: RasterSettings,
     ) -> Render:
         """Gradients flow to every field of `gaussians`, to `cam_from_world` and to `background`.
@@ -260,7 +260,7 @@ class Parameterization(Protocol):
         """All n Gaussians now, without gradient."""
         ...
 
-    def update(self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians) -> None:
+    def update(self, step: int, ids: Int[Tensor, m], gradient: Gaussians) -> None:
         """One optimizer step from gradients of rows `ids` (a Gaussians whose fields are gradients)."""
         ...
 
@@ -268,7 +268,7 @@ class Parameterization(Protocol):
         """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero."""
         ...
 
-    def assign(self, ids: Int[Tensor, "m"], rows: Gaussians) -> None:
+    def assign(self, ids: Int[Tensor, m], rows: Gaussians) -> None:
         """Overwrite rows in place and forget their optimizer state."""
         ...
 
