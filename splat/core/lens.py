@@ -68,7 +68,7 @@ def _colmap_camera(lens: Lens):  # -> pycolmap.Camera
 
 @functools.lru_cache(maxsize=4)
 def _remap(lens: Lens, camera: Camera, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel of `camera`, where to read in a photo of `width` x `height` (cv2 convention: centres at integers)."""
+    """For each pixel of `camera`, where to read in a photo of that size (cv2: centres at integers)."""
     x, y = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
     rays = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, np.ones_like(x)], -1).reshape(-1, 3)
     seen = np.asarray(_colmap_camera(lens).img_from_cam(rays)).reshape(camera.height, camera.width, 2)

@@ -1,8 +1,8 @@
 """Every protocol and every record that crosses a folder: the architecture on one page.
 
-A folder is a slot, a file in it is a filling, the folder's `__init__` lists the fillings. Slots never import each other:
-what one needs from another arrives as an argument typed here. A user-chosen filling is a callable frozen dataclass whose
-fields are its settings; the fields' docstrings are the help text.
+A folder is a slot, a file in it is a filling, the folder's `__init__` lists the fillings. Slots never import each
+other: what one needs from another arrives as an argument typed here. A user-chosen filling is a callable frozen
+dataclass whose fields are its settings; the fields' docstrings are the help text.
 """
 
 from __future__ import annotations

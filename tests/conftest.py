@@ -1,0 +1,27 @@
+"""Shared fixtures. The jaxtyping hook comes first: every annotation of `splat` is checked while tests run."""
+
+import os
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+install_import_hook("splat", "beartype.beartype")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real captures, or a skip that says how to get it."""
+    root = Path(os.environ.get("SPLAT_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no captures at {root}: set SPLAT_DATA to their folder")
+    return root
