@@ -1,0 +1,1 @@
+"""Compiled kernels: `kernels.h` is their one C ABI, `build` compiles and loads them, `bindings` calls them."""

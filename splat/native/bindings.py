@@ -1,0 +1,92 @@
+"""Python's side of `kernels.h`: one entry of `SIGNATURES` per function, called through `call`.
+
+A tensor argument is passed as its address after a check of device, layout and type; None is a null pointer. Calls
+release the GIL. The last argument of a kernel, the stream, is added here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from splat.native import build
+
+# The letters of a signature: what each argument is.
+#   i int32   l int64   f float   d double        by value
+#   F D I L B  float32, float64, int32, int64, uint8 tensor (or None)
+_BY_VALUE = {"i": ctypes.c_int32, "l": ctypes.c_int64, "f": ctypes.c_float, "d": ctypes.c_double}
+_TENSORS = {"F": torch.float32, "D": torch.float64, "I": torch.int32, "L": torch.int64, "B": torch.uint8}
+
+# name -> letters of its arguments, in the order of kernels.h (without the trailing stream).
+KERNELS: dict[str, str] = {}
+
+# Functions that return an int64 (workspace sizes and other figures) and take neither tensors nor a stream.
+QUERIES: dict[str, str] = {}
+
+
+class KernelError(RuntimeError):
+    """A kernel refused its arguments."""
+
+
+def _last_error() -> str:
+    f = build.load().splat_last_error
+    f.restype = ctypes.c_char_p
+    return (f() or b"").decode(errors="replace")
+
+
+@functools.cache
+def _function(name: str) -> tuple[Callable[..., int], tuple[torch.dtype | None, ...]]:
+    letters = KERNELS[name]
+    function = getattr(build.load(), name)
+    function.restype = ctypes.c_int
+    function.argtypes = [*(_BY_VALUE.get(c, ctypes.c_void_p) for c in letters), ctypes.c_void_p]
+    return function, tuple(_TENSORS.get(c) for c in letters)
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Run kernel `name`. Tensors must be contiguous CPU tensors of the signature's type, or None.
+
+    Raises KernelError with the kernel's sentence, TypeError on an argument that does not fit the signature.
+    """
+    function, dtypes = _function(name)
+    if len(arguments) != len(dtypes):
+        raise TypeError(f"{name} takes {len(dtypes)} arguments, not {len(arguments)}.")
+    passed: list[Any] = []
+    for value, dtype in zip(arguments, dtypes, strict=True):
+        if dtype is None or value is None:
+            passed.append(value)
+        elif isinstance(value, Tensor) and value.dtype == dtype and value.is_contiguous() and not value.is_cuda:
+            passed.append(value.data_ptr())
+        else:
+            what = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else repr(value)
+            raise TypeError(f"{name} argument {len(passed)} must be a contiguous CPU tensor of {dtype}, not {what}.")
+    if function(*passed, None):
+        raise KernelError(f"{name}: {_last_error()}")
+
+
+@functools.cache
+def _query(name: str) -> Callable[..., int]:
+    function = getattr(build.load(), name)
+    function.restype = ctypes.c_int64
+    function.argtypes = [_BY_VALUE[c] for c in QUERIES[name]]
+    return function
+
+
+def query(name: str, *arguments: float) -> int:
+    """Ask `name`, one of `QUERIES`."""
+    return _query(name)(*arguments)
+
+
+def set_threads(threads: int) -> None:
+    """How many threads kernels use from now on."""
+    if build.load().splat_set_threads(ctypes.c_int(threads)):
+        raise KernelError(_last_error())
+
+
+def get_threads() -> int:
+    return int(build.load().splat_get_threads())

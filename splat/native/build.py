@@ -1,0 +1,176 @@
+"""Compiles the CPU kernels on first use and loads them by ctypes.
+
+The library lands in a per-user cache (`$XDG_CACHE_HOME/splat` or `~/.cache/splat`) under a name that is a hash of the
+sources, the flags, the compiler and the CPU; it is written under a temporary name and renamed, so that two processes
+may build at once. A library shipped inside the package (`prebuilt/*.so`) is used where there is no compiler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+# Never -ffast-math: it deletes the rounding trick inside exp2, makes isnan(NaN) false, and switches the whole process
+# to flush-to-zero when the library is loaded.
+FLAGS = (
+    "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast "
+    "-fPIC -fvisibility=hidden -pthread -Wall -Wextra -Wno-psabi"
+).split()
+
+
+class NativeUnavailable(RuntimeError):
+    """Why there are no compiled kernels here, in one sentence."""
+
+
+def cache_dir() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "splat"
+
+
+def compiler() -> str | None:
+    """The C++ compiler: `$CXX`, else the first of g++, clang++, c++ on PATH."""
+    named = os.environ.get("CXX")
+    if named:
+        return named if shutil.which(shlex.split(named)[0]) else None
+    return next((path for name in ("g++", "clang++", "c++") if (path := shutil.which(name))), None)
+
+
+@functools.cache
+def cpu_model() -> str:
+    """What -march=native depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        wanted = ("model name", "flags", "Features", "CPU part")
+        return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def _run(command: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as e:
+        raise NativeUnavailable(f"the C++ compiler {command[0]} does not start ({e.strerror}).") from None
+    if done.returncode:
+        raise NativeUnavailable(f"`{shlex.join(command)}` failed:\n{done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def _machine_flags(cxx: Sequence[str]) -> list[str]:
+    """Flags for this very CPU, as far as the compiler knows them."""
+    version = _run([*cxx, "--version"])
+    if platform.machine() in {"arm64", "aarch64"}:
+        return ["-mcpu=native"]
+    # GCC prefers half of a 512-bit register on these CPUs; plain loops over Gaussians gain from the whole.
+    return ["-march=native", "-mprefer-vector-width=512"] if "clang" not in version else ["-march=native"]
+
+
+def build(extra_flags: Sequence[str] = (), machine_flags: Sequence[str] | None = None) -> Path:
+    """The path of the compiled library; compiles what changed since the last time.
+
+    `extra_flags` serve sanitizer builds; `machine_flags` replace -march=native (a wheel's prebuilt library). Raises
+    NativeUnavailable with the reason when there is no compiler or it fails.
+    """
+    found = compiler()
+    if found is None:
+        raise NativeUnavailable(
+            "no C++ compiler was found: install g++ (Debian, Ubuntu: apt install g++) or name one in CXX."
+        )
+    cxx = shlex.split(found)
+    machine = list(machine_flags) if machine_flags is not None else _machine_flags(cxx)
+    command = [*cxx, *FLAGS, *machine, *extra_flags]
+    sources = sorted((HERE / "cpu").glob("*.cpp"))
+    headers = sorted([*HERE.glob("*.h"), *(HERE / "cpu").glob("*.h")])
+
+    common = hashlib.sha256()
+    for part in (_run([*cxx, "--version"]), "\0".join(command), cpu_model() if machine else ""):
+        common.update(part.encode() + b"\0")
+    for header in headers:
+        common.update(header.name.encode() + b"\0" + header.read_bytes() + b"\0")
+
+    def key(source: Path) -> str:
+        h = common.copy()
+        h.update(source.name.encode() + b"\0" + source.read_bytes())
+        return h.hexdigest()[:24]
+
+    keys = [key(s) for s in sources]
+    name = hashlib.sha256("".join(keys).encode()).hexdigest()[:24]
+    cache = cache_dir()
+    library = cache / f"splat-cpu-{name}.so"
+    if library.exists():
+        return library
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as folder:
+
+            def compile_one(source: Path, key: str) -> str:
+                kept = cache / f"{source.stem}-{key}.o"
+                if not kept.exists():
+                    part = Path(folder) / f"{source.stem}.o"
+                    _run([*command, "-c", str(source), "-o", str(part)])
+                    os.replace(part, kept)
+                return str(kept)
+
+            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+                objects = list(pool.map(compile_one, sources, keys))
+            part = Path(folder) / library.name
+            _run([*command, "-shared", *objects, "-o", str(part)])
+            os.replace(part, library)
+    except OSError as e:
+        raise NativeUnavailable(
+            f"the kernels could not be written to {cache} ({e.strerror}): make it writable or set XDG_CACHE_HOME."
+        ) from None
+    return library
+
+
+def prebuilt() -> Path | None:
+    """The best library shipped with the package that this CPU can run: named `<anything>-x86-64-v4.so` and the like."""
+    flags = cpu_model()
+    levels = {"x86-64-v4": "avx512vl", "x86-64-v3": "avx2"}
+    for level, needed in levels.items():
+        for path in sorted((HERE / "prebuilt").glob(f"*{level}.so")):
+            if needed in flags:
+                return path
+    return None
+
+
+@functools.cache
+def _load() -> ctypes.CDLL | str:
+    """The loaded library, or why there is none. Asked once per process."""
+    try:
+        path = build()
+    except NativeUnavailable as e:
+        shipped = prebuilt()
+        if shipped is None:
+            return str(e)
+        path = shipped
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as e:
+        return f"the compiled kernels {path} do not load ({e})."
+
+
+def load() -> ctypes.CDLL:
+    """The kernels. Raises NativeUnavailable."""
+    loaded = _load()
+    if isinstance(loaded, str):
+        raise NativeUnavailable(loaded)
+    return loaded
+
+
+def unavailable() -> str | None:
+    """Why there are no compiled kernels, in a sentence or with the compiler's message; None when there are."""
+    loaded = _load()
+    return loaded if isinstance(loaded, str) else None
