@@ -1,0 +1,230 @@
+"""The import rules of the README section "How it is built", read from the source with `ast`."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "splat"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+SLOTS = {"ingest", "poses", "priors", "init", "raster", "losses", "train", "export", "viewer"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "": {"pipeline", "core"},
+    "__main__": {"", "cli", "core"},
+    "cli": {"", "bench", "pipeline", "core"},
+    "bench": {"", "pipeline", "core", "native"},
+    "pipeline": {"", *SLOTS, "core", "native"},
+    **{slot: {"", "core", "native"} for slot in SLOTS},
+    "core": {"", "native"},
+    "native": set(),
+}
+"""Folder (or top-level file) of `splat` -> what else of `splat` it may name; "" is the package's own `__init__`."""
+
+DOORS = {
+    "pycolmap": ("poses/*.py", "ingest/colmap*.py", "export/colmap*.py", "core/lens.py"),
+    "gsplat": ("raster/gsplat.py",),
+    "open3d": ("export/*.py",),
+    "viser": ("viewer/*.py",),
+    "tyro": ("cli.py",),
+    "diffusers": ("priors/*.py",),
+    "transformers": ("priors/*.py",),
+    "peft": ("priors/*.py",),
+    "kornia": ("priors/*.py",),
+    "romatch": ("priors/*.py",),
+    "ray": ("bench/*.py",),
+    "pillow_heif": ("core/image.py",),
+}
+"""Heavy or optional library -> the files that may name it. Where the pattern is a folder, one file of it may (the test
+below counts), except for poses and priors, where each file is the door of another method."""
+ONE_FILE_ONLY = {"gsplat", "open3d", "tyro", "pillow_heif"}
+LAZY = set(DOORS) - {"tyro"}
+LIGHT_ENTRY = ("__init__.py", "__main__.py")
+HEAVY_FOR_HELP = {"torch", "numpy", "cv2", "PIL", "jaxtyping", "rich", "tyro", *LAZY}
+
+
+@dataclass(frozen=True)
+class Import:
+    file: Path
+    line: int
+    module: str
+    """Absolute dotted name."""
+    top_level: bool
+    """Runs when the file is imported (not inside a function, not under TYPE_CHECKING)."""
+
+    @property
+    def library(self) -> str:
+        return self.module.split(".")[0]
+
+    @property
+    def where(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.line}"
+
+
+def owner(file: Path) -> str:
+    """The folder of `splat` a file belongs to, or its own name at the top."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return "" if parts == ("__init__",) else parts[0]
+
+
+def imports_of(file: Path) -> Iterator[Import]:
+    tree = ast.parse(file.read_text(), str(file))
+    lazy: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            lazy.update(id(inner) for inner in ast.walk(node))
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            lazy.update(id(inner) for part in node.body for inner in ast.walk(part))
+    package = ("splat", *file.relative_to(PACKAGE).parent.parts)
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(filter(None, [base, node.module]))
+            # `from splat import core` names the folder, `from splat import __version__` only the package
+            names = [f"{module}.{a.name}" if module == "splat" else module for a in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            names = [a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+        for name in names:
+            yield Import(file, node.lineno, name, id(node) not in lazy)
+
+
+def target(imported: Import) -> str | None:
+    """The folder of `splat` that is imported; None for other libraries."""
+    parts = imported.module.split(".")
+    if parts[0] != "splat":
+        return None
+    if len(parts) > 1 and ((PACKAGE / parts[1]).is_dir() or (PACKAGE / f"{parts[1]}.py").exists()):
+        return parts[1]
+    return ""
+
+
+ALL = [i for file in FILES for i in imports_of(file)]
+
+
+def test_the_walk_sees_the_package() -> None:
+    assert len(FILES) > 10
+    assert any(i.library == "torch" for i in ALL)
+    assert any(target(i) == "core" for i in ALL)
+
+
+def test_folders_import_only_what_stands_below_them() -> None:
+    """cli -> {bench, pipeline}; bench -> pipeline -> slots -> core -> native; slots never import each other."""
+    wrong = []
+    for i in ALL:
+        to, source = target(i), owner(i.file)
+        if to is None or to == source:
+            continue
+        assert source in MAY_IMPORT, f"splat/{source} is new: give it a row in MAY_IMPORT and in the README"
+        if to not in MAY_IMPORT[source]:
+            wrong.append(f"{i.where} imports {i.module}")
+    assert not wrong, wrong
+
+
+def test_every_folder_has_its_place_in_the_rules() -> None:
+    folders = {p.name for p in PACKAGE.iterdir() if p.is_dir() and any(p.glob("*.py"))}
+    assert folders <= set(MAY_IMPORT), folders - set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("library", sorted(DOORS))
+def test_a_heavy_library_is_named_only_behind_its_door(library: str) -> None:
+    users = {i.file.relative_to(PACKAGE).as_posix() for i in ALL if i.library == library}
+    strangers = {u for u in users if not any(fnmatch(u, pattern) for pattern in DOORS[library])}
+    assert not strangers, f"{library} may be imported only by {DOORS[library]}, not by {strangers}"
+    if library in ONE_FILE_ONLY:
+        assert len(users) <= 1, f"{library} has two doors: {users}"
+
+
+def test_heavy_libraries_are_imported_inside_the_call() -> None:
+    eager = [f"{i.where} imports {i.library}" for i in ALL if i.library in LAZY and i.top_level]
+    assert not eager, eager
+
+
+def test_the_core_is_free_of_optional_libraries() -> None:
+    """What a fresh machine has (torch, numpy, cv2, Pillow, and pycolmap for lenses) is enough to import all of core."""
+    libraries = {i.library for i in ALL if owner(i.file) == "core" and i.library not in sys.stdlib_module_names}
+    assert libraries <= {"splat", "torch", "numpy", "cv2", "PIL", "jaxtyping", "pycolmap", "pillow_heif"}, libraries
+
+
+def test_native_knows_nothing_of_torch_headers_or_python_headers() -> None:
+    sources = [p for pattern in ("*.cpp", "*.h", "*.cu", "*.cuh") for p in (PACKAGE / "native").rglob(pattern)]
+    sources += [*(ROOT / "cuda").rglob("*.cu*")]
+    for path in sources:
+        for included in re.findall(r'#include\s*[<"]([^>"]+)', path.read_text()):
+            assert not included.startswith(("torch/", "ATen/", "c10/", "Python.h", "pybind11/")), f"{path}: {included}"
+
+
+def test_every_library_used_is_declared() -> None:
+    """Nothing works only because another package happens to bring it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {e: r for e, r in project["optional-dependencies"].items() if e not in {"test", "dev"}}
+    requirements = [*project["dependencies"], *(r for rows in extras.values() for r in rows)]
+    declared = {re.split(r"[^A-Za-z0-9_-]", r)[0].lower().replace("-", "_") for r in requirements}
+    modules = {"cv2": "opencv_python_headless", "PIL": "pillow"}
+    used = {i.library: i.where for i in ALL if i.library not in {*sys.stdlib_module_names, "splat"}}
+    undeclared = {f"{lib} ({where})" for lib, where in used.items() if modules.get(lib, lib).lower() not in declared}
+    assert not undeclared, undeclared
+
+
+def test_help_and_version_load_nothing_heavy() -> None:
+    """Static: everything that importing `splat` or `splat.__main__` runs, followed through the package."""
+    seen: set[Path] = set()
+    todo = [PACKAGE / name for name in LIGHT_ENTRY if (PACKAGE / name).exists()]
+    while todo:
+        file = todo.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        for i in imports_of(file):
+            if not i.top_level:
+                continue
+            assert i.library not in HEAVY_FOR_HELP, f"{i.where}: `splat --help` would import {i.library}"
+            if i.library == "splat":
+                parts = i.module.split(".")[1:]
+                for depth in range(len(parts) + 1):
+                    base = PACKAGE.joinpath(*parts[:depth])
+                    todo += [p for p in (base / "__init__.py", base.with_suffix(".py")) if p.exists()]
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_and_version_answer_without_torch(flag: str) -> None:
+    """Dynamic: the same, in a fresh interpreter."""
+    code = (
+        "import sys\nfrom splat.__main__ import main\n"
+        f"try:\n    code = main([{flag!r}])\nexcept SystemExit as e:\n    code = e.code\n"
+        f"heavy = sorted(set(sys.modules) & {HEAVY_FOR_HELP!r})\n"
+        "assert not heavy, heavy\nassert not code, code\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_files_can_be_read_in_one_sitting() -> None:
+    sources = [p for pattern in ("*.py", "*.cpp", "*.h") for p in PACKAGE.rglob(pattern)]
+    long = {str(p.relative_to(ROOT)): n for p in sources if (n := len(p.read_text().splitlines())) > 500}
+    assert not long, f"split these: {long}"
+    assert not list(PACKAGE.rglob("utils.py"))
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        str(f.relative_to(ROOT))
+        for f in FILES
+        if f.read_text().strip() and not ast.get_docstring(ast.parse(f.read_text()))
+    ]
+    assert not silent, silent
