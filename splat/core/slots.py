@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +24,7 @@ from splat.core.geometry import Rigid
 # ------------------------------------------------------------------------------------------------ talking to the user
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Where a stage says what it does. The command line draws a bar; a script may pass `Silent()`."""
 
@@ -51,6 +52,7 @@ class Silent:
 # ------------------------------------------------------------------------------------------------------ ingest, poses
 
 
+@runtime_checkable
 class Reader(Protocol):
     """A dataset layout. `splat.ingest.READERS` is ordered; the first that accepts a path reads it."""
 
@@ -100,6 +102,7 @@ class PoseResult:
     """JSON-able figures for the report (attempts of the retry ladder, reprojection error, ...)."""
 
 
+@runtime_checkable
 class Poser(Protocol):
     def __call__(self, capture: Capture, workdir: Path, report: Reporter) -> PoseResult: ...
 
@@ -141,6 +144,7 @@ class Init:
     pixels: Float[Tensor, "n 2"] | None = None
 
 
+@runtime_checkable
 class Initializer(Protocol):
     def __call__(self, capture: Capture, sh_degree: int, seed: int, report: Reporter) -> Init: ...
 
@@ -180,10 +184,12 @@ class Render:
     """Filled in by backward when asked for."""
 
 
+@runtime_checkable
 class Rasterizer(Protocol):
     """Draws Gaussians. `splat.raster.RASTERIZERS` is ordered; the first that is available for a device draws."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def unavailable(self, device: torch.device) -> str | None:
         """Why it cannot run there, in one sentence; None when it can."""
@@ -253,6 +259,7 @@ class Step:
     scene_extent: float
 
 
+@runtime_checkable
 class Parameterization(Protocol):
     """Owns parameters, optimizer state and constraints."""
 
@@ -276,6 +283,7 @@ class Parameterization(Protocol):
     def load_state(self, state: dict[str, Any]) -> None: ...
 
 
+@runtime_checkable
 class DensityControl(Protocol):
     """Decides which Gaussians to add, move and remove. Returns a line for the log when it changed something."""
 
@@ -285,6 +293,7 @@ class DensityControl(Protocol):
     def load_state(self, state: dict[str, Any]) -> None: ...
 
 
+@runtime_checkable
 class TargetSource(Protocol):
     """Yields the items of each step, in an order that is part of the checkpoint."""
 
@@ -296,6 +305,7 @@ class TargetSource(Protocol):
 # -------------------------------------------------------------------------------------------------------------- export
 
 
+@runtime_checkable
 class Codec(Protocol):
     """A splat file format. `splat.export.CODECS` is ordered; the first that accepts a name reads or writes it."""
 
