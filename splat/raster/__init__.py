@@ -1,0 +1,51 @@
+"""Rasterizers: Gaussians + Camera -> Render. The first of `RASTERIZERS` that runs on a device draws there."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import torch
+
+from splat.core.errors import SplatError
+from splat.core.slots import Rasterizer
+from splat.raster.reference import Reference
+
+
+def _fillings() -> tuple[Rasterizer, ...]:
+    found: list[Rasterizer] = []
+    if find_spec("splat.raster.gsplat"):
+        from splat.raster.gsplat import Gsplat
+
+        found.append(Gsplat())
+    if find_spec("splat.raster.native"):
+        from splat.raster.native import Native
+
+        found.append(Native())
+    return (*found, Reference())
+
+
+RASTERIZERS: tuple[Rasterizer, ...] = _fillings()
+"""Fastest first where it runs; the reference runs anywhere."""
+
+
+def reasons(device: torch.device | str) -> dict[str, str | None]:
+    """Each rasterizer's name and why it cannot run on `device`; None: it can."""
+    return {r.name: r.unavailable(torch.device(device)) for r in RASTERIZERS}
+
+
+def choose(device: torch.device | str, name: str = "auto") -> Rasterizer:
+    """The rasterizer to use on `device`: the named one, or the first that can run there.
+
+    A rasterizer asked for by name is used, or is a `SplatError` that says why it cannot be.
+    """
+    device = torch.device(device)
+    if name == "auto":
+        return next(r for r in RASTERIZERS if r.unavailable(device) is None)
+    for rasterizer in RASTERIZERS:
+        if rasterizer.name == name:
+            reason = rasterizer.unavailable(device)
+            if reason is not None:
+                raise SplatError(f'The rasterizer "{name}" cannot run on {device}: {reason}')
+            return rasterizer
+    names = ", ".join(["auto", *(r.name for r in RASTERIZERS)])
+    raise SplatError(f'There is no rasterizer "{name}": choose one of {names}.')

@@ -1,0 +1,123 @@
+"""The reference's gradients are the derivatives of its image: finite differences in float64."""
+
+from dataclasses import replace
+
+import oracles
+import pytest
+import torch
+from torch import Tensor
+
+from splat.core.gaussians import Gaussians
+from splat.core.slots import RasterSettings, Render
+from splat.raster.reference import Reference
+
+DRAW = Reference()
+STEP = 1e-6
+INPUTS = ["means", "quats_wxyz", "log_scales", "logit_opacities", "sh", "cam_from_world", "background"]
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Scene:
+    """A small scene, and a random weighting of everything drawn: one number that depends on every output."""
+
+    def __init__(self, mode: str, degree: int, seed: int, n: int = 12) -> None:
+        rng = seeded(seed)
+        self.camera = oracles.random_camera(20, 12, 16.0)
+        self.settings = RasterSettings(mode=mode)  # type: ignore[arg-type]
+        self.values = oracles.fields(oracles.random_gaussians(n, rng, degree, scale=0.35))
+        self.values["cam_from_world"] = oracles.random_pose(rng)
+        self.values["background"] = torch.rand(3, generator=rng, dtype=torch.float64)
+        self.weights = [torch.randn(12, 20, *k, generator=rng, dtype=torch.float64) for k in [(3,), (), ()]]
+
+    def draw(self, values: dict[str, Tensor], settings: RasterSettings | None = None) -> Render:
+        g = Gaussians(**{k: v for k, v in values.items() if k not in ("cam_from_world", "background")})
+        return DRAW(g, self.camera, values["cam_from_world"], values["background"], settings or self.settings)
+
+    def number(self, values: dict[str, Tensor]) -> Tensor:
+        image = self.draw(values)
+        return sum(
+            ((w * t).sum() for w, t in zip(self.weights, (image.rgb, image.alpha, image.depth))), torch.zeros(())
+        )
+
+    def leaves(self) -> dict[str, Tensor]:
+        return {k: v.detach().clone().requires_grad_() for k, v in self.values.items()}
+
+    def directional(self, name: str, direction: Tensor) -> float:
+        ends = []
+        for sign in (1, -1):
+            moved = dict(self.values)
+            moved[name] = moved[name] + sign * STEP * direction
+            ends.append(float(self.number(moved)))
+        return (ends[0] - ends[1]) / (2 * STEP)
+
+
+@pytest.mark.parametrize("mode,degree", [("classic", 0), ("classic", 3), ("antialiased", 1), ("antialiased", 2)])
+def test_gradients_of_every_input_agree_with_finite_differences(mode, degree):
+    """Along random directions and, for the pose, along each of the 12 numbers. A step across the alpha threshold of
+    some pixel is a real jump of the image, so one direction in each dozen may miss."""
+    scene = Scene(mode, degree, seed=degree + 20)
+    values = scene.leaves()
+    scene.number(values).backward()
+    rng = seeded(99)
+    for name in INPUTS:
+        gradient = values[name].grad
+        assert gradient is not None and gradient.abs().sum() > 0, name
+        directions = [torch.randn(gradient.shape, generator=rng, dtype=torch.float64) for _ in range(4)]
+        if name == "cam_from_world":
+            units = torch.eye(16, dtype=torch.float64)[:12].reshape(12, 4, 4)
+            directions = list(units)
+        errors = []
+        for direction in directions:
+            truth = scene.directional(name, direction)
+            scale = float((gradient.abs() * direction.abs()).sum())
+            errors.append(abs(float((gradient * direction).sum()) - truth) / scale)
+        errors.sort()
+        assert errors[-1 - len(errors) // 4] < 1e-6, (name, errors)
+
+
+def test_means2d_gradient_is_the_image_shift():
+    """Moving the principal point moves every centre and, inside the frame, nothing else."""
+    scene = Scene("classic", 0, seed=31)
+    values = scene.leaves()
+    image = scene.draw(values)
+    loss = sum(((w * t).sum() for w, t in zip(scene.weights, (image.rgb, image.alpha, image.depth))), torch.zeros(()))
+    loss.backward()
+    camera = scene.camera
+    for axis, name in enumerate(("cx", "cy")):
+        ends = []
+        for sign in (1, -1):
+            scene.camera = replace(camera, **{name: getattr(camera, name) + sign * STEP})
+            ends.append(float(scene.number(scene.values)))
+        assert image.means2d.grad is not None
+        shift = float(image.means2d.grad[:, axis].sum())
+        assert shift == pytest.approx((ends[0] - ends[1]) / (2 * STEP), rel=1e-5)
+
+
+def test_absgrad_is_the_sum_of_each_pixels_own_gradient():
+    scene = Scene("antialiased", 0, seed=32, n=8)
+    values = scene.leaves()
+    image = scene.draw(values, replace(scene.settings, absgrad=True))
+    (scene.weights[0] * image.rgb).sum().backward()
+    expected = torch.zeros(8, 2, dtype=torch.float64)
+    for y in range(scene.camera.height):
+        for x in range(scene.camera.width):
+            again = scene.draw(values)
+            (gradient,) = torch.autograd.grad((scene.weights[0] * again.rgb)[y, x].sum(), again.means2d)
+            expected += gradient.abs()
+    assert image.absgrad is not None
+    assert torch.allclose(image.absgrad, expected, atol=1e-12)
+    assert image.means2d.grad is not None and (image.absgrad >= image.means2d.grad.abs() - 1e-12).all()
+
+
+def test_float32_agrees_with_float64():
+    scene = Scene("antialiased", 3, seed=33, n=40)
+    exact, rounded = scene.leaves(), {k: v.float().requires_grad_() for k, v in scene.values.items()}
+    (scene.weights[0] * scene.draw(exact).rgb).sum().backward()
+    (scene.weights[0].float() * scene.draw(rounded).rgb).sum().backward()
+    for name in INPUTS:
+        a, b = exact[name].grad, rounded[name].grad
+        assert a is not None and b is not None
+        assert oracles.relative_error(b, a) < 1e-4, name
