@@ -28,9 +28,9 @@ class PointCloud(TensorBundle):
 class Tracks:
     """Which view saw which sparse point, and where: m observations."""
 
-    view_ids: Int[Tensor, m]
+    view_ids: Int[Tensor, "m"]
     """Index into `Capture.views`."""
-    point_ids: Int[Tensor, m]
+    point_ids: Int[Tensor, "m"]
     """Index into `Capture.points`."""
     pixels: Float[Tensor, "m 2"]
     """In pixels of the view's `camera` (working size, without the lens)."""
@@ -63,11 +63,7 @@ class View:
 
     def load(self, camera: Camera | None = None) -> Photo:
         """Read the photo at the working size, or as another `camera` of the same view."""
-        photo = load_photo(self.image_path, camera or self.camera, self.mask_path, self.invert_mask)
-        if self.mask_mode == "empty" and photo.weight is not None:
-            alpha = photo.weight if photo.alpha is None else photo.weight * (photo.alpha / 255.0)
-            return Photo(rgb=photo.rgb, alpha=alpha.astype("uint8"), weight=None)
-        return photo
+        return load_photo(self.image_path, camera or self.camera, self.mask_path, self.invert_mask, self.mask_mode)
 
     def rgb(self, scale: float = 1.0) -> Float[Tensor, "h w 3"]:
         """The photo as float32 in [0, 1], without alpha or mask, at `scale` x the working size."""
@@ -118,7 +114,7 @@ class Capture:
         """Only the views marked true; tracks are re-indexed."""
         tracks = self.tracks
         if tracks is not None:
-            kept = torch.tensor(keep)
+            kept = torch.tensor(keep, dtype=torch.bool)
             new_ids = kept.cumsum(0) - 1
             m = kept[tracks.view_ids.long()]
             tracks = Tracks(new_ids[tracks.view_ids[m].long()], tracks.point_ids[m], tracks.pixels[m])

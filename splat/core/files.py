@@ -12,6 +12,9 @@ from typing import Any
 
 from splat.core.errors import SplatError
 
+_FOLDER_IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY}
+_UNWRITABLE = {errno.EACCES, errno.EROFS, errno.EPERM, *_FOLDER_IN_THE_WAY}
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -29,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
         if e.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise SplatError(f"{path} was not written: the disk is full; free some space and run again.") from None
-        if e.errno in {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST}:
+        if e.errno in _UNWRITABLE:
             raise SplatError(f"{path} cannot be written ({e.strerror}): choose another --out folder.") from None
         raise
     except BaseException:

@@ -26,7 +26,7 @@ class Gaussians(TensorBundle):
     means: Float[Tensor, "n 3"]
     quats_wxyz: Float[Tensor, "n 4"]
     log_scales: Float[Tensor, "n 3"]
-    logit_opacities: Float[Tensor, n]
+    logit_opacities: Float[Tensor, "n"]
     sh: Float[Tensor, "n k 3"]
 
     @property
@@ -34,7 +34,7 @@ class Gaussians(TensorBundle):
         return self.log_scales.exp()
 
     @property
-    def opacities(self) -> Float[Tensor, n]:
+    def opacities(self) -> Float[Tensor, "n"]:
         return self.logit_opacities.sigmoid()
 
     @property

@@ -82,7 +82,7 @@ class Rigid:
     """A rotation followed by a translation: `x_a = rotation @ x_b + translation` for `a_from_b`."""
 
     rotation: Float[Tensor, "3 3"]
-    translation: Float[Tensor, 3]
+    translation: Float[Tensor, "3"]
 
     @staticmethod
     def identity() -> Rigid:
@@ -124,7 +124,7 @@ class Similarity:
 
     scale: float
     rotation: Float[Tensor, "3 3"]
-    translation: Float[Tensor, 3]
+    translation: Float[Tensor, "3"]
 
     @staticmethod
     def identity() -> Similarity:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -49,9 +51,12 @@ def read_pixels(path: Path) -> np.ndarray:
         raise SplatError(f"{path} does not exist: check the folder or the file that names it.") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
         raise SplatError(f"{path} cannot be read ({e}): replace or remove this photo.") from None
-    if image.mode in {"I;16", "I;16B", "I", "F"}:
-        values = np.asarray(image, dtype=np.float32)
-        peak = 65535.0 if values.max() > 255 else 255.0
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32))
+        # Only "I;16" says how many bits it has; 32-bit integers and floats tell by their largest value.
+        peak = 65535.0
+        if image.mode in {"I", "F"} and values.max() <= 255:
+            peak = 1.0 if image.mode == "F" and values.max() <= 1 else 255.0
         grey = np.clip(values / peak * 255 + 0.5, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, 2)
     has_alpha = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
@@ -66,32 +71,45 @@ def resize_area(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
 
 
-def load_photo(path: Path, camera: Camera, mask_path: Path | None = None, invert_mask: bool = False) -> Photo:
+def load_photo(
+    path: Path,
+    camera: Camera,
+    mask_path: Path | None = None,
+    invert_mask: bool = False,
+    mask_mode: Literal["ignore", "empty"] = "ignore",
+) -> Photo:
     """Read a photo as `camera` would have taken it: oriented, without its lens, at the camera's size.
 
-    Alpha is averaged premultiplied, so transparent pixels lend no colour to their neighbours.
+    Alpha is averaged premultiplied, so transparent pixels lend no colour to their neighbours. With `mask_mode` "empty"
+    the mask is alpha (times the photo's own); with "ignore" it is the weight.
     """
     pixels = read_pixels(path)
     mask = _read_mask(mask_path, pixels.shape[:2], invert_mask) if mask_path else None
-    alpha = None
-    if pixels.shape[2] == 4:
-        alpha = pixels[..., 3]
-        if alpha.min() == 255:
-            alpha, pixels = None, pixels[..., :3]
+    alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
+    if mask is not None and mask_mode == "empty":
+        alpha, mask = (mask if alpha is None else np.minimum(alpha, mask)), None
+    if alpha is not None and alpha.min() == 255:
+        alpha = None
     if camera.lens is not None:
         from splat.core.lens import undistort  # needs pycolmap: only captures with a lens pay for it
 
         return undistort(pixels, alpha, mask, camera)
-    if alpha is None:
-        rgb = resize_area(np.ascontiguousarray(pixels[..., :3]), camera.width, camera.height)
-    else:
-        cover = alpha[..., None].astype(np.float32) / 255
-        premultiplied = resize_area(pixels[..., :3] * cover, camera.width, camera.height)
-        cover = resize_area(cover[..., 0], camera.width, camera.height)
-        rgb = np.clip(premultiplied / np.maximum(cover, 1e-6)[..., None] + 0.5, 0, 255).astype(np.uint8)
-        alpha = np.clip(cover * 255 + 0.5, 0, 255).astype(np.uint8)
+    rgb, alpha = resampled(pixels[..., :3], alpha, lambda p: resize_area(p, camera.width, camera.height))
     weight = None if mask is None else resize_area(mask, camera.width, camera.height)
     return Photo(rgb=np.ascontiguousarray(rgb), alpha=alpha, weight=weight)
+
+
+def resampled(
+    rgb: np.ndarray, alpha: np.ndarray | None, resample: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Straight colour [h w 3] and alpha [h w], uint8, after a resampling that is linear in the pixels: it acts on the
+    premultiplied colour."""
+    if alpha is None:
+        return resample(np.ascontiguousarray(rgb)), None
+    cover = alpha.astype(np.float32) / 255
+    premultiplied, cover = resample(rgb * cover[..., None]), resample(cover)
+    straight = np.clip(premultiplied / np.maximum(cover, 1e-6)[..., None] + 0.5, 0, 255).astype(np.uint8)
+    return straight, np.clip(cover * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def _read_mask(path: Path, size: tuple[int, int], invert: bool) -> np.ndarray:

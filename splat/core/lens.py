@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from splat.core.camera import Camera, Lens
-from splat.core.image import Photo
+from splat.core.image import Photo, resampled, resize_area
 
 _PINHOLES = {"SIMPLE_PINHOLE", "PINHOLE"}
 
@@ -38,23 +37,18 @@ def pinhole_for(lens: Lens, blank_pixels: float = 0.0, max_upscale: float = 1.0)
 def undistort(pixels: np.ndarray, alpha: np.ndarray | None, mask: np.ndarray | None, camera: Camera) -> Photo:
     """Resample a photo to `camera`. Pixels that the lens did not see get weight 0."""
     assert camera.lens is not None
+    lens = camera.lens
     height, width = pixels.shape[:2]
-    # Shrink first when the target is much smaller than the photo: remap alone would alias.
-    shrink = min(1.0, max(camera.width / width, camera.height / height) * 1.0)
+    # Shrink first when a pixel of the target covers several of the photo: remap alone would alias.
+    shrink = min(1.0, max(camera.fx, camera.fy) / lens.params[0] * lens.width / width)
     w, h = max(1, round(width * shrink)), max(1, round(height * shrink))
-    small = cv2.resize(pixels[..., :3], (w, h), interpolation=cv2.INTER_AREA) if (w, h) != (width, height) else pixels
-    map_x, map_y = _remap(replace(camera.lens), camera, w, h)
-    rgb = cv2.remap(
-        np.ascontiguousarray(small[..., :3]), map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
+    map_x, map_y = _remap(lens, camera, w, h)
+
+    def through(channels: np.ndarray, mode: int = cv2.INTER_CUBIC) -> np.ndarray:
+        return cv2.remap(resize_area(channels, w, h), map_x, map_y, mode, borderMode=cv2.BORDER_REPLICATE)
+
+    rgb, alpha = resampled(pixels[..., :3], alpha, through)
     seen = ((map_x >= -0.5) & (map_x <= w - 0.5) & (map_y >= -0.5) & (map_y <= h - 0.5)).astype(np.uint8) * 255
-
-    def through(channel: np.ndarray, mode: int) -> np.ndarray:
-        channel = cv2.resize(channel, (w, h), interpolation=cv2.INTER_AREA)
-        return cv2.remap(channel, map_x, map_y, mode, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-
-    if alpha is not None:
-        alpha = through(alpha, cv2.INTER_LINEAR)
     if mask is not None:
         seen = np.minimum(seen, through(mask, cv2.INTER_LINEAR))
     return Photo(rgb=rgb, alpha=alpha, weight=None if seen.min() == 255 else seen)

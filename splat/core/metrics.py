@@ -1,4 +1,4 @@
-"""Image quality, as the field measures it: PSNR and SSIM on [0, 1]; LPIPS lives in `bench` because it needs weights."""
+"""Image quality, as the field measures it: PSNR and SSIM on [0, 1]. LPIPS needs weights: see `core.lpips`."""
 
 from __future__ import annotations
 
@@ -50,6 +50,8 @@ def ssim(image: Float[Tensor, "h w c"], target: Float[Tensor, "h w c"]) -> float
 def colour_corrected(image: Float[Tensor, "h w 3"], target: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
     """`image` after the affine colour map that brings it closest to `target`: what PSNR would be if the exposure of a
     held-out photo were known. Always reported beside, never instead of, the plain figure."""
-    a = torch.cat([image.reshape(-1, 3), torch.ones(image.numel() // 3, 1)], 1).double()
-    solution = torch.linalg.lstsq(a, target.reshape(-1, 3).double()).solution
+    pixels = image.reshape(-1, 3).double().cpu()
+    a = torch.cat([pixels, torch.ones_like(pixels[:, :1])], 1)
+    # On the CPU: only its driver takes an image of one colour, which leaves the map undetermined.
+    solution = torch.linalg.lstsq(a, target.reshape(-1, 3).double().cpu()).solution
     return (a @ solution).reshape(image.shape).clamp(0, 1).to(image)

@@ -118,7 +118,7 @@ class Matches:
     view_b: int
     pixels_a: Float[Tensor, "m 2"]
     pixels_b: Float[Tensor, "m 2"]
-    confidence: Float[Tensor, m]
+    confidence: Float[Tensor, "m"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ class Init:
     """First Gaussians, and the view and pixel each came from where that is known."""
 
     gaussians: Gaussians
-    view_ids: Int[Tensor, n] | None = None
+    view_ids: Int[Tensor, "n"] | None = None
     pixels: Float[Tensor, "n 2"] | None = None
 
 
@@ -178,7 +178,7 @@ class Render:
     """Sum of weight x z: divide by alpha for the expected depth."""
     means2d: Float[Tensor, "n 2"]
     """Projected centres in pixels; after backward, `.grad` holds dL/d(pixel position)."""
-    radii: Int[Tensor, n]
+    radii: Int[Tensor, "n"]
     """Radius in pixels of the drawn footprint; 0 = not drawn."""
     absgrad: Float[Tensor, "n 2"] | None = None
     """Filled in by backward when asked for."""
@@ -201,7 +201,7 @@ class Rasterizer(Protocol):
         camera: Camera,
         cam_from_world: Float[Tensor, "4 4"],
         settings: RasterSettings,
-    ) -> Int[Tensor, m]:
+    ) -> Int[Tensor, "m"]:
         """Ids of the Gaussians that may touch the image, ascending, int64; never leaves out one that does. No gradient:
         the caller gathers these rows and makes them the leaves of autograd."""
         ...
@@ -211,7 +211,7 @@ class Rasterizer(Protocol):
         gaussians: Gaussians,
         camera: Camera,
         cam_from_world: Float[Tensor, "4 4"],
-        background: Float[Tensor, 3],
+        background: Float[Tensor, "3"],
         settings: RasterSettings,
     ) -> Render:
         """Gradients flow to every field of `gaussians`, to `cam_from_world` and to `background`.
@@ -263,11 +263,14 @@ class Step:
 class Parameterization(Protocol):
     """Owns parameters, optimizer state and constraints."""
 
+    lr_scale: float
+    """Multiplies every learning rate; the trainer sets it to the phase's."""
+
     def gaussians(self, step: int) -> Gaussians:
         """All n Gaussians now, without gradient."""
         ...
 
-    def update(self, step: int, ids: Int[Tensor, m], gradient: Gaussians) -> None:
+    def update(self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians) -> None:
         """One optimizer step from gradients of rows `ids` (a Gaussians whose fields are gradients)."""
         ...
 
@@ -275,8 +278,12 @@ class Parameterization(Protocol):
         """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero."""
         ...
 
-    def assign(self, ids: Int[Tensor, m], rows: Gaussians) -> None:
+    def assign(self, ids: Int[Tensor, "m"], rows: Gaussians) -> None:
         """Overwrite rows in place and forget their optimizer state."""
+        ...
+
+    def shift(self, ids: Tensor | None, **deltas: Tensor | float) -> None:
+        """Add to fields of rows in place (None: of all rows), keeping their optimizer state."""
         ...
 
     def state(self) -> dict[str, Any]: ...
@@ -285,10 +292,22 @@ class Parameterization(Protocol):
 
 @runtime_checkable
 class DensityControl(Protocol):
-    """Decides which Gaussians to add, move and remove. Returns a line for the log when it changed something."""
+    """Decides which Gaussians to add, move and remove."""
+
+    def wants_absgrad(self, step: int) -> bool:
+        """Whether it reads `Render.absgrad` in this step."""
+        ...
 
     def after_backward(self, step: int, ids: Tensor, render: Render, camera: Camera) -> None: ...
-    def after_update(self, step: int, model: Parameterization, generator: torch.Generator) -> str | None: ...
+
+    def after_update(self, step: int, model: Parameterization, generator: torch.Generator) -> str | None:
+        """Returns a line for the log when it changed the number of Gaussians or replaced some."""
+        ...
+
+    def forget(self) -> None:
+        """Someone else edited the rows: statistics start over."""
+        ...
+
     def state(self) -> dict[str, Any]: ...
     def load_state(self, state: dict[str, Any]) -> None: ...
 

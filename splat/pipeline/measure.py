@@ -1,0 +1,97 @@
+"""How good a set of Gaussians is on given photos. Used by `reconstruct`, `evaluate` and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splat.core.capture import View
+from splat.core.gaussians import Gaussians
+from splat.core.metrics import colour_corrected, psnr, ssim
+from splat.core.slots import Rasterizer, RasterSettings, Render
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One view, drawn and compared."""
+
+    view: View
+    psnr: float
+    """dB over the pixels that the photo's mask admits; where the photo has alpha, over its white background."""
+    ssim: float
+    cc_psnr: float
+    """PSNR after the affine colour map that fits best: the figure without the unknown exposure."""
+    photo: np.ndarray
+    """uint8 [h w 3], composited over `background`."""
+    render: np.ndarray
+    """uint8 [h w 3]."""
+    lpips: float | None = None
+
+    def figures(self) -> dict[str, Any]:
+        out = {"name": self.view.name, "psnr": self.psnr, "ssim": self.ssim, "cc_psnr": self.cc_psnr}
+        return out | {"lpips": self.lpips}
+
+
+def draw(
+    gaussians: Gaussians,
+    view: View,
+    raster: Rasterizer,
+    settings: RasterSettings,
+    background: Float[Tensor, "3"],
+) -> Render:
+    """The view as the Gaussians show it, without gradients."""
+    assert view.world_from_cam is not None
+    cam_from_world = view.world_from_cam.inverse().matrix().to(gaussians.means)
+    with torch.no_grad():
+        ids = raster.visible(gaussians, view.camera, cam_from_world, settings)
+        return raster(gaussians[ids], view.camera, cam_from_world, background, settings)
+
+
+def measure(
+    gaussians: Gaussians,
+    views: Sequence[View],
+    raster: Rasterizer,
+    settings: RasterSettings,
+    background: Float[Tensor, "3"],
+    exposures: Sequence[Float[Tensor, "3 4"] | None] | None = None,
+    lpips: Any = None,
+) -> Iterator[Measured]:
+    """Draw and compare each view, in order. `exposures`: per view, the colour map learned for it (training views only).
+    `lpips`: callable (image, target) -> float, or None."""
+    for i, view in enumerate(views):
+        photo = view.load()
+        target = torch.from_numpy(photo.rgb).float() / 255
+        if photo.alpha is not None:
+            cover = torch.from_numpy(photo.alpha).float()[..., None] / 255
+            target = target * cover + background.cpu() * (1 - cover)
+        image = draw(gaussians, view, raster, settings, background).rgb.cpu()
+        exposure = exposures[i] if exposures is not None else None
+        if exposure is not None:
+            image = image @ exposure[:, :3].T.to(image) + exposure[:, 3].to(image)
+        image = image.clamp(0, 1)
+        mask = None if photo.weight is None else torch.from_numpy(photo.weight > 127)
+        if mask is not None:
+            image_for_ssim = torch.where(mask[..., None], image, target)
+        else:
+            image_for_ssim = image
+        yield Measured(
+            view=view,
+            psnr=psnr(image, target, mask),
+            ssim=ssim(image_for_ssim, target),
+            cc_psnr=psnr(colour_corrected(image, target), target, mask),
+            photo=(target * 255).round().byte().numpy(),
+            render=(image * 255).round().byte().numpy(),
+            lpips=None if lpips is None else lpips(image, target),
+        )
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """The mean, or None when there is nothing to average."""
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,106 @@
+"""Before anything long starts: how many minutes and gigabytes, and what to lower when that is too much."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from splat.core.capture import Capture
+
+# Seconds per unit of work on one core of a 2.3 GHz AVX-512 machine, measured by `scripts/bench_kernels.py`; an estimate
+# only has to be right within a factor of about two.
+_SECONDS_PER_PIXEL = 0.17e-6
+_SECONDS_PER_GAUSSIAN = 0.35e-6
+_SFM_SECONDS_PER_PHOTO = 1.1
+_SFM_SECONDS_PER_PAIR = 0.05
+# Bytes: parameters, Adam moments, gradients and per-row buffers of one SH3 Gaussian; uint8 photos over all levels of the
+# resolution schedule; what torch, cv2 and pycolmap occupy once loaded.
+_BYTES_PER_GAUSSIAN = 2200
+_BYTES_PER_PHOTO_PIXEL = 4.2
+_BYTES_PER_RENDER_PIXEL = 220
+_BYTES_BASE = 0.7e9
+
+
+@dataclass(frozen=True)
+class Estimate:
+    minutes: float
+    gigabytes: float
+
+
+def estimate(capture: Capture, iterations: int, cap: int, needs_sfm: bool, cores: int | None = None) -> Estimate:
+    """Expected wall time and peak memory of a CPU run."""
+    cores = cores or available_cores()
+    sizes = [v.camera.width * v.camera.height for v in capture.views]
+    pixels = sum(sizes) / max(1, len(sizes))
+    # The resolution schedule draws about 0.6 of the pixels, and the count of Gaussians averages about 0.6 of its cap.
+    step = 0.6 * (pixels * _SECONDS_PER_PIXEL + cap * _SECONDS_PER_GAUSSIAN) * 2 / cores
+    seconds = iterations * (step + 0.003) + 10
+    if needs_sfm:
+        n = len(capture.views)
+        pairs = n * (n - 1) / 2 if n <= 100 and capture.kind == "photos" else 15 * n
+        seconds += (n * _SFM_SECONDS_PER_PHOTO + pairs * _SFM_SECONDS_PER_PAIR) * 2 / cores + 3
+    memory = _BYTES_BASE + cap * _BYTES_PER_GAUSSIAN + sum(sizes) * _BYTES_PER_PHOTO_PIXEL
+    memory += max(sizes, default=0) * _BYTES_PER_RENDER_PIXEL
+    return Estimate(seconds / 60, memory / 1e9)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was lowered to fit into memory."""
+
+    max_resolution: int
+    cap: int
+    changed: bool
+
+
+def fit_memory(capture: Capture, iterations: int, cap: int, budget_gb: float) -> Fit:
+    """The largest cap and resolution whose estimate stays within `budget_gb`; the cap goes down first, to a quarter,
+    then the resolution."""
+    long_side = max(max(v.camera.width, v.camera.height) for v in capture.views)
+    resolution, lowered = long_side, cap
+    while estimate(capture.resized(resolution), iterations, lowered, False).gigabytes > budget_gb:
+        if lowered > max(20_000, cap // 4):
+            lowered = max(20_000, cap // 4, int(lowered * 0.8))
+        elif resolution > 160:
+            resolution = int(resolution * 0.85)
+        else:
+            break
+    return Fit(resolution, lowered, (resolution, lowered) != (long_side, cap))
+
+
+def available_cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        return os.cpu_count() or 1
+
+
+def available_memory_gb() -> float | None:
+    """Memory this process may still take, cgroup limits included; None where the system does not say."""
+    best: float | None = None
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                best = int(line.split()[1]) * 1024 / 1e9
+    except OSError:
+        pass
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    try:
+        text = limit.read_text().strip()
+        if text != "max":
+            left = (int(text) - int(used.read_text())) / 1e9
+            best = left if best is None else min(best, left)
+    except (OSError, ValueError):
+        pass
+    return best
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process so far."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1024 if os.uname().sysname != "Darwin" else peak / 1024**2

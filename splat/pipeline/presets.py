@@ -1,0 +1,45 @@
+"""What `--preset` and `--method auto` stand for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A trade of time for quality; every value can be overridden by its flag."""
+
+    iterations: int
+    max_resolution: int
+    """Long side of the working photos, px."""
+    cap: int
+    """Most Gaussians that density control may reach."""
+
+
+PRESETS: dict[str, Preset] = {
+    "fast": Preset(iterations=3000, max_resolution=480, cap=60_000),
+    "default": Preset(iterations=7000, max_resolution=800, cap=150_000),
+    "quality": Preset(iterations=30_000, max_resolution=1600, cap=1_000_000),
+}
+
+
+@dataclass(frozen=True)
+class AutoRow:
+    """One row of the `auto` table: the first row that fits decides."""
+
+    max_photos: int | None
+    """Fits captures of at most this many registered training photos; None: any number."""
+    method: str
+    why: str
+
+
+# One row while there is one method; a method that measures better on a class of captures takes its row here.
+AUTO: tuple[AutoRow, ...] = (AutoRow(None, "points", "Gaussians at the SfM points, grown by density control"),)
+
+
+def resolve_method(method: str, train_photos: int) -> tuple[str, str]:
+    """The method to run and the reason, for `auto` or for an explicit choice."""
+    if method != "auto":
+        return method, "as asked"
+    row = next(r for r in AUTO if r.max_photos is None or train_photos <= r.max_photos)
+    return row.method, row.why
