@@ -332,7 +332,9 @@ class Codec(Protocol):
     suffixes: tuple[str, ...]
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str]) -> None: ...
-    def load(self, path: Path) -> Gaussians: ...
+    def load(self, path: Path, report: Reporter | None = None) -> Gaussians:
+        """Repairs (rows left out) are warnings."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
