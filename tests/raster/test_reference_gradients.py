@@ -23,9 +23,9 @@ def seeded(seed: int) -> torch.Generator:
 class Scene:
     """A small scene, and a random weighting of everything drawn: one number that depends on every output."""
 
-    def __init__(self, mode: str, degree: int, seed: int, n: int = 12) -> None:
+    def __init__(self, mode: str, degree: int, seed: int, n: int = 12, focal: float = 16.0) -> None:
         rng = seeded(seed)
-        self.camera = oracles.random_camera(20, 12, 16.0)
+        self.camera = oracles.random_camera(20, 12, focal)
         self.settings = RasterSettings(mode=mode)  # type: ignore[arg-type]
         self.values = oracles.fields(oracles.random_gaussians(n, rng, degree, scale=0.35))
         self.values["cam_from_world"] = oracles.random_pose(rng)
@@ -54,11 +54,20 @@ class Scene:
         return (ends[0] - ends[1]) / (2 * STEP)
 
 
-@pytest.mark.parametrize("mode,degree", [("classic", 0), ("classic", 3), ("antialiased", 1), ("antialiased", 2)])
-def test_gradients_of_every_input_agree_with_finite_differences(mode, degree):
-    """Along random directions and, for the pose, along each of the 12 numbers. A step across the alpha threshold of
-    some pixel is a real jump of the image, so one direction in each dozen may miss."""
-    scene = Scene(mode, degree, seed=degree + 20)
+@pytest.mark.parametrize(
+    "mode,degree,focal",
+    [
+        ("classic", 0, 16.0),
+        ("classic", 3, 16.0),
+        ("antialiased", 2, 16.0),
+        ("classic", 1, 70.0),
+        ("antialiased", 1, 70.0),
+    ],
+)
+def test_gradients_of_every_input_agree_with_finite_differences(mode, degree, focal):
+    """Along random directions and, for the pose, along each of its 12 numbers. With the longer lens most Gaussians lie
+    outside the image, where the Jacobian is clamped."""
+    scene = Scene(mode, degree, seed=degree + 20, focal=focal)
     values = scene.leaves()
     scene.number(values).backward()
     rng = seeded(99)
@@ -69,13 +78,10 @@ def test_gradients_of_every_input_agree_with_finite_differences(mode, degree):
         if name == "cam_from_world":
             units = torch.eye(16, dtype=torch.float64)[:12].reshape(12, 4, 4)
             directions = list(units)
-        errors = []
         for direction in directions:
             truth = scene.directional(name, direction)
             scale = float((gradient.abs() * direction.abs()).sum())
-            errors.append(abs(float((gradient * direction).sum()) - truth) / scale)
-        errors.sort()
-        assert errors[-1 - len(errors) // 4] < 1e-6, (name, errors)
+            assert abs(float((gradient * direction).sum()) - truth) < 1e-6 * scale, name
 
 
 def test_means2d_gradient_is_the_image_shift():
