@@ -1,0 +1,33 @@
+"""Gaussians -> files, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from splat.core.errors import SplatError
+from splat.core.gaussians import Gaussians
+from splat.core.slots import Codec, Reporter
+from splat.export.ply import PlyCodec
+
+CODECS: tuple[Codec, ...] = (PlyCodec(),)
+"""Ordered: the first whose suffix fits a name reads or writes it."""
+
+
+def codec_for(path: Path) -> Codec:
+    """The format a file name asks for. Raises SplatError listing the formats when there is none."""
+    name = Path(path).name.lower()
+    for codec in CODECS:
+        if name.endswith(codec.suffixes):
+            return codec
+    known = ", ".join(s for codec in CODECS for s in codec.suffixes)
+    raise SplatError(f"{path} has no suffix of a splat format: use one of {known}.")
+
+
+def save_splat(path: Path, gaussians: Gaussians, header: dict[str, str] | None = None) -> None:
+    """Write `gaussians` in the format of `path`'s suffix. `header` keys: SplatRenderMode, Vertical axis, ..."""
+    codec_for(path).save(Path(path), gaussians, header or {})
+
+
+def load_splat(path: Path, report: Reporter | None = None) -> Gaussians:
+    """Read any format of `CODECS`. Warnings (rows left out) go to `report`, or to the `splat` logger."""
+    return codec_for(path).load(Path(path), report)

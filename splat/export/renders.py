@@ -1,0 +1,191 @@
+"""Cameras -> pictures: PNGs, 16-bit depth with its scale, a coloured preview of it, and a video."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from splat.core.camera import Camera
+from splat.core.files import write_json
+from splat.core.gaussians import Gaussians
+from splat.core.geometry import Rigid
+from splat.core.image import write_png
+from splat.core.slots import PathCamera, Rasterizer, RasterSettings, Reporter, Silent
+from splat.export.video import write_video
+
+SOLID = 0.5
+"""Depth is known where at least this much of the ray is stopped."""
+
+_DEFAULTS = RasterSettings()
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One rendered view."""
+
+    rgb: np.ndarray
+    """uint8 [h w 3]."""
+    depth: np.ndarray
+    """float32 [h w], expected z-depth in world units; 0 where less than half of the ray is stopped."""
+    alpha: np.ndarray
+    """float32 [h w]."""
+
+
+@dataclass(frozen=True)
+class RenderFiles:
+    """What `write_renders` wrote."""
+
+    rgb: tuple[Path, ...] = ()
+    depth: tuple[Path, ...] = ()
+    previews: tuple[Path, ...] = ()
+    video: Path | None = None
+
+
+def render_frame(
+    gaussians: Gaussians,
+    camera: Camera,
+    world_from_cam: Rigid,
+    rasterizer: Rasterizer,
+    settings: RasterSettings = _DEFAULTS,
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> Frame:
+    """Draw one view, without gradients."""
+    with torch.no_grad():
+        cam_from_world = world_from_cam.inverse().matrix().to(gaussians.means)
+        ids = rasterizer.visible(gaussians, camera, cam_from_world, settings)
+        colour = gaussians.means.new_tensor(background)
+        drawn = rasterizer(gaussians[ids], camera, cam_from_world, colour, settings)
+        depth = torch.where(drawn.alpha >= SOLID, drawn.depth / drawn.alpha.clamp(min=SOLID), 0.0)
+        rgb = (drawn.rgb.clamp(0, 1) * 255).round().to(torch.uint8)
+    return Frame(rgb.cpu().numpy(), depth.float().cpu().numpy(), drawn.alpha.float().cpu().numpy())
+
+
+def write_renders(
+    folder: Path,
+    gaussians: Gaussians,
+    cameras: Sequence[PathCamera],
+    rasterizer: Rasterizer,
+    settings: RasterSettings = _DEFAULTS,
+    *,
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    names: Sequence[str] | None = None,
+    images: bool = True,
+    depth: bool = True,
+    video: Path | None = None,
+    fps: float = 30.0,
+    units_per_world: float = 1.0,
+    report: Reporter | None = None,
+) -> RenderFiles:
+    """Draw every camera into `folder`: `NAME.png`, `depth/NAME.png`, `depth/NAME.preview.png`, and optionally a video.
+
+    Names default to 0000, 0001, ...; a name's sub-folders and suffix are flattened (`a/b.jpg` -> `a_b`). Depth is
+    described in `depth/depth.json`; `units_per_world` turns world units into the units it should be told in (the
+    original frame's: 1 / world_from_source.scale). Frames are drawn, written and forgotten one by one.
+    """
+    report = report or Silent()
+    stems = [flat_name(n) for n in names] if names is not None else [f"{i:04d}" for i in range(len(cameras))]
+    step = depth_step(gaussians, cameras) * units_per_world if depth and cameras else 0.0
+    histogram = np.zeros(65536, np.int64)
+    rgb_paths: list[Path] = []
+    depth_paths: list[Path] = []
+
+    def frames() -> Iterator[np.ndarray]:
+        for i, (stem, c) in enumerate(zip(stems, cameras)):
+            frame = render_frame(gaussians, c.camera, c.world_from_cam, rasterizer, settings, background)
+            if images:
+                rgb_paths.append(folder / f"{stem}.png")
+                write_png(rgb_paths[-1], frame.rgb)
+            if depth:
+                levels = depth_levels(frame.depth * units_per_world, step)
+                histogram[:] += np.bincount(levels.ravel(), minlength=65536)
+                depth_paths.append(folder / "depth" / f"{stem}.png")
+                write_png(depth_paths[-1], levels)
+            report.progress(i + 1, len(cameras))
+            yield frame.rgb
+
+    if video is not None:
+        write_video(video, frames(), fps)
+    else:
+        for _ in frames():
+            pass
+    previews: list[Path] = []
+    if depth_paths:
+        near, far = _range(histogram)
+        _describe_depth(folder / "depth" / "depth.json", step, near, far)
+        for path in depth_paths:
+            levels = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+            previews.append(path.with_suffix(".preview.png"))
+            write_png(previews[-1], depth_preview(levels, near, far))
+    return RenderFiles(tuple(rgb_paths), tuple(depth_paths), tuple(previews), video)
+
+
+def flat_name(name: str) -> str:
+    """A view's name as one file stem: `left/IMG_1.jpg` -> `left_IMG_1`."""
+    path = Path(name)
+    return "_".join([*path.parent.parts, path.stem])
+
+
+def depth_step(gaussians: Gaussians, cameras: Sequence[PathCamera]) -> float:
+    """World units per level of a 16-bit depth image, one for all frames: the smallest of 1, 2, 5 x 10^k that reaches
+    1.5 x the 99.5th percentile of the z-depth of the Gaussians that count (opacity at least a half)."""
+    means = gaussians.means[gaussians.opacities >= SOLID].detach().cpu().double()
+    means = means[:: max(1, len(means) // 20_000)]
+    depths = []
+    for c in cameras[:: max(1, len(cameras) // 16)]:
+        z = c.world_from_cam.inverse().apply(means)[:, 2]
+        depths.append(z[z > 0])
+    ahead = torch.cat(depths) if depths else torch.zeros(0)
+    reach = 1.5 * float(np.quantile(ahead.numpy(), 0.995)) if len(ahead) else 1.0
+    exact = reach / 65535
+    power = 10.0 ** math.floor(math.log10(exact))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= exact)
+
+
+def depth_levels(depth: np.ndarray, step: float) -> np.ndarray:
+    """uint16: depth / step rounded; 0 = nothing there, 65535 = at least that far."""
+    levels = np.clip(np.rint(depth / step), 1, 65535).astype(np.uint16)
+    levels[depth <= 0] = 0
+    return levels
+
+
+def depth_preview(levels: np.ndarray, near: int, far: int) -> np.ndarray:
+    """uint8 [h w 3]: inverse depth through the Turbo colours, `near` red, `far` blue, nothing black."""
+    inverse = 1 / np.maximum(levels, 1).astype(np.float32)
+    low, high = 1 / max(far, 1), 1 / max(near, 1)
+    t = np.clip((inverse - low) / max(high - low, 1e-12), 0, 1)
+    bgr = cv2.applyColorMap((t * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    rgb[levels == 0] = 0
+    return rgb
+
+
+def _range(histogram: np.ndarray) -> tuple[int, int]:
+    """Levels at the 2nd and 98th percentile of everything that is known, over all frames."""
+    known = histogram.copy()
+    known[0] = 0
+    cumulated = known.cumsum()
+    if cumulated[-1] == 0:
+        return 1, 65535
+    near, far = (int(np.searchsorted(cumulated, q * cumulated[-1])) for q in (0.02, 0.98))
+    return max(1, near), max(far, near + 1)
+
+
+def _describe_depth(path: Path, step: float, near: int, far: int) -> None:
+    write_json(
+        path,
+        {
+            "format": "16-bit PNG, z-depth along the camera's axis",
+            "units_per_level": step,
+            "units": "those of the original frame (metres only where its scale is metric)",
+            "nothing": 0,
+            "beyond": 65535,
+            "preview_near": near * step,
+            "preview_far": far * step,
+        },
+    )

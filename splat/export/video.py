@@ -1,0 +1,60 @@
+"""Frames -> `.mp4` with VP9: plays in every browser, and needs nothing but OpenCV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from splat.core.errors import SplatError
+from splat.core.files import atomic_path
+
+
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 30.0) -> int:
+    """Encode uint8 RGB frames [h w 3] of one size as they come (never all in memory); returns how many there were.
+
+    Chroma is stored at half resolution, so an odd last row or column is dropped. The file appears whole or not at all.
+    Raises SplatError when there is no frame or OpenCV cannot encode.
+    """
+    if path.suffix.lower() != ".mp4":
+        raise SplatError(f"{path} must end in .mp4.")
+    count = 0
+    writer: cv2.VideoWriter | None = None
+    with atomic_path(path) as temporary:
+        try:
+            for frame in frames:
+                height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
+                if writer is None:
+                    size = (width, height)
+                    # 'vp09' is the tag .mp4 uses for VP9 (FFmpeg's own name for it is VP90)
+                    code = cv2.VideoWriter.fourcc(*"vp09")
+                    writer = cv2.VideoWriter(str(temporary), cv2.CAP_FFMPEG, code, fps, size)
+                    if not writer.isOpened():
+                        raise SplatError(
+                            f"{path} was not written: this OpenCV has no VP9 encoder; "
+                            "`pip install opencv-python-headless` has one."
+                        )
+                if (width, height) != size:
+                    raise SplatError(
+                        f"{path} was not written: frame {count} is {width}x{height}, not {size[0]}x{size[1]}."
+                    )
+                writer.write(cv2.cvtColor(np.ascontiguousarray(frame[:height, :width]), cv2.COLOR_RGB2BGR))
+                count += 1
+        finally:
+            if writer is not None:
+                writer.release()
+        if count == 0:
+            raise SplatError(f"{path} was not written: the camera path has no frames.")
+        if not temporary.is_file() or not _first_frame_reads(temporary):  # OpenCV does not report a full disk
+            raise SplatError(f"{path} was not written whole: is the disk full? Free some space and run again.")
+    return count
+
+
+def _first_frame_reads(path: Path) -> bool:
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        return bool(capture.isOpened() and capture.read()[0])
+    finally:
+        capture.release()
