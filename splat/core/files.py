@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as e:
-        temporary.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
+        with suppress(OSError):
+            temporary.unlink()
         if e.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise SplatError(f"{path} was not written: the disk is full; free some space and run again.") from None
         if e.errno in _UNWRITABLE:
             raise SplatError(f"{path} cannot be written ({e.strerror}): choose another --out folder.") from None
         raise
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise
 
 

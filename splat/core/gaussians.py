@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -68,7 +69,7 @@ class Gaussians(TensorBundle):
         return Gaussians(
             means=a_from_b.apply(self.means.double()).to(self.means),
             quats_wxyz=multiply_quats(quat.expand_as(self.quats_wxyz), self.quats_wxyz),
-            log_scales=self.log_scales + torch.log(torch.tensor(a_from_b.scale)).to(self.log_scales),
+            log_scales=self.log_scales + math.log(a_from_b.scale),
             logit_opacities=self.logit_opacities,
             sh=rotate_sh(self.sh, a_from_b.rotation),
         )

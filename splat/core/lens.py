@@ -14,7 +14,7 @@ _PINHOLES = {"SIMPLE_PINHOLE", "PINHOLE"}
 
 
 def pinhole_for(lens: Lens, blank_pixels: float = 0.0, max_upscale: float = 1.0) -> Camera:
-    """The pinhole camera, at the lens's own size, whose image is covered by the photo.
+    """The pinhole camera whose image the photo covers: the lens's focal length and size, cropped where needed.
 
     `blank_pixels` in [0, 1]: 0 keeps only pixels the lens saw, 1 keeps everything it saw. The returned camera carries
     `lens`, so reading a photo through it removes the distortion. Wide lenses (over 90 degrees) keep their focal length.
@@ -23,15 +23,14 @@ def pinhole_for(lens: Lens, blank_pixels: float = 0.0, max_upscale: float = 1.0)
 
     source = _colmap_camera(lens)
     if lens.model in _PINHOLES:
-        k = source.calibration_matrix()
-        return Camera(k[0, 0], k[1, 1], k[0, 2], k[1, 2], lens.width, lens.height)
+        k = source.calibration_matrix().tolist()
+        return Camera(k[0][0], k[1][1], k[0][2], k[1][2], lens.width, lens.height)
     options = pycolmap.UndistortCameraOptions()
     options.blank_pixels = blank_pixels
     options.max_scale = max_upscale
-    options.min_scale = 1.0
     target = pycolmap.undistort_camera(options, source)
-    k = target.calibration_matrix()
-    return Camera(k[0, 0], k[1, 1], k[0, 2], k[1, 2], target.width, target.height, lens)
+    k = target.calibration_matrix().tolist()
+    return Camera(k[0][0], k[1][1], k[0][2], k[1][2], target.width, target.height, lens)
 
 
 def undistort(pixels: np.ndarray, alpha: np.ndarray | None, mask: np.ndarray | None, camera: Camera) -> Photo:
