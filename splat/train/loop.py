@@ -1,0 +1,368 @@
+"""The training loop. What the methods differ in is carried by phases: targets, losses, density control, hooks."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splat.core.errors import Interrupted, SplatError
+from splat.core.gaussians import Gaussians
+from splat.core.slots import (
+    Init,
+    Item,
+    Parameterization,
+    Rasterizer,
+    RasterSettings,
+    Render,
+    Reporter,
+    Step,
+    TargetSource,
+)
+from splat.train import checkpoint
+from splat.train.density import DensitySettings, NoDensity
+from splat.train.parameters import FreeGaussians, LearningRates
+from splat.train.progress import Meter, stop_requests
+from splat.train.schedule import Background, Dropout, OpacityDecay, ShSchedule
+from splat.train.view_model import ViewModel
+
+Losses = Callable[[Step], tuple[Tensor, dict[str, float]]]
+Hook = Callable[["Trainer"], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """A stretch of training with its own targets, losses and density control."""
+
+    steps: int
+    source: TargetSource
+    """Asked once per step, with the step counted from the phase's start."""
+    losses: Losses
+    """(total to minimize, figures for the log)."""
+    density: DensitySettings = field(default_factory=NoDensity)
+    lr_scale: float = 1.0
+    """Multiplies every learning rate of the Gaussians."""
+    name: str = "train"
+    parameterize: Callable[[Trainer, Parameterization], Parameterization] | None = None
+    """Turns the model of the phase before (at first: free Gaussians) into this phase's. Called when the phase starts
+    and again before a checkpoint of it is loaded."""
+    on_start: Hook | None = None
+    """Called once, before the phase's first step; not when resuming inside it."""
+    round_every: int = 0
+    """Steps between two calls of `on_round`; 0 = never."""
+    on_round: Hook | None = None
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train, whatever the method."""
+
+    scene_extent: float = 1.0
+    """Length that position learning rates are relative to, in world units: see `views.scene_extent`."""
+    seed: int = 0
+    raster: RasterSettings = field(default_factory=RasterSettings)
+    rates: LearningRates = field(default_factory=LearningRates)
+    sh: ShSchedule = field(default_factory=ShSchedule)
+    opacity_decay: OpacityDecay = field(default_factory=OpacityDecay)
+    dropout: Dropout = field(default_factory=Dropout)
+    background: Background = field(default_factory=Background)
+    evaluate_every: int = 0
+    """Steps between evaluations while training; 0 = none."""
+    checkpoint_minutes: float = 3.0
+    """Minutes between checkpoints."""
+    checkpoint_every: int = 0
+    """Also after every so many steps; 0 = by the clock alone."""
+    key: str = ""
+    """Says which settings and inputs a checkpoint belongs to (the number of steps left out)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """What training made."""
+
+    gaussians: Gaussians
+    view_model: ViewModel
+    steps: int
+    seconds: float
+    """Of training alone, summed over resumed runs."""
+    history: list[dict[str, Any]]
+    """The lines of the log."""
+
+
+def train(
+    init: Init,
+    phases: tuple[Phase, ...],
+    raster: Rasterizer,
+    view_model: ViewModel,
+    settings: TrainSettings,
+    report: Reporter,
+    checkpoint_dir: Path | None = None,
+    log: Callable[[dict[str, Any]], None] | None = None,
+    evaluate: Callable[[int, Gaussians], dict[str, Any]] | None = None,
+) -> TrainResult:
+    """Optimize `init` through all phases, from the checkpoint in `checkpoint_dir` where there is one.
+
+    On the CPU the result does not depend, bit for bit, on where it was interrupted or when checkpoints were written.
+    Phases that are longer than when the checkpoint was written are continued. `log` gets a JSON-able dict every
+    50 steps; `evaluate` gets the step and the Gaussians every `settings.evaluate_every` steps and its figures are
+    logged.
+
+    Raises Interrupted after SIGINT or SIGTERM, with everything saved; SplatError when the loss stays without a value.
+    """
+    trainer = Trainer(init, phases, raster, view_model, settings, report, checkpoint_dir, log, evaluate)
+    return trainer.run()
+
+
+class Trainer:
+    """One run of `train`. Hooks get it, and may read and edit `model`, `view_model` and their phase's source."""
+
+    LOG_EVERY = 50
+    PSNR_EVERY = 10
+    MOST_FAILURES = 50
+
+    def __init__(
+        self,
+        init: Init,
+        phases: tuple[Phase, ...],
+        raster: Rasterizer,
+        view_model: ViewModel,
+        settings: TrainSettings,
+        report: Reporter,
+        checkpoint_dir: Path | None,
+        log: Callable[[dict[str, Any]], None] | None,
+        evaluate: Callable[[int, Gaussians], dict[str, Any]] | None,
+    ) -> None:
+        if len(init.gaussians) == 0:
+            raise SplatError("There is nothing to train: the initializer made no Gaussians; try another --method.")
+        self.init, self.phases, self.raster, self.view_model = init, phases, raster, view_model
+        self.settings, self.report = settings, report
+        self.checkpoint_dir, self.log, self.evaluate = checkpoint_dir, log, evaluate
+        self.total = sum(p.steps for p in phases)
+        self.device = init.gaussians.means.device
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.model: Parameterization = FreeGaussians(
+            init.gaussians, settings.rates, self.total, settings.scene_extent, settings.sh
+        )
+        self.index, self.local = -1, 0  # phase, and step within it
+        self.history: list[dict[str, Any]] = []
+        self.seconds, self.failures, self.psnr = 0.0, 0, float("nan")
+
+    @property
+    def phase(self) -> Phase:
+        return self.phases[self.index]
+
+    @property
+    def step(self) -> int:
+        """The number of steps done, all phases together."""
+        return sum(p.steps for p in self.phases[: max(0, self.index)]) + self.local
+
+    def render(self, item: Item) -> Render:
+        """How the scene looks now, without gradient or exposure: for hooks."""
+        with torch.no_grad():
+            gaussians = self.model.gaussians(self.step)
+            background = self.settings.background.colour(False, self.generator).to(self.device)
+            return self.raster(gaussians, item.camera, item.cam_from_world, background, self.settings.raster)
+
+    # -------------------------------------------------------------------------------------------------------- the run
+
+    def run(self) -> TrainResult:
+        self._restore()
+        started, offset = time.monotonic(), self.seconds
+        saved = started
+        meter = Meter(self.step)
+        with stop_requests() as stop:
+            while self._advance():
+                line = self._one_step()
+                self.local += 1
+                self.seconds = offset + time.monotonic() - started
+                self._say(line, meter)
+                every = self.settings.checkpoint_every
+                due = every and self.step % every == 0
+                if due or time.monotonic() - saved > 60 * self.settings.checkpoint_minutes:
+                    self._save()
+                    saved = time.monotonic()
+                if stop.is_set():
+                    self._save()
+                    raise Interrupted(f"Stopped at step {self.step} of {self.total}; run the same command to go on.")
+        self._save()
+        degree = self.init.gaussians.sh_degree
+        gaussians = self.model.gaussians(self.total).with_sh_degree(degree).clone()
+        return TrainResult(gaussians, self.view_model, self.step, self.seconds, self.history)
+
+    def _advance(self) -> bool:
+        """Make sure there is a step to do, entering the next phase when one has ended."""
+        while self.index < 0 or self.local >= self.phase.steps:
+            if self.index + 1 == len(self.phases):
+                return False
+            self._enter(self.index + 1)
+            self.local = 0
+            if self.phase.on_start is not None:
+                self.phase.on_start(self)
+                self.density.forget()
+        return True
+
+    def _enter(self, index: int) -> None:
+        """Set up a phase's model and density control; also on the way to a checkpoint inside a later phase."""
+        self.index = index
+        if self.phase.parameterize is not None:
+            self.model = self.phase.parameterize(self, self.model)
+        self.model.lr_scale = self.phase.lr_scale
+        first_step = sum(p.steps for p in self.phases[:index])
+        self.density = self.phase.density(first_step, self.phase.steps, self.settings.scene_extent)
+
+    # -------------------------------------------------------------------------------------------------------- one step
+
+    def _one_step(self) -> dict[str, Any]:
+        """Draw the step's items, and move what they pull at. Returns figures for the log."""
+        step, progress = self.step, self.step / max(1, self.total)
+        gaussians = self.model.gaussians(step)
+        raster = replace(self.settings.raster, absgrad=self.density.wants_absgrad(step))
+        ids_of: list[Tensor] = []
+        gradients: list[Gaussians] = []
+        line: dict[str, Any] = {}
+        for item in self.phase.source.items(self.local):
+            correction = self.view_model.begin(item, progress)
+            background = self.settings.background.colour(item.alpha is not None, self.generator).to(self.device)
+            pose = correction.cam_from_world()
+            ids = self.raster.visible(gaussians, item.camera, pose.detach(), raster)
+            ids = self.settings.dropout.keep(ids, progress, self.generator)
+            # Only what may be seen takes part: gathered rows are where autograd starts.
+            rows = gaussians.map(lambda t: t.index_select(0, ids).requires_grad_())  # noqa: B023
+            drawn = self.settings.dropout.compensate(rows, progress)
+            render = self.raster(drawn, item.camera, pose, background, raster)
+            target = _target(item, background)
+            rgb = correction.expose(render, background)
+            loss, figures = self.phase.losses(Step(step, item, render, rgb, target, rows, self.settings.scene_extent))
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                self._skip(item)
+                continue
+            (loss * item.loss_weight).backward()
+            with torch.no_grad():
+                self.view_model.update(correction, progress)
+                self.density.after_backward(step, ids, render, item.camera)
+                if self.local % self.PSNR_EVERY == 0:
+                    self._measure(rgb, target, item)
+            ids_of.append(ids)
+            gradients.append(_gradient(rows))
+            line = {"loss": value, **{k: float(v) for k, v in figures.items()}}
+        with torch.no_grad():
+            if ids_of:
+                self.failures = 0
+                self.model.update(step, *_joined(ids_of, gradients))
+            if decay := self.settings.opacity_decay.amount(step, progress):
+                self.model.shift(None, logit_opacities=decay)
+            if changed := self.density.after_update(step, self.model, self.generator):
+                line["density"] = changed
+            if self.phase.round_every and (self.local + 1) % self.phase.round_every == 0 and self.phase.on_round:
+                self.phase.on_round(self)
+                self.density.forget()
+        return line
+
+    def _skip(self, item: Item) -> None:
+        self.failures += 1
+        self.report.warn(
+            f"The loss of step {self.step} (view {item.view_id}) has no finite value: the step is skipped."
+        )
+        if self.failures >= self.MOST_FAILURES:
+            raise SplatError(
+                f"The loss has had no finite value for {self.failures} steps (now step {self.step}): "
+                "lower the learning rates, or check the photos and poses."
+            )
+
+    def _measure(self, rgb: Tensor, target: Tensor, item: Item) -> None:
+        error = (rgb.clamp(0, 1) - target).square().mean(2)
+        if item.weight is not None:
+            counts = item.weight > 0
+            error = error[counts] if bool(counts.any()) else error
+        psnr = -10 * math.log10(max(float(error.mean()), 1e-10))
+        self.psnr = psnr if math.isnan(self.psnr) else 0.9 * self.psnr + 0.1 * psnr
+
+    # ------------------------------------------------------------------------------------------------ telling, keeping
+
+    def _say(self, line: dict[str, Any], meter: Meter) -> None:
+        step, last = self.step, self.step == self.total
+        count = len(self.model.gaussians(step))
+        if meter.due(step) or last:
+            self.report.progress(
+                step, self.total, loss=line.get("loss", math.nan), psnr=self.psnr, gaussians=count, rate=meter.rate
+            )
+        if step % self.LOG_EVERY == 0 or last or "density" in line:
+            head = {"step": step, "phase": self.phase.name, "psnr": self.psnr, "gaussians": count}
+            self._log({**head, **line, "seconds": round(self.seconds, 3), "steps_per_second": round(meter.rate, 2)})
+        every = self.settings.evaluate_every
+        if self.evaluate is not None and every and (step % every == 0 or last):
+            with torch.no_grad():
+                self._log({"step": step, "evaluation": self.evaluate(step, self.model.gaussians(step))})
+
+    def _log(self, line: dict[str, Any]) -> None:
+        self.history.append(line)
+        if self.log is not None:
+            self.log(line)
+
+    def _save(self) -> None:
+        if self.checkpoint_dir is None:
+            return
+        state = {
+            "phase": self.index,
+            "local": self.local,
+            "model": self.model.state(),
+            "density": self.density.state() if self.index >= 0 else {},
+            "source": self.phase.source.state(),
+            "view_model": self.view_model.state(),
+            "generator": self.generator.get_state(),
+            "history": self.history,
+            "seconds": self.seconds,
+            "failures": self.failures,
+            "psnr": self.psnr,
+        }
+        checkpoint.save(self.checkpoint_dir, state, self.settings.key)
+
+    def _restore(self) -> None:
+        state = checkpoint.load(self.checkpoint_dir, self.settings.key) if self.checkpoint_dir else None
+        if state is None:
+            return
+        if state["phase"] >= len(self.phases):
+            raise SplatError(f"The checkpoint in {self.checkpoint_dir} has more phases than this method: delete it.")
+        for index in range(state["phase"] + 1):
+            self._enter(index)
+        self.local = state["local"]
+        self.model.load_state(state["model"])
+        self.density.load_state(state["density"])
+        self.phase.source.load_state(state["source"])
+        self.view_model.load_state(state["view_model"])
+        self.generator.set_state(state["generator"])
+        self.history, self.seconds = state["history"], state["seconds"]
+        self.failures, self.psnr = state["failures"], state["psnr"]
+        if self.step < self.total:
+            self.report.info(f"Going on from step {self.step} of {self.total}.")
+
+
+def _target(item: Item, background: Float[Tensor, 3]) -> Float[Tensor, "h w 3"]:
+    """The photo as floats, over the step's background where it has alpha."""
+    target = item.rgb.float() / 255
+    if item.alpha is None:
+        return target
+    alpha = item.alpha.float()[..., None] / 255
+    return target * alpha + background * (1 - alpha)
+
+
+def _gradient(rows: Gaussians) -> Gaussians:
+    """The rows' gradients as a Gaussians."""
+    return rows.map(lambda t: torch.zeros_like(t) if t.grad is None else t.grad)
+
+
+def _joined(ids_of: list[Tensor], gradients: list[Gaussians]) -> tuple[Tensor, Gaussians]:
+    """The sum of several items' gradients on the union of their rows."""
+    if len(ids_of) == 1:
+        return ids_of[0], gradients[0]
+    union, where = torch.cat(ids_of).unique(return_inverse=True)
+    stacked = Gaussians.cat(gradients)
+    return union, stacked.map(lambda t: t.new_zeros(len(union), *t.shape[1:]).index_add_(0, where, t))

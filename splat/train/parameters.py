@@ -1,0 +1,187 @@
+"""Free Gaussians: every raw value is a parameter of its own, updated by Adam where it was seen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from splat.core.gaussians import Gaussians
+from splat.train.adam import AdamRows, adam_rows
+from splat.train.schedule import ShSchedule, log_linear
+
+FIELDS = ("means", "quats_wxyz", "log_scales", "logit_opacities", "sh")
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Adam's step sizes (Kerbl et al. 2023), as fractions of the run where they change."""
+
+    means: float = 1.6e-4
+    """At the start, times the scene's extent."""
+    means_final: float = 1.6e-6
+    """At the end; a straight line in the logarithm between."""
+    sh0: float = 2.5e-3
+    """Colour that looks the same from everywhere."""
+    sh_rest: float = 1.25e-4
+    """View-dependent harmonics."""
+    opacities: float = 0.05
+    """Logits."""
+    scales: float = 5e-3
+    """Logarithms."""
+    quats: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-15
+
+    def means_at(self, progress: float, scene_extent: float) -> float:
+        """The step size of positions in world units."""
+        return scene_extent * log_linear(self.means, self.means_final, progress)
+
+
+class FreeGaussians:
+    """Parameterization without constraints (see `slots.Parameterization`).
+
+    Only rows that were drawn are updated ("visible-only Adam": moments of others stand still); bias correction counts
+    all steps. Harmonics above the degree in use are not stored until the schedule reaches them: they would stay zero,
+    and nobody has to move them. Storage grows by half when it is full, so that adding rows rarely copies.
+    """
+
+    def __init__(
+        self,
+        gaussians: Gaussians,
+        rates: LearningRates,
+        total_steps: int,
+        scene_extent: float,
+        sh_schedule: ShSchedule | None = None,
+    ) -> None:
+        self.lr_scale = 1.0
+        self.rates, self.total_steps, self.scene_extent = rates, max(1, total_steps), scene_extent
+        self.sh_schedule = sh_schedule or ShSchedule(degree_every=0)
+        self.highest_degree = gaussians.sh_degree
+        self.updates = 0
+        self.count = 0
+        self.values: dict[str, Tensor] = {}
+        self.first: dict[str, Tensor] = {}
+        self.second: dict[str, Tensor] = {}
+        degree = max(self._scheduled_degree(0), _used_degree(gaussians))
+        self._take(gaussians.detach().with_sh_degree(degree), None)
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def __len__(self) -> int:
+        return self.count
+
+    def gaussians(self, step: int) -> Gaussians:
+        """All n Gaussians now, without gradient: windows on the storage, valid until the next call that changes it.
+        Harmonics reach up to the degree in use at `step`."""
+        degree = self._scheduled_degree(step)
+        if degree > self._degree():
+            self._widen_sh(degree)
+        return Gaussians(**{f: self.values[f][: self.count] for f in FIELDS})
+
+    # ------------------------------------------------------------------------------------------------------ changing
+
+    def update(self, step: int, ids: Int[Tensor, m], gradient: Gaussians) -> None:
+        """One Adam step on rows `ids` (unique)."""
+        self.updates += 1
+        r, scale = self.rates, self.lr_scale
+        progress = step / self.total_steps
+        steps: dict[str, float | tuple[float, float]] = {
+            "means": scale * r.means_at(progress, self.scene_extent),
+            "quats_wxyz": scale * r.quats,
+            "log_scales": scale * r.scales,
+            "logit_opacities": scale * r.opacities,
+            "sh": (scale * r.sh0, scale * r.sh_rest),
+        }
+        for name in FIELDS:
+            rows = AdamRows(self.values[name], self.first[name], self.second[name])
+            adam_rows(rows, ids, getattr(gradient, name), steps[name], (r.beta1, r.beta2), r.eps, self.updates)
+
+    def edit(self, keep: Tensor, append: Gaussians | None) -> None:
+        """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero."""
+        kept = self.count if bool(keep.all()) else int(keep.sum())
+        added = 0 if append is None else len(append)
+        ids = None if kept == self.count else keep.nonzero()[:, 0]
+        if append is not None:
+            append = append.with_sh_degree(self._degree())
+        capacity = len(self.values["means"])
+        if kept + added > capacity:
+            capacity = math.ceil(1.5 * (kept + added))
+        for store in (self.values, self.first, self.second):
+            for name in FIELDS:
+                old = store[name]
+                new = old if capacity == len(old) else old.new_zeros(capacity, *old.shape[1:])
+                if ids is not None:
+                    new[:kept] = old[ids]
+                elif new is not old:
+                    new[:kept] = old[:kept]
+                if append is not None:
+                    new[kept : kept + added] = getattr(append, name).to(new) if store is self.values else 0.0
+                store[name] = new
+        self.count = kept + added
+
+    def assign(self, ids: Int[Tensor, m], rows: Gaussians) -> None:
+        """Overwrite rows in place and forget their optimizer state."""
+        rows = rows.with_sh_degree(self._degree())
+        for name in FIELDS:
+            self.values[name][ids] = getattr(rows, name).to(self.values[name])
+            self.first[name][ids] = 0.0
+            self.second[name][ids] = 0.0
+
+    def shift(self, ids: Tensor | None, **deltas: Tensor | float) -> None:
+        """Add to fields of rows in place (None: of all rows), keeping their optimizer state."""
+        for name, delta in deltas.items():
+            if ids is None:
+                self.values[name][: self.count] += delta
+            elif isinstance(delta, Tensor):
+                self.values[name].index_add_(0, ids, delta.to(self.values[name]))
+            else:
+                self.values[name][ids] += delta
+
+    # ------------------------------------------------------------------------------------------------------- keeping
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the settings, capacity left out: where it was written changes nothing."""
+        stores = {"values": self.values, "first": self.first, "second": self.second}
+        tensors = {k: {f: t[: self.count].clone() for f, t in s.items()} for k, s in stores.items()}
+        return {"tensors": tensors, "updates": self.updates}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        device = self.values["means"].device
+        stores = {k: {f: t.to(device) for f, t in s.items()} for k, s in state["tensors"].items()}
+        self._take(Gaussians(**stores["values"]), (stores["first"], stores["second"]))
+        self.updates = int(state["updates"])
+
+    def _take(self, gaussians: Gaussians, moments: tuple[dict[str, Tensor], dict[str, Tensor]] | None) -> None:
+        self.count = len(gaussians)
+        self.values = {f: getattr(gaussians, f).clone().contiguous() for f in FIELDS}
+        if moments is None:
+            moments = ({}, {})
+        self.first = {f: moments[0].get(f, torch.zeros_like(self.values[f])) for f in FIELDS}
+        self.second = {f: moments[1].get(f, torch.zeros_like(self.values[f])) for f in FIELDS}
+
+    # ----------------------------------------------------------------------------------------------------- harmonics
+
+    def _scheduled_degree(self, step: int) -> int:
+        return self.sh_schedule.degree(step / self.total_steps, self.highest_degree)
+
+    def _degree(self) -> int:
+        return math.isqrt(self.values["sh"].shape[1]) - 1
+
+    def _widen_sh(self, degree: int) -> None:
+        missing = (degree + 1) ** 2 - self.values["sh"].shape[1]
+        for store in (self.values, self.first, self.second):
+            old = store["sh"]
+            store["sh"] = torch.cat([old, old.new_zeros(len(old), missing, 3)], 1)
+
+
+def _used_degree(gaussians: Gaussians) -> int:
+    """The highest degree that has a coefficient other than zero."""
+    used = gaussians.sh.detach().abs().amax(dim=(0, 2)) if len(gaussians) else gaussians.sh.new_zeros(1)
+    last = int(used.nonzero()[-1]) if bool((used > 0).any()) else 0
+    return math.isqrt(last) if last else 0

@@ -1,0 +1,124 @@
+"""What changes while training runs, each a small frozen dataclass of fractions of the run: 7,000 and 30,000 steps
+behave alike. `progress` is the fraction of steps done, in [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from splat.core.gaussians import Gaussians
+
+
+def log_linear(start: float, end: float, progress: float) -> float:
+    """From `start` to `end` (both > 0), a straight line in the logarithm."""
+    t = min(max(progress, 0.0), 1.0)
+    return math.exp((1 - t) * math.log(start) + t * math.log(end))
+
+
+@dataclass(frozen=True)
+class ResolutionSchedule:
+    """Coarse photos first: cheap steps while only the large structure is wrong (as DashGaussian, Chen et al. 2025)."""
+
+    start: float = 0.25
+    """Photos start at this fraction of the working size and double up to 1; 1 = no schedule."""
+    full_at: float = 0.3
+    """Fraction of the steps from which photos have the working size; the coarser levels share the time before."""
+    min_side: int = 100
+    """No level is smaller than this on its long side, in px."""
+
+    def factors(self) -> tuple[float, ...]:
+        """Every level, coarse to fine, ending in 1."""
+        doublings = max(0, math.ceil(-math.log2(self.start) - 1e-9)) if self.start < 1 else 0
+        return tuple(2.0**-i for i in range(doublings, -1, -1))
+
+    def level(self, progress: float) -> int:
+        """Index into `factors()`."""
+        coarse = len(self.factors()) - 1
+        if coarse == 0 or progress >= self.full_at:
+            return coarse
+        return min(coarse, int(progress / self.full_at * coarse))
+
+    def factor_for(self, level: int, long_side: int) -> float:
+        """The level's factor for a photo of this long side, `min_side` respected."""
+        return min(1.0, max(self.factors()[level], self.min_side / long_side))
+
+
+@dataclass(frozen=True)
+class ShSchedule:
+    """View-dependent colour is learned band by band, so that it does not explain what geometry should."""
+
+    degree_every: float = 1 / 15
+    """One more degree of spherical harmonics after each such fraction of the steps."""
+
+    def degree(self, progress: float, highest: int) -> int:
+        if self.degree_every <= 0:
+            return highest
+        return min(highest, int(progress / self.degree_every + 1e-9))
+
+
+@dataclass(frozen=True)
+class OpacityDecay:
+    """Every so often all opacities sink a little; what the photos support climbs back, the rest fades and is pruned.
+    A gentle stand-in for opacity resets (EDGS), and a regularizer where photos are few."""
+
+    factor: float = 1.0
+    """What an unopposed logit-exponential is multiplied by each time (EDGS: 0.99 every 10 steps); 1 = off."""
+    every: int = 10
+    """Steps between two decays."""
+    until: float = 0.5
+    """Fraction of the steps after which decay stops."""
+
+    def amount(self, step: int, progress: float) -> float:
+        """To be added to every logit after this step; 0 when it is not due."""
+        due = self.factor < 1 and progress < self.until and (step + 1) % self.every == 0
+        return math.log(self.factor) if due else 0.0
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Each step leaves out a random share of the Gaussians and strengthens the rest (DropGaussian, Park et al. 2025):
+    with few photos it keeps Gaussians from hiding behind each other. Off when rendering for anything but training."""
+
+    rate: float = 0.0
+    """Share of Gaussians left out at the end of the run; 0 = off."""
+    ramp: bool = True
+    """Grow from 0 at the start to `rate` at the end; otherwise `rate` throughout."""
+
+    def share(self, progress: float) -> float:
+        return self.rate * progress if self.ramp else self.rate
+
+    def keep(self, ids: Int[Tensor, "m"], progress: float, generator: torch.Generator) -> Tensor:
+        """The ids that are drawn this step."""
+        share = self.share(progress)
+        if share <= 0:
+            return ids
+        return ids[torch.rand(len(ids), generator=generator).to(ids.device) >= share]
+
+    def compensate(self, rows: Gaussians, progress: float) -> Gaussians:
+        """The same rows with opacity / (1 - share), at most 0.99; differentiable."""
+        share = self.share(progress)
+        if share <= 0:
+            return rows
+        opacities = (rows.logit_opacities.sigmoid() / (1 - share)).clamp(1e-6, 0.99)
+        return Gaussians(rows.means, rows.quats_wxyz, rows.log_scales, torch.logit(opacities), rows.sh)
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is seen where there is no Gaussian."""
+
+    mode: Literal["fixed", "random-alpha", "random"] = "random-alpha"
+    """fixed: always `rgb`. random-alpha: a new colour each step for photos with alpha, so that empty space must become
+    transparent; `rgb` for others. random: a new colour for every photo, so that nothing may stay transparent."""
+    rgb: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The fixed colour, sRGB in [0, 1]."""
+
+    def colour(self, has_alpha: bool, generator: torch.Generator) -> Float[Tensor, "3"]:
+        if self.mode == "random" or (self.mode == "random-alpha" and has_alpha):
+            return torch.rand(3, generator=generator)
+        return torch.tensor(self.rgb, dtype=torch.float32)

@@ -1,0 +1,176 @@
+"""What belongs to a photo and not to the scene: its exposure and the error of its pose.
+
+Both are held to a mean of zero over the training views, so the scene itself stays neutral and in place, and a held-out
+view, which has neither, is drawn as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splat.core.geometry import rotation_from_axis_angle
+from splat.core.slots import Item, Render
+from splat.train.schedule import log_linear
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """What is learned per photo."""
+
+    exposure: bool = True
+    """An affine map of colours per photo (3x4), whose mean over the photos stays the identity."""
+    exposure_lr: float = 5e-3
+    exposure_lr_final: float = 5e-4
+    poses: bool = False
+    """A small rotation and shift per photo."""
+    rotation_lr: float = 2e-4
+    """Radians."""
+    translation_lr: float = 2e-4
+    """Times the scene's extent."""
+    pose_lr_final: float = 0.01
+    """Fraction of the pose learning rates left at the end."""
+    poses_from: float = 0.05
+    """Fraction of the run before poses move: a blurred scene says nothing about them."""
+
+
+class ViewModel:
+    """Exposure and pose corrections of `count` training views, with their Adam state.
+
+    `centres` are the camera centres [count 3] in the world, needed to keep the scale when poses are learned.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        settings: ViewSettings | None = None,
+        centres: Tensor | None = None,
+        scene_extent: float = 1.0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.settings = settings or ViewSettings(exposure=False)
+        self.count, self.scene_extent = count, scene_extent
+        if self.settings.poses and centres is None:
+            raise ValueError("Pose corrections need the camera centres.")
+        centred = torch.zeros(count, 3) if centres is None else (centres - centres.mean(0)).float()
+        self.centred = centred.to(device)
+        self.exposure = _Rows(count, 12, device)
+        """Rows of [A - 1 | b] of rgb' = A rgb + b."""
+        self.poses = _Rows(count, 6, device)
+        """Axis-angle (radians) and shift (world units), both in world axes, about the camera's centre."""
+
+    # ------------------------------------------------------------------------------------------------------- a step
+
+    def begin(self, item: Item, progress: float) -> ViewCorrection:
+        """What to apply to this item, as leaves of autograd; nothing for a virtual view."""
+        s, i = self.settings, item.view_id
+        learns_pose = s.poses and progress >= s.poses_from
+        if i is None or self.count < 2:
+            return ViewCorrection(item, None, None)
+        exposure = self.exposure.values[i].clone().requires_grad_() if s.exposure else None
+        pose = self.poses.values[i].clone().requires_grad_(learns_pose) if s.poses else None
+        return ViewCorrection(item, exposure, pose)
+
+    def update(self, correction: ViewCorrection, progress: float) -> None:
+        """One Adam step from the gradients that backward left, then back to mean zero."""
+        s, i = self.settings, correction.item.view_id
+        if i is None:
+            return
+        exposure, pose = correction.exposure, correction.pose
+        if exposure is not None and exposure.grad is not None and bool(exposure.grad.isfinite().all()):
+            rate = log_linear(s.exposure_lr, s.exposure_lr_final, progress)
+            self.exposure.step(i, exposure.grad, torch.full((12,), rate, device=exposure.device))
+            self.exposure.values -= self.exposure.values.mean(0)
+        if pose is not None and pose.grad is not None and bool(pose.grad.isfinite().all()):
+            fade = log_linear(1.0, s.pose_lr_final, progress)
+            rates = pose.new_tensor([s.rotation_lr] * 3 + [s.translation_lr * self.scene_extent] * 3)
+            self.poses.step(i, pose.grad, fade * rates)
+            self._fix_gauge()
+
+    def _fix_gauge(self) -> None:
+        """Take the scene's own motion out of the poses: no mean rotation, no mean shift, no growth about the centre."""
+        values = self.poses.values
+        values -= values.mean(0)
+        size = self.centred.square().sum()
+        if size > 0:
+            values[:, 3:] -= self.centred * ((values[:, 3:] * self.centred).sum() / size)
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def exposures(self) -> Float[Tensor, "v 3 4"]:
+        """[A | b] per training view; their mean is [1 | 0]."""
+        return self.exposure.values.reshape(-1, 3, 4) + torch.eye(3, 4, device=self.exposure.values.device)
+
+    def corrected_pose(self, view_id: int, cam_from_world: Float[Tensor, "4 4"]) -> Float[Tensor, "4 4"]:
+        return _moved(cam_from_world, self.poses.values[view_id])
+
+    def state(self) -> dict[str, Any]:
+        return {"exposure": self.exposure.state(), "poses": self.poses.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.exposure.load_state(state["exposure"])
+        self.poses.load_state(state["poses"])
+
+
+@dataclass(frozen=True, eq=False)
+class ViewCorrection:
+    """The corrections of one item, ready to apply."""
+
+    item: Item
+    exposure: Tensor | None
+    pose: Tensor | None
+
+    def cam_from_world(self) -> Float[Tensor, "4 4"]:
+        return self.item.cam_from_world if self.pose is None else _moved(self.item.cam_from_world, self.pose)
+
+    def expose(self, render: Render, background: Float[Tensor, 3]) -> Float[Tensor, "h w 3"]:
+        """The image as this photo's exposure shows it. Where the photo has alpha its background is ours and is not
+        exposed: only the Gaussians' part is."""
+        if self.exposure is None:
+            return render.rgb
+        delta = self.exposure.reshape(3, 4)
+        if self.item.alpha is None:
+            return render.rgb + (render.rgb @ delta[:, :3].T + delta[:, 3])
+        alpha = render.alpha[..., None]
+        own = render.rgb - (1 - alpha) * background
+        return render.rgb + own @ delta[:, :3].T + alpha * delta[:, 3]
+
+
+def _moved(cam_from_world: Float[Tensor, "4 4"], pose: Float[Tensor, 6]) -> Float[Tensor, "4 4"]:
+    """The camera turned by exp(pose[:3]) about its own centre and shifted by pose[3:], both in world axes."""
+    rotation, translation = cam_from_world[:3, :3], cam_from_world[:3, 3]
+    centre = -rotation.T @ translation
+    turned = rotation @ rotation_from_axis_angle(pose[:3]).T
+    column = -turned @ (centre + pose[3:])
+    return torch.cat([torch.cat([turned, column[:, None]], 1), cam_from_world[3:]], 0)
+
+
+class _Rows:
+    """Parameters of which one row is updated at a time, each row with its own count of Adam steps."""
+
+    def __init__(self, count: int, width: int, device: torch.device | str) -> None:
+        self.values = torch.zeros(count, width, device=device)
+        self.first = torch.zeros_like(self.values)
+        self.second = torch.zeros_like(self.values)
+        self.updates = [0] * count
+
+    def step(self, row: int, gradient: Tensor, rates: Float[Tensor, w]) -> None:
+        self.updates[row] += 1
+        first, second = self.first[row], self.second[row]
+        first.lerp_(gradient, 0.1)
+        second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+        m, v = first / (1 - 0.9 ** self.updates[row]), second / (1 - 0.999 ** self.updates[row])
+        self.values[row] -= rates * m / (v.sqrt() + 1e-15)
+
+    def state(self) -> dict[str, Any]:
+        tensors = {"values": self.values.clone(), "first": self.first.clone(), "second": self.second.clone()}
+        return {**tensors, "updates": list(self.updates)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for name in ("values", "first", "second"):
+            getattr(self, name).copy_(state[name])
+        self.updates = list(state["updates"])

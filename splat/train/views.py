@@ -1,0 +1,168 @@
+"""Photos as training targets: in memory as bytes, at every resolution of the schedule, one random view per step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splat.core.camera import Camera
+from splat.core.capture import View
+from splat.core.errors import SplatError
+from splat.core.image import Photo
+from splat.core.slots import Item
+from splat.train.schedule import ResolutionSchedule
+
+
+@dataclass(frozen=True, eq=False)
+class Posed:
+    """A photo in memory with its camera: what `PhotoSource` is made of."""
+
+    photo: Photo
+    camera: Camera
+    cam_from_world: Float[Tensor, "4 4"]
+
+
+def load_views(views: Sequence[View], threads: int = 2) -> list[Posed]:
+    """Read posed views at their working size, in order."""
+    for v in views:
+        if v.world_from_cam is None:
+            raise SplatError(f"{v.name} has no pose: register it first, or leave it out.")
+
+    def load(v: View) -> Posed:
+        assert v.world_from_cam is not None
+        return Posed(v.load(), v.camera, v.world_from_cam.inverse().matrix().float())
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        return list(pool.map(load, views))
+
+
+def shrink(photo: Photo, width: int, height: int) -> Photo:
+    """Area average over the pixels that count: neither masked nor transparent ones lend colour to a smaller photo.
+
+    A smaller pixel's weight and alpha are the plain averages of the larger ones'.
+    """
+    size = (width, height)
+    if photo.alpha is None and photo.weight is None:
+        return Photo(rgb=cv2.resize(photo.rgb, size, interpolation=cv2.INTER_AREA))
+    ones = np.ones(photo.rgb.shape[:2], np.float32)
+    weight = ones if photo.weight is None else photo.weight.astype(np.float32) / 255
+    alpha = ones if photo.alpha is None else photo.alpha.astype(np.float32) / 255
+
+    def average(values: np.ndarray) -> np.ndarray:
+        return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+
+    def to_bytes(values: np.ndarray) -> np.ndarray:
+        return np.clip(values + 0.5, 0, 255).astype(np.uint8)
+
+    cover, counted = average(weight * alpha), average(weight)
+    colour = average(photo.rgb * (weight * alpha)[..., None]) / np.maximum(cover, 1e-6)[..., None]
+    return Photo(
+        rgb=to_bytes(colour),
+        alpha=None if photo.alpha is None else to_bytes(255 * cover / np.maximum(counted, 1e-6)),
+        weight=None if photo.weight is None else to_bytes(255 * counted),
+    )
+
+
+class PhotoSource:
+    """TargetSource of photos: every view once per epoch in random order; the order is part of the state.
+
+    Holds 1.33 times the photos' bytes: 3 per pixel, one more each with alpha and mask (`memory_bytes`).
+    """
+
+    def __init__(
+        self,
+        views: Sequence[Posed],
+        steps: int,
+        schedule: ResolutionSchedule | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """`steps` is the length of the phase that the schedule's fractions refer to."""
+        if not views:
+            raise SplatError("There is no training photo: check the folder and the split.")
+        self.schedule = schedule or ResolutionSchedule(start=1.0)
+        self.steps = max(1, steps)
+        self.levels = [_levels(v, i, self.schedule, device) for i, v in enumerate(views)]
+        self.generator = torch.Generator().manual_seed(seed)
+        self.order: list[int] = []
+        self.finest = 0
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def memory_bytes(self) -> int:
+        """Bytes of pixels held."""
+        tensors = {id(t): t for v in self.levels for i in v for t in (i.rgb, i.alpha, i.weight) if t is not None}
+        return sum(t.numel() for t in tensors.values())
+
+    def items(self, step: int) -> Iterator[Item]:
+        """The item of step `step` of the phase. Each call takes one view from the order."""
+        if not self.order:
+            self.order = torch.randperm(len(self.levels), generator=self.generator).tolist()
+        # A run that is prolonged never goes back to coarser photos.
+        self.finest = max(self.finest, self.schedule.level(step / self.steps))
+        yield self.levels[self.order.pop()][self.finest]
+
+    def state(self) -> dict[str, Any]:
+        return {"order": list(self.order), "finest": self.finest, "generator": self.generator.get_state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.order, self.finest = list(state["order"]), int(state["finest"])
+        self.generator.set_state(state["generator"])
+
+
+def _levels(view: Posed, view_id: int, schedule: ResolutionSchedule, device: torch.device | str) -> list[Item]:
+    """The view at each level, coarse to fine; levels of one size share their pixels."""
+    made: dict[float, Item] = {}
+    levels = []
+    for level in range(len(schedule.factors())):
+        factor = schedule.factor_for(level, max(view.camera.width, view.camera.height))
+        if factor not in made:
+            made[factor] = _item(view, view_id, factor, device)
+        levels.append(made[factor])
+    return levels
+
+
+def _item(view: Posed, view_id: int, factor: float, device: torch.device | str) -> Item:
+    camera, photo = view.camera, view.photo
+    if factor < 1:
+        camera = camera.scaled(factor)
+        photo = shrink(photo, camera.width, camera.height)
+    rgb = photo.rgb
+    if photo.weight is not None:  # what is masked must not matter, so it is not even there
+        rgb = np.where(photo.weight[..., None] > 0, rgb, np.uint8(0))
+
+    def tensor(pixels: np.ndarray | None) -> Tensor | None:
+        return None if pixels is None else torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+
+    colours = tensor(rgb)
+    assert colours is not None
+    return Item(
+        camera=replace(camera, lens=None),
+        cam_from_world=view.cam_from_world.to(device),
+        rgb=colours,
+        alpha=tensor(photo.alpha),
+        weight=tensor(photo.weight),
+        view_id=view_id,
+    )
+
+
+def scene_extent(views: Sequence[View], points: Float[Tensor, "n 3"] | None = None) -> float:
+    """The length that learning rates of positions are relative to, in world units.
+
+    1.1 times the largest distance of a camera from the cameras' centre (Kerbl et al. 2023), but at least a tenth of
+    the median distance from the cameras to `points`: cameras that barely move may look at a large scene.
+    """
+    centres = torch.stack([v.world_from_cam.translation for v in views if v.world_from_cam is not None]).float()
+    extent = 1.1 * float((centres - centres.mean(0)).norm(dim=1).max())
+    if points is not None and len(points):
+        extent = max(extent, 0.1 * float((points - centres.mean(0).to(points)).norm(dim=1).median()))
+    return extent if extent > 0 else 1.0
