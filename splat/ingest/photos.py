@@ -1,0 +1,62 @@
+"""A folder of photos without poses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from splat.core.capture import Capture, View
+from splat.core.slots import ReadOptions, Reporter
+from splat.ingest.cameras import camera_of_photo, group_of_photo
+from splat.ingest.exif import PhotoInfo, enu_from_gps, read_info
+from splat.ingest.folders import list_photos, name_in, named_folder, photo_folders
+from splat.ingest.splits import Split
+
+
+class PhotosReader:
+    """JPEG, PNG, WebP, TIFF, BMP (HEIC with its extra) in a folder, in its `images/`, or in sub-folders."""
+
+    name = "photos"
+
+    def accepts(self, path: Path) -> bool:
+        return path.is_dir() and bool(list_photos(path) or photo_folders(path))
+
+    def read(self, path: Path, options: ReadOptions, report: Reporter) -> Capture:
+        folder = photo_folder(path, options)
+        photos = list_photos(folder)
+        infos = headers(photos, report)
+        origin = next((i.gps for i in infos if i.gps), None)
+        views = []
+        for info in infos:
+            camera, focal_from = camera_of_photo(info)
+            view = View(
+                name=name_in(folder, info.path),
+                image_path=info.path,
+                photo_size=info.size,
+                camera=camera,
+                camera_group=group_of_photo(info),
+                focal_from=focal_from,
+                gps_enu=enu_from_gps(info.gps, origin) if info.gps and origin else None,
+            )
+            views.append(view)
+        return Capture(tuple(views), source=self.name)
+
+
+def photo_folder(root: Path, options: ReadOptions) -> Path:
+    """Where the photos are: what --images names, else `split.json`, else `images/` and its like, else `root`."""
+    named = options.images or Split.load(root).images
+    if named:
+        return named_folder(root, named)
+    # photos may also lie beside an `images/` folder (previews, scans of notes): the fuller folder is the capture
+    return max([*photo_folders(root)[:1], root], key=lambda folder: len(list_photos(folder)))
+
+
+def headers(photos: list[Path], report: Reporter) -> list[PhotoInfo]:
+    """Headers of the files that are photos; the others are named in a warning."""
+    infos = []
+    for photo in photos:
+        info = read_info(photo)
+        if isinstance(info, str):
+            report.warn(f"{photo} is left out: {info}.")
+        else:
+            infos.append(info)
+    return infos

@@ -1,0 +1,184 @@
+"""A video: the sharpest frame of each of many equal windows, written once as photos."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from splat.core.camera import Camera
+from splat.core.capture import Capture, View
+from splat.core.errors import SplatError
+from splat.core.files import write_atomic, write_json
+from splat.core.slots import ReadOptions, Reporter
+from splat.ingest.cameras import GUESSED_FOCAL
+from splat.ingest.folders import list_photos, photo_folders
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
+_SECONDS_PER_FRAME = 0.3
+"""A hand-held camera moves by some per cent of its view in this time: neighbours overlap well, and still differ."""
+_MIN_FRAMES = 30
+"""Short clips are cut finer than that, down to every frame."""
+_CANDIDATES = 12
+"""Frames of a window whose sharpness is measured; motion blur lasts several frames, so more tells nothing."""
+_SHARPNESS_SIDE = 480
+_INDEX_VERSION = 1
+
+
+class VideoReader:
+    """A video file, or a folder that holds one."""
+
+    name = "video"
+
+    def accepts(self, path: Path) -> bool:
+        if path.is_dir():
+            return bool(_videos(path)) and not list_photos(path) and not photo_folders(path)
+        return path.suffix.lower() in VIDEO_SUFFIXES
+
+    def read(self, path: Path, options: ReadOptions, report: Reporter) -> Capture:
+        if path.is_dir():
+            videos = _videos(path)
+            if len(videos) > 1:
+                names = ", ".join(v.name for v in videos[:4])
+                raise SplatError(f"{path} holds {len(videos)} videos ({names}): give the path of one of them.")
+            path = videos[0]
+        if options.workdir is None:
+            raise SplatError(f"{path} is a video and needs a folder for its frames: set workdir.")
+        index = extract_frames(path, options.workdir / "frames", options.max_frames, report)
+        width, height = index["width"], index["height"]
+        focal = GUESSED_FOCAL * max(width, height)
+        camera = Camera(focal, focal, width / 2, height / 2, width, height)
+        views = [
+            View(name, options.workdir / "frames" / name, (width, height), camera, camera_group="video")
+            for name in index["frames"]
+        ]
+        return Capture(tuple(views), kind="video", source=self.name)
+
+
+def _videos(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith("."))
+
+
+def windows_for(seconds: float, frames: int, max_frames: int) -> int:
+    """How many frames to keep: about one per 0.3 s, at least 30 of a short clip, at most `max_frames`."""
+    wanted = max(_MIN_FRAMES, round(seconds / _SECONDS_PER_FRAME))
+    return max(1, min(wanted, max_frames, frames))
+
+
+def extract_frames(video: Path, folder: Path, max_frames: int, report: Reporter) -> dict[str, Any]:
+    """Write the chosen frames as JPEG into `folder` and return its index: {"frames": [names], "width", "height", ...}.
+
+    `frames.json` is written last: when it names this video and this setting and its files are there, nothing is read.
+    """
+    index_path = folder / "frames.json"
+    key = {"version": _INDEX_VERSION, "video": video.name, "fingerprint": _fingerprint(video), "max_frames": max_frames}
+    old = _load_index(index_path)
+    if old and all(old.get(k) == v for k, v in key.items()) and all((folder / n).is_file() for n in old["frames"]):
+        report.info(f"{len(old['frames'])} frames of {video.name} are already there.")
+        return old
+    for stale in [*(old["frames"] if old else []), "frames.json"]:
+        (folder / stale).unlink(missing_ok=True)
+    total, fps = _length(video)
+    windows = windows_for(total / fps, total, max_frames)
+    report.info(
+        f"{video.name}: {total} frames, {total / fps:.1f} s; keeping the sharpest of each of {windows} windows."
+    )
+    names, sharpness, size = [], [], (0, 0)
+    for number, score, frame in sharpest_frames(video, total, windows):
+        name = f"frame_{number:06d}.jpg"
+        ok, encoded = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        if not ok:
+            raise SplatError(f"Frame {number} of {video} cannot be encoded as JPEG: convert the video to H.264.")
+        write_atomic(folder / name, encoded.tobytes())
+        names.append(name)
+        sharpness.append(round(score, 2))
+        size = (frame.shape[1], frame.shape[0])
+        report.progress(len(names), windows)
+    if len(names) < windows:
+        report.warn(f"{video} ends early: {len(names)} of {windows} windows could be read; check the file.")
+    if not names:
+        raise SplatError(f"{video} has no frame that can be decoded: convert it to H.264 (.mp4) or cut it into photos.")
+    index = {**key, "width": size[0], "height": size[1], "fps": fps, "frames": names, "sharpness": sharpness}
+    write_json(index_path, index)
+    return index
+
+
+def sharpest_frames(video: Path, total: int, windows: int) -> Iterator[tuple[int, float, np.ndarray]]:
+    """(frame number, sharpness, pixels BGR) of the sharpest frame of each window, in order, one window in memory."""
+    capture = _open(video)
+    stride = max(1, total // windows // _CANDIDATES)
+    best: tuple[int, float, np.ndarray] | None = None
+    window, number = 0, 0
+    try:
+        while capture.grab():
+            here = min(number * windows // total, windows - 1)  # frames the header does not count end the last window
+            if here != window:
+                if best is not None:
+                    yield best
+                window, best = here, None
+            if number % stride == 0 or best is None:
+                ok, frame = capture.retrieve()
+                score = _sharpness(frame) if ok else -1.0
+                if ok and (best is None or score > best[1]):
+                    best = (number, score, frame)
+            number += 1
+    finally:
+        capture.release()
+    if best is not None:
+        yield best
+
+
+def _sharpness(frame: np.ndarray) -> float:
+    """Variance of the Laplacian at a fixed size: comparable between frames of a video, robust to its noise."""
+    grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+    shrink = min(1.0, _SHARPNESS_SIDE / max(grey.shape))
+    if shrink < 1:
+        grey = cv2.resize(grey, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+
+
+def _open(video: Path) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(str(video))
+    if not capture.isOpened():
+        raise SplatError(f"{video} cannot be opened as a video: convert it to H.264 (.mp4) or cut it into photos.")
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # phones store portrait clips sideways with a rotation tag
+    return capture
+
+
+def _length(video: Path) -> tuple[int, float]:
+    """Number of frames and frames per second; counted where the header does not tell."""
+    capture = _open(video)
+    try:
+        total, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+        if not (math.isfinite(total) and 0 < total < 1e8):
+            total = 0
+            while capture.grab():
+                total += 1
+    finally:
+        capture.release()
+    if not (math.isfinite(fps) and 0.1 < fps < 1000):
+        fps = 30.0
+    return max(1, int(total)), fps
+
+
+def _fingerprint(video: Path) -> str:
+    """Size and checksum of both ends: a clip that was replaced is noticed, a copy is not read again."""
+    size, end = video.stat().st_size, 1 << 20
+    with video.open("rb") as f:
+        head = f.read(end)
+        f.seek(max(0, size - end))
+        return f"{size}-{zlib.crc32(f.read(end), zlib.crc32(head)):08x}"
+
+
+def _load_index(path: Path) -> dict[str, Any] | None:
+    try:
+        index = json.loads(path.read_text())
+        return index if isinstance(index["frames"], list) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
