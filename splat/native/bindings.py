@@ -23,10 +23,17 @@ _BY_VALUE = {"i": ctypes.c_int32, "l": ctypes.c_int64, "f": ctypes.c_float, "d":
 _TENSORS = {"F": torch.float32, "D": torch.float64, "I": torch.int32, "L": torch.int64, "B": torch.uint8}
 
 # name -> letters of its arguments, in the order of kernels.h (without the trailing stream).
-KERNELS: dict[str, str] = {}
+KERNELS: dict[str, str] = {
+    "splat_photometric": "iiiFBFBffDFBl",
+    "splat_adam": "ilLLDlddd",
+    "splat_knn": "lFiFIBl",
+}
 
 # Functions that return an int64 (workspace sizes and other figures) and take neither tensors nor a stream.
-QUERIES: dict[str, str] = {}
+QUERIES: dict[str, str] = {
+    "splat_photometric_workspace": "iii",
+    "splat_knn_workspace": "l",
+}
 
 
 class KernelError(RuntimeError):
@@ -77,7 +84,7 @@ def _query(name: str) -> Callable[..., int]:
     return function
 
 
-def query(name: str, *arguments: float) -> int:
+def query(name: str, *arguments: int | float) -> int:
     """Ask `name`, one of `QUERIES`."""
     return _query(name)(*arguments)
 

@@ -21,3 +21,111 @@ SPLAT_API const char* splat_last_error(void);
 // How many threads a kernel may use (at least 1). Takes effect with the next call.
 SPLAT_API int splat_set_threads(int threads);
 SPLAT_API int splat_get_threads(void);
+
+// ------------------------------------------------------------------------------------------------------------ the losses
+
+// L1 and SSIM of an image and its target (both h w c, values about [0, 1]), and the gradient of
+//   l1_weight * mean(w |x - t|) + dssim_weight * mean(w (1 - ssim))
+// by the image. Means are over all h * w * c values. SSIM: 11x11 Gaussian window, sigma 1.5, zeros outside, per channel.
+// The target is bytes (of 255) or floats, exactly one. `weight`, h w bytes of 255, may be null: 1. Where it is 0 both
+// images count as black inside SSIM's windows, so that nothing there matters.
+// losses: the two means, before their weights (the second is 0 when dssim_weight is 0). `gradient` may be null.
+SPLAT_API int64_t splat_photometric_workspace(int32_t height, int32_t width, int32_t channels);
+SPLAT_API int splat_photometric(int32_t height, int32_t width, int32_t channels, const float* image,
+                                const uint8_t* target_bytes, const float* target_floats, const uint8_t* weight,
+                                float l1_weight, float dssim_weight, double* losses, float* gradient,
+                                uint8_t* workspace, int64_t workspace_bytes, void* stream);
+
+// ----------------------------------------------------------------------------------------------------------------- Adam
+
+// One Adam step, in place, of `tensors` (at most 16) matrices of float rows that share their row numbers. `ids` names
+// the rows to update, each at most once, and gradients then have `rows` rows; null: all `rows` rows. Moments of other
+// rows stay as they are, and bias is corrected by the global `step` (from 1) for every row, as 3DGS's sparse Adam does:
+// a row first seen late moves a little less at first than its own count would make it.
+// table: six numbers per tensor, in host memory: addresses of parameters, gradients, first and second moments; columns
+// updated; floats from one row to the next (in all four, so a tensor's columns may have rates of their own).
+// rates: one per tensor, in host memory. A gradient that is not finite counts as zero.
+SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, const int64_t* table, const double* rates,
+                         int64_t step, double beta1, double beta2, double eps, void* stream);
+
+// ---------------------------------------------------------------------------------------------------- nearest neighbours
+
+// Distances [count k], ascending, from each of `count` points [count 3] to its k (at most 32) nearest others, and their
+// ids (may be null). Coincident points are at distance 0. Infinity and id -1 where there are fewer others; NaN for a
+// point that is not finite (or beyond 1e18), which is also nobody's neighbour.
+SPLAT_API int64_t splat_knn_workspace(int64_t count);
+SPLAT_API int splat_knn(int64_t count, const float* positions, int32_t k, float* distances, int32_t* ids,
+                        uint8_t* workspace, int64_t workspace_bytes, void* stream);
+
+// ------------------------------------------------------------------------------------------------------ rasterization
+//
+// Tensors of n Gaussians are raw: means [n 3], quats_wxyz [n 4], log_scales [n 3], logit_opacities [n], sh [n k 3].
+// cam_from_world is [4 4], row-major. The formulas are those of splat/raster/reference.py.
+//
+// A projected Gaussian is a row of SPLAT_FIELDS floats. Its opacity at a pixel d = (dx, dy) away from its centre is
+// 2^(log2_opacity - u^2 - v^2) with u = a dx + b dy, v = c dy: the Cholesky factor of its conic. (The conic itself loses
+// every digit of a long thin footprint in float32: its terms are large and cancel.) A row with HALF_WIDTH 0 is not drawn.
+enum {
+    SPLAT_X, SPLAT_Y,                // centre, pixels
+    SPLAT_A, SPLAT_B, SPLAT_C,       // the factor above, 1 / pixels
+    SPLAT_LOG2_OPACITY,
+    SPLAT_DEPTH,
+    SPLAT_RED, SPLAT_GREEN, SPLAT_BLUE,
+    SPLAT_HALF_WIDTH, SPLAT_HALF_HEIGHT,  // of the box around the pixels where the opacity is at least 1/255
+    SPLAT_FIELDS
+};
+
+// kept [n] and ids [n]: rows that may be drawn, ascending; count [1] says how many. Never leaves out a row that
+// splat_project_forward draws.
+SPLAT_API int splat_visible(int64_t n, const float* means, const float* log_scales, const float* logit_opacities,
+                            const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
+                            int32_t height, float near_z, uint8_t* kept, int64_t* ids, int64_t* count, void* stream);
+
+// Rows splats [n SPLAT_FIELDS], means2d [n 2] and radii [n] (pixels, rounded up; 0: not drawn, and its row is zero).
+// `degree` <= 3: harmonics in use, (degree + 1)^2 <= k. `antialiased`: 0 or 1.
+SPLAT_API int splat_project_forward(int64_t n, int32_t k, int32_t degree, const float* means, const float* quats_wxyz,
+                                    const float* log_scales, const float* logit_opacities, const float* sh,
+                                    const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
+                                    int32_t height, float near_z, int32_t antialiased, float* splats, float* means2d,
+                                    int32_t* radii, void* stream);
+
+// Gradients of every input from those of splats and means2d (either may be null). Writes all of the g_ tensors, zero
+// where a row was not drawn; g_cam_from_world is [4 4] in double.
+SPLAT_API int64_t splat_project_backward_workspace(int64_t n);
+SPLAT_API int splat_project_backward(int64_t n, int32_t k, int32_t degree, const float* means, const float* quats_wxyz,
+                                     const float* log_scales, const float* logit_opacities, const float* sh,
+                                     const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
+                                     int32_t height, int32_t antialiased, const int32_t* radii, const float* g_splats,
+                                     const float* g_means2d, float* g_means, float* g_quats_wxyz, float* g_log_scales,
+                                     float* g_logit_opacities, float* g_sh, double* g_cam_from_world, void* workspace,
+                                     void* stream);
+
+// Which tiles (SPLAT_TILE x SPLAT_TILE pixels) each ellipse touches, exactly. First the counts: order [n] (rows by depth,
+// ties by index), first [n + 1] (the slots of row i are first[i] ... first[i + 1] - 1), tile_start [tiles + 1], and
+// total [1], the number of intersections, for which the caller then makes room.
+enum { SPLAT_TILE = 16 };
+SPLAT_API int64_t splat_bin_workspace(int64_t n, int32_t width, int32_t height);
+SPLAT_API int splat_bin_count(int64_t n, const float* splats, int32_t width, int32_t height, int32_t* order,
+                              int32_t* first, int32_t* tile_start, int64_t* total, void* workspace, void* stream);
+// Then the lists: entries [capacity 2], (row, slot) by tile and within a tile front to back. Same workspace, untouched in
+// between. Fails, and writes nothing, when capacity < total.
+SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* order,
+                             const int32_t* first, const int32_t* tile_start, int64_t capacity, int32_t* entries,
+                             void* workspace, void* stream);
+
+// Composites front to back: rgb [h w 3] over background [3], alpha [h w], depth [h w] (sum of weight x z). hits [total]
+// (null: not wanted): by slot, the 4 x 4 blocks of the tile in which the Gaussian contributed to some pixel.
+SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t height, const int32_t* tile_start,
+                                  const int32_t* entries, const float* background, float* rgb, float* alpha,
+                                  float* depth, uint16_t* hits, void* stream);
+
+// g_splats [n SPLAT_FIELDS] from g_rgb, g_alpha and g_depth (the last two may be null) and what the forward pass left.
+// g_background [3] in double. absgrad [n 2] (null: not wanted) is added to: sums over pixels of |dL/dx| and |dL/dy| of
+// the centre. records [total SPLAT_RECORD] is scratch.
+enum { SPLAT_RECORD = 12 };
+SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height);
+SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* first,
+                                   const int32_t* tile_start, const int32_t* entries, const uint16_t* hits,
+                                   const float* rgb, const float* alpha, const float* depth, const float* g_rgb,
+                                   const float* g_alpha, const float* g_depth, float* g_splats, double* g_background,
+                                   float* absgrad, float* records, void* workspace, void* stream);

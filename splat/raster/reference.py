@@ -46,12 +46,12 @@ class Splats(TensorBundle):
     """Centres in pixels."""
     covariances: Float[Tensor, "m 3"]
     """xx, xy, yy in px^2, `BLUR` included."""
-    determinants: Float[Tensor, m]
+    determinants: Float[Tensor, "m"]
     """Of `covariances`."""
-    opacities: Float[Tensor, m]
+    opacities: Float[Tensor, "m"]
     """At the centre, lowered in antialiased mode."""
     rgb: Float[Tensor, "m 3"]
-    depths: Float[Tensor, m]
+    depths: Float[Tensor, "m"]
 
 
 # ------------------------------------------------------------------------------------------------- one Gaussian, seen
@@ -91,7 +91,7 @@ def footprint(
     log_scales: Float[Tensor, "n 3"],
     jacobian: Float[Tensor, "n 2 3"],
     cam_from_world: Float[Tensor, "4 4"],
-) -> tuple[Float[Tensor, "n 3"], Float[Tensor, n], Float[Tensor, n]]:
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"], Float[Tensor, "n"]]:
     """Covariance on the image (xx, xy, yy; px^2, blurred), its determinant, and the determinant before blurring.
 
     With M = J R_cam_from_world R(q) diag(exp(log_scales)), a 2x3 matrix of rows a and b, the covariance is
@@ -106,7 +106,7 @@ def footprint(
     return torch.stack([xx + BLUR, xy, yy + BLUR], -1), blurred, sharp
 
 
-def opacity_compensation(blurred: Float[Tensor, n], sharp: Float[Tensor, n]) -> Float[Tensor, n]:
+def opacity_compensation(blurred: Float[Tensor, "n"], sharp: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     """sqrt(det before / det after blurring): the factor that keeps the footprint's total (Mip-Splatting).
 
     Below 1e-6 it is held there, without gradient; such a Gaussian is fainter than MIN_ALPHA and never drawn.
@@ -155,17 +155,17 @@ def used_degree(gaussians: Gaussians, settings: RasterSettings) -> int:
 # -------------------------------------------------------------------------------------------------- which are drawn
 
 
-def cutoff(opacities: Float[Tensor, m]) -> Float[Tensor, m]:
+def cutoff(opacities: Float[Tensor, "m"]) -> Float[Tensor, "m"]:
     """The squared Mahalanobis distance q where opacity x exp(-q/2) falls to MIN_ALPHA; negative: nowhere above it."""
     return 2 * torch.log(opacities / MIN_ALPHA)
 
 
-def half_extents(s: Splats, q: Float[Tensor, m]) -> Float[Tensor, "m 2"]:
+def half_extents(s: Splats, q: Float[Tensor, "m"]) -> Float[Tensor, "m 2"]:
     """Half width and half height of the axis-aligned box around the ellipse d^T Sigma^-1 d <= q."""
     return (q[:, None] * s.covariances[:, [0, 2]]).clamp_min(0).sqrt()
 
 
-def radius(s: Splats) -> Float[Tensor, m]:
+def radius(s: Splats) -> Float[Tensor, "m"]:
     """Pixels from the centre to the farthest point of the drawn ellipse, rounded up, at least 1."""
     xx, xy, yy = s.covariances.unbind(-1)
     largest = (xx + yy) / 2 + (((xx - yy) / 2).square() + xy.square()).sqrt()
@@ -174,7 +174,7 @@ def radius(s: Splats) -> Float[Tensor, m]:
 
 def drawn(
     gaussians: Gaussians, s: Splats, camera: Camera, settings: RasterSettings, slack: float = 0.0
-) -> Bool[Tensor, n]:
+) -> Bool[Tensor, "n"]:
     """Rows to composite: in front of the near plane, opacity at least MIN_ALPHA, the ellipse's box touches the image,
     and every number finite. That is the raw row (harmonics above the degree in use are not looked at), the quaternion's
     squared norm, which must be positive, and everything in `Splats`.
@@ -274,7 +274,7 @@ def blend(s: Splats, camera: Camera, watch: PixelGradients | None = None) -> tup
 
 
 def _blend_pixels(
-    pixels: Float[Tensor, "p 2"], s: Splats, ids: Int[Tensor, k], watch: PixelGradients | None
+    pixels: Float[Tensor, "p 2"], s: Splats, ids: Int[Tensor, "k"], watch: PixelGradients | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     near = s[ids]
     centres = near.means2d.expand(len(pixels), -1, -1)
@@ -297,7 +297,7 @@ class Reference:
 
     def visible(
         self, gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"], settings: RasterSettings
-    ) -> Int[Tensor, m]:
+    ) -> Int[Tensor, "m"]:
         """Ids of rows that may be drawn, ascending."""
         with torch.no_grad():
             s = splats(gaussians, camera, cam_from_world.to(gaussians.means), settings)
@@ -308,7 +308,7 @@ class Reference:
         gaussians: Gaussians,
         camera: Camera,
         cam_from_world: Float[Tensor, "4 4"],
-        background: Float[Tensor, 3],
+        background: Float[Tensor, "3"],
         settings: RasterSettings,
     ) -> Render:
         """Draw. Rows that are not drawn are set aside before anything differentiable is computed from them, so their

@@ -1,0 +1,150 @@
+"""Kernels as functions of tensors, each with a plain torch twin for machines without a compiler.
+
+The twins are also the oracles of the tests. Nothing here is differentiable; `splat.losses` and `splat.raster` wrap what
+autograd must see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from splat.native import bindings, build
+
+
+def on_cpu(*tensors: Tensor | None) -> bool:
+    """Whether the compiled CPU kernels can take these tensors: they exist here, and every tensor is float32 on the CPU
+    (or of the integer type its kernel asks for)."""
+    if build.unavailable() is not None:
+        return False
+    return all(t is None or (not t.is_cuda and t.dtype != torch.float64) for t in tensors)
+
+
+# ---------------------------------------------------------------------------------------------------------------- Adam
+
+
+@dataclass(frozen=True, eq=False)
+class AdamTensor:
+    """One tensor of an Adam step: rows along the first axis, everything else is columns."""
+
+    parameter: Tensor
+    gradient: Tensor
+    """Like `parameter`, or with one row per id where the step names ids."""
+    first_moment: Tensor
+    second_moment: Tensor
+    rate: float
+    columns: tuple[int, int | None] = (0, None)
+    """From and to: only these columns of a row (of its flattened values) are updated. The constant harmonic and the
+    others share a tensor and have rates of their own."""
+
+
+def fused_adam(
+    tensors: Sequence[AdamTensor],
+    step: int,
+    ids: Int[Tensor, "m"] | None = None,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-15,
+) -> None:
+    """One Adam step (Kingma & Ba 2015, algorithm 1), in place, of tensors that share their rows.
+
+    `ids` names the rows to update, each at most once; the moments of other rows stay as they are. Bias is corrected by
+    the global `step`, from 1, for every row, as in 3DGS's sparse Adam. A gradient that is not finite counts as zero.
+    """
+    everything = [x for t in tensors for x in (t.parameter, t.gradient, t.first_moment, t.second_moment)]
+    for t in tensors:
+        if t.parameter.shape != t.first_moment.shape or t.parameter.shape != t.second_moment.shape:
+            raise ValueError(f"moments must have the parameter's shape {tuple(t.parameter.shape)}.")
+        rows = len(t.parameter) if ids is None else len(ids)
+        if t.gradient.shape != (rows, *t.parameter.shape[1:]):
+            raise ValueError(f"the gradient is {tuple(t.gradient.shape)}; {rows} rows of the parameter's are needed.")
+    if not tensors or not len(tensors[0].gradient):
+        return
+    if on_cpu(*everything) and all(x.is_contiguous() for x in everything):
+        _native_adam(tensors, step, ids, beta1, beta2, eps)
+    else:
+        torch_adam(tensors, step, ids, beta1, beta2, eps)
+
+
+def _native_adam(
+    tensors: Sequence[AdamTensor], step: int, ids: Tensor | None, beta1: float, beta2: float, eps: float
+) -> None:
+    table = []
+    for t in tensors:
+        row = t.parameter[0].numel()
+        begin, end, _ = slice(*t.columns).indices(row)
+        four = (t.parameter, t.gradient, t.first_moment, t.second_moment)
+        table.append([*(x.data_ptr() + 4 * begin for x in four), end - begin, row])
+    rates = torch.tensor([t.rate for t in tensors], dtype=torch.float64)
+    rows = len(tensors[0].gradient)
+    numbers = torch.tensor(table, dtype=torch.int64)
+    bindings.call("splat_adam", len(tensors), rows, ids, numbers, rates, step, beta1, beta2, eps)
+
+
+def torch_adam(
+    tensors: Sequence[AdamTensor], step: int, ids: Tensor | None, beta1: float, beta2: float, eps: float
+) -> None:
+    """`fused_adam` in plain torch."""
+    for t in tensors:
+        p, m, v = (
+            x.detach().reshape(len(x), -1)[:, slice(*t.columns)] for x in (t.parameter, t.first_moment, t.second_moment)
+        )
+        g = t.gradient.detach().reshape(len(t.gradient), -1)[:, slice(*t.columns)].nan_to_num(0, 0, 0)
+        rows: Tensor | slice = slice(None) if ids is None else ids
+        m[rows] = mean = beta1 * m[rows] + (1 - beta1) * g
+        v[rows] = square = beta2 * v[rows] + (1 - beta2) * g * g
+        p[rows] -= t.rate / (1 - beta1**step) * mean / (square.sqrt() / (1 - beta2**step) ** 0.5 + eps)
+
+
+# -------------------------------------------------------------------------------------------------- nearest neighbours
+
+
+def nearest_neighbours(positions: Float[Tensor, "n 3"], k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """Distances (ascending) and int32 ids of the k nearest other points, exactly; coincident points are at distance 0.
+
+    Infinity and -1 where there are fewer than k others. A point that is not finite has NaN and is nobody's neighbour.
+    """
+    positions = positions.detach()
+    if not on_cpu(positions):
+        return torch_nearest_neighbours(positions, k)
+    n = len(positions)
+    distances = torch.empty(n, k)
+    ids = torch.empty(n, k, dtype=torch.int32)
+    size = bindings.query("splat_knn_workspace", n)
+    workspace = torch.empty(size, dtype=torch.uint8)
+    bindings.call("splat_knn", n, positions.float().contiguous(), k, distances, ids, workspace, size)
+    return distances, ids
+
+
+def torch_nearest_neighbours(
+    positions: Float[Tensor, "n 3"], k: int
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """`nearest_neighbours` in plain torch: every pair, a block of rows at a time."""
+    n, dtype = len(positions), positions.dtype
+    distances = positions.new_full((n, k), torch.inf)
+    ids = torch.full((n, k), -1, dtype=torch.int32, device=positions.device)
+    usable = (positions.abs() < 1e18).all(1)
+    found = min(k, max(0, int(usable.sum()) - 1))
+    everyone = torch.where(usable[:, None], positions, 0).double()
+    for rows in torch.arange(n, device=positions.device).split(max(1, 20_000_000 // max(1, n))):
+        d = torch.cdist(everyone[rows], everyone, compute_mode="donot_use_mm_for_euclid_dist")
+        d[:, ~usable] = torch.inf
+        d[torch.arange(len(rows)), rows] = torch.inf
+        d, nearest = d.sort(dim=1, stable=True)
+        distances[rows, :found] = d[:, :found].to(dtype)
+        ids[rows, :found] = nearest[:, :found].int()
+    distances[~usable] = torch.nan
+    ids[~usable] = -1
+    return distances, ids
+
+
+def mean_knn_distance(positions: Float[Tensor, "n 3"], k: int = 3) -> Float[Tensor, "n"]:
+    """Mean distance to the k nearest other points, or to as many as there are; 0 for a lone point, NaN for a point that
+    is not finite."""
+    distances, _ = nearest_neighbours(positions, k)
+    there = ~distances.isinf()
+    return torch.where(there, distances, 0).sum(1) / there.sum(1).clamp_min(1)

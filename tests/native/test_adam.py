@@ -1,0 +1,118 @@
+"""The fused optimizer step is torch's Adam."""
+
+import pytest
+import torch
+
+from splat.native import bindings, build
+from splat.native.ops import AdamTensor, fused_adam, torch_adam
+
+pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason=f"no kernels: {build.unavailable()}")
+SHAPES = [(3,), (4,), (3,), (), (16, 3)]
+RATES = [1.6e-4, 1e-3, 5e-3, 5e-2, 2.5e-3]
+
+
+def state(n, dtype=torch.float32, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return [torch.randn(n, *s, generator=rng).to(dtype) for s in SHAPES]
+
+
+def test_dense_steps_are_those_of_torch():
+    n = 5000
+    ours, theirs = state(n), [p.double().requires_grad_() for p in state(n)]
+    m, v = [torch.zeros_like(p) for p in ours], [torch.zeros_like(p) for p in ours]
+    groups = [{"params": [p], "lr": lr} for p, lr in zip(theirs, RATES)]
+    optimizer = torch.optim.Adam(groups, eps=1e-15)
+    for step in range(1, 6):
+        gradients = state(n, seed=step)
+        for p, g in zip(theirs, gradients):
+            p.grad = g.double()
+        optimizer.step()
+        fused_adam([AdamTensor(*x) for x in zip(ours, gradients, m, v, RATES)], step)
+    for p, q, start, lr in zip(ours, theirs, state(n), RATES):
+        assert (p - start).abs().max() > lr
+        assert torch.allclose(p.double(), q.detach(), atol=1e-3 * lr, rtol=1e-6)
+
+
+@pytest.mark.parametrize("runs", ["scattered", "consecutive"])
+def test_only_the_rows_named_move_and_as_in_torch(runs):
+    n = 6000
+    ids = torch.arange(1000, 4000) if runs == "consecutive" else (torch.rand(n) < 0.4).nonzero()[:, 0]
+    ours, plain = state(n), state(n)
+    moments = [[[torch.rand_like(p) for p in ours] for _ in range(2)]]
+    moments.append([[t.clone() for t in ts] for ts in moments[0]])
+    before = [p.clone() for p in ours]
+    for step in (7, 8):
+        gradients = [g[: len(ids)] for g in state(n, seed=step)]
+        fused_adam([AdamTensor(*x) for x in zip(ours, gradients, *moments[0], RATES)], step, ids)
+        torch_adam([AdamTensor(*x) for x in zip(plain, gradients, *moments[1], RATES)], step, ids, 0.9, 0.999, 1e-15)
+    others = torch.ones(n, dtype=torch.bool)
+    others[ids] = False
+    for i, lr in enumerate(RATES):
+        assert torch.equal(ours[i][others], before[i][others]) and not torch.equal(ours[i], before[i])
+        assert torch.allclose(ours[i], plain[i], atol=1e-4 * lr, rtol=1e-6)
+        for k in range(2):
+            assert torch.allclose(moments[0][k][i], moments[1][k][i], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_columns_of_one_tensor_may_have_their_own_rates(sparse):
+    n = 300
+    ids = torch.arange(0, n, 2) if sparse else None
+    p, whole = state(n)[4], state(n)[4]
+    g = state(n, seed=3)[4][: n // 2 if sparse else n]
+    zeros = [torch.zeros_like(p) for _ in range(4)]
+    parts = [AdamTensor(p, g, *zeros[:2], 1e-2, (0, 3)), AdamTensor(p, g, *zeros[:2], 5e-4, (3, None))]
+    fused_adam(parts, 1, ids)
+    fused_adam([AdamTensor(whole, g, *zeros[2:], 1e-2)], 1, ids)
+    rows = slice(None) if ids is None else ids
+    moved, expected = (p - state(n)[4])[rows], (whole - state(n)[4])[rows]
+    assert torch.allclose(moved[:, 0], expected[:, 0], atol=1e-7)
+    assert torch.allclose(moved[:, 1:], expected[:, 1:] / 20, atol=1e-6)
+    assert torch.equal(zeros[0], zeros[2]) and torch.equal(zeros[1], zeros[3])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_gradient_that_is_not_finite_counts_as_zero(bad):
+    for step_of in (fused_adam, lambda t, s: torch_adam(t, s, None, 0.9, 0.999, 1e-15)):
+        p, g = torch.ones(40, 3), torch.ones(40, 3)
+        g[5, 1] = bad
+        m, v = torch.zeros(40, 3), torch.zeros(40, 3)
+        step_of([AdamTensor(p, g, m, v, 0.1)], 1)
+        assert p[5, 1] == 1 and m[5, 1] == 0 and v[5, 1] == 0
+        assert torch.allclose(p[6], torch.full((3,), 0.9))
+
+
+def test_a_constant_gradient_moves_by_the_rate():
+    """Whatever its size: 1e-15 is far below any denominator that matters."""
+    for size in (1e-6, 1.0, 1e6):
+        p = torch.zeros(3, 1)
+        m, v = torch.zeros(3, 1), torch.zeros(3, 1)
+        for step in range(1, 11):
+            fused_adam([AdamTensor(p, torch.full((3, 1), size), m, v, 0.01)], step)
+        assert torch.allclose(p, torch.full((3, 1), -0.1), rtol=1e-4)
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    results = []
+    before = bindings.get_threads()
+    try:
+        for threads in (1, 2, 3):
+            bindings.set_threads(threads)
+            p, g = state(9000), state(9000, seed=1)
+            m, v = [torch.zeros_like(x) for x in p], [torch.zeros_like(x) for x in p]
+            fused_adam([AdamTensor(*x) for x in zip(p, g, m, v, RATES)], 1)
+            results.append(torch.cat([x.flatten() for x in p]))
+    finally:
+        bindings.set_threads(before)
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+
+
+def test_wrong_shapes_are_refused():
+    p = torch.zeros(4, 3)
+    with pytest.raises(ValueError, match="2 rows"):
+        fused_adam([AdamTensor(p, p, p.clone(), p.clone(), 0.1)], 1, torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="moments"):
+        fused_adam([AdamTensor(p, p, p[:2].clone(), p.clone(), 0.1)], 1)
+    with pytest.raises(bindings.KernelError, match="count from 1"):
+        fused_adam([AdamTensor(p, p, p.clone(), p.clone(), 0.1)], 0)
+    fused_adam([], 1)
