@@ -1,0 +1,57 @@
+"""Entry point. `splat --help` and `--version` answer from a static table without importing anything heavy."""
+
+from __future__ import annotations
+
+import sys
+
+from splat import __version__
+
+COMMANDS = {
+    "reconstruct": (
+        "splat.pipeline.reconstruct:Reconstruct",
+        "photos, a video or a dataset -> a splat, renders, a report",
+    ),
+    "init": ("splat.pipeline.init:InitOnly", "the first Gaussians alone, as splat, point cloud and COLMAP points"),
+    "render": ("splat.pipeline.render:RenderPath", "draw a finished run: test views, an orbit, a path; PNG and MP4"),
+    "export": ("splat.pipeline.export:Export", "write a finished run again in other formats"),
+    "convert": ("splat.pipeline.convert:Convert", "one splat file into another format"),
+    "evaluate": ("splat.pipeline.evaluate:Evaluate", "measure a finished run again on its held-out photos"),
+    "demo": ("splat.pipeline.demo:Demo", "make the photos of a room, forget their poses, reconstruct them"),
+    "bench": ("splat.bench:Bench", "run a table of scenes and methods, resumable"),
+    "doctor": ("splat.pipeline.doctor:Doctor", "what this machine has, what is missing, and the fix"),
+}
+
+
+def usage() -> str:
+    rows = "\n".join(f"  {name:<12} {text}" for name, (_, text) in COMMANDS.items())
+    return (
+        "splat: photos in, a scene you can walk through out\n\n"
+        "usage: splat COMMAND [options]      splat COMMAND --help\n\n"
+        f"{rows}\n\n"
+        "start with: splat reconstruct PHOTOS --out RUN      without photos: splat demo\n"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 done, 2 a mistake with its fix, 130 interrupted and saved)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in {"-h", "--help", "help"}:
+        print(usage(), end="")
+        return 0
+    if argv[0] in {"-V", "--version"}:
+        print(__version__)
+        return 0
+    if argv[0] not in COMMANDS:
+        import difflib
+
+        close = difflib.get_close_matches(argv[0], COMMANDS, 1)
+        hint = f"did you mean `splat {close[0]}`?" if close else "`splat --help` lists them."
+        print(f"splat: there is no command {argv[0]!r}: {hint}", file=sys.stderr)
+        return 2
+    from splat.cli import run
+
+    return run(argv[0], COMMANDS[argv[0]][0], argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

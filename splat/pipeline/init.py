@@ -1,0 +1,73 @@
+"""`splat init`: the first Gaussians alone."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from splat.core.capture import PointCloud
+from splat.export import save_splat
+from splat.export.pointcloud import write_point_cloud
+from splat.export.sidecar import to_original_frame, write_sidecar
+from splat.init.points import Points
+from splat.pipeline import stages
+from splat.pipeline.presets import resolve_method
+from splat.pipeline.reconstruct import Reconstruct
+from splat.pipeline.reporter import Console
+from splat.pipeline.run_folder import RunFolder
+from splat.poses.sfm import Sfm
+
+
+@dataclass(frozen=True)
+class InitOnly:
+    """Photos -> the first Gaussians as `init.ply` (splat) and `points.ply` (point cloud), for any other trainer.
+
+    The folder is an ordinary run folder: `splat reconstruct` on it goes on from here.
+    """
+
+    photos: Path
+    """As in `splat reconstruct`."""
+    out: Path
+    """The run folder; the files are written to its `export/`."""
+    method: Literal["auto", "points"] = "auto"
+    max_resolution: int = 800
+    ignore_poses: bool = False
+    test_every: int = 8
+    sfm: Sfm = field(default_factory=Sfm)
+    points: Points = field(default_factory=Points)
+    seed: int = 0
+    quiet: bool = False
+
+    def __call__(self) -> int:
+        config = Reconstruct(
+            photos=self.photos,
+            out=self.out,
+            max_resolution=self.max_resolution,
+            ignore_poses=self.ignore_poses,
+            test_every=self.test_every,
+            sfm=self.sfm,
+            points=self.points,
+            seed=self.seed,
+            quiet=self.quiet,
+        )
+        run = RunFolder(self.out)
+        try:
+            with Console(run.log, self.quiet) as report:
+                context = stages.Context.open(config, run, report)
+                capture, key = stages.ingest(context)
+                posed, key = stages.poses(context, capture, key)
+                working, context = stages.fit_to_memory(context, posed.capture)
+                method, _ = resolve_method(self.method, len(working.train_views))
+                init, _ = stages.init(context, working, method, key)
+        finally:
+            run.close()
+        original = to_original_frame(init.gaussians, working)
+        target = self.out / "export" / "init.ply"
+        save_splat(target, original)
+        write_sidecar(target, working)
+        rgb = original.base_rgb.clamp(0, 1)
+        write_point_cloud(self.out / "export" / "points.ply", PointCloud(original.means, rgb))
+        print(f"{target}: {len(original)} Gaussians", file=sys.stderr)
+        return 0

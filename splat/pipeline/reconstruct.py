@@ -1,0 +1,163 @@
+"""`splat reconstruct`: photos in, a scene out. The order of the stages, and nothing else."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from splat.core.errors import SplatError
+from splat.core.files import write_json
+from splat.init.points import Points
+from splat.losses import Losses
+from splat.pipeline import evaluation, results, stages, training
+from splat.pipeline.presets import PRESETS, resolve_method
+from splat.pipeline.reporter import Console
+from splat.pipeline.run_folder import RunFolder, plain
+from splat.pipeline.strict import PoseSearch
+from splat.pipeline.training import TrainConfig
+from splat.poses.known import Known
+from splat.poses.sfm import Sfm
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Photos, a video or a dataset -> a splat, point clouds, renders and a report in one run folder.
+
+    The same command on the same folder resumes; more --iterations on a finished run continue it.
+    """
+
+    photos: Path
+    """A folder of photos, a video, or a dataset (COLMAP, nerfstudio, instant-ngp, NeRF-synthetic, LLFF)."""
+    out: Path
+    """The run folder; made if it is not there."""
+    preset: Literal["fast", "default", "quality"] = "default"
+    """fast: 3,000 steps at 480 px; default: 7,000 at 800 px; quality: 30,000 at 1,600 px. Other flags win over it."""
+    method: Literal["auto", "points"] = "auto"
+    """How the first Gaussians are made; auto decides by the number of photos and says why."""
+    iterations: int = PRESETS["default"].iterations
+    """Training steps, one photo each."""
+    max_resolution: int = PRESETS["default"].max_resolution
+    """Long side of the working photos in px; larger photos are shrunk."""
+    downscale: float = 1.0
+    """Shrink all photos by this factor before --max-resolution applies."""
+    cap: int = PRESETS["default"].cap
+    """Most Gaussians that density control may reach."""
+    test_every: int = 8
+    """Hold out every n-th photo by name where the dataset has no split of its own; 0 trains on all photos."""
+    heldout: Literal["posed", "strict"] = "posed"
+    """posed: held-out photos take part in finding the poses, not in training. strict: they take part in nothing, and
+    their poses are found afterwards against the finished scene."""
+    images: str | None = None
+    """Sub-folder of the photos, where a dataset has several (images_4, images_8)."""
+    ignore_poses: bool = False
+    """Use the photos alone, even where the dataset has poses."""
+    masks: Path | None = None
+    """Folder of masks, white = use (default: `masks/` beside the photos, if there)."""
+    invert_masks: bool = False
+    """Masks are black where the photo is to be used."""
+    mask_mode: Literal["ignore", "empty"] = "ignore"
+    """ignore: masked pixels say nothing. empty: they are empty background."""
+    max_frames: int = 120
+    """Video: most frames taken, the sharpest of as many equal windows."""
+    sfm: Sfm = field(default_factory=Sfm)
+    """Finding poses from photos."""
+    known: Known = field(default_factory=Known)
+    """Poses that the dataset brings."""
+    points: Points = field(default_factory=Points)
+    """First Gaussians from sparse points."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Optimization."""
+    losses: Losses = field(default_factory=Losses)
+    """What is minimized: one weight per term, 0 = off."""
+    sh_degree: int = 3
+    """Degree of view-dependent colour, 0 to 3."""
+    antialiased: bool = False
+    """Mip-Splatting's 2D filter: right at distances the photos did not have; viewers must support it."""
+    raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
+    """What draws; auto takes the fastest that works here."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    """CPU threads (default: all cores this process may use)."""
+    memory: float | None = None
+    """GB this run may take (default: 85 % of what is free)."""
+    seed: int = 0
+    search: PoseSearch = field(default_factory=PoseSearch)
+    """Poses of held-out photos under --heldout strict."""
+    renders: bool = True
+    """Write renders, videos and depth maps of the result; the splat and the report are always written."""
+    lpips: Path | None = None
+    """Folder with LPIPS weights (default: the folder named by SPLAT_WEIGHTS); without them LPIPS is null."""
+    quiet: bool = False
+    explicit_flags: tuple[str, ...] = ()
+    """Filled in by the command line: which flags were given."""
+
+    def __post_init__(self) -> None:
+        for name in ("photos", "out", "masks", "lpips"):  # a script may write plain strings
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, Path(value))
+
+    @staticmethod
+    def defaults_for(argv: list[str]) -> Reconstruct:
+        """The instance whose values are the defaults under the preset named in `argv`."""
+        name = "default"
+        for i, a in enumerate(argv):
+            if a == "--preset" and i + 1 < len(argv):
+                name = argv[i + 1]
+            elif a.startswith("--preset="):
+                name = a.split("=", 1)[1]
+        p = PRESETS.get(name, PRESETS["default"])
+        return Reconstruct(
+            photos=Path(),
+            out=Path(),
+            preset=name if name in PRESETS else "default",  # type: ignore[arg-type]
+            iterations=p.iterations,
+            max_resolution=p.max_resolution,
+            cap=p.cap,
+        )
+
+    def __call__(self) -> dict[str, Any]:
+        """Run what is not done yet. Returns what `metrics.json` holds; raises SplatError for what the user can mend."""
+        self._check()
+        started = time.monotonic()
+        run = RunFolder(self.out)
+        try:
+            with Console(run.log, self.quiet) as report:
+                return self._run(run, report, started)
+        finally:
+            run.close()
+
+    def _run(self, run: RunFolder, report: Console, started: float) -> dict[str, Any]:
+        context = stages.Context.open(self, run, report)
+        capture, capture_key = stages.ingest(context)
+        if self.heldout == "strict":
+            capture, held_out = stages.split_off_tests(capture)
+        else:
+            held_out = None
+        stages.announce(context, capture)
+        posed, poses_key = stages.poses(context, capture, capture_key)
+        method, why = resolve_method(self.method, len(posed.capture.train_views))
+        report.info(f"method: {method} ({why})")
+        working, context = stages.fit_to_memory(context, posed.capture)
+        config = replace(self, method=method) if method in ("auto", "points") else self  # type: ignore[arg-type]
+        write_json(run.root / "config.json", {"command": "reconstruct", **plain(config)})
+        init, init_key = stages.init(context, working, method, poses_key)
+        trained, train_key = training.train(context, working, init, init_key)
+        result = evaluation.evaluate(context, working, posed, held_out, trained, train_key)
+        metrics = results.export(context, working, posed, trained, result, method, train_key)
+        report.info(
+            f"done in {time.monotonic() - started:.0f} s: {self.out / 'export' / 'splat.ply'}, "
+            f"{self.out / 'report.html'}"
+        )
+        return metrics
+
+    def _check(self) -> None:
+        if not 0 <= self.sh_degree <= 3:
+            raise SplatError(f"--sh-degree {self.sh_degree} is not supported: choose 0, 1, 2 or 3.")
+        if self.iterations < 1:
+            raise SplatError(f"--iterations {self.iterations} is too few: give at least 1.")
+        if self.max_resolution < 32 or self.downscale <= 0:
+            raise SplatError("--max-resolution must be at least 32 and --downscale above 0.")
+        if self.cap < 1:
+            raise SplatError(f"--cap {self.cap} is too low: give at least 1.")

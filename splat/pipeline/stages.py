@@ -1,0 +1,211 @@
+"""The first stages of a run: what each reads, what makes its key, what it writes. `reconstruct` puts them in order.
+
+ingest -> capture/   poses -> poses/   init -> init/        here
+train -> train/ (training.py)   evaluate -> evaluate/ (evaluation.py)   export -> export/ (results.py)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from splat import ingest as readers
+from splat import raster as rasterizers
+from splat.core.capture import Capture, View
+from splat.core.errors import SplatError
+from splat.core.files import write_json
+from splat.core.slots import Init, PoseResult, Rasterizer, RasterSettings, ReadOptions
+from splat.init import INITIALIZERS
+from splat.pipeline.arrays_io import load_init, save_init
+from splat.pipeline.capture_io import load_capture, save_capture
+from splat.pipeline.preflight import available_cores, available_memory_gb, estimate, fit_memory
+from splat.pipeline.reporter import Console
+from splat.pipeline.run_folder import RunFolder, fingerprint, hash_of
+from splat.poses.normalize import normalize
+
+if TYPE_CHECKING:
+    from splat.pipeline.reconstruct import Reconstruct
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What every stage needs to know."""
+
+    config: Reconstruct
+    run: RunFolder
+    report: Console
+    device: torch.device
+    raster: Rasterizer
+    settings: RasterSettings
+
+    @staticmethod
+    def open(config: Reconstruct, run: RunFolder, report: Console) -> Context:
+        threads = config.threads or available_cores()
+        torch.set_num_threads(threads)
+        from splat.native import build
+
+        if build.unavailable() is None:
+            build.set_threads(threads)
+        name = config.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cuda" and not torch.cuda.is_available():
+            raise SplatError("--device cuda: torch sees no CUDA device here; `splat doctor` says why.")
+        device = torch.device(name)
+        raster = rasterizers.choose(device, config.raster)
+        settings = RasterSettings(mode="antialiased" if config.antialiased else "classic")
+        report.info(f"drawing with {raster.name} on {device}, {threads} threads")
+        return Context(config, run, report, device, raster, settings)
+
+
+# -------------------------------------------------------------------------------------------------------------- ingest
+
+
+def ingest(c: Context) -> tuple[Capture, str]:
+    """Files -> Capture at full size."""
+    k = c.config
+    c.report.begin("ingest")
+    options = ReadOptions(
+        images=k.images,
+        masks=k.masks,
+        invert_masks=k.invert_masks,
+        mask_mode=k.mask_mode,
+        test_every=k.test_every or None,
+        ignore_poses=k.ignore_poses,
+        max_frames=k.max_frames,
+        workdir=c.run.root / "capture",
+    )
+    described = replace(options, workdir=None)
+    if not k.photos.exists():
+        raise SplatError(f"{k.photos} does not exist: give a folder of photos, a video or a dataset.")
+    key = hash_of("capture", str(k.photos.resolve()), _files_of(k.photos), described)
+
+    def make(folder: Path) -> Capture:
+        capture = readers.read(k.photos, options, c.report)
+        save_capture(folder, capture)
+        return capture
+
+    return c.run.stage("capture", key, described, make, load_capture), key
+
+
+def _files_of(path: Path) -> str:
+    """A fingerprint of everything the readers may look at."""
+    if path.is_file():
+        return fingerprint([path])
+    files: Iterable[Path] = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    return fingerprint(files)
+
+
+def split_off_tests(capture: Capture) -> tuple[Capture, tuple[View, ...]]:
+    """The capture without its held-out photos, and these."""
+    held_out = capture.test_views
+    return capture.select([v.role == "train" for v in capture.views]), held_out
+
+
+def announce(c: Context, capture: Capture) -> None:
+    """What was found, and the minutes and gigabytes to expect."""
+    k = c.config
+    train, test = len(capture.train_views), len(capture.test_views)
+    sizes = sorted({v.photo_size for v in capture.views}, reverse=True)
+    size = f"{sizes[0][0]}x{sizes[0][1]}" + (f" and {len(sizes) - 1} other sizes" if len(sizes) > 1 else "")
+    poses = "with poses" if capture.posed else "poses to be found"
+    c.report.info(f"{k.photos}: {len(capture.views)} photos ({capture.source}), {size}, {poses}; {test} held out")
+    if train < 2:
+        raise SplatError(f"{k.photos} leaves {train} photo(s) to train on: give at least 2 (or --test-every 0).")
+    e = estimate(capture.resized(k.max_resolution, k.downscale), k.iterations, k.cap, not capture.posed, k.threads)
+    c.report.info(
+        f"expected: about {e.minutes:.0f} min and {e.gigabytes:.1f} GB "
+        f"for {k.iterations} steps at up to {k.max_resolution} px with up to {k.cap} Gaussians"
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- poses
+
+
+def poses(c: Context, capture: Capture, capture_key: str) -> tuple[PoseResult, str]:
+    """Capture -> posed Capture in a normalized frame, lens known."""
+    c.report.begin("poses")
+    k = c.config
+    config = k.known if capture.posed else k.sfm
+    key = hash_of("poses", capture_key, config, k.heldout)
+
+    def make(folder: Path) -> PoseResult:
+        result = config(capture, folder / "work", c.report)
+        result = replace(result, capture=normalize(result.capture))
+        save_capture(folder, result.capture)
+        details = {"total": result.total, "dropped": result.dropped, "warnings": list(result.warnings)}
+        write_json(folder / "poses.json", details | {"details": result.details})
+        return result
+
+    def load(folder: Path) -> PoseResult:
+        saved = json.loads((folder / "poses.json").read_text())
+        return PoseResult(
+            load_capture(folder), saved["dropped"], tuple(saved["warnings"]), saved["total"], saved["details"]
+        )
+
+    result = c.run.stage("poses", key, config, make, load)
+    c.report.info(f"registered {len(result.capture.views)} of {result.total} photos")
+    for name, reason in sorted(result.dropped.items()):
+        c.report.warn(f"{name} was dropped: {reason}")
+    for warning in result.warnings:
+        c.report.warn(warning)
+    if len(result.capture.train_views) < 2:
+        raise SplatError(
+            f"{k.photos}: only {len(result.capture.train_views)} of {result.total} photos could be placed; take more "
+            "photos that overlap by at least 60 %."
+        )
+    return result, key
+
+
+def fit_to_memory(c: Context, posed: Capture) -> tuple[Capture, Context]:
+    """The capture at its working size; both size and cap lowered, saying so, where memory would not do."""
+    k = c.config
+    working = posed.resized(k.max_resolution, k.downscale)
+    free = available_memory_gb()
+    budget = k.memory or (0.85 * free if free is not None else None)
+    if budget is None:
+        return working, c
+    fit = fit_memory(working, k.iterations, k.cap, budget)
+    if not fit.changed:
+        return working, c
+    c.report.warn(
+        f"{budget:.1f} GB of memory would not do: working at {fit.max_resolution} px with at most {fit.cap} Gaussians"
+    )
+    return working.resized(fit.max_resolution), replace(c, config=replace(k, cap=fit.cap))
+
+
+# ---------------------------------------------------------------------------------------------------------------- init
+
+
+def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Init, str]:
+    """Posed Capture -> first Gaussians. Initializers see training photos alone."""
+    c.report.begin("init")
+    k = c.config
+    initializer = getattr(k, method)
+    assert isinstance(initializer, INITIALIZERS[method])
+    size = [(v.camera.width, v.camera.height) for v in capture.views]
+    key = hash_of("init", poses_key, method, initializer, k.sh_degree, k.seed, size)
+    seen = capture.select([v.role == "train" for v in capture.views])
+
+    def make(folder: Path) -> Init:
+        result = initializer(seen, k.sh_degree, k.seed, c.report)
+        if len(result.gaussians) > k.cap:
+            generator = torch.Generator().manual_seed(k.seed)
+            ids = torch.randperm(len(result.gaussians), generator=generator)[: k.cap].sort().values
+            c.report.info(f"{len(result.gaussians)} first Gaussians thinned to the cap of {k.cap}")
+            result = Init(
+                result.gaussians[ids],
+                None if result.view_ids is None else result.view_ids[ids],
+                None if result.pixels is None else result.pixels[ids],
+            )
+        save_init(folder / "init.npz", result)
+        return result
+
+    result = c.run.stage("init", key, initializer, make, lambda folder: load_init(folder / "init.npz"))
+    c.report.info(f"{len(result.gaussians)} first Gaussians")
+    return result, hash_of(key, k.cap)

@@ -1,0 +1,166 @@
+"""The train stage: first Gaussians and photos -> trained Gaussians."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splat.core.capture import Capture
+from splat.core.files import write_json
+from splat.core.gaussians import Gaussians
+from splat.core.slots import Init
+from splat.pipeline.arrays_io import load_gaussians, save_gaussians
+from splat.pipeline.preflight import available_cores
+from splat.pipeline.run_folder import hash_of
+from splat.train import DefaultDensity, MCMCDensity, NoDensity
+from splat.train.density import DensitySettings
+from splat.train.loop import Phase, TrainSettings
+from splat.train.loop import train as run_phases
+from splat.train.parameters import LearningRates
+from splat.train.schedule import Background, Dropout, OpacityDecay, ResolutionSchedule, ShSchedule
+from splat.train.view_model import ViewModel, ViewSettings
+from splat.train.views import PhotoSource, load_views, scene_extent
+
+if TYPE_CHECKING:
+    from splat.pipeline.stages import Context
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How Gaussians are optimized."""
+
+    density: Literal["default", "mcmc", "none"] = "default"
+    """How their number changes: default (divide where the image pulls), mcmc (relocate and grow to --cap), none."""
+    default: DefaultDensity = field(default_factory=DefaultDensity)
+    mcmc: MCMCDensity = field(default_factory=MCMCDensity)
+    none: NoDensity = field(default_factory=NoDensity)
+    rates: LearningRates = field(default_factory=LearningRates)
+    resolution: ResolutionSchedule = field(default_factory=ResolutionSchedule)
+    sh: ShSchedule = field(default_factory=ShSchedule)
+    decay: OpacityDecay = field(default_factory=OpacityDecay)
+    dropout: Dropout = field(default_factory=Dropout)
+    background: Background = field(default_factory=Background)
+    views: ViewSettings = field(default_factory=ViewSettings)
+    checkpoint_minutes: float = 3.0
+    """Minutes between checkpoints; one is also written on Ctrl-C."""
+    checkpoint_every: int = 0
+    """Also after every so many steps; 0: by the clock alone."""
+
+    def chosen_density(self, cap: int) -> DensitySettings:
+        if self.density == "default":
+            return replace(self.default, cap=cap)
+        return replace(self.mcmc, cap=cap) if self.density == "mcmc" else self.none
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What the train stage leaves behind, in the normalized frame."""
+
+    gaussians: Gaussians
+    exposures: dict[str, Float[Tensor, "3 4"]]
+    """Colour map learned for each training photo, by name; their mean is the identity."""
+    poses: dict[str, Float[Tensor, "4 4"]]
+    """cam_from_world of each training photo as training left it (only where poses were learned)."""
+    background: Float[Tensor, "3"]
+    scene_extent: float
+    steps: int
+    history: list[dict[str, Any]]
+
+
+def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trained, str]:
+    """Optimize on the training photos; resumes from its checkpoint, and goes on when --iterations has grown."""
+    c.report.begin("train")
+    k = c.config
+    views = capture.train_views
+    extent = scene_extent(views, None if capture.points is None else capture.points.positions)
+    has_alpha = _has_alpha(capture)
+    config = k.train
+    if has_alpha and config.background == Background():
+        config = replace(config, background=replace(config.background, rgb=(1.0, 1.0, 1.0)))
+    timing = replace(config, checkpoint_minutes=0.0, checkpoint_every=0)
+    sizes = [(v.camera.width, v.camera.height) for v in views]
+    losses = k.losses
+    if config.density == "mcmc" and losses.opacity == losses.scale == 0:
+        losses = replace(losses, opacity=0.01, scale=0.01)  # what relocation needs to find useless Gaussians
+    key = hash_of("train", init_key, timing, losses, c.settings, k.cap, k.seed, sizes, c.raster.name)
+    settings = TrainSettings(
+        scene_extent=extent,
+        seed=k.seed,
+        raster=c.settings,
+        rates=config.rates,
+        sh=config.sh,
+        opacity_decay=config.decay,
+        dropout=config.dropout,
+        background=config.background,
+        checkpoint_minutes=config.checkpoint_minutes,
+        checkpoint_every=config.checkpoint_every,
+        key=key,
+    )
+
+    def make(folder: Path) -> Trained:
+        posed = load_views(views, k.threads or available_cores())
+        source = PhotoSource(posed, k.iterations, config.resolution, k.seed, c.device)
+        centres = torch.stack([v.world_from_cam.translation for v in views if v.world_from_cam is not None])
+        model = ViewModel(len(views), config.views, centres.float(), extent, c.device)
+        phase = Phase(steps=k.iterations, source=source, losses=losses, density=config.chosen_density(k.cap))
+        start = replace(init, gaussians=init.gaussians.to(c.device))
+        result = run_phases(start, (phase,), c.raster, model, settings, c.report, folder / "checkpoint", c.run.log)
+        names = [v.name for v in views]
+        exposures = dict(zip(names, result.view_model.exposures().cpu())) if config.views.exposure else {}
+        poses = {}
+        if config.views.poses:
+            poses = {n: model.corrected_pose(i, posed[i].cam_from_world.to(c.device)) for i, n in enumerate(names)}
+        trained = Trained(
+            gaussians=result.gaussians.to("cpu"),
+            exposures=exposures,
+            poses={n: p.detach().cpu() for n, p in poses.items()},
+            background=torch.tensor(config.background.rgb),
+            scene_extent=extent,
+            steps=result.steps,
+            history=result.history,
+        )
+        save_trained(folder, trained)
+        return trained
+
+    trained = c.run.stage("train", key, config, make, load_trained, extent=k.iterations)
+    c.report.info(f"{len(trained.gaussians)} Gaussians after {trained.steps} steps")
+    return trained, hash_of(key, k.iterations)
+
+
+def _has_alpha(capture: Capture) -> bool:
+    """Whether the photos bring transparency, judged by the first one."""
+    return capture.views[0].load(capture.views[0].camera.scaled(0.1)).alpha is not None
+
+
+def save_trained(folder: Path, trained: Trained) -> None:
+    save_gaussians(folder / "gaussians.npz", trained.gaussians)
+    write_json(
+        folder / "trained.json",
+        {
+            "exposures": {n: e.tolist() for n, e in trained.exposures.items()},
+            "poses": {n: p.tolist() for n, p in trained.poses.items()},
+            "background": trained.background.tolist(),
+            "scene_extent": trained.scene_extent,
+            "steps": trained.steps,
+            "history": trained.history,
+        },
+    )
+
+
+def load_trained(folder: Path) -> Trained:
+    saved = json.loads((folder / "trained.json").read_text())
+    return Trained(
+        gaussians=load_gaussians(folder / "gaussians.npz"),
+        exposures={n: torch.tensor(e) for n, e in saved["exposures"].items()},
+        poses={n: torch.tensor(p) for n, p in saved["poses"].items()},
+        background=torch.tensor(saved["background"]),
+        scene_extent=saved["scene_extent"],
+        steps=saved["steps"],
+        history=saved["history"],
+    )

@@ -1,0 +1,39 @@
+"""Estimates grow with the work, and a run is made to fit."""
+
+from pathlib import Path
+
+from splat.core.camera import Camera
+from splat.core.capture import Capture, View
+from splat.pipeline.preflight import available_memory_gb, estimate, fit_memory
+
+
+def _capture(n: int, width: int, height: int) -> Capture:
+    camera = Camera(width, width, width / 2, height / 2, width, height)
+    return Capture(tuple(View(f"{i}.jpg", Path(f"{i}.jpg"), (width, height), camera) for i in range(n)))
+
+
+def test_more_work_is_expected_to_take_longer_and_more_memory() -> None:
+    small, large = _capture(10, 400, 300), _capture(10, 800, 600)
+    assert estimate(large, 1000, 50_000, False).minutes > estimate(small, 1000, 50_000, False).minutes
+    assert estimate(small, 2000, 50_000, False).minutes > estimate(small, 1000, 50_000, False).minutes
+    assert estimate(small, 1000, 500_000, False).gigabytes > estimate(small, 1000, 50_000, False).gigabytes
+    assert estimate(small, 1000, 50_000, True).minutes > estimate(small, 1000, 50_000, False).minutes
+
+
+def test_what_fits_is_left_alone() -> None:
+    fit = fit_memory(_capture(10, 800, 600), 7000, 100_000, budget_gb=8)
+    assert not fit.changed and fit.cap == 100_000 and fit.max_resolution == 800
+
+
+def test_counts_go_down_before_resolution_and_the_result_fits() -> None:
+    capture = _capture(200, 1600, 1200)
+    fit = fit_memory(capture, 7000, 1_000_000, budget_gb=4)
+    assert fit.changed and fit.cap < 1_000_000 and fit.max_resolution == 1600
+    tight = fit_memory(capture, 7000, 1_000_000, budget_gb=1.5)
+    assert tight.max_resolution < 1600
+    assert estimate(capture.resized(tight.max_resolution), 7000, tight.cap, False).gigabytes <= 1.5
+
+
+def test_free_memory_is_known_here_and_sane() -> None:
+    free = available_memory_gb()
+    assert free is None or 0 < free < 1e5
