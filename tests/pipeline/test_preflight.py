@@ -8,7 +8,7 @@ from splat.pipeline.preflight import available_memory_gb, estimate, fit_memory
 
 
 def _capture(n: int, width: int, height: int) -> Capture:
-    camera = Camera(width, width, width / 2, height / 2, width, height)
+    camera = Camera(float(width), float(width), width / 2, height / 2, width, height)
     return Capture(tuple(View(f"{i}.jpg", Path(f"{i}.jpg"), (width, height), camera) for i in range(n)))
 
 
@@ -21,13 +21,13 @@ def test_more_work_is_expected_to_take_longer_and_more_memory() -> None:
 
 
 def test_what_fits_is_left_alone() -> None:
-    fit = fit_memory(_capture(10, 800, 600), 7000, 100_000, budget_gb=8)
+    fit = fit_memory(_capture(10, 800, 600), 7000, 100_000, budget_gb=8.0)
     assert not fit.changed and fit.cap == 100_000 and fit.max_resolution == 800
 
 
 def test_counts_go_down_before_resolution_and_the_result_fits() -> None:
     capture = _capture(200, 1600, 1200)
-    fit = fit_memory(capture, 7000, 1_000_000, budget_gb=4)
+    fit = fit_memory(capture, 7000, 1_000_000, budget_gb=4.0)
     assert fit.changed and fit.cap < 1_000_000 and fit.max_resolution == 1600
     tight = fit_memory(capture, 7000, 1_000_000, budget_gb=1.5)
     assert tight.max_resolution < 1600
