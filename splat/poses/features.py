@@ -1,0 +1,207 @@
+"""SIFT features of every photo, oriented and masked, in one file per photo so that they are computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from splat.core.capture import View
+from splat.core.files import atomic_path
+from splat.core.image import read_pixels, resize_area
+from splat.core.slots import Reporter
+
+_FORMAT = 2  # of the cached files: a change here makes older ones unread
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What is detected in a photo."""
+
+    max_size: int = 1600
+    """Photos whose long side is larger (px) are shrunk to it first."""
+    max_count: int = 4096
+    """Features kept per photo, largest first."""
+    peak_threshold: float = 0.0067
+    """Contrast below which a blob is noise (COLMAP's default, 0.02 / 3)."""
+    robust: bool = False
+    """Affine shape and domain-size pooling (Dong & Soatto 2015): wide baselines, about ten times slower."""
+    root: bool = True
+    """RootSIFT (L1, then square root) instead of L2."""
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoFeatures:
+    """n features of one photo."""
+
+    xy: np.ndarray
+    """float32 [n 2], pixels of the photo at `size` (centres at .5)."""
+    scales: np.ndarray
+    """float32 [n], px; descending."""
+    descriptors: np.ndarray
+    """uint8 [n 128], of length 512."""
+    rgb: np.ndarray
+    """uint8 [n 3], colour of the photo at each feature."""
+    size: tuple[int, int]
+    """Width and height at which features were sought."""
+    sharpness: float
+    """Variance of the Laplacian of the grey photo at 800 px: low means blurred, or without texture."""
+
+    def __len__(self) -> int:
+        return len(self.xy)
+
+
+def feature_size(view: View, max_size: int) -> tuple[int, int]:
+    """Width and height at which features of a view are sought."""
+    width, height = view.photo_size
+    shrink = min(1.0, max_size / max(width, height))
+    return max(1, round(width * shrink)), max(1, round(height * shrink))
+
+
+def extract(
+    views: tuple[View, ...], settings: FeatureSettings, folder: Path, report: Reporter, threads: int
+) -> list[PhotoFeatures]:
+    """Features of every view, in order. Files in `folder` are read when the photo and the settings are the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{_key(v, settings)}.npz" for v in views]
+    missing = [i for i, path in enumerate(paths) if not path.exists()]
+    done = len(views) - len(missing)
+    chunk = max(2 * threads, 4)
+    for start in range(0, len(missing), chunk):
+        ids = missing[start : start + chunk]
+        for i, features in zip(ids, _extract_chunk([views[i] for i in ids], settings, folder, threads)):
+            _save(paths[i], features)
+        done += len(ids)
+        report.progress(done, len(views), step="features")
+    return [_load(path) for path in paths]
+
+
+def _extract_chunk(views: list[View], settings: FeatureSettings, folder: Path, threads: int) -> Iterator[PhotoFeatures]:
+    """COLMAP's extractor reads files, one thread per photo: it gets grey, oriented copies, removed afterwards."""
+    import pycolmap
+
+    quiet()
+    options = pycolmap.FeatureExtractionOptions()
+    options.num_threads = threads
+    options.use_gpu = False
+    sift = options.sift
+    sift.max_num_features = settings.max_count
+    sift.peak_threshold = settings.peak_threshold
+    sift.estimate_affine_shape = settings.robust
+    sift.domain_size_pooling = settings.robust
+    sift.normalization = pycolmap.Normalization.L1_ROOT if settings.root else pycolmap.Normalization.L2
+    temporary = Path(tempfile.mkdtemp(prefix=".sift-", dir=folder))
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            prepared = list(pool.map(lambda item: _prepare(item[1], settings, temporary / f"{item[0]}.pgm"),
+                                     enumerate(views)))  # fmt: skip
+        pycolmap.extract_features(
+            temporary / "features.db",
+            temporary,
+            [f"{i}.pgm" for i in range(len(views))],
+            pycolmap.CameraMode.PER_IMAGE,
+            extraction_options=options,
+            device=pycolmap.Device.cpu,
+        )
+        database = pycolmap.Database.open(temporary / "features.db")
+        for i, (rgb, mask, sharpness) in enumerate(prepared):
+            image = database.read_image_with_name(f"{i}.pgm")
+            found = image is not None and database.exists_keypoints(image.image_id)
+            keypoints = database.read_keypoints(image.image_id) if found else np.zeros((0, 6), np.float32)
+            descriptors = (
+                np.array(database.read_descriptors(image.image_id).data) if found else np.zeros((0, 128), np.uint8)
+            )
+            yield _select(keypoints, descriptors, rgb, mask, sharpness, settings.max_count)
+        database.close()
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _prepare(view: View, settings: FeatureSettings, path: Path) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """Writes the grey photo; returns the colours, the mask (True = use) and the sharpness."""
+    width, height = feature_size(view, settings.max_size)
+    pixels = read_pixels(view.image_path)
+    rgb = resize_area(np.ascontiguousarray(pixels[..., :3]), width, height)
+    mask = None
+    if pixels.shape[2] == 4 and pixels[..., 3].min() < 255:
+        alpha = resize_area(np.ascontiguousarray(pixels[..., 3]), width, height)
+        mask = alpha > 127
+        rgb = np.round(rgb * (alpha[..., None] / 255.0) + (255 - alpha[..., None])).astype(np.uint8)
+    if view.mask_path is not None:
+        # In the photo's own pixels, whatever masked pixels mean later: features are sought before the lens is removed.
+        plain = replace(view, mask_mode="ignore", camera=replace(view.camera, lens=None).resized(width, height))
+        weight = plain.load().weight
+        assert weight is not None
+        mask = weight > 127 if mask is None else mask & (weight > 127)
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    ok = cv2.imwrite(str(path), grey)
+    if not ok:
+        raise OSError(28, f"{path} was not written")
+    small_side = min(1.0, 800 / max(width, height))
+    small_grey = resize_area(grey, max(1, round(width * small_side)), max(1, round(height * small_side)))
+    return rgb, mask, float(cv2.Laplacian(small_grey, cv2.CV_64F).var())
+
+
+def _select(
+    keypoints: np.ndarray,
+    descriptors: np.ndarray,
+    rgb: np.ndarray,
+    mask: np.ndarray | None,
+    sharpness: float,
+    max_count: int,
+) -> PhotoFeatures:
+    height, width = rgb.shape[:2]
+    xy = np.ascontiguousarray(keypoints[:, :2], dtype=np.float32)
+    if keypoints.shape[1] == 6:  # x y and a 2x2 shape: its columns' mean length is the scale
+        scales = 0.5 * (np.hypot(keypoints[:, 2], keypoints[:, 4]) + np.hypot(keypoints[:, 3], keypoints[:, 5]))
+    else:
+        scales = keypoints[:, 2]
+    columns = np.clip(xy[:, 0].astype(int), 0, width - 1)
+    rows = np.clip(xy[:, 1].astype(int), 0, height - 1)
+    keep = np.arange(len(xy)) if mask is None else np.flatnonzero(mask[rows, columns])
+    keep = keep[np.argsort(-scales[keep], kind="stable")][:max_count]
+    return PhotoFeatures(
+        xy=xy[keep],
+        scales=scales[keep].astype(np.float32),
+        descriptors=np.ascontiguousarray(descriptors[keep]),
+        rgb=rgb[rows[keep], columns[keep]],
+        size=(width, height),
+        sharpness=sharpness,
+    )
+
+
+def _key(view: View, settings: FeatureSettings) -> str:
+    def stamp(path: Path | None) -> tuple:
+        if path is None or not path.exists():
+            return ()
+        stat = path.stat()
+        return str(path.resolve()), stat.st_size, stat.st_mtime_ns
+
+    parts = (_FORMAT, stamp(view.image_path), stamp(view.mask_path), view.invert_mask, astuple(settings))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+def _save(path: Path, f: PhotoFeatures) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, xy=f.xy, scales=f.scales, descriptors=f.descriptors, rgb=f.rgb, size=np.array(f.size),
+                 sharpness=np.array(f.sharpness))  # fmt: skip
+
+
+def _load(path: Path) -> PhotoFeatures:
+    with np.load(path) as d:
+        return PhotoFeatures(d["xy"], d["scales"], d["descriptors"], d["rgb"],
+                             (int(d["size"][0]), int(d["size"][1])), float(d["sharpness"]))  # fmt: skip
+
+
+def quiet() -> None:
+    """COLMAP's log is for its developers; what matters is said through the Reporter."""
+    import pycolmap
+
+    pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value

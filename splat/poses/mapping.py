@@ -1,0 +1,146 @@
+"""From verified matches to models: COLMAP's database and its mappers."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splat.core.capture import View
+from splat.poses.features import PhotoFeatures, quiet
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How a model grows."""
+
+    method: str = "incremental"
+    """incremental, or global (rotation averaging, then positions: GLOMAP)."""
+    init_min_inliers: int = 100
+    """Matches that the first pair needs."""
+    init_min_angle: float = 16.0
+    """Angle between the rays of the first pair, degrees."""
+    pose_min_inliers: int = 30
+    """Points that a photo needs to be registered."""
+    pose_min_ratio: float = 0.25
+    """Share of the points it may see that it needs."""
+    min_matches: int = 15
+    """Pairs with fewer matches are left out."""
+
+
+def make_cameras(views: Sequence[View], features: Sequence[PhotoFeatures]) -> list[Any]:
+    """A COLMAP camera per view, at the size of its features; views of one group and size share one (by id).
+
+    A focal length from a dataset's file is a known pinhole (or the file's lens); else SIMPLE_RADIAL to be refined.
+    """
+    import pycolmap
+
+    ids: dict[tuple, int] = {}
+    cameras = []
+    for i, (view, f) in enumerate(zip(views, features)):
+        width, height = f.size
+        key = (view.camera_group or f"#{i}", f.size)
+        camera_id = ids.setdefault(key, len(ids) + 1)
+        lens, known = view.camera.lens, view.focal_from == "file"
+        if known and lens is not None:
+            camera = pycolmap.Camera(
+                camera_id=camera_id, model=lens.model, width=lens.width, height=lens.height, params=list(lens.params)
+            )
+            camera.rescale(width, height)
+        else:
+            c = view.camera.resized(width, height)
+            model = "PINHOLE" if known else "SIMPLE_RADIAL"
+            params = [c.fx, c.fy, c.cx, c.cy] if known else [(c.fx + c.fy) / 2, c.cx, c.cy, 0.0]
+            camera = pycolmap.Camera(camera_id=camera_id, model=model, width=width, height=height, params=params)
+        camera.has_prior_focal_length = view.focal_from != "guess"
+        cameras.append(camera)
+    return cameras
+
+
+def write_database(
+    path: Path,
+    names: Sequence[str],
+    features: Sequence[PhotoFeatures],
+    cameras: Sequence[Any],
+    geometries: dict[tuple[int, int], Any],
+) -> None:
+    """A COLMAP database whose image ids are 1 + the index of the view, always written in the same order."""
+    import pycolmap
+
+    quiet()
+    path.unlink(missing_ok=True)
+    database = pycolmap.Database.open(path)
+    with pycolmap.DatabaseTransaction(database):
+        for camera in {c.camera_id: c for c in cameras}.values():
+            database.write_camera(camera, use_camera_id=True)
+            rig = pycolmap.Rig(rig_id=camera.camera_id)
+            rig.add_ref_sensor(camera.sensor_id)
+            database.write_rig(rig, use_rig_id=True)
+        for i, (name, f, camera) in enumerate(zip(names, features, cameras), 1):
+            image = pycolmap.Image(name=name, camera_id=camera.camera_id, image_id=i)
+            database.write_image(image, use_image_id=True)
+            frame = pycolmap.Frame(frame_id=i, rig_id=camera.camera_id)
+            frame.add_data_id(image.data_id)
+            database.write_frame(frame, use_frame_id=True)
+            database.write_keypoints(i, np.ascontiguousarray(f.xy))
+        for (i, j), geometry in sorted(geometries.items()):
+            database.write_matches(i + 1, j + 1, geometry.inlier_matches)
+            database.write_two_view_geometry(i + 1, j + 1, geometry)
+    database.close()
+
+
+def map_photos(
+    database: Path,
+    settings: MapSettings,
+    num_views: int,
+    constant_cameras: set[int],
+    seed: int,
+    threads: int,
+    registered: Callable[[], None],
+) -> list[Any]:
+    """Models (pycolmap.Reconstruction), the one with most photos first. `registered` is called for each photo."""
+    import pycolmap
+
+    quiet()
+    pycolmap.set_random_seed(seed)
+    folder = Path(tempfile.mkdtemp(prefix=".map-", dir=database.parent))
+    try:
+        if settings.method == "global":
+            options = pycolmap.GlobalPipelineOptions()
+            options.random_seed = seed
+            options.num_threads = threads
+            options.min_num_matches = settings.min_matches
+            models = pycolmap.global_mapping(database, folder, folder, options)
+        else:
+            options = _incremental_options(settings, num_views, constant_cameras, seed, threads)
+            models = pycolmap.incremental_mapping(database, folder, folder, options, next_image_callback=registered)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    order = sorted(models.values(), key=lambda m: (-m.num_reg_images(), -m.num_points3D()))
+    return [m for m in order if m.num_reg_images() >= 2 and m.num_points3D() > 0]
+
+
+def _incremental_options(
+    settings: MapSettings, num_views: int, constant_cameras: set[int], seed: int, threads: int
+) -> Any:
+    import pycolmap
+
+    options = pycolmap.IncrementalPipelineOptions()
+    options.random_seed = seed
+    options.num_threads = threads
+    options.min_num_matches = settings.min_matches
+    options.min_model_size = min(3, num_views)
+    options.extract_colors = False
+    options.constant_cameras = constant_cameras
+    options.mapper.random_seed = seed
+    options.mapper.init_min_num_inliers = settings.init_min_inliers
+    options.mapper.init_min_tri_angle = settings.init_min_angle
+    options.mapper.abs_pose_min_num_inliers = settings.pose_min_inliers
+    options.mapper.abs_pose_min_inlier_ratio = settings.pose_min_ratio
+    options.triangulation.random_seed = seed
+    return options

@@ -1,0 +1,117 @@
+"""Matches between photos: nearest descriptors both ways, then one geometry per pair that explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from splat.poses.features import PhotoFeatures, quiet
+
+_CHUNK = 512  # rows of the similarity matrix at a time: they stay in the second-level cache
+_PREVIEW = 768  # features, the largest, of a quick look at a pair (preemptive matching, Wu 2013)
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """When two features are the same point."""
+
+    max_ratio: float = 0.8
+    """The best match must be nearer than this times the second best (angles between descriptors)."""
+    max_distance: float = 0.7
+    """Largest angle between matching descriptors, radians."""
+    max_error: float = 4.0
+    """Largest distance from the epipolar line, px at the feature size."""
+    min_inliers: int = 15
+    """A pair with fewer consistent matches says nothing."""
+    preview: bool = False
+    """Skip pairs whose largest features have next to no match: for many photos."""
+
+
+def match_descriptors(a: np.ndarray, b: np.ndarray, settings: MatchSettings) -> np.ndarray:
+    """Rows (i, j), uint32 [m 2], of mutual nearest neighbours that pass the ratio test.
+
+    a, b: uint8 [n 128], [k 128], of length 512.
+    """
+    if len(a) < 2 or len(b) < 2:
+        return np.zeros((0, 2), np.uint32)
+    left = torch.from_numpy(a).float() / 512
+    right = (torch.from_numpy(b).float() / 512).T.contiguous()
+    column_best = torch.full((len(b),), -1.0)
+    best, second, index = [], [], []
+    for start in range(0, len(a), _CHUNK):
+        similarity = left[start : start + _CHUNK] @ right
+        value, where = similarity.max(1)
+        torch.maximum(column_best, similarity.amax(0), out=column_best)
+        similarity.scatter_(1, where[:, None], -1.0)
+        best.append(value)
+        second.append(similarity.amax(1))
+        index.append(where)
+    value, where = torch.cat(best), torch.cat(index)
+    nearest = torch.arccos(value.clamp(-1, 1))
+    next_nearest = torch.arccos(torch.cat(second).clamp(-1, 1))
+    ok = (nearest < settings.max_ratio * next_nearest) & (nearest < settings.max_distance)
+    ok &= value >= column_best[where]
+    rows = torch.nonzero(ok)[:, 0]
+    return torch.stack([rows, where[rows]], 1).numpy().astype(np.uint32)
+
+
+def match_pair(a: PhotoFeatures, b: PhotoFeatures, settings: MatchSettings) -> np.ndarray:
+    """Matches (i, j), uint32 [m 2], of two photos before geometry."""
+    if settings.preview and min(len(a), len(b)) > 2 * _PREVIEW:
+        quick = match_descriptors(a.descriptors[:_PREVIEW], b.descriptors[:_PREVIEW], settings)
+        if len(quick) < 6:
+            return np.zeros((0, 2), np.uint32)
+    return match_descriptors(a.descriptors, b.descriptors, settings)
+
+
+def verify_pair(
+    camera_a: Any, a: PhotoFeatures, camera_b: Any, b: PhotoFeatures, matches: np.ndarray,
+    settings: MatchSettings, seed: int,
+) -> Any:  # fmt: skip
+    """COLMAP's two-view geometry of a pair, with its inlier matches; seeded, so the same everywhere."""
+    import pycolmap
+
+    options = pycolmap.TwoViewGeometryOptions()
+    options.min_num_inliers = settings.min_inliers
+    options.ransac.max_error = settings.max_error
+    options.ransac.random_seed = seed
+    # Weak pairs have many outliers: the default stops at a quarter of inliers.
+    options.ransac.min_inlier_ratio = 0.1
+    return pycolmap.estimate_two_view_geometry(
+        camera_a, a.xy.astype(np.float64), camera_b, b.xy.astype(np.float64), matches, options
+    )
+
+
+def match_all(
+    features: Sequence[PhotoFeatures],
+    cameras: Sequence[Any],
+    pairs: Sequence[tuple[int, int]],
+    settings: MatchSettings,
+    seed: int,
+    threads: int,
+    progress: Any,
+) -> dict[tuple[int, int], Any]:
+    """Verified geometry of the pairs that have one, in the order of `pairs`. `progress(done, total)` is called."""
+    quiet()
+
+    def work(pair: tuple[int, int]) -> Any:
+        i, j = pair
+        matches = match_pair(features[i], features[j], settings)
+        if len(matches) < settings.min_inliers:
+            return None
+        geometry = verify_pair(cameras[i], features[i], cameras[j], features[j], matches, settings, seed)
+        return geometry if len(geometry.inlier_matches) >= settings.min_inliers else None
+
+    found: dict[tuple[int, int], Any] = {}
+    with ThreadPoolExecutor(max(1, min(threads, 8))) as pool:
+        for done, (pair, geometry) in enumerate(zip(pairs, pool.map(work, pairs)), 1):
+            if geometry is not None:
+                found[pair] = geometry
+            if done % 20 == 0 or done == len(pairs):
+                progress(done, len(pairs))
+    return found
