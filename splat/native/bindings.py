@@ -18,12 +18,27 @@ from splat.native import build
 
 # The letters of a signature: what each argument is.
 #   i int32   l int64   f float   d double        by value
-#   F D I L B  float32, float64, int32, int64, uint8 tensor (or None)
+#   F D I L H B  float32, float64, int32, int64, int16, uint8 tensor (or None)
 _BY_VALUE = {"i": ctypes.c_int32, "l": ctypes.c_int64, "f": ctypes.c_float, "d": ctypes.c_double}
-_TENSORS = {"F": torch.float32, "D": torch.float64, "I": torch.int32, "L": torch.int64, "B": torch.uint8}
+_TENSORS = {
+    "F": torch.float32,
+    "D": torch.float64,
+    "I": torch.int32,
+    "L": torch.int64,
+    "H": torch.int16,
+    "B": torch.uint8,
+}
 
 # name -> letters of its arguments, in the order of kernels.h (without the trailing stream).
+_CAMERA = "F" + "ffff" + "ii"  # cam_from_world, fx fy cx cy, width height
 KERNELS: dict[str, str] = {
+    "splat_visible": "l" + "FFF" + _CAMERA + "f" + "BLL",
+    "splat_project_forward": "lii" + "FFFFF" + _CAMERA + "fi" + "FFI",
+    "splat_project_backward": "lii" + "FFFFF" + _CAMERA + "i" + "IFF" + "FFFFFD" + "B",
+    "splat_bin_count": "lFii" + "IIIL" + "B",
+    "splat_bin_fill": "lFii" + "III" + "lI" + "B",
+    "splat_blend_forward": "Fii" + "IIF" + "FFFH",
+    "splat_blend_backward": "lFii" + "IIIH" + "FFF" + "FFF" + "FDFF" + "B",
     "splat_photometric": "iiiFBFBffDFBl",
     "splat_adam": "ilLLDlddd",
     "splat_knn": "lFiFIBl",
@@ -31,9 +46,17 @@ KERNELS: dict[str, str] = {
 
 # Functions that return an int64 (workspace sizes and other figures) and take neither tensors nor a stream.
 QUERIES: dict[str, str] = {
+    "splat_project_backward_workspace": "l",
+    "splat_bin_workspace": "lii",
+    "splat_blend_backward_workspace": "ii",
     "splat_photometric_workspace": "iii",
     "splat_knn_workspace": "l",
 }
+
+# Columns of a projected row (SPLAT_X ...), floats of a record, pixels of a tile's side: the enums of kernels.h.
+FIELDS = 12
+RECORD = 12
+TILE = 16
 
 
 class KernelError(RuntimeError):

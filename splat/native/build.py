@@ -25,9 +25,10 @@ HERE = Path(__file__).resolve().parent
 # Never -ffast-math: it deletes the rounding trick inside exp2, makes isnan(NaN) false, and switches the whole process
 # to flush-to-zero when the library is loaded.
 FLAGS = (
-    "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast "
-    "-fPIC -fvisibility=hidden -pthread -Wall -Wextra -Wno-psabi"
-).split()
+    *("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+    *("-fPIC", "-fvisibility=hidden", "-pthread"),
+    *("-Wall", "-Wextra", "-Wno-psabi", "-Wno-uninitialized", "-Wno-maybe-uninitialized"),  # noise of GCC's headers
+)
 
 
 class NativeUnavailable(RuntimeError):
@@ -125,9 +126,9 @@ def build(extra_flags: Sequence[str] = (), machine_flags: Sequence[str] | None =
 
             with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
                 objects = list(pool.map(compile_one, sources, keys))
-            part = Path(folder) / library.name
-            _run([*command, "-shared", *objects, "-o", str(part)])
-            os.replace(part, library)
+            linked = Path(folder) / library.name
+            _run([*command, "-shared", *objects, "-o", str(linked)])
+            os.replace(linked, library)
     except OSError as e:
         raise NativeUnavailable(
             f"the kernels could not be written to {cache} ({e.strerror}): make it writable or set XDG_CACHE_HOME."

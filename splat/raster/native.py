@@ -1,0 +1,188 @@
+"""The compiled rasterizer: thin autograd around the kernels of `splat.native`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from splat.core.camera import Camera
+from splat.core.gaussians import Gaussians
+from splat.core.slots import RasterSettings, Render
+from splat.native import bindings, build
+from splat.native.bindings import FIELDS, RECORD, TILE
+
+
+def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype)
+
+
+def _floats(t: Tensor) -> Tensor:
+    return t.detach().to(torch.float32).contiguous()
+
+
+def _camera(cam_from_world: Tensor, camera: Camera) -> tuple[Any, ...]:
+    c = camera
+    return _floats(cam_from_world), c.fx, c.fy, c.cx, c.cy, c.width, c.height
+
+
+class _Project(torch.autograd.Function):
+    """Raw rows -> projected rows [n FIELDS] (see kernels.h) without their centres, the centres [n 2], radii [n]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        means: Tensor,
+        quats_wxyz: Tensor,
+        log_scales: Tensor,
+        logit_opacities: Tensor,
+        sh: Tensor,
+        cam_from_world: Tensor,
+        camera: Camera,
+        degree: int,
+        settings: RasterSettings,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        rows = [_floats(t) for t in (means, quats_wxyz, log_scales, logit_opacities, sh)]
+        n, k = sh.shape[:2]
+        splats, means2d, radii = _empty(n, FIELDS), _empty(n, 2), _empty(n, dtype=torch.int32)
+        view = _camera(cam_from_world, camera)
+        antialiased = int(settings.mode == "antialiased")
+        bindings.call(
+            "splat_project_forward", n, k, degree, *rows, *view, settings.near, antialiased, splats, means2d, radii
+        )
+        ctx.save_for_backward(*rows, radii)
+        ctx.rest = n, k, degree, view, antialiased, cam_from_world.dtype
+        ctx.mark_non_differentiable(radii)
+        return splats, means2d, radii
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        n, k, degree, view, antialiased, pose_dtype = ctx.rest
+        *rows, radii = ctx.saved_tensors
+        g_splats, g_means2d = (None if g is None else g.contiguous() for g in grads[:2])
+        out = [torch.empty_like(row) for row in rows]
+        g_pose = _empty(4, 4, dtype=torch.float64)
+        workspace = _empty(bindings.query("splat_project_backward_workspace", n), dtype=torch.uint8)
+        bindings.call(
+            "splat_project_backward",
+            *(n, k, degree, *rows, *view, antialiased, radii, g_splats, g_means2d, *out, g_pose, workspace),
+        )
+        return (*out, g_pose.to(pose_dtype), None, None, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Bins:
+    """Which Gaussians touch which tile, front to back: see splat_bin_count and splat_bin_fill in kernels.h."""
+
+    first: Int[Tensor, n_plus_1]
+    tile_start: Int[Tensor, tiles_plus_1]
+    entries: Int[Tensor, "total 2"]
+
+
+def bin_tiles(splats: Float[Tensor, "n fields"], camera: Camera) -> Bins:
+    """Sort projected rows by depth and list them by tile."""
+    n, w, h = len(splats), camera.width, camera.height
+    tiles = math.ceil(w / TILE) * math.ceil(h / TILE)
+    order, first = _empty(n, dtype=torch.int32), _empty(n + 1, dtype=torch.int32)
+    tile_start, total = _empty(tiles + 1, dtype=torch.int32), _empty(1, dtype=torch.int64)
+    workspace = _empty(bindings.query("splat_bin_workspace", n, w, h), dtype=torch.uint8)
+    bindings.call("splat_bin_count", n, splats, w, h, order, first, tile_start, total, workspace)
+    capacity = int(total)
+    entries = _empty(capacity, 2, dtype=torch.int32)
+    bindings.call("splat_bin_fill", n, splats, w, h, order, first, tile_start, capacity, entries, workspace)
+    return Bins(first, tile_start, entries)
+
+
+class _Blend(torch.autograd.Function):
+    """Projected rows, their centres again (the same numbers, so that their gradient has a tensor of its own), and the
+    background -> image [h w 3], alpha [h w], depth [h w]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        splats: Tensor,
+        means2d: Tensor,
+        background: Tensor,
+        camera: Camera,
+        wants_gradient: bool,
+        absgrad: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        w, h = camera.width, camera.height
+        bins = bin_tiles(splats, camera)
+        rgb, alpha, depth = _empty(h, w, 3), _empty(h, w), _empty(h, w)
+        hits = _empty(len(bins.entries), dtype=torch.int16) if wants_gradient else None
+        bindings.call(
+            "splat_blend_forward",
+            *(splats, w, h, bins.tile_start, bins.entries, _floats(background), rgb, alpha, depth, hits),
+        )
+        if hits is not None:
+            ctx.save_for_backward(splats, bins.first, bins.tile_start, bins.entries, hits, rgb, alpha, depth)
+            ctx.rest = w, h, absgrad, background.dtype
+        ctx.set_materialize_grads(False)
+        return rgb, alpha, depth
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        splats, first, tile_start, entries, hits, rgb, alpha, depth = ctx.saved_tensors
+        w, h, absgrad, background_dtype = ctx.rest
+        g_rgb, g_alpha, g_depth = (None if g is None else g.contiguous() for g in grads)
+        if g_rgb is None:
+            g_rgb = torch.zeros_like(rgb)
+        g_splats, g_background = torch.empty_like(splats), _empty(3, dtype=torch.float64)
+        records = _empty(len(entries), RECORD)
+        workspace = _empty(bindings.query("splat_blend_backward_workspace", w, h), dtype=torch.uint8)
+        bindings.call(
+            "splat_blend_backward",
+            *(len(splats), splats, w, h, first, tile_start, entries, hits, rgb, alpha, depth, g_rgb, g_alpha, g_depth),
+            *(g_splats, g_background, absgrad, records, workspace),
+        )
+        g_means2d = g_splats[:, :2].contiguous()
+        g_splats[:, :2] = 0
+        return g_splats, g_means2d, g_background.to(background_dtype), None, None, None
+
+
+@dataclass(frozen=True)
+class Native:
+    """Draws float32 Gaussians on the CPU with the compiled kernels. See `slots.Rasterizer`."""
+
+    name: str = "native"
+
+    def unavailable(self, device: torch.device) -> str | None:
+        if device.type != "cpu":
+            return f"the compiled kernels run on the CPU, not on {device.type}."
+        return build.unavailable()
+
+    def visible(
+        self, gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"], settings: RasterSettings
+    ) -> Int[Tensor, m]:
+        """Ids of rows that may be drawn, ascending; never leaves out one that is."""
+        n = len(gaussians)
+        rows = [_floats(t) for t in (gaussians.means, gaussians.log_scales, gaussians.logit_opacities)]
+        kept, ids, count = _empty(n, dtype=torch.uint8), _empty(n, dtype=torch.int64), _empty(1, dtype=torch.int64)
+        bindings.call("splat_visible", n, *rows, *_camera(cam_from_world, camera), settings.near, kept, ids, count)
+        return ids[: int(count)].clone()
+
+    def __call__(
+        self,
+        gaussians: Gaussians,
+        camera: Camera,
+        cam_from_world: Float[Tensor, "4 4"],
+        background: Float[Tensor, 3],
+        settings: RasterSettings,
+    ) -> Render:
+        """Draw. Rows that are not drawn get zero gradient whatever they hold."""
+        g = gaussians
+        degree = g.sh_degree if settings.sh_degree is None else min(settings.sh_degree, g.sh_degree)
+        splats, means2d, radii = _Project.apply(
+            *(g.means, g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh, cam_from_world, camera, degree, settings)
+        )
+        wants_gradient = torch.is_grad_enabled() and (splats.requires_grad or background.requires_grad)
+        if means2d.requires_grad:
+            means2d.retain_grad()
+        absgrad = torch.zeros_like(means2d) if settings.absgrad else None
+        rgb, alpha, depth = _Blend.apply(splats, means2d, background, camera, wants_gradient, absgrad)
+        return Render(rgb=rgb, alpha=alpha, depth=depth, means2d=means2d, radii=radii, absgrad=absgrad)
