@@ -34,7 +34,7 @@ def photometric(
     if target.shape != image.shape or (weight is not None and weight.shape != image.shape[:2]):
         raise ValueError(f"the image is {tuple(image.shape)}, its target {tuple(target.shape)}: they must agree.")
     if on_cpu(image, target):
-        total, parts = _Photometric.apply(image, target, weight, l1_weight, dssim_weight)
+        total, parts = _Photometric.apply(image, target, weight, l1_weight, dssim_weight, torch.is_grad_enabled())
         return total, parts[0], parts[1]
     return torch_photometric(image, target, weight, l1_weight, dssim_weight)
 
@@ -42,13 +42,19 @@ def photometric(
 class _Photometric(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, target: Tensor, weight: Tensor | None, l1_weight: float, dssim_weight: float
+        ctx: Any,
+        image: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+        l1_weight: float,
+        dssim_weight: float,
+        differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
         h, w, c = image.shape
         image = image.detach().contiguous()
         target = target.detach().contiguous()
         integer = target.dtype == torch.uint8
-        gradient = torch.empty_like(image) if ctx.needs_input_grad[0] else None
+        gradient = torch.empty_like(image) if differentiate and ctx.needs_input_grad[0] else None
         parts = torch.empty(2, dtype=torch.float64)
         size = bindings.query("splat_photometric_workspace", h, w, c)
         bindings.call(
@@ -68,7 +74,7 @@ class _Photometric(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0], None, None, None, None
+        return gradient * gradients[0], None, None, None, None, None
 
 
 def torch_photometric(
