@@ -10,6 +10,7 @@ import torch
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import Similarity
+from splat.core.image import PHOTO_SUFFIXES
 from splat.core.slots import Reader, ReadOptions, Reporter, Silent
 from splat.ingest.blender import BlenderReader
 from splat.ingest.cameras import forget_poses
@@ -48,6 +49,8 @@ def reader_for(path: Path, ignore_poses: bool = False) -> Reader:
             return reader
     if path.is_dir():
         raise SplatError(f"{path} holds {describe_contents(path)}.")
+    if path.suffix.lower() in PHOTO_SUFFIXES:
+        raise SplatError(f"{path} is a single photo: give the folder of all photos of the scene.")
     raise SplatError(f"{path} is neither a folder of photos, a video, nor a dataset: give one of these.")
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.slots import Reporter
+from splat.ingest.complaints import Complaints
 from splat.ingest.exif import open_image
 
 _THUMBNAIL = (24, 24)
@@ -60,19 +61,20 @@ def check_photos(capture: Capture, report: Reporter) -> Capture:
             glances.append(g)
             report.progress(len(glances), len(paths))
     keep, first_with = [], dict[bytes, str]()
-    for view, g in zip(capture.views, glances):
-        twin = view.name if g.empty or g.problem else first_with.setdefault(g.fingerprint, view.name)
-        if g.problem:
-            complaint = f"it cannot be decoded ({g.problem}); copy it again"
-        elif g.empty:
-            complaint = "it is one flat colour"
-        elif twin != view.name:
-            complaint = f"it is the same picture as {twin}"
-        else:
-            keep.append(True)
-            continue
-        keep.append(view.world_from_cam is not None and not g.problem)
-        report.warn(f"{view.image_path} {'looks wrong' if keep[-1] else 'is left out'}: {complaint}.")
+    with Complaints(report) as complaints:
+        for view, g in zip(capture.views, glances):
+            twin = view.name if g.empty or g.problem else first_with.setdefault(g.fingerprint, view.name)
+            if g.problem:
+                complaint = f"it cannot be decoded ({g.problem}); copy it again"
+            elif g.empty:
+                complaint = "it is one flat colour"
+            elif twin != view.name:
+                complaint = f"it is the same picture as {twin}"
+            else:
+                keep.append(True)
+                continue
+            keep.append(view.world_from_cam is not None and not g.problem)
+            complaints.warn(f"{view.image_path} {'looks wrong' if keep[-1] else 'is left out'}: {complaint}.")
     if sum(keep) < 2:
         where = paths[0].parent if paths else Path(capture.source)
         raise too_few(where, sum(keep), len(keep) - sum(keep))

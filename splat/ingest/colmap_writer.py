@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -55,7 +56,10 @@ def write_colmap(capture: Capture, folder: Path, photos: bool = True) -> None:
             model.add_point3D_with_id(row + 1, point)
     sparse = folder / "sparse" / "0"
     sparse.mkdir(parents=True, exist_ok=True)
-    model.write_binary(sparse)
+    with tempfile.TemporaryDirectory(dir=sparse, prefix=".part") as part:
+        model.write_binary(part)
+        for file in sorted(Path(part).iterdir()):
+            file.replace(sparse / file.name)
 
 
 def _observations(capture: Capture) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -99,15 +99,17 @@ class PhotoIndex:
                 self._loose.setdefault(key, []).append(p)
 
     def find(self, name: str) -> Path | None:
-        """The photo of that relative path; else the only one that agrees after dropping case, suffix, or folder."""
-        name = tidy(name)
-        if name in self._exact:
-            return self._exact[name]
-        base = PurePosixPath(name).name
-        for key in (name.lower(), _stem(name), base.lower(), _stem(base)):
-            found = self._loose.get(key, [])
-            if len(found) == 1:
-                return found[0]
+        """The photo of that relative path; else the only one that agrees after dropping case, suffix, and then one
+        leading folder after the other."""
+        parts = PurePosixPath(tidy(name)).parts
+        for depth in range(len(parts)):
+            tail = PurePosixPath(*parts[depth:]).as_posix()
+            if tail in self._exact:
+                return self._exact[tail]
+            for key in (tail.lower(), _stem(tail)):
+                found = self._loose.get(key, [])
+                if len(found) == 1:
+                    return found[0]
         return None
 
 

@@ -9,15 +9,18 @@ from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.checks import glance
+from splat.ingest.complaints import Complaints
 from splat.ingest.folders import MaskIndex, image_size
 
 
 def attach_masks(capture: Capture, root: Path, options: ReadOptions, report: Reporter) -> Capture:
     """Views with `mask_path` from --masks, else from the dataset, else from `masks/` beside the photos, else from
     `<photo>.png` or `<name>.mask.png` next to the photo. A mask of another shape than its photo is left out."""
-    if options.masks is not None and not options.masks.is_dir():
-        raise SplatError(f"{options.masks} is not a folder of masks: correct --masks.")
-    folder = options.masks or _default_folder(capture, root)
+    folder = _default_folder(capture, root)
+    if options.masks is not None:
+        folder = next((f for f in (options.masks, root / options.masks) if f.is_dir()), None)
+        if folder is None:
+            raise SplatError(f"{options.masks} is not a folder of masks: correct --masks.")
     index = MaskIndex.of(folder) if folder else None
     beside: dict[Path, MaskIndex] = {}
 
@@ -34,7 +37,8 @@ def attach_masks(capture: Capture, root: Path, options: ReadOptions, report: Rep
     found = [find(v) for v in capture.views]
     if index is not None and not any(found):
         report.warn(f"{folder} matches no photo: name each mask as its photo, for example {capture.views[0].name}.png.")
-    usable = [_usable(mask, view, report) for mask, view in zip(found, capture.views)]
+    with Complaints(report) as complaints:
+        usable = [_usable(mask, view, complaints) for mask, view in zip(found, capture.views)]
     count = sum(m is not None for m in usable)
     if count:
         report.info(f"Masks for {count} of {len(usable)} photos ({options.mask_mode}).")
@@ -54,7 +58,7 @@ def _default_folder(capture: Capture, root: Path) -> Path | None:
     return next((c for c in candidates if c.is_dir()), None)
 
 
-def _usable(mask: Path | None, view: View, report: Reporter) -> Path | None:
+def _usable(mask: Path | None, view: View, report: Complaints) -> Path | None:
     if mask is None:
         return None
     if not mask.is_file():

@@ -7,6 +7,7 @@ from pathlib import Path
 from splat.core.capture import Capture, View
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.cameras import camera_of_photo, group_of_photo
+from splat.ingest.complaints import Complaints
 from splat.ingest.exif import PhotoInfo, enu_from_gps, read_info
 from splat.ingest.folders import list_photos, name_in, named_folder, photo_folders
 from splat.ingest.splits import Split
@@ -53,10 +54,11 @@ def photo_folder(root: Path, options: ReadOptions) -> Path:
 def headers(photos: list[Path], report: Reporter) -> list[PhotoInfo]:
     """Headers of the files that are photos; the others are named in a warning."""
     infos = []
-    for photo in photos:
-        info = read_info(photo)
-        if isinstance(info, str):
-            report.warn(f"{photo} is left out: {info}.")
-        else:
-            infos.append(info)
+    with Complaints(report) as complaints:
+        for photo in photos:
+            info = read_info(photo)
+            if isinstance(info, str):
+                complaints.warn(f"{photo} is left out: {info}.")
+            else:
+                infos.append(info)
     return infos

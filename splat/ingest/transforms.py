@@ -87,8 +87,8 @@ def lens_of(frame: Json, info: PhotoInfo, path: Path) -> Lens:
     values = {k: number(k, 0.0) or 0.0 for k in ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")}
     values |= {"fx": fx, "fy": fy, "f": fx, "cx": number("cx") or width / 2, "cy": number("cy") or height / 2}
     model = _model(frame, values, path)
-    if model == "FULL_OPENCV" and frame.get("camera_model") != "FULL_OPENCV":
-        values["k4"] = 0.0  # here a power of r, there a denominator
+    if model == "FULL_OPENCV" and frame.get("camera_model") != model and values["k4"]:
+        values = _without_eighth_power(values, math.hypot(width / fx, height / fy) / 2)
     return Lens(model, tuple(values[n] for n in PARAMETERS[model].split()), width, height)
 
 
@@ -103,9 +103,19 @@ def _model(frame: Json, values: dict[str, float], path: Path) -> str:
         raise SplatError(f"{path} has cameras of type {named}: cut them into perspective views, or use --ignore-poses.")
     if "PINHOLE" in named:
         return "PINHOLE"
-    if values["k3"]:
+    if values["k3"] or values["k4"]:
         return "FULL_OPENCV"
     return "OPENCV" if any(values[k] for k in ("k1", "k2", "p1", "p2")) else "PINHOLE"
+
+
+def _without_eighth_power(values: dict[str, float], corner: float) -> dict[str, float]:
+    """The radial polynomial nearest to 1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8 up to `corner` without its last term:
+    no camera model of COLMAP has it (FULL_OPENCV calls a denominator k4)."""
+    r = torch.linspace(0, corner, 200, dtype=torch.float64)[:, None]
+    powers = r * torch.cat([r**2, r**4, r**6, r**8], 1)
+    target = powers @ torch.tensor([values[f"k{i}"] for i in (1, 2, 3, 4)], dtype=torch.float64)[:, None]
+    k1, k2, k3 = torch.linalg.lstsq(powers[:, :3], target).solution[:, 0].tolist()
+    return values | {"k1": k1, "k2": k2, "k3": k3, "k4": 0.0}
 
 
 def view_of(name: str, frame: Json, info: PhotoInfo, path: Path) -> View | None:
