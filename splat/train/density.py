@@ -4,8 +4,9 @@ state that lives through one phase (`slots.DensityControl`)."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -16,11 +17,8 @@ from splat.core.gaussians import Gaussians
 from splat.core.geometry import matrix_from_quat
 from splat.core.slots import DensityControl, Parameterization, Render
 
-
-class DensitySettings(Protocol):
-    """What a phase holds."""
-
-    def __call__(self, first_step: int, steps: int, scene_extent: float) -> DensityControl: ...
+DensitySettings = Callable[[int, int, float], DensityControl]
+"""What a phase holds: (first step, number of steps, scene extent) -> the control of that phase."""
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,7 @@ class Trainer:
         self.model: Parameterization = FreeGaussians(
             init.gaussians, settings.rates, self.total, settings.scene_extent, settings.sh
         )
+        view_model.prepare(self.total)
         self.index, self.local = -1, 0  # phase, and step within it
         self.history: list[dict[str, Any]] = []
         self.seconds, self.failures, self.psnr = 0.0, 0, float("nan")

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from splat.core.gaussians import Gaussians
-from splat.train.adam import AdamRows, adam_rows
+from splat.native.ops import AdamTensor, fused_adam
 from splat.train.schedule import ShSchedule, log_linear
 
 FIELDS = ("means", "quats_wxyz", "log_scales", "logit_opacities", "sh")
@@ -61,7 +61,7 @@ class FreeGaussians:
     ) -> None:
         self.lr_scale = 1.0
         self.rates, self.total_steps, self.scene_extent = rates, max(1, total_steps), scene_extent
-        self.sh_schedule = sh_schedule or ShSchedule(degree_every=0)
+        self.sh_schedule = sh_schedule or ShSchedule(degree_every=0.0)
         self.highest_degree = gaussians.sh_degree
         self.updates = 0
         self.count = 0
@@ -90,17 +90,21 @@ class FreeGaussians:
         """One Adam step on rows `ids` (unique)."""
         self.updates += 1
         r, scale = self.rates, self.lr_scale
-        progress = step / self.total_steps
-        steps: dict[str, float | tuple[float, float]] = {
-            "means": scale * r.means_at(progress, self.scene_extent),
-            "quats_wxyz": scale * r.quats,
-            "log_scales": scale * r.scales,
-            "logit_opacities": scale * r.opacities,
-            "sh": (scale * r.sh0, scale * r.sh_rest),
-        }
-        for name in FIELDS:
-            rows = AdamRows(self.values[name], self.first[name], self.second[name])
-            adam_rows(rows, ids, getattr(gradient, name), steps[name], (r.beta1, r.beta2), r.eps, self.updates)
+
+        def tensor(name: str, rate: float, columns: tuple[int, int | None] = (0, None)) -> AdamTensor:
+            g = getattr(gradient, name)
+            return AdamTensor(self.values[name], g, self.first[name], self.second[name], scale * rate, columns)
+
+        tensors = [
+            tensor("means", r.means_at(step / self.total_steps, self.scene_extent)),
+            tensor("quats_wxyz", r.quats),
+            tensor("log_scales", r.scales),
+            tensor("logit_opacities", r.opacities),
+            tensor("sh", r.sh0, (0, 3)),
+        ]
+        if self.values["sh"].shape[1] > 1:
+            tensors.append(tensor("sh", r.sh_rest, (3, None)))
+        fused_adam(tensors, self.updates, ids, r.beta1, r.beta2, r.eps)
 
     def edit(self, keep: Tensor, append: Gaussians | None) -> None:
         """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero."""

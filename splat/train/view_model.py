@@ -24,8 +24,10 @@ class ViewSettings:
 
     exposure: bool = True
     """An affine map of colours per photo (3x4), whose mean over the photos stays the identity."""
-    exposure_lr: float = 5e-3
-    exposure_lr_final: float = 5e-4
+    exposure_lr: float = 0.02
+    """Adam's step at most; less where many steps per photo add up to more than `exposure_reach`."""
+    exposure_reach: float = 3.0
+    """Steps per photo times step size; a tenth of that speed is left at the end."""
     poses: bool = False
     """A small rotation and shift per photo."""
     rotation_lr: float = 2e-4
@@ -58,12 +60,17 @@ class ViewModel:
             raise ValueError("Pose corrections need the camera centres.")
         centred = torch.zeros(count, 3) if centres is None else (centres - centres.mean(0)).float()
         self.centred = centred.to(device)
+        self.total_steps = 0
         self.exposure = _Rows(count, 12, device)
         """Rows of [A - 1 | b] of rgb' = A rgb + b."""
         self.poses = _Rows(count, 6, device)
         """Axis-angle (radians) and shift (world units), both in world axes, about the camera's centre."""
 
     # ------------------------------------------------------------------------------------------------------- a step
+
+    def prepare(self, total_steps: int) -> None:
+        """How long training will be, all phases together."""
+        self.total_steps = total_steps
 
     def begin(self, item: Item, progress: float) -> ViewCorrection:
         """What to apply to this item, as leaves of autograd; nothing for a virtual view."""
@@ -82,7 +89,8 @@ class ViewModel:
             return
         exposure, pose = correction.exposure, correction.pose
         if exposure is not None and exposure.grad is not None and bool(exposure.grad.isfinite().all()):
-            rate = log_linear(s.exposure_lr, s.exposure_lr_final, progress)
+            rate = min(s.exposure_lr, s.exposure_reach * self.count / max(1, self.total_steps))
+            rate *= log_linear(1.0, 0.1, progress)
             self.exposure.step(i, exposure.grad, torch.full((12,), rate, device=exposure.device))
             self.exposure.values -= self.exposure.values.mean(0)
         if pose is not None and pose.grad is not None and bool(pose.grad.isfinite().all()):

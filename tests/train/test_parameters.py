@@ -1,0 +1,129 @@
+"""Free Gaussians against Adam written out, and the bookkeeping of rows."""
+
+from __future__ import annotations
+
+import oracles
+import pytest
+import torch
+
+from splat.core.gaussians import Gaussians
+from splat.train.parameters import FreeGaussians, LearningRates
+from splat.train.schedule import ShSchedule
+
+RATES = LearningRates()
+
+
+def scene(n: int = 12, degree: int = 1) -> Gaussians:
+    return oracles.random_gaussians(n, torch.Generator().manual_seed(1), sh_degree=degree, dtype=torch.float32)
+
+
+def like(gaussians: Gaussians, seed: int) -> Gaussians:
+    generator = torch.Generator().manual_seed(seed)
+    return gaussians.map(lambda t: torch.randn(t.shape, generator=generator))
+
+
+def test_all_rows_in_every_step_is_torch_adam() -> None:
+    start = scene()
+    model = FreeGaussians(start, RATES, total_steps=50, scene_extent=2.0)
+    leaves = oracles.leaves(start)
+    sh0, rest = (leaves.sh[:, :1].detach().requires_grad_(), leaves.sh[:, 1:].detach().requires_grad_())
+    rates = [RATES.quats, RATES.scales, RATES.opacities, RATES.sh0, RATES.sh_rest]
+    tensors = [leaves.quats_wxyz, leaves.log_scales, leaves.logit_opacities, sh0, rest]
+    groups = [{"params": [t], "lr": r} for t, r in zip(tensors, rates, strict=True)]
+    optimizer = torch.optim.Adam([{"params": [leaves.means], "lr": 0.0}, *groups], eps=1e-15)
+    for step in range(20):
+        gradient = like(start, step)
+        optimizer.param_groups[0]["lr"] = 2.0 * 1.6e-4 * 0.01 ** (step / 50)
+        leaves.means.grad = gradient.means
+        for t, g in zip(tensors[:3], (gradient.quats_wxyz, gradient.log_scales, gradient.logit_opacities), strict=True):
+            t.grad = g
+        sh0.grad, rest.grad = gradient.sh[:, :1], gradient.sh[:, 1:]
+        optimizer.step()
+        model.update(step, torch.arange(len(start)), gradient)
+    now = model.gaussians(20)
+    for name in ("means", "quats_wxyz", "log_scales", "logit_opacities"):
+        assert torch.allclose(getattr(now, name), getattr(leaves, name), atol=1e-5), name
+    assert torch.allclose(now.sh, torch.cat([sh0, rest], 1), atol=1e-5)
+
+
+def test_rows_that_were_not_drawn_stand_still() -> None:
+    start = scene()
+    model = FreeGaussians(start, RATES, 10, 1.0)
+    ids = torch.tensor([2, 5, 6])
+    model.update(0, ids, like(start[ids], 0))
+    model.update(1, ids, like(start[ids], 1))
+    now = model.gaussians(2)
+    others = torch.tensor([i for i in range(12) if i not in ids.tolist()])
+    for name in oracles.fields(start):
+        assert torch.equal(getattr(now, name)[others], getattr(start, name)[others])
+        assert not torch.equal(getattr(now, name)[ids], getattr(start, name)[ids])
+
+
+def test_editing_moves_optimizer_state_with_its_row() -> None:
+    """Removing, adding and growing storage changes nothing for the rows that stay."""
+    start = scene()
+    edited, plain = (FreeGaussians(start, RATES, 10, 1.0) for _ in range(2))
+    everything = torch.arange(12)
+    first = like(start, 0)
+    for model in (edited, plain):
+        model.update(0, everything, first)
+    keep = torch.tensor([i not in (0, 7) for i in range(12)])
+    edited.edit(keep, scene(30))
+    assert len(edited.gaussians(1)) == 40
+    second = like(start, 1)
+    plain.update(1, everything, second)
+    edited.update(1, torch.arange(10), second[keep])
+    for name in oracles.fields(start):
+        assert torch.equal(getattr(edited.gaussians(2), name)[:10], getattr(plain.gaussians(2), name)[keep])
+
+
+def test_new_and_overwritten_rows_start_without_momentum() -> None:
+    start = scene()
+    model = FreeGaussians(start, RATES, 10, 1.0)
+    ids = torch.arange(12)
+    model.update(0, ids, like(start, 0))
+    model.assign(torch.tensor([3]), start[torch.tensor([3])])
+    model.edit(torch.ones(12, dtype=torch.bool), start[torch.tensor([4])])
+    zero = start.map(torch.zeros_like)
+    model.update(1, torch.tensor([3, 12]), Gaussians.cat([zero[3:4], zero[4:5]]))
+    now = model.gaussians(2)
+    assert torch.equal(now.means[3], start.means[3]) and torch.equal(now.means[12], start.means[4])
+
+
+def test_shifting_keeps_momentum() -> None:
+    start = scene()
+    shifted, plain = (FreeGaussians(start, RATES, 10, 1.0) for _ in range(2))
+    ids = torch.arange(12)
+    for model in (shifted, plain):
+        model.update(0, ids, like(start, 0))
+    shifted.shift(None, logit_opacities=-0.5)
+    shifted.shift(torch.tensor([1]), means=torch.ones(1, 3))
+    for model in (shifted, plain):
+        model.update(1, ids, like(start, 1))
+    difference = shifted.gaussians(2).logit_opacities - plain.gaussians(2).logit_opacities
+    assert torch.allclose(difference, torch.full((12,), -0.5), atol=1e-6)
+    assert torch.allclose((shifted.gaussians(2).means - plain.gaussians(2).means)[1], torch.ones(3), atol=1e-6)
+
+
+def test_harmonics_are_stored_when_the_schedule_reaches_them() -> None:
+    start = scene(degree=0).with_sh_degree(3)
+    model = FreeGaussians(start, RATES, 100, 1.0, ShSchedule(0.1))
+    assert [model.gaussians(s).sh_degree for s in (0, 9, 10, 29, 30, 99)] == [0, 0, 1, 2, 3, 3]
+    # A scene that comes with harmonics keeps them from the start.
+    assert FreeGaussians(scene(degree=2), RATES, 100, 1.0, ShSchedule(0.1)).gaussians(0).sh_degree == 2
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_state_comes_back_exactly(grown: bool) -> None:
+    start = scene()
+    a = FreeGaussians(start, RATES, 10, 1.0)
+    ids = torch.arange(12)
+    a.update(0, ids, like(start, 0))
+    if grown:
+        a.edit(torch.ones(12, dtype=torch.bool), scene(5))
+    b = FreeGaussians(scene(3), RATES, 10, 1.0)
+    b.load_state(a.state())
+    for model in (a, b):
+        model.update(1, ids, like(start, 1))
+    for name in oracles.fields(start):
+        assert torch.equal(getattr(a.gaussians(2), name), getattr(b.gaussians(2), name))
