@@ -115,9 +115,10 @@ SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int3
 
 // Composites front to back: rgb [h w 3] over background [3], alpha [h w], depth [h w] (sum of weight x z). hits [total]
 // (null: not wanted): by slot, the 4 x 4 blocks of the tile in which the Gaussian contributed to some pixel.
+// evaluated [tiles] (null: not wanted): (pixel, Gaussian) pairs that were computed, contributing or not.
 SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t height, const int32_t* tile_start,
                                   const int32_t* entries, const float* background, float* rgb, float* alpha,
-                                  float* depth, uint16_t* hits, void* stream);
+                                  float* depth, uint16_t* hits, int64_t* evaluated, void* stream);
 
 // g_splats [n SPLAT_FIELDS] from g_rgb, g_alpha and g_depth (the last two may be null) and what the forward pass left.
 // g_background [3] in double. absgrad [n 2] (null: not wanted) is added to: sums over pixels of |dL/dx| and |dL/dy| of
@@ -129,3 +130,12 @@ SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width
                                    const float* rgb, const float* alpha, const float* depth, const float* g_rgb,
                                    const float* g_alpha, const float* g_depth, float* g_splats, double* g_background,
                                    float* absgrad, float* records, void* workspace, void* stream);
+
+// The slow counter, for measurements and tests: composites the first `drawn` rows of `order` in double precision and
+// counts contributing pairs [1]. margin [h w]: how close, relatively, the pixel came to a threshold (alpha 1/255,
+// transmittance 1e-4), where rounding may decide otherwise.
+SPLAT_API int splat_count_pairs(const float* splats, int32_t width, int32_t height, int64_t drawn, const int32_t* order,
+                                const float* background, float* rgb, float* margin, int64_t* pairs, void* stream);
+
+// Cycles per second of this core now [1].
+SPLAT_API int splat_measure_clock(double* hertz, void* stream);

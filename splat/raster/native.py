@@ -117,7 +117,7 @@ class _Blend(torch.autograd.Function):
         hits = _empty(len(bins.entries), dtype=torch.int16) if wants_gradient else None
         bindings.call(
             "splat_blend_forward",
-            *(splats, w, h, bins.tile_start, bins.entries, _floats(background), rgb, alpha, depth, hits),
+            *(splats, w, h, bins.tile_start, bins.entries, _floats(background), rgb, alpha, depth, hits, None),
         )
         if hits is not None:
             ctx.save_for_backward(splats, bins.first, bins.tile_start, bins.entries, hits, rgb, alpha, depth)

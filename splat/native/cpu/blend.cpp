@@ -87,27 +87,24 @@ SPLAT_INLINE void distribute(Batch& batch, const float* splats, const int32_t* e
     }
 }
 
-// Composites a block's list. Returns whether some pixel can still take more.
+// Composites a block's list. Returns how many entries it looked at before no pixel could take more; all: there may be
+// more to take.
 template <bool HITS>
-SPLAT_INLINE bool walk(Batch& batch, State& state, int block) {
+SPLAT_INLINE int walk(Batch& batch, State& state, int block) {
     vf passed = load(state.passed[block]), red = load(state.red[block]), green = load(state.green[block]);
     vf blue = load(state.blue[block]), depth = load(state.depth[block]);
     const vf X = lane_x(), Y = lane_y();
     const vf faintest = broadcast(LOG2_MIN_ALPHA), least = broadcast(MIN_TRANSMITTANCE);
     const uint16_t bit = (uint16_t)(1u << block);
-    bool open = true;
-    int n = batch.count[block];
-    for (int i = 0; i < n; ++i) {
+    int n = batch.count[block], i = 0;
+    for (; i < n; ++i) {
         int32_t at = batch.index[block][i];
         const float* g = batch.row[at];
         vf u = g[A] * X + (g[B] * Y + batch.u[block][i]);
         vf v = g[C] * Y + batch.v[block][i];
         vf p = g[LOG2_OPACITY] - v * v - u * u;
         vm live = ge(passed, least);
-        if (!any(live)) {
-            open = false;
-            break;
-        }
+        if (!any(live)) break;
         vm on = ge(live, p, faintest);
         if (HITS) batch.hits[at] |= any(on) ? bit : 0;
         vf alpha = min(exp2_small(p), broadcast(MAX_ALPHA));
@@ -123,12 +120,13 @@ SPLAT_INLINE bool walk(Batch& batch, State& state, int block) {
     store(state.green[block], green);
     store(state.blue[block], blue);
     store(state.depth[block], depth);
-    return open;
+    return i;
 }
 
 template <bool HITS>
 void blend_tile(const float* splats, int32_t width, int32_t height, int32_t x0, int32_t y0, const int32_t* entries,
-                int64_t count, const float* background, float* rgb, float* alpha, float* depth, uint16_t* hits) {
+                int64_t count, const float* background, float* rgb, float* alpha, float* depth, uint16_t* hits,
+                int64_t& evaluated) {
     State state;
     Batch batch;
     memset(&state, 0, sizeof state);
@@ -145,7 +143,9 @@ void blend_tile(const float* splats, int32_t width, int32_t height, int32_t x0, 
             distribute(batch, splats, entries + 2 * begin, n, (float)x0, (float)y0, alive);
             for (uint32_t b = alive; b; b &= b - 1) {
                 int block = __builtin_ctz(b);
-                if (!walk<HITS>(batch, state, block)) alive &= ~(1u << block);
+                int walked = walk<HITS>(batch, state, block);
+                evaluated += walked * LANES;
+                if (walked < batch.count[block]) alive &= ~(1u << block);
             }
             if (HITS)
                 for (int i = 0; i < n; ++i) hits[batch.slot[i]] = batch.hits[i];
@@ -176,13 +176,15 @@ using namespace splat;
 
 SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t height, const int32_t* tile_start,
                                   const int32_t* entries, const float* background, float* rgb, float* alpha,
-                                  float* depth, uint16_t* hits, void*) {
+                                  float* depth, uint16_t* hits, int64_t* evaluated, void*) {
     int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
     parallel_jobs(columns * rows, [&](int64_t tile) {
         int32_t x0 = (int32_t)(tile % columns) * SPLAT_TILE, y0 = (int32_t)(tile / columns) * SPLAT_TILE;
+        int64_t pairs = 0;
         auto draw = hits ? blend_tile<true> : blend_tile<false>;
         draw(splats, width, height, x0, y0, entries + 2 * (int64_t)tile_start[tile],
-             tile_start[tile + 1] - tile_start[tile], background, rgb, alpha, depth, hits);
+             tile_start[tile + 1] - tile_start[tile], background, rgb, alpha, depth, hits, pairs);
+        if (evaluated) evaluated[tile] = pairs;
     });
     return 0;
 }

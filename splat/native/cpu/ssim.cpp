@@ -4,32 +4,19 @@
 // scratch row), for four maps: x, y, x^2 + y^2, xy. From them, per pixel, the similarity and its derivatives by the
 // blurred x, x^2 and xy; those three maps are blurred in turn, five rows later, which gives the gradient. Pixels stay
 // interleaved: the neighbour k pixels to the right is k * channels floats away.
-#include <math.h>
 #include <string.h>
+
+#include <cmath>
 
 #include "../kernels.h"
 #include "pool.h"
+#include "simd.h"
 
 namespace splat {
 namespace {
 
-constexpr int R = 5, TAPS = 2 * R + 1, LANES = 16;
+constexpr int R = 5, TAPS = 2 * R + 1;
 constexpr float C1 = 0.01f * 0.01f, C2 = 0.03f * 0.03f;
-
-typedef float V __attribute__((vector_size(LANES * sizeof(float))));
-
-inline V load(const float* p) {
-    V v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-inline void store(float* p, V v) { memcpy(p, &v, sizeof v); }
-
-double sum(V v) {
-    double total = 0;
-    for (int i = 0; i < LANES; ++i) total += v[i];
-    return total;
-}
 
 int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 
@@ -58,7 +45,7 @@ struct Window {
     float g[TAPS];
     Window() {
         double total = 0, v[TAPS];
-        for (int i = 0; i < TAPS; ++i) total += v[i] = exp(-(i - R) * (i - R) / (2 * 1.5 * 1.5));
+        for (int i = 0; i < TAPS; ++i) total += v[i] = std::exp(-(i - R) * (i - R) / (2 * 1.5 * 1.5));
         for (int i = 0; i < TAPS; ++i) g[i] = (float)(v[i] / total);
     }
 };
@@ -103,9 +90,9 @@ struct Job {
 // Blurs x, t, x^2 + t^2 and xt down the columns.
 void blur_columns_of_inputs(const float* const* xs, const float* const* ts, int64_t n, float* const* out) {
     for (int64_t i = 0; i < n; i += LANES) {
-        V mx{}, mt{}, mss{}, mxt{};
+        vf mx{}, mt{}, mss{}, mxt{};
         for (int k = 0; k < TAPS; ++k) {
-            const V x = load(xs[k] + i), t = load(ts[k] + i), gx = window.g[k] * x, gt = window.g[k] * t;
+            const vf x = load(xs[k] + i), t = load(ts[k] + i), gx = window.g[k] * x, gt = window.g[k] * t;
             mx += gx;
             mt += gt;
             mss += gx * x + gt * t;
@@ -117,15 +104,15 @@ void blur_columns_of_inputs(const float* const* xs, const float* const* ts, int6
 
 void blur_columns(const float* const* rows, int64_t n, float* out) {
     for (int64_t i = 0; i < n; i += LANES) {
-        V sum{};
+        vf sum{};
         for (int k = 0; k < TAPS; ++k) sum += window.g[k] * load(rows[k] + i);
         store(out + i, sum);
     }
 }
 
 // Blurs a padded row along itself, at one vector of positions.
-inline V blur_row(const float* p, int64_t channels) {
-    V sum{};
+inline vf blur_row(const float* p, int64_t channels) {
+    vf sum{};
     for (int k = 0; k < TAPS; ++k) sum += window.g[k] * load(p + (k - R) * channels);
     return sum;
 }
@@ -168,14 +155,14 @@ void Job::run_band(int64_t number) const {
             blur_columns_of_inputs(rows[0], rows[1], s.row, line);
             float *dx = ring[2][y % TAPS], *dxx = ring[3][y % TAPS], *dxt = ring[4][y % TAPS];
             read_weights(y, weights);
-            V total{};
+            vf total{};
             for (int64_t i = 0; i < s.row; i += LANES) {
-                const V mx = blur_row(line[0] + i, s.channels), mt = blur_row(line[1] + i, s.channels);
-                const V ss = blur_row(line[2] + i, s.channels), xt = blur_row(line[3] + i, s.channels);
-                const V a1 = 2 * mx * mt + C1, a2 = 2 * (xt - mx * mt) + C2;
-                const V b1 = mx * mx + mt * mt + C1, b2 = ss - mx * mx - mt * mt + C2;
-                const V inverse = 1 / (b1 * b2), ssim = a1 * a2 * inverse;
-                const V w = load(weights + i), g = w * (-dssim_weight * scale);
+                const vf mx = blur_row(line[0] + i, s.channels), mt = blur_row(line[1] + i, s.channels);
+                const vf ss = blur_row(line[2] + i, s.channels), xt = blur_row(line[3] + i, s.channels);
+                const vf a1 = 2 * mx * mt + C1, a2 = 2 * (xt - mx * mt) + C2;
+                const vf b1 = mx * mx + mt * mt + C1, b2 = ss - mx * mx - mt * mt + C2;
+                const vf inverse = 1 / (b1 * b2), ssim = a1 * a2 * inverse;
+                const vf w = load(weights + i), g = w * (-dssim_weight * scale);
                 total += w * (1 - ssim);
                 // b2 holds -mx^2 too: its share of the derivative by mx has the other sign.
                 store(dx + i, g * (2 * mt * (a2 - a1) * inverse - ssim * 2 * mx * (b2 - b1) * inverse));
@@ -195,17 +182,17 @@ void Job::run_band(int64_t number) const {
             }
         }
         read_weights(z, weights);
-        V total{};
+        vf total{};
         for (int64_t i = 0; i < s.row; i += LANES) {
-            const V a = load(x + i), b = load(t + i), d = a - b, w = load(weights + i);
-            const V sign = (d > 0 ? V{} + 1 : V{}) - (d < 0 ? V{} + 1 : V{});
-            total += w * sign * d;
+            const vf a = load(x + i), b = load(t + i), d = a - b, w = load(weights + i);
+            const vf sign = keep(gt(d, zero()), broadcast(1)) - keep(gt(zero(), d), broadcast(1));
+            total += w * abs(d);
             if (!gradient) continue;
-            V g{};
+            vf g{};
             if (halo)
                 g = blur_row(line[0] + i, s.channels) + 2 * a * blur_row(line[1] + i, s.channels) +
                     b * blur_row(line[2] + i, s.channels);
-            g = (w > 0 ? g : V{}) + w * sign * (l1_weight * scale);
+            g = keep(gt(w, zero()), g) + w * sign * (l1_weight * scale);
             memcpy(gradient + z * s.row + i, &g, std::min<int64_t>(LANES, s.row - i) * sizeof(float));
         }
         l1_rows[z] = sum(total);

@@ -1,0 +1,299 @@
+"""How fast the compiled rasterizer is, in contributing (pixel, Gaussian) pairs per second and core.
+
+    python scripts/bench_kernels.py [--quick] [--json FILE] [--run RUNFOLDER]
+
+First the image is checked: against the torch reference on a small load of the same kind, and against a double-precision
+composite of the whole load. A pair contributes when its alpha is at least 1/255 and the transmittance before it at least
+1e-4; a separate slow counter counts them. The limit is what hand-counted instructions allow a core with two 512-bit
+units: 4.3 G pairs/s forward and 1.34 G forward and backward at 2.3 GHz, scaled to the measured clock.
+
+With one thread, times are CPU times of that thread, so that other programs disturb them little; with more, wall times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from splat.core.camera import Camera  # noqa: E402
+from splat.core.gaussians import Gaussians, rgb_to_sh  # noqa: E402
+from splat.core.slots import RasterSettings  # noqa: E402
+from splat.native import bindings, build  # noqa: E402
+from splat.raster import native, reference  # noqa: E402
+
+BACKGROUND = torch.tensor([0.1, 0.2, 0.3])
+LIMIT_FORWARD, LIMIT_BOTH, LIMIT_CLOCK = 4.3e9, 1.34e9, 2.3e9
+
+
+@dataclass(frozen=True, eq=False)
+class Load:
+    """Projected Gaussians of one image, as the reference sees them, and their scene where they come from one."""
+
+    name: str
+    camera: Camera
+    flat: reference.Splats
+    scene: Gaussians | None = None
+    cam_from_world: Tensor | None = None
+
+
+def fixed_load(n: int, width: int, height: int, median_sigma: float = 2.0) -> Load:
+    """n Gaussians given in the image plane: the fixed kernel load."""
+    rng = np.random.default_rng(0)
+    centre = rng.uniform(size=(n, 2)) * [width, height]
+    long = np.exp(rng.normal(math.log(median_sigma), 0.7, n)).clip(0.3, 80)
+    short = long * np.exp(-np.abs(rng.normal(0, 0.7, n)))
+    angle = rng.uniform(0, np.pi, n)
+    opacity = np.maximum(1 / (1 + np.exp(-rng.normal(0, 2, n))), 0.005)
+    colour = rng.uniform(size=(n, 3))
+    depth = rng.permutation(n) + 1.0
+    cos, sin = np.cos(angle), np.sin(angle)
+    xx = (long * cos) ** 2 + (short * sin) ** 2 + reference.BLUR
+    yy = (long * sin) ** 2 + (short * cos) ** 2 + reference.BLUR
+    xy = (long**2 - short**2) * cos * sin
+    det = (long * short) ** 2 + reference.BLUR * (long**2 + short**2) + reference.BLUR**2
+    t = [torch.from_numpy(np.ascontiguousarray(v)) for v in (centre, np.stack([xx, xy, yy], 1), det, opacity, colour)]
+    flat = reference.Splats(t[0], t[1], t[2], t[3], t[4], torch.from_numpy(depth))
+    return Load(f"{n // 1000}k plane {width}x{height}", Camera(1, 1, 0, 0, width, height), flat)
+
+
+def lifted(load: Load) -> Load:
+    """The same load in space: flat Gaussians that face the camera at depths from 2 to 10 in the same order, so that
+    projection leads back to (nearly) the same footprints."""
+    s, c = load.flat, load.camera
+    camera = Camera(c.width, c.width, c.width / 2, c.height / 2, c.width, c.height)
+    z = 2 + 8 * s.depths / s.depths.max()
+    xx, xy, yy = (s.covariances - torch.tensor([reference.BLUR, 0, reference.BLUR])).unbind(1)
+    values, vectors = torch.linalg.eigh(torch.stack([xx, xy, xy, yy], 1).reshape(-1, 2, 2))
+    sigma = values.clamp_min(1e-4).sqrt() * (z / camera.fx)[:, None]
+    half = torch.atan2(vectors[:, 1, 1], vectors[:, 0, 1]) / 2  # the long axis turned to the first scale
+    zero = torch.zeros_like(half)
+    scene = Gaussians(
+        means=camera.unproject(s.means2d, z),
+        quats_wxyz=torch.stack([half.cos(), zero, zero, half.sin()], 1),
+        log_scales=torch.stack([sigma[:, 1], sigma[:, 0], sigma.min(1).values * 0.1], 1).log(),
+        logit_opacities=torch.logit(s.opacities),
+        sh=rgb_to_sh(s.rgb, degree=3),
+    ).to(torch.float32)
+    return Load(load.name.replace("plane", "lifted"), camera, s, scene, torch.eye(4))
+
+
+def rows_of(s: reference.Splats) -> Tensor:
+    """The kernels' rows (see kernels.h) of the reference's splats."""
+    s = s.to(torch.float64)
+    xx, xy, yy = s.covariances.unbind(1)
+    a = (0.5 * math.log2(math.e) * yy / s.determinants).sqrt()
+    half = reference.half_extents(s, reference.cutoff(s.opacities))
+    drawn = (s.opacities >= reference.MIN_ALPHA)[:, None]
+    columns = [s.means2d, a[:, None], (-a * xy / yy)[:, None], (0.5 * math.log2(math.e) / yy).sqrt()[:, None]]
+    columns += [s.opacities.log2()[:, None], s.depths[:, None], s.rgb, half * drawn]
+    return torch.cat(columns, 1).float().contiguous()
+
+
+def project(load: Load) -> Tensor:
+    """The load's rows: given, or by the projection kernel."""
+    if load.scene is None:
+        return rows_of(load.flat)
+    assert load.cam_from_world is not None
+    g, n, k = load.scene, len(load.scene), load.scene.sh.shape[1]
+    rows = torch.empty(n, bindings.FIELDS)
+    fields = (g.means, g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh)
+    c = load.camera
+    view = (load.cam_from_world, c.fx, c.fy, c.cx, c.cy, c.width, c.height)
+    degree = g.sh_degree
+    centres, radii = torch.empty(n, 2), torch.empty(n, dtype=torch.int32)
+    bindings.call("splat_project_forward", n, k, degree, *fields, *view, 0.01, 0, rows, centres, radii)
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Buffers:
+    """Everything the blend kernels read and write, made once."""
+
+    rows: Tensor
+    bins: native.Bins
+    camera: Camera
+    rgb: Tensor
+    alpha: Tensor
+    depth: Tensor
+    hits: Tensor
+    evaluated: Tensor
+    g_rgb: Tensor
+    g_rows: Tensor
+    g_background: Tensor
+    records: Tensor
+    workspace: Tensor
+
+    @staticmethod
+    def make(rows: Tensor, camera: Camera) -> Buffers:
+        w, h = camera.width, camera.height
+        bins = native.bin_tiles(rows, camera)
+        total = len(bins.entries)
+        return Buffers(
+            rows=rows,
+            bins=bins,
+            camera=camera,
+            rgb=torch.empty(h, w, 3),
+            alpha=torch.empty(h, w),
+            depth=torch.empty(h, w),
+            hits=torch.empty(total, dtype=torch.int16),
+            evaluated=torch.zeros(len(bins.tile_start) - 1, dtype=torch.int64),
+            g_rgb=torch.randn(h, w, 3, generator=torch.Generator().manual_seed(1)),
+            g_rows=torch.empty_like(rows),
+            g_background=torch.empty(3, dtype=torch.float64),
+            records=torch.empty(total, bindings.RECORD),
+            workspace=torch.empty(bindings.query("splat_blend_backward_workspace", w, h), dtype=torch.uint8),
+        )
+
+    def forward(self) -> None:
+        b, w, h = self.bins, self.camera.width, self.camera.height
+        out = (self.rgb, self.alpha, self.depth, self.hits, self.evaluated)
+        bindings.call("splat_blend_forward", self.rows, w, h, b.tile_start, b.entries, BACKGROUND, *out)
+
+    def backward(self) -> None:
+        b, w, h = self.bins, self.camera.width, self.camera.height
+        bindings.call(
+            "splat_blend_backward",
+            *(len(self.rows), self.rows, w, h, b.first, b.tile_start, b.entries, self.hits),
+            *(self.rgb, self.alpha, self.depth, self.g_rgb, None, None),
+            *(self.g_rows, self.g_background, None, self.records, self.workspace),
+        )
+
+
+def median_seconds(work: Callable[[], Any], repeats: int, threads: int) -> float:
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    work()
+    seconds = []
+    for _ in range(repeats):
+        start = clock()
+        work()
+        seconds.append(clock() - start)
+    return statistics.median(seconds)
+
+
+def check_small() -> float:
+    """The largest difference to the torch reference, in float64, on a small load of the same kind."""
+    load = fixed_load(1500, 128, 96)
+    s = load.flat[load.flat.opacities >= reference.MIN_ALPHA]
+    s = s[s.depths.sort().indices]
+    rgb, _, passed = reference.blend(s, load.camera)
+    buffers = Buffers.make(rows_of(s), load.camera)
+    buffers.forward()
+    return float((rgb + passed[..., None] * BACKGROUND.double() - buffers.rgb).abs().max())
+
+
+def slow_count(buffers: Buffers) -> tuple[int, float]:
+    """Contributing pairs, and the largest difference to the double-precision image, pixels left out in which rounding
+    decides whether a pair contributes."""
+    w, h = buffers.camera.width, buffers.camera.height
+    drawn = (buffers.rows[:, bindings.FIELDS - 2] > 0).nonzero()[:, 0]
+    order = drawn[buffers.rows[drawn, 6].sort(stable=True).indices].int()
+    rgb, margin, pairs = torch.empty(h, w, 3), torch.empty(h, w), torch.empty(1, dtype=torch.int64)
+    bindings.call("splat_count_pairs", buffers.rows, w, h, len(order), order, BACKGROUND, rgb, margin, pairs)
+    difference = (rgb - buffers.rgb).abs().amax(2)
+    return int(pairs), float(difference[margin > 1e-4].max())
+
+
+def measure(load: Load, repeats: int, hertz: float) -> dict[str, Any]:
+    """All figures of one load."""
+    rows = project(load)
+    buffers = Buffers.make(rows, load.camera)
+    bindings.set_threads(2)
+    buffers.forward()
+    pairs, difference = slow_count(buffers)
+    if difference > 1e-4:
+        raise SystemExit(f"{load.name}: the image differs from the double-precision one by {difference:.1e}.")
+    evaluated = int(buffers.evaluated.sum())
+    bits = torch.arange(16, dtype=torch.int32)
+    backward_evaluated = 16 * int((buffers.hits.int()[:, None] >> bits & 1).sum())
+    figures: dict[str, Any] = {
+        "load": load.name,
+        "gaussians": len(rows),
+        "intersections": len(buffers.bins.entries),
+        "pairs": pairs,
+        "pairs_per_pixel": pairs / (load.camera.width * load.camera.height),
+        "evaluated_per_contributing": evaluated / pairs,
+        "evaluated_per_contributing_backward": backward_evaluated / pairs,
+        "difference": difference,
+    }
+    for threads in (1, 2):
+        bindings.set_threads(threads)
+        ms = {"project": 0.0} if load.scene is None else {}
+        if load.scene is not None:
+            ms["project"] = 1e3 * median_seconds(lambda: project(load), repeats, threads)
+        ms["bin"] = 1e3 * median_seconds(lambda: native.bin_tiles(rows, load.camera), repeats, threads)
+        ms["forward"] = 1e3 * median_seconds(buffers.forward, repeats, threads)
+        ms["backward"] = 1e3 * median_seconds(buffers.backward, repeats, threads)
+        forward = pairs / (ms["forward"] * 1e-3) / threads
+        both = pairs / ((ms["forward"] + ms["backward"]) * 1e-3) / threads
+        figures[f"threads_{threads}"] = {
+            "ms": ms,
+            "forward_pairs_per_second_and_core": forward,
+            "both_pairs_per_second_and_core": both,
+            "forward_with_binning": pairs / ((ms["forward"] + ms["bin"]) * 1e-3) / threads,
+            "forward_share_of_limit": forward / (LIMIT_FORWARD * hertz / LIMIT_CLOCK),
+            "both_share_of_limit": both / (LIMIT_BOTH * hertz / LIMIT_CLOCK),
+        }
+    return figures
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    print(
+        f"{'load':<24}{'thr':>4}{'pairs M':>9}{'/px':>6}{'eval':>6}{'ebwd':>6}{'proj':>7}{'bin':>7}{'fwd ms':>8}{'bwd ms':>8}"
+        f"{'fwd M/s/core':>14}{'fwd+bwd':>9}{'% limit':>12}"
+    )
+    for r in rows:
+        for threads in (1, 2):
+            t = r[f"threads_{threads}"]
+            ms = t["ms"]
+            share = f"{100 * t['forward_share_of_limit']:.0f} / {100 * t['both_share_of_limit']:.0f}"
+            print(
+                f"{r['load']:<24}{threads:>4}{r['pairs'] / 1e6:>9.1f}{r['pairs_per_pixel']:>6.0f}"
+                f"{r['evaluated_per_contributing']:>6.2f}{r['evaluated_per_contributing_backward']:>6.2f}"
+                f"{ms['project']:>7.1f}{ms['bin']:>7.1f}{ms['forward']:>8.1f}{ms['backward']:>8.1f}"
+                f"{t['forward_pairs_per_second_and_core'] / 1e6:>14.0f}{t['both_pairs_per_second_and_core'] / 1e6:>9.0f}"
+                f"{share:>12}"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="only the smallest load, fewer repeats")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--repeats", type=int, default=9)
+    arguments = parser.parse_args()
+    reason = build.unavailable()
+    if reason:
+        raise SystemExit(reason)
+    difference = check_small()
+    print(f"largest difference to the reference: {difference:.1e}")
+    if difference > 1e-4:
+        raise SystemExit("the image is wrong; nothing was timed.")
+    hertz = torch.empty(1, dtype=torch.float64)
+    bindings.call("splat_measure_clock", hertz)
+    print(f"clock: {float(hertz) / 1e9:.2f} GHz")
+    loads = [fixed_load(50_000, 504, 378)]
+    if not arguments.quick:
+        loads += [fixed_load(100_000, 640, 480), fixed_load(1_000_000, 1296, 840, 1.5)]
+    loads = [variant for load in loads for variant in (load, lifted(load))]
+    rows = [measure(load, 3 if arguments.quick else arguments.repeats, float(hertz)) for load in loads]
+    print_table(rows)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"clock_hz": float(hertz), "loads": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
