@@ -1,0 +1,154 @@
+"""Runs a table: plans what is still to do, says what it will cost, runs it, and writes table and plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import splat
+from splat.bench.cells import COPIED, Cell, Record, Records
+from splat.bench.engine import Engine, Job, Local, Outcome
+from splat.core.slots import Reporter
+
+_GUESS_MINUTES = {"fast": 3.0, "default": 9.0, "quality": 60.0}
+"""Until a cell has been measured: two cores, about ten to fifty photos."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a table still needs."""
+
+    to_run: tuple[Cell, ...]
+    done: int
+    failed: tuple[Record, ...]
+    """Failed before and not to be tried again."""
+    minutes: float
+    measured: bool
+    """The minutes come from finished cells; else they are a guess."""
+
+    def describe(self) -> str:
+        total = len(self.to_run) + self.done + len(self.failed)
+        parts = [f"{total} cells: {self.done} done"]
+        if self.failed:
+            parts.append(f"{len(self.failed)} failed (--retry-failed runs them again)")
+        parts.append(f"{len(self.to_run)} to run")
+        if self.to_run:
+            how = "as measured on finished cells" if self.measured else "a guess"
+            each = self.minutes / len(self.to_run)
+            parts.append(f"about {self.minutes:.0f} min ({len(self.to_run)} x {each:.1f} min, {how})")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells, the sources of their scenes, and where everything goes:
+
+    `out/runs/<cell>/` run folders, `out/cells/<cell>.json` numbers, `out/logs/<cell>.log`, and at the end
+    `out/table.md`, `out/table.json`, `out/*.png`.
+    """
+
+    title: str
+    cells: tuple[Cell, ...]
+    sources: Mapping[str, Path]
+    """Scene -> what is reconstructed."""
+    out: Path
+    results: Path | None = None
+    """A folder of numbers that is kept: cells found there are not run, cells done here are written there too."""
+
+    @property
+    def records(self) -> Records:
+        return Records(self.out / "cells", self.results)
+
+    def plan(self, retry_failed: bool = False) -> Plan:
+        known = {r.cell.name: r for r in self.records.of(self.cells)}
+        failed = () if retry_failed else tuple(r for r in known.values() if r.failed)
+        settled = {r.cell.name for r in failed} | {name for name, r in known.items() if not r.failed}
+        to_run = tuple(c for c in self.cells if c.name not in settled)
+        history = [r for r in self.records.everything() if not r.failed]
+        estimates = [_minutes(c, history) for c in to_run]
+        return Plan(
+            to_run=to_run,
+            done=sum(not r.failed for r in known.values()),
+            failed=failed,
+            minutes=float(sum(m for m, _ in estimates)),
+            measured=bool(estimates) and all(known for _, known in estimates),
+        )
+
+    def run(self, report: Reporter, engine: Engine | None = None, retry_failed: bool = False) -> list[Record]:
+        """Run what is missing; returns the records of all cells that have ended, in the order of `cells`."""
+        plan = self.plan(retry_failed)
+        report.info(f"{self.title}: {plan.describe()}")
+        jobs = [
+            Job(c, self.sources[c.scene], self.out / "runs" / c.name, self.out / "logs" / f"{c.name}.log")
+            for c in plan.to_run
+        ]
+        done = 0
+
+        def ended(job: Job, outcome: Outcome) -> None:
+            nonlocal done
+            done += 1
+            record = record_of(job, outcome)
+            self.records.put(record)
+            report.info(
+                f"[{done}/{len(jobs)}] {job.cell.scene} {job.cell.method} seed {job.cell.seed}: {_line(record)}"
+            )
+
+        if jobs:
+            (engine or Local())(jobs, ended)
+        return self.records.of(self.cells)
+
+
+def record_of(job: Job, outcome: Outcome) -> Record:
+    """The record of a job that has just ended; a run that ended well but left no figures has failed too."""
+    metrics: dict[str, Any] | None = None
+    message = outcome.message
+    if outcome.code == 0:
+        try:
+            found = json.loads((job.run / "metrics.json").read_text())
+            metrics = {k: found[k] for k in COPIED if k in found}
+        except (OSError, ValueError) as e:
+            message = f"it ended well but left no figures: metrics.json: {type(e).__name__}"
+    return Record(
+        cell=job.cell,
+        metrics=metrics,
+        message=message or ("" if metrics is not None else f"it ended with code {outcome.code}"),
+        wall_seconds=outcome.seconds,
+        peak_memory_mb=outcome.peak_memory_mb,
+        version=splat.__version__,
+    )
+
+
+def _minutes(cell: Cell, history: Sequence[Record]) -> tuple[float, bool]:
+    """Expected minutes of a cell: the mean of the finished cells most like it, else a guess by its preset."""
+    preset = cell.overrides.get("preset", "default")
+    same_preset = [r for r in history if r.cell.overrides.get("preset", "default") == preset]
+    for alike in (
+        [r for r in same_preset if (r.cell.scene, r.cell.method) == (cell.scene, cell.method)],
+        [r for r in same_preset if r.cell.scene == cell.scene],
+        [r for r in same_preset if r.cell.method == cell.method],
+        same_preset,
+    ):
+        seconds = [_seconds(r) for r in alike]
+        if seconds:
+            return mean(seconds) / 60, True
+    return _GUESS_MINUTES.get(str(preset), _GUESS_MINUTES["default"]), False
+
+
+def _seconds(record: Record) -> float:
+    """Seconds of the whole run, over all its attempts where it was resumed."""
+    total = (record.metrics or {}).get("seconds", {}).get("total")
+    return float(total) if total is not None else record.wall_seconds
+
+
+def _line(record: Record) -> str:
+    if record.metrics is None:
+        return f"failed: {record.message}"
+    m = record.metrics
+    psnr = m.get("psnr")
+    registered = m.get("registered") or ["?", "?"]
+    quality = "no held-out photos" if psnr is None else f"{psnr:.2f} dB"
+    return f"{quality}, {registered[0]}/{registered[1]} photos, {_seconds(record) / 60:.1f} min"

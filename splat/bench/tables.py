@@ -1,0 +1,169 @@
+"""From records to rows: means over seeds, means over scenes, Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+from typing import Any
+
+from splat.bench.cells import Record
+
+QUALITY = ("psnr", "ssim", "lpips", "cc_psnr")
+_DIGITS = {"psnr": 2, "cc_psnr": 2, "ssim": 4, "lpips": 4}
+_TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "cc_psnr": "PSNR, colour-corrected"}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds or scenes, with its sample standard deviation where there are several values."""
+
+    mean: float
+    std: float | None
+    n: int
+
+    @staticmethod
+    def of(values: Sequence[float | int | None]) -> Spread | None:
+        known = [float(v) for v in values if v is not None and math.isfinite(v)]
+        if not known:
+            return None
+        return Spread(mean(known), stdev(known) if len(known) > 1 else None, len(known))
+
+    def text(self, digits: int) -> str:
+        spread = "" if self.std is None else f" ± {self.std:.{digits}f}"
+        return f"{self.mean:.{digits}f}{spread}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scene, method and setting, over its seeds."""
+
+    scene: str
+    method: str
+    setting: str
+    """What sets this row's cells apart from others of the table; empty where nothing does."""
+    seeds: int
+    failed: tuple[str, ...] = ()
+    """Messages of the seeds that failed."""
+    values: dict[str, Spread] = field(default_factory=dict)
+    seconds: dict[str, Spread] = field(default_factory=dict)
+    """Per stage, and `total`."""
+    registered: tuple[int, int] | None = None
+    """The seed with the fewest photos registered."""
+    resolution: tuple[int, int] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        def spread(s: Spread) -> dict[str, Any]:
+            return {"mean": s.mean, "std": s.std, "n": s.n}
+
+        return {
+            "scene": self.scene,
+            "method": self.method,
+            "setting": self.setting,
+            "seeds": self.seeds,
+            "failed": list(self.failed),
+            **{k: spread(v) for k, v in self.values.items()},
+            "seconds": {k: spread(v) for k, v in self.seconds.items()},
+            "registered": None if self.registered is None else list(self.registered),
+            "resolution": None if self.resolution is None else list(self.resolution),
+        }
+
+
+def rows_of(records: Sequence[Record]) -> list[Row]:
+    """Group records by scene, method and overrides; seeds of a group become one row."""
+    common = _common_overrides(records)
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for r in records:
+        own = {k: v for k, v in r.cell.plain()["overrides"].items() if k not in common}
+        setting = " ".join(f"{k}={v}" for k, v in own.items() if k != "ignore-poses")
+        groups.setdefault((r.cell.scene, r.cell.method, setting), []).append(r)
+    return [_row(*key, group) for key, group in groups.items()]
+
+
+def _common_overrides(records: Sequence[Record]) -> set[str]:
+    """Names whose value is the same in every record."""
+    all_of = [r.cell.plain()["overrides"] for r in records]
+    return {k for k in (all_of[0] if all_of else {}) if all(o.get(k) == all_of[0][k] for o in all_of)}
+
+
+def _row(scene: str, method: str, setting: str, group: Sequence[Record]) -> Row:
+    done = [r.metrics for r in group if r.metrics is not None]
+    values: dict[str, Spread | None] = {k: Spread.of([m.get(k) for m in done]) for k in QUALITY}
+    values["num_gaussians"] = Spread.of([m.get("num_gaussians") for m in done])
+    values["peak_memory_mb"] = Spread.of(
+        [r.peak_memory_mb or (r.metrics or {}).get("peak_memory_mb") for r in group if not r.failed]
+    )
+    stages = list(dict.fromkeys(k for m in done for k in m.get("seconds", {})))
+    seconds = {k: Spread.of([m.get("seconds", {}).get(k) for m in done]) for k in stages}
+    registered = [tuple(m["registered"]) for m in done if m.get("registered")]
+    sizes = [tuple(m["resolution"]) for m in done if m.get("resolution")]
+    return Row(
+        scene=scene,
+        method=method,
+        setting=setting,
+        seeds=len(group),
+        failed=tuple(r.message for r in group if r.failed),
+        values={k: v for k, v in values.items() if v is not None},
+        seconds={k: v for k, v in seconds.items() if v is not None},
+        registered=min(registered) if registered else None,
+        resolution=sizes[0] if sizes else None,
+    )
+
+
+def means_of(rows: Sequence[Row]) -> list[Row]:
+    """Per method and setting, the mean over scenes of the rows' means; a scene that failed is left out and counted."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.method, row.setting), []).append(row)
+    out = []
+    for (method, setting), group in groups.items():
+        names = dict.fromkeys(k for row in group for k in row.values)
+        spreads = {k: [row.values[k].mean for row in group if k in row.values] for k in names}
+        stages = dict.fromkeys(k for row in group for k in row.seconds)
+        seconds = {k: [row.seconds[k].mean for row in group if k in row.seconds] for k in stages}
+        done = sum(bool(row.values) for row in group)
+        out.append(
+            Row(
+                scene=f"mean of {done}" + (f" (of {len(group)})" if done < len(group) else ""),
+                method=method,
+                setting=setting,
+                seeds=max(row.seeds for row in group),
+                # A deviation over scenes says nothing about the method, so means carry none.
+                values={k: Spread(mean(v), None, len(v)) for k, v in spreads.items()},
+                seconds={k: Spread(mean(v), None, len(v)) for k, v in seconds.items()},
+            )
+        )
+    return out
+
+
+def markdown(title: str, note: str, rows: Sequence[Row], means: Sequence[Row]) -> str:
+    """A Markdown table; failures are rows too."""
+    every = [*rows, *means]
+    quality = [k for k in QUALITY if any(k in r.values for r in every)]
+    stages = [k for k in dict.fromkeys(k for r in every for k in r.seconds) if k != "total"]
+    with_setting = any(r.setting for r in every)
+    head = ["scene", "method", *(["setting"] if with_setting else []), "photos"]
+    head += [_TITLES[k] for k in quality]
+    head += ["Gaussians", *(f"{s} s" for s in stages), "total s", "peak MB", "size"]
+    lines = [f"# {title}", "", note, "", _line(head), _line(["---"] * 2 + ["---:"] * (len(head) - 2))]
+    for row in every:
+        cells = [row.scene, row.method, *([row.setting] if with_setting else [])]
+        cells.append("" if row.registered is None else f"{row.registered[0]}/{row.registered[1]}")
+        cells += [_spread(row.values.get(k), _DIGITS[k]) for k in quality]
+        cells.append(_spread(row.values.get("num_gaussians"), 0))
+        cells += [_spread(row.seconds.get(s), 0) for s in [*stages, "total"]]
+        cells.append(_spread(row.values.get("peak_memory_mb"), 0))
+        cells.append("" if row.resolution is None else f"{row.resolution[0]}x{row.resolution[1]}")
+        lines.append(_line(cells))
+    for row in rows:
+        lines += [f"\n{row.scene}, {row.method}: failed: {message}" for message in row.failed]
+    return "\n".join(lines) + "\n"
+
+
+def _spread(s: Spread | None, digits: int) -> str:
+    return "" if s is None else s.text(digits)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
