@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.errors import SplatError
@@ -81,8 +82,9 @@ def test_exposure_drift_is_recovered_and_averages_to_nothing(world) -> None:
     result = world.train(400, photos=photos, view_model=model)
     exposures = result.view_model.exposures()
     assert torch.allclose(exposures.mean(0), torch.eye(3, 4), atol=1e-6)
-    learned = exposures[:, :, :3].diagonal(dim1=1, dim2=2).mean(1)
-    assert torch.allclose(learned, torch.tensor(gains), atol=0.05)
+    grey = torch.full((3,), 0.4)
+    learned = ((exposures[:, :, :3] @ grey + exposures[:, :, 3]) / grey).mean(1)
+    assert torch.allclose(learned, torch.tensor(gains), atol=0.01)
     assert world.psnr(result.gaussians) > world.psnr(world.train(400, photos=photos).gaussians) + 3
 
 
@@ -123,17 +125,16 @@ def test_a_wrong_pose_is_recovered(world) -> None:
     wrong[:3, 3] += torch.tensor([0.03, -0.02, 0.02])
     photos[2] = Posed(photos[2].photo, photos[2].camera, wrong)
     centres = torch.stack([-p.cam_from_world[:3, :3].T @ p.cam_from_world[:3, 3] for p in photos])
-    settings = ViewSettings(exposure=False, poses=True, rotation_lr=1e-3, translation_lr=5e-4, pose_lr_final=0.1)
+    settings = ViewSettings(exposure=False, poses=True, rotation_lr=2e-3, translation_lr=1e-3, pose_lr_final=0.1)
     model = ViewModel(6, settings, centres, 4.0)
-    result = world.train(400, init=world.start(0.02), photos=photos, view_model=model)
-    now = [result.view_model.corrected_pose(i, p.cam_from_world) for i, p in enumerate(photos)]
+    world.train(400, init=world.start(0.02), photos=photos, view_model=model)
 
-    def apart(a, b) -> float:
-        """Rotation between neighbours 2 and 3, against the truth."""
-        relative, truth = a @ torch.linalg.inv(b), world.poses[2] @ torch.linalg.inv(world.poses[3])
-        return float((relative - truth)[:3, :3].norm())
+    def pixels_off(cam_from_world: Tensor) -> float:
+        """Mean distance of the truth's points from where the true camera sees them."""
+        a, b = (world.truth.means @ p[:3, :3].T + p[:3, 3] for p in (cam_from_world, world.poses[2]))
+        return float((world.camera.project(a) - world.camera.project(b)).norm(dim=1).mean())
 
-    assert apart(now[2], now[3]) < 0.25 * apart(wrong, photos[3].cam_from_world)
-    values = result.view_model.poses.values
+    assert pixels_off(model.corrected_pose(2, wrong)) < 0.3 * pixels_off(wrong)
+    values = model.poses.values
     assert float(values.mean(0).abs().max()) < 1e-6
     assert abs(float((values[:, 3:] * (centres - centres.mean(0))).sum())) < 1e-4
