@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import torch
 
 from splat.core.errors import SplatError
 from splat.core.slots import Rasterizer
+from splat.raster.gsplat import Gsplat
+from splat.raster.native import Native
 from splat.raster.reference import Reference
 
-
-def _fillings() -> tuple[Rasterizer, ...]:
-    found: list[Rasterizer] = []
-    if find_spec("splat.raster.gsplat"):
-        from splat.raster.gsplat import Gsplat
-
-        found.append(Gsplat())
-    if find_spec("splat.raster.native"):
-        from splat.raster.native import Native
-
-        found.append(Native())
-    return (*found, Reference())
-
-
-RASTERIZERS: tuple[Rasterizer, ...] = _fillings()
+RASTERIZERS: tuple[Rasterizer, ...] = (Gsplat(), Native(), Reference())
 """Fastest first where it runs; the reference runs anywhere."""
 
 
