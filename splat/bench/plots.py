@@ -110,7 +110,7 @@ def scatter(
 ) -> np.ndarray:
     """Points (x, y, label), one colour per series. uint8 [h w 3]."""
     canvas = _Canvas(860, 560)
-    left, right, top, bottom = 70.0, 110.0, 64.0, 52.0
+    left, right, top, bottom = 70.0, 110.0, 84.0, 52.0
     points = [p for row in series.values() for p in row]
     x_marks = ticks(0.0, max((p[0] for p in points), default=1.0))
     y_marks = ticks(min((p[1] for p in points), default=0.0), max((p[1] for p in points), default=1.0))
