@@ -56,6 +56,11 @@ def camera_through(
     (COLMAP) describe the photo as stored: then camera and pose are turned as the photo is. `stored_pixels` says that
     this program is one of them; otherwise it shows in width and height that are swapped.
     """
+    bad = SplatError(
+        f"{info.path} has impossible intrinsics {lens.model} {lens.params}: correct them or --ignore-poses."
+    )
+    if min(lens.width, lens.height) <= 0 or not all(map(math.isfinite, lens.params)):
+        raise bad
     if info.orientation != 1:
         swapped = _same_shape((lens.width, lens.height), info.stored_size)
         upright = _same_shape((lens.width, lens.height), info.size)
@@ -70,7 +75,7 @@ def camera_through(
             "cut it into perspective views first, or use --ignore-poses."
         ) from None
     if not all(map(math.isfinite, (camera.fx, camera.fy, camera.cx, camera.cy))) or min(camera.fx, camera.fy) <= 0:
-        raise SplatError(f"{info.path} has impossible intrinsics ({lens.model} {lens.params}): use --ignore-poses.")
+        raise bad
     width, height = info.size
     if (width, height) == (lens.width, lens.height):
         return camera, world_from_cam

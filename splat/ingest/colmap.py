@@ -158,7 +158,7 @@ def _points_and_tracks(
     """Points (float64), and where views saw them, in pixels of the view's pinhole."""
     if not len(model.points3D):
         return None, None
-    ids = list(model.points3D)
+    ids = sorted(model.points3D)
     positions = np.array([model.points3D[i].xyz for i in ids])
     rgb = np.array([model.points3D[i].color for i in ids], dtype=np.float64) / 255
     cloud = PointCloud(torch.from_numpy(positions), torch.from_numpy(rgb))
