@@ -2,8 +2,8 @@
 
     python scripts/bench_kernels.py [--quick] [--json FILE] [--run RUNFOLDER]
 
-First the image is checked: against the torch reference on a small load of the same kind, and against a double-precision
-composite of the whole load. A pair contributes when its alpha is at least 1/255 and the transmittance before it at least
+First the image is checked: against the torch reference on a small load of the same kind, and against a composite of the
+whole load in double precision. A pair contributes when its alpha is at least 1/255 and the transmittance before it at least
 1e-4; a separate slow counter counts them. The limit is what hand-counted instructions allow a core with two 512-bit
 units: 4.3 G pairs/s forward and 1.34 G forward and backward at 2.3 GHz, scaled to the measured clock.
 
@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from splat.core.camera import Camera  # noqa: E402
-from splat.core.gaussians import Gaussians, rgb_to_sh  # noqa: E402
-from splat.core.slots import RasterSettings  # noqa: E402
-from splat.native import bindings, build  # noqa: E402
-from splat.raster import native, reference  # noqa: E402
+from splat.core.camera import Camera
+from splat.core.gaussians import Gaussians, rgb_to_sh
+from splat.native import bindings, build
+from splat.raster import native, reference
 
 BACKGROUND = torch.tensor([0.1, 0.2, 0.3])
 LIMIT_FORWARD, LIMIT_BOTH, LIMIT_CLOCK = 4.3e9, 1.34e9, 2.3e9
@@ -94,7 +93,7 @@ def lifted(load: Load) -> Load:
 def rows_of(s: reference.Splats) -> Tensor:
     """The kernels' rows (see kernels.h) of the reference's splats."""
     s = s.to(torch.float64)
-    xx, xy, yy = s.covariances.unbind(1)
+    _, xy, yy = s.covariances.unbind(1)
     a = (0.5 * math.log2(math.e) * yy / s.determinants).sqrt()
     half = reference.half_extents(s, reference.cutoff(s.opacities))
     drawn = (s.opacities >= reference.MIN_ALPHA)[:, None]
@@ -251,22 +250,30 @@ def measure(load: Load, repeats: int, hertz: float) -> dict[str, Any]:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
+    """Times in ms; rates in millions of contributing pairs per second and core; shares of the limit in percent."""
+    heads = ["load", "threads", "pairs M", "/pixel", "eval", "eval bwd", "project", "bin", "fwd", "bwd"]
     print(
-        f"{'load':<24}{'thr':>4}{'pairs M':>9}{'/px':>6}{'eval':>6}{'ebwd':>6}{'proj':>7}{'bin':>7}{'fwd ms':>8}{'bwd ms':>8}"
-        f"{'fwd M/s/core':>14}{'fwd+bwd':>9}{'% limit':>12}"
+        "".join(
+            f"{h:>9}" if i else f"{h:<22}" for i, h in enumerate([*heads, "fwd M/s", "both M/s", "fwd %", "both %"])
+        )
     )
     for r in rows:
         for threads in (1, 2):
             t = r[f"threads_{threads}"]
             ms = t["ms"]
-            share = f"{100 * t['forward_share_of_limit']:.0f} / {100 * t['both_share_of_limit']:.0f}"
-            print(
-                f"{r['load']:<24}{threads:>4}{r['pairs'] / 1e6:>9.1f}{r['pairs_per_pixel']:>6.0f}"
-                f"{r['evaluated_per_contributing']:>6.2f}{r['evaluated_per_contributing_backward']:>6.2f}"
-                f"{ms['project']:>7.1f}{ms['bin']:>7.1f}{ms['forward']:>8.1f}{ms['backward']:>8.1f}"
-                f"{t['forward_pairs_per_second_and_core'] / 1e6:>14.0f}{t['both_pairs_per_second_and_core'] / 1e6:>9.0f}"
-                f"{share:>12}"
-            )
+            figures = [
+                f"{threads}",
+                f"{r['pairs'] / 1e6:.1f}",
+                f"{r['pairs_per_pixel']:.0f}",
+                f"{r['evaluated_per_contributing']:.2f}",
+                f"{r['evaluated_per_contributing_backward']:.2f}",
+                *(f"{ms[k]:.1f}" for k in ("project", "bin", "forward", "backward")),
+                f"{t['forward_pairs_per_second_and_core'] / 1e6:.0f}",
+                f"{t['both_pairs_per_second_and_core'] / 1e6:.0f}",
+                f"{100 * t['forward_share_of_limit']:.0f}",
+                f"{100 * t['both_share_of_limit']:.0f}",
+            ]
+            print(f"{r['load']:<22}" + "".join(f"{f:>9}" for f in figures))
 
 
 def main() -> None:

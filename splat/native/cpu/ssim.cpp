@@ -34,10 +34,12 @@ struct Shape {
         band = std::max<int64_t>(48, (h + 2 * thread_count() - 1) / (2 * thread_count()));
         bands = (h + band - 1) / band;
     }
+    // Two sums per row, rounded up so that scratch rows start on cache lines.
+    int64_t sums_bytes() const { return round_up(2 * height * (int64_t)sizeof(double), 64); }
     // Five rings of TAPS rows, four scratch rows, one row of weights, one row of zeros.
     int64_t rows_per_band() const { return 5 * TAPS + 4 + 1 + 1; }
     int64_t bytes() const {
-        return bands * rows_per_band() * stride * (int64_t)sizeof(float) + 2 * height * (int64_t)sizeof(double) + 64;
+        return bands * rows_per_band() * stride * (int64_t)sizeof(float) + sums_bytes() + 64;
     }
 };
 
@@ -222,7 +224,7 @@ SPLAT_API int splat_photometric(int32_t height, int32_t width, int32_t channels,
                     (long long)job.shape.bytes());
     job.l1_rows = (double*)(((uintptr_t)workspace + 63) / 64 * 64);
     job.dssim_rows = job.l1_rows + height;
-    job.scratch = (float*)(job.dssim_rows + height);
+    job.scratch = (float*)((uint8_t*)job.l1_rows + job.shape.sums_bytes());
     memset(job.l1_rows, 0, 2 * height * sizeof(double));
     parallel_jobs(job.shape.bands, [&](int64_t i) { job.run_band(i); });
     losses[0] = losses[1] = 0;

@@ -1,0 +1,152 @@
+"""Kernels are compiled once, safely, and their absence is explained."""
+
+import ctypes
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from splat.native import bindings, build
+
+needs_compiler = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
+ANSWER = 'extern "C" __attribute__((visibility("default"))) int answer() { return %d; }\n'
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A library of two short sources, and a cache of its own."""
+    here, cache = tmp_path / "native", tmp_path / "cache"
+    (here / "cpu").mkdir(parents=True)
+    (here / "cpu" / "a.cpp").write_text(ANSWER % 42)
+    (here / "cpu" / "b.cpp").write_text("int other() { return 1; }\n")
+    monkeypatch.setattr(build, "HERE", here)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    return here
+
+
+@needs_compiler
+def test_a_change_of_one_source_compiles_that_one_again(tiny):
+    first = build.build()
+    objects = {p.name: p.stat().st_mtime_ns for p in first.parent.glob("*.o")}
+    assert ctypes.CDLL(str(first)).answer() == 42
+    assert build.build() == first and len(objects) == 2
+    (tiny / "cpu" / "a.cpp").write_text(ANSWER % 43)
+    second = build.build()
+    assert second != first and ctypes.CDLL(str(second)).answer() == 43
+    after = {p.name: p.stat().st_mtime_ns for p in first.parent.glob("*.o")}
+    assert len(after) == 3 and objects.items() <= after.items()
+
+
+@needs_compiler
+def test_headers_and_flags_are_part_of_the_name(tiny):
+    names = {build.build(), build.build(["-DX=1"])}
+    (tiny / "kernels.h").write_text("// new\n")
+    names.add(build.build())
+    assert len(names) == 3
+
+
+@needs_compiler
+def test_processes_may_build_at_once(tiny):
+    code = (
+        "import sys; from pathlib import Path; from splat.native import build\n"
+        f"build.HERE = Path({str(tiny)!r}); print(build.build())"
+    )
+    command = [sys.executable, "-c", code]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    paths = {p.communicate(timeout=60)[0].strip() for p in running}
+    assert len(paths) == 1 and ctypes.CDLL(paths.pop()).answer() == 42
+    left = [p.name for p in build.cache_dir().iterdir()]
+    assert not [name for name in left if name.startswith(".")]
+
+
+def test_no_compiler_is_said_with_the_fix(tiny, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(build.NativeUnavailable, match="install g\\+\\+"):
+        build.build()
+
+
+@needs_compiler
+def test_a_compiler_that_fails_is_quoted(tiny):
+    (tiny / "cpu" / "b.cpp").write_text("this is not C++\n")
+    with pytest.raises(build.NativeUnavailable, match=r"b\.cpp"):
+        build.build()
+
+
+@needs_compiler
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_cache_that_cannot_be_written_is_named(tiny, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(build.NativeUnavailable, match="XDG_CACHE_HOME"):
+        build.build()
+
+
+@needs_compiler
+def test_a_file_where_the_cache_should_be_is_named(tiny, tmp_path):
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(build.NativeUnavailable, match="XDG_CACHE_HOME"):
+        build.build()
+
+
+@needs_compiler
+def test_a_prebuilt_library_serves_where_there_is_no_compiler(tiny, monkeypatch):
+    library = build.build()
+    (tiny / "prebuilt").mkdir()
+    shutil.copy(library, tiny / "prebuilt" / "splat-x86-64-v3.so")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(build, "cpu_model", lambda: "flags : avx avx2 fma")
+    loaded = build._load.__wrapped__()
+    assert not isinstance(loaded, str) and loaded.answer() == 42
+    monkeypatch.setattr(build, "cpu_model", lambda: "flags : sse2")
+    assert "install g++" in str(build._load.__wrapped__())
+
+
+def test_importing_compiles_and_loads_nothing():
+    code = "import sys, splat.native.bindings, splat.raster.native as r; from splat.native import build; "
+    code += "assert build._load.cache_info().currsize == 0"
+    root = Path(build.__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, timeout=120)
+
+
+@pytest.mark.skipif(build.unavailable() is not None, reason="no kernels")
+class TestCalls:
+    def test_an_argument_that_does_not_fit_is_refused(self):
+        good = torch.zeros(3, 4)
+        arguments = [good, 4, 4, torch.zeros(2, dtype=torch.int32), None, torch.zeros(3), good, good, good, None, None]
+        for wrong in (good.double(), good.T, good.tolist()):
+            with pytest.raises(TypeError, match="contiguous CPU tensor"):
+                bindings.call("splat_blend_forward", wrong, *arguments[1:])
+        with pytest.raises(TypeError, match="takes 11 arguments"):
+            bindings.call("splat_blend_forward", good)
+
+    def test_a_refusal_carries_the_kernels_sentence(self):
+        with pytest.raises(bindings.KernelError, match="0 threads were asked for"):
+            bindings.set_threads(0)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    def test_a_forked_child_computes_with_threads_of_its_own(self):
+        before = bindings.get_threads()
+        n = 4096
+        arguments = [torch.rand(n, 3), torch.zeros(n, 3), torch.zeros(n)]
+        view = (torch.eye(4), 10.0, 10.0, 5.0, 5.0, 10, 10, 0.01)
+
+        def visible() -> int:
+            count = torch.zeros(1, dtype=torch.int64)
+            out = (torch.empty(n, dtype=torch.uint8), torch.empty(n, dtype=torch.int64), count)
+            bindings.call("splat_visible", n, *arguments, *view, *out)
+            return int(count)
+
+        try:
+            bindings.set_threads(3)
+            expected = visible()
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if visible() == expected else 1)
+            assert os.waitpid(child, 0)[1] == 0 and visible() == expected > 0
+        finally:
+            bindings.set_threads(before)
