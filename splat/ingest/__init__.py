@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def reader_for(path: Path, ignore_poses: bool = False) -> Reader:
     """The reader of a path. Raises SplatError where none accepts it."""
     if not path.exists():
         raise SplatError(f"{path} does not exist: check the path of the photos.")
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise SplatError(f"{path} may not be read: change its permissions.")
     if ignore_poses and path.is_dir() and photo_folders(path):
         return PhotosReader()  # a broken pose file then does not matter
     for reader in READERS:

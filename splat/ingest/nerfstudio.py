@@ -72,6 +72,8 @@ def find_photos(root: Path, files: list[str], options: ReadOptions) -> list[Path
     if named:
         index = PhotoIndex(named_folder(root, named))
         found = [index.find(f) for f in files]
+        if options.images:
+            return found  # asked for by name: no photo of another size takes a missing one's place
     found = [p or _literal(root, f) for p, f in zip(found, files)]
     for folder in photo_folders(root) if None in found else []:
         index = PhotoIndex(folder)
