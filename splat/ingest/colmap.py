@@ -98,7 +98,7 @@ def _load(folder: Path) -> Any:
                     (Path(scratch) / f"{name}{suffix}").symlink_to((folder / f"{name}{suffix}").resolve())
             (Path(scratch) / f"points3D{suffix}").write_bytes(b"\0" * 8 if suffix == ".bin" else b"")
             return pycolmap.Reconstruction(scratch)
-    except (RuntimeError, ValueError, IndexError, OSError) as e:
+    except (RuntimeError, ValueError, IndexError, OSError, MemoryError) as e:  # a wrong count asks for all memory
         reason = str(e).strip().splitlines()[-1][:120] if str(e).strip() else type(e).__name__
         raise SplatError(
             f"{folder} is not a readable COLMAP model ({reason}): export it again, or use --ignore-poses."
@@ -165,7 +165,7 @@ def _points_and_tracks(
     row = {point_id: k for k, point_id in enumerate(ids)}
     view_ids, point_ids, pixels = [], [], []
     for v, (image, view, info) in enumerate(zip(images, views, infos)):
-        seen = [(k, row[p.point3D_id]) for k, p in enumerate(image.points2D) if p.has_point3D()]
+        seen = [(k, row[p.point3D_id]) for k, p in enumerate(image.points2D) if p.point3D_id in row]
         if not seen:
             continue
         which, rows = (np.array(column) for column in zip(*seen))
