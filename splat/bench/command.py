@@ -27,8 +27,8 @@ class Bench:
 
     protocol: Literal["captures"]
     """captures: every capture under --data from its photos alone."""
-    out: Path
-    """Folder of the table."""
+    out: Path = Path("runs/bench")
+    """Folder of the table: cells, their run folders, table and plots. Tables that share it share their cells."""
     data: Path | None = None
     """Folder that holds one folder per scene (default: the one named by SPLAT_DATA)."""
     methods: str = "auto"
