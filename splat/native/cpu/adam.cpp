@@ -31,7 +31,8 @@ SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, cons
                          int64_t step, double beta1, double beta2, double eps, void*) {
     using namespace splat;
     if (tensors < 1 || tensors > 16) return fail("1 to 16 tensors can be updated at once, not %d.", tensors);
-    if (rows < 0 || step < 1) return fail("%lld rows at step %lld: steps count from 1.", (long long)rows, (long long)step);
+    if (rows < 0 || step < 1)
+        return fail("%lld rows at step %lld: steps count from 1.", (long long)rows, (long long)step);
     const Constants c{(float)beta1, (float)beta2, (float)eps, (float)(1 / sqrt(1 - pow(beta2, (double)step)))};
     const double correct1 = 1 / (1 - pow(beta1, (double)step));
 
@@ -43,7 +44,8 @@ SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, cons
             for (int k = 0; k < tensors; ++k) {
                 const int64_t* t = table + 6 * k;
                 const int64_t width = t[4], stride = t[5];
-                const int64_t pieces = width == stride ? 1 : last - i, length = width == stride ? (last - i) * width : width;
+                const bool whole = width == stride;
+                const int64_t pieces = whole ? 1 : last - i, length = whole ? (last - i) * width : width;
                 const float rate = (float)(rates[k] * correct1);
                 for (int64_t j = 0; j < pieces; ++j) {
                     const int64_t at = (first + j) * stride;

@@ -107,7 +107,8 @@ SPLAT_API int splat_knn(int64_t count, const float* positions, int32_t k, float*
     if (count < 0 || count > 2147483647) return fail("%lld points are more than fit 32-bit ids.", (long long)count);
     if (k < 1 || k > MAX_K) return fail("1 to %d neighbours can be found, not %d.", MAX_K, k);
     if (workspace_bytes < bytes_for(count))
-        return fail("the workspace has %lld bytes; %lld are needed.", (long long)workspace_bytes, (long long)bytes_for(count));
+        return fail("the workspace has %lld bytes; %lld are needed.", (long long)workspace_bytes,
+                    (long long)bytes_for(count));
     Tree tree{(Point*)(((uintptr_t)workspace + 15) / 16 * 16), nullptr, 0};
     for (int64_t i = 0; i < count; ++i) {
         const float* p = positions + 3 * i;

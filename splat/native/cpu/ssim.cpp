@@ -83,7 +83,7 @@ struct Job {
         if (weight)
             for (int64_t i = 0; i < shape.width; ++i)
                 if (!weight[y * shape.width + i])
-                    for (int64_t c = 0; c < shape.channels; ++c) x[i * shape.channels + c] = t[i * shape.channels + c] = 0;
+                    for (int64_t j = i * shape.channels; j < (i + 1) * shape.channels; ++j) x[j] = t[j] = 0;
     }
 
     void run_band(int64_t number) const;
