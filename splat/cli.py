@@ -3,6 +3,7 @@
 A command is a frozen dataclass, callable without arguments; its fields are the flags and its field docstrings the help.
 A command may offer `defaults_for(argv)`: the instance whose values are the defaults for these arguments (a preset), so
 that explicit flags always win over it; and it learns which flags were explicit through the field `explicit_flags`.
+Fields without a default are positional arguments.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def parse(command: Any, argv: list[str], prog: str) -> Any:
             if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         }
         default = dataclasses.replace(default, **required)
-    config = (tyro.conf.AvoidSubcommands, tyro.conf.HelptextFromCommentsOff)
+    config = (tyro.conf.PositionalRequiredArgs, tyro.conf.AvoidSubcommands, tyro.conf.HelptextFromCommentsOff)
     instance = tyro.cli(command, args=argv, default=default, prog=prog, config=config)
     if hasattr(instance, "explicit_flags"):
         flags = tuple(sorted({a.split("=")[0].lstrip("-").replace("-", "_") for a in argv if a.startswith("--")}))

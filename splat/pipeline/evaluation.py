@@ -1,4 +1,4 @@
-"""The evaluate stage: held-out photos measured under the chosen protocol, training photos beside them for the report."""
+"""The evaluate stage: held-out photos measured under the chosen protocol, training photos for the report."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ class InitOnly:
 
     photos: Path
     """As in `splat reconstruct`."""
-    out: Path
-    """The run folder; the files are written to its `export/`."""
+    out: Path = Path()
+    """The run folder (default: runs/NAME); the files are written to its `export/`."""
     method: Literal["auto", "points"] = "auto"
     max_resolution: int = 800
     ignore_poses: bool = False
@@ -53,7 +53,7 @@ class InitOnly:
             seed=self.seed,
             quiet=self.quiet,
         )
-        run = RunFolder(self.out)
+        run = RunFolder(config.folder)
         try:
             with Console(run.log, self.quiet) as report:
                 context = stages.Context.open(config, run, report)
@@ -65,10 +65,10 @@ class InitOnly:
         finally:
             run.close()
         original = to_original_frame(init.gaussians, working)
-        target = self.out / "export" / "init.ply"
+        target = config.folder / "export" / "init.ply"
         save_splat(target, original)
         write_sidecar(target, working)
         rgb = original.base_rgb.clamp(0, 1)
-        write_point_cloud(self.out / "export" / "points.ply", PointCloud(original.means, rgb))
+        write_point_cloud(config.folder / "export" / "points.ply", PointCloud(original.means, rgb))
         print(f"{target}: {len(original)} Gaussians", file=sys.stderr)
         return 0

@@ -14,8 +14,8 @@ _SECONDS_PER_PIXEL = 0.17e-6
 _SECONDS_PER_GAUSSIAN = 0.35e-6
 _SFM_SECONDS_PER_PHOTO = 1.1
 _SFM_SECONDS_PER_PAIR = 0.05
-# Bytes: parameters, Adam moments, gradients and per-row buffers of one SH3 Gaussian; uint8 photos over all levels of the
-# resolution schedule; what torch, cv2 and pycolmap occupy once loaded.
+# Bytes: parameters, Adam moments, gradients and per-row buffers of one SH3 Gaussian; uint8 photos over all levels of
+# the resolution schedule; what torch, cv2 and pycolmap occupy once loaded.
 _BYTES_PER_GAUSSIAN = 2200
 _BYTES_PER_PHOTO_PIXEL = 4.2
 _BYTES_PER_RENDER_PIXEL = 220

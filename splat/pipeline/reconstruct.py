@@ -22,6 +22,12 @@ from splat.pipeline.strict import PoseSearch
 from splat.pipeline.training import TrainConfig
 
 
+def default_out(photos: Path) -> Path:
+    """`runs/NAME`, named after a folder of photos or a video."""
+    resolved = photos.resolve()
+    return Path("runs") / (resolved.name if resolved.is_dir() else resolved.stem)
+
+
 @dataclass(frozen=True)
 class Reconstruct:
     """Photos, a video or a dataset -> a splat, point clouds, renders and a report in one run folder.
@@ -31,8 +37,8 @@ class Reconstruct:
 
     photos: Path
     """A folder of photos, a video, or a dataset (COLMAP, nerfstudio, instant-ngp, NeRF-synthetic, LLFF)."""
-    out: Path
-    """The run folder; made if it is not there."""
+    out: Path = Path()
+    """The run folder, made if it is not there (default: runs/NAME after the photos' folder or file)."""
     preset: Literal["fast", "default", "quality"] = "default"
     """fast: 3,000 steps at 480 px; default: 7,000 at 800 px; quality: 30,000 at 1,600 px. Other flags win over it."""
     method: Literal["auto", "points"] = "auto"
@@ -99,6 +105,11 @@ class Reconstruct:
             if isinstance(value := getattr(self, name), str):
                 object.__setattr__(self, name, Path(value))
 
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return default_out(self.photos) if self.out == Path() else self.out
+
     @staticmethod
     def defaults_for(argv: list[str]) -> Reconstruct:
         """The instance whose values are the defaults under the preset named in `argv`."""
@@ -111,7 +122,6 @@ class Reconstruct:
         p = PRESETS.get(name, PRESETS["default"])
         return Reconstruct(
             photos=Path(),
-            out=Path(),
             preset=name if name in PRESETS else "default",  # type: ignore[arg-type]
             iterations=p.iterations,
             max_resolution=p.max_resolution,
@@ -122,7 +132,7 @@ class Reconstruct:
         """Run what is not done yet. Returns what `metrics.json` holds; raises SplatError for what the user can mend."""
         self._check()
         started = time.monotonic()
-        run = RunFolder(self.out)
+        run = RunFolder(self.folder)
         try:
             with Console(run.log, self.quiet) as report:
                 return self._run(run, report, started)
@@ -148,8 +158,8 @@ class Reconstruct:
         result = evaluation.evaluate(context, working, posed, held_out, trained, train_key)
         metrics = results.export(context, working, posed, trained, result, method, train_key)
         report.info(
-            f"done in {time.monotonic() - started:.0f} s: {self.out / 'export' / 'splat.ply'}, "
-            f"{self.out / 'report.html'}"
+            f"done in {time.monotonic() - started:.0f} s: {self.folder / 'export' / 'splat.ply'}, "
+            f"{self.folder / 'report.html'}"
         )
         return metrics
 

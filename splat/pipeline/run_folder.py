@@ -1,8 +1,8 @@
 """A run folder: one sub-folder per stage, each with the key that made it, so that the same command resumes.
 
 A stage's key is a hash of its configuration, its inputs and the code version. A finished stage whose key agrees is
-loaded; one that disagrees is renamed to `<stage>.old-<n>`, never overwritten; one that was cut off starts again (training
-continues from its checkpoint).
+loaded; one that disagrees is renamed to `<stage>.old-<n>`, never overwritten; one that was cut off starts again
+(training continues from its checkpoint).
 """
 
 from __future__ import annotations

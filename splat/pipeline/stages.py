@@ -47,10 +47,10 @@ class Context:
     def open(config: Reconstruct, run: RunFolder, report: Console) -> Context:
         threads = config.threads or available_cores()
         torch.set_num_threads(threads)
-        from splat.native import build
+        from splat.native import bindings, build
 
         if build.unavailable() is None:
-            build.set_threads(threads)
+            bindings.set_threads(threads)
         name = config.device
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -131,7 +131,7 @@ def poses(c: Context, capture: Capture, capture_key: str) -> tuple[PoseResult, s
     """Capture -> posed Capture in a normalized frame, lens known."""
     c.report.begin("poses")
     k = c.config
-    config = k.known if capture.posed else k.sfm
+    config = k.known if any(v.world_from_cam is not None for v in capture.views) else k.sfm
     key = hash_of("poses", capture_key, config, k.heldout)
 
     def make(folder: Path) -> PoseResult:
