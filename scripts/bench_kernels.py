@@ -2,8 +2,8 @@
 
     python scripts/bench_kernels.py [--quick] [--json FILE] [--run RUNFOLDER]
 
-First the image is checked: against the torch reference on a small load of the same kind, and against a composite of the
-whole load in double precision. A pair contributes when its alpha is at least 1/255 and the transmittance before it at least
+First the image is checked: against the torch reference on a small load of the same kind, and against a composite of
+the whole load in double precision. A pair contributes when its alpha is at least 1/255 and the transmittance before it at least
 1e-4; a separate slow counter counts them. The limit is what hand-counted instructions allow a core with two 512-bit
 units: 4.3 G pairs/s forward and 1.34 G forward and backward at 2.3 GHz, scaled to the measured clock.
 

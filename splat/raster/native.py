@@ -78,8 +78,8 @@ class _Project(torch.autograd.Function):
 class Bins:
     """Which Gaussians touch which tile, front to back: see splat_bin_count and splat_bin_fill in kernels.h."""
 
-    first: Int[Tensor, n_plus_1]
-    tile_start: Int[Tensor, tiles_plus_1]
+    first: Int[Tensor, "n_plus_1"]
+    tile_start: Int[Tensor, "tiles_plus_1"]
     entries: Int[Tensor, "total 2"]
 
 
@@ -158,7 +158,7 @@ class Native:
 
     def visible(
         self, gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"], settings: RasterSettings
-    ) -> Int[Tensor, m]:
+    ) -> Int[Tensor, "m"]:
         """Ids of rows that may be drawn, ascending; never leaves out one that is."""
         n = len(gaussians)
         rows = [_floats(t) for t in (gaussians.means, gaussians.log_scales, gaussians.logit_opacities)]
@@ -171,7 +171,7 @@ class Native:
         gaussians: Gaussians,
         camera: Camera,
         cam_from_world: Float[Tensor, "4 4"],
-        background: Float[Tensor, 3],
+        background: Float[Tensor, "3"],
         settings: RasterSettings,
     ) -> Render:
         """Draw. Rows that are not drawn get zero gradient whatever they hold."""

@@ -165,7 +165,7 @@ class _Adaptive:
             return None
         return f"{n} -> {n - removed + len(parents)}: divided {len(parents)}, removed {removed}"
 
-    def _parents(self, keep: Bool[Tensor, n], progress: float) -> Int[Tensor, p]:
+    def _parents(self, keep: Bool[Tensor, "n"], progress: float) -> Int[Tensor, "p"]:
         """The rows to divide: above the threshold, and only as many as the budget of the moment allows."""
         n = len(keep)
         score = self.pull[:n] / self.seen[:n].clamp_min(1)

@@ -346,7 +346,7 @@ class Trainer:
             self.report.info(f"Going on from step {self.step} of {self.total}.")
 
 
-def _target(item: Item, background: Float[Tensor, 3]) -> Float[Tensor, "h w 3"]:
+def _target(item: Item, background: Float[Tensor, "3"]) -> Float[Tensor, "h w 3"]:
     """The photo as floats, over the step's background where it has alpha."""
     target = item.rgb.float() / 255
     if item.alpha is None:

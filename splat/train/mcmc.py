@@ -78,8 +78,8 @@ class _Sampler:
 
 
 def _shared(
-    opacities: Float[Tensor, n], log_scales: Float[Tensor, "n 3"], copies: Int[Tensor, n], min_opacity: float
-) -> tuple[Float[Tensor, n], Float[Tensor, "n 3"]]:
+    opacities: Float[Tensor, "n"], log_scales: Float[Tensor, "n 3"], copies: Int[Tensor, "n"], min_opacity: float
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n 3"]]:
     """Logit opacities and log scales that let `copies` Gaussians in one place look like the one they replace.
 
     Equation 9 of the paper: o' = 1 - (1 - o)^(1/N), and
@@ -98,7 +98,7 @@ def _shared(
     return torch.logit(new).to(opacities), log_scales + torch.log(o / total)[:, None].to(log_scales)
 
 
-def _draw(opacities: Float[Tensor, n], number: int, generator: torch.Generator) -> Int[Tensor, m]:
+def _draw(opacities: Float[Tensor, "n"], number: int, generator: torch.Generator) -> Int[Tensor, "m"]:
     """Rows drawn with replacement, in proportion to opacity, reproducibly and without torch's limit of 2^24 classes."""
     total = opacities.double().cumsum(0)
     u = torch.rand(number, generator=generator, dtype=torch.float64).to(total.device) * total[-1]
@@ -106,8 +106,8 @@ def _draw(opacities: Float[Tensor, n], number: int, generator: torch.Generator) 
 
 
 def _multiply(
-    gaussians: Gaussians, sources: Int[Tensor, m], min_opacity: float
-) -> tuple[Int[Tensor, s], Gaussians, Gaussians]:
+    gaussians: Gaussians, sources: Int[Tensor, "m"], min_opacity: float
+) -> tuple[Int[Tensor, "s"], Gaussians, Gaussians]:
     """The distinct sources, what they become, and what each of the m copies is."""
     unique, which, times = sources.unique(return_inverse=True, return_counts=True)
     old = gaussians[unique]

@@ -86,7 +86,7 @@ class FreeGaussians:
 
     # ------------------------------------------------------------------------------------------------------ changing
 
-    def update(self, step: int, ids: Int[Tensor, m], gradient: Gaussians) -> None:
+    def update(self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians) -> None:
         """One Adam step on rows `ids` (unique)."""
         self.updates += 1
         r, scale = self.rates, self.lr_scale
@@ -129,7 +129,7 @@ class FreeGaussians:
                 store[name] = new
         self.count = kept + added
 
-    def assign(self, ids: Int[Tensor, m], rows: Gaussians) -> None:
+    def assign(self, ids: Int[Tensor, "m"], rows: Gaussians) -> None:
         """Overwrite rows in place and forget their optimizer state."""
         rows = rows.with_sh_degree(self._degree())
         for name in FIELDS:

@@ -135,7 +135,7 @@ class ViewCorrection:
     def cam_from_world(self) -> Float[Tensor, "4 4"]:
         return self.item.cam_from_world if self.pose is None else _moved(self.item.cam_from_world, self.pose)
 
-    def expose(self, render: Render, background: Float[Tensor, 3]) -> Float[Tensor, "h w 3"]:
+    def expose(self, render: Render, background: Float[Tensor, "3"]) -> Float[Tensor, "h w 3"]:
         """The image as this photo's exposure shows it. Where the photo has alpha its background is ours and is not
         exposed: only the Gaussians' part is."""
         if self.exposure is None:
@@ -148,7 +148,7 @@ class ViewCorrection:
         return render.rgb + own @ delta[:, :3].T + alpha * delta[:, 3]
 
 
-def _moved(cam_from_world: Float[Tensor, "4 4"], pose: Float[Tensor, 6]) -> Float[Tensor, "4 4"]:
+def _moved(cam_from_world: Float[Tensor, "4 4"], pose: Float[Tensor, "6"]) -> Float[Tensor, "4 4"]:
     """The camera turned by exp(pose[:3]) about its own centre and shifted by pose[3:], both in world axes."""
     rotation, translation = cam_from_world[:3, :3], cam_from_world[:3, 3]
     centre = -rotation.T @ translation
@@ -166,7 +166,7 @@ class _Rows:
         self.second = torch.zeros_like(self.values)
         self.updates = [0] * count
 
-    def step(self, row: int, gradient: Tensor, rates: Float[Tensor, w]) -> None:
+    def step(self, row: int, gradient: Tensor, rates: Float[Tensor, "w"]) -> None:
         self.updates[row] += 1
         first, second = self.first[row], self.second[row]
         first.lerp_(gradient, 0.1)

@@ -1,0 +1,88 @@
+"""Which way is up: from how people hold cameras, or as the user says."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splat.core.capture import Capture
+from splat.core.errors import SplatError
+
+WORLD_UP = (0.0, -1.0, 0.0)
+"""Up in every normalized capture and in the frame of structure from motion: -y, as in a camera held upright."""
+
+_AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+
+
+def parse_up(text: str) -> Float[Tensor, "3"] | None:
+    """ "auto" -> None; "x", "-y", "+z" or "0.1,-0.9,0" -> a unit vector, float64."""
+    word = text.strip().lower()
+    if word == "auto":
+        return None
+    if word.lstrip("+-") in _AXES and len(word) <= 2:
+        sign = -1.0 if word.startswith("-") else 1.0
+        return sign * torch.tensor(_AXES[word[-1]], dtype=torch.float64)
+    try:
+        values = [float(part) for part in re.split(r"[,\s]+", word.strip("()[] ")) if part]
+    except ValueError:
+        values = []
+    if len(values) != 3 or not 1e-12 < sum(v * v for v in values) < float("inf"):
+        raise SplatError(f'up = {text!r} is not a direction: give "auto", "x", "-y", ... or three numbers "0,0,1".')
+    return torch.nn.functional.normalize(torch.tensor(values, dtype=torch.float64), dim=0)
+
+
+def estimate_up(capture: Capture) -> Float[Tensor, "3"]:
+    """Unit vector in the capture's frame: at right angles to the images' horizontals, robustly.
+
+    Photos are held level far more often than they look level: the x axes of the cameras lie in one plane whatever
+    the pitch, while the mean of the cameras' own up axes is biased as soon as most look down. That mean only gives
+    the sign, and decides where the x axes say too little (all parallel, as in a row of forward-facing photos).
+    Needs at least one posed view. Cauchy weights let single rolled photos pass.
+    """
+    rotations = [v.world_from_cam.rotation.double() for v in capture.views if v.world_from_cam is not None]
+    if not rotations:
+        raise SplatError("up cannot be estimated: no photo has a pose.")
+    frames = torch.stack(rotations)
+    x, up_of_camera = frames[:, :, 0], -frames[:, :, 1]
+    mean = up_of_camera.mean(0)
+    if float(mean.norm()) < 1e-6:  # cameras of every roll: no opinion
+        mean = up_of_camera[0]
+    up = start = torch.nn.functional.normalize(mean, dim=0)
+    eye = torch.eye(3, dtype=torch.float64)
+    for _ in range(30):
+        tilt = x @ up
+        weight = 1 / (1 + (tilt / 0.1).square())  # sine of about 6 degrees
+        scatter = torch.einsum("n,ni,nj->ij", weight, x, x) / weight.sum()
+        new = torch.nn.functional.normalize(torch.linalg.solve(scatter + 0.01 * eye, 0.01 * start), dim=0)
+        converged = float((new - up).norm()) < 1e-10
+        up = new
+        if converged:
+            break
+    return up
+
+
+def snapped(up: Float[Tensor, "3"], degrees: float = 8.0) -> Float[Tensor, "3"]:
+    """The coordinate axis next to `up`, when there is one: datasets with given poses are rarely tilted."""
+    axis = int(up.abs().argmax())
+    if float(up.abs()[axis]) < torch.cos(torch.deg2rad(torch.tensor(degrees))).item():
+        return up
+    out = torch.zeros(3, dtype=torch.float64)
+    out[axis] = torch.sign(up[axis])
+    return out
+
+
+def rotation_between(a: Float[Tensor, "3"], b: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+    """The smallest rotation that turns unit vector `a` to unit vector `b` (Rodrigues)."""
+    a, b = a.double(), b.double()
+    cosine = float(a @ b)
+    if cosine < -1 + 1e-12:  # half a turn about any axis at right angles
+        axis = torch.zeros(3, dtype=torch.float64)
+        axis[int(a.abs().argmin())] = 1.0
+        axis = torch.nn.functional.normalize(axis - (axis @ a) * a, dim=0)
+        return 2 * torch.outer(axis, axis) - torch.eye(3, dtype=torch.float64)
+    v = torch.linalg.cross(a, b)
+    skew = torch.tensor([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]], dtype=torch.float64)
+    return torch.eye(3, dtype=torch.float64) + skew + skew @ skew / (1 + cosine)
