@@ -10,6 +10,9 @@ install_import_hook("splat", "beartype.beartype")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+# The tensors of tests are small: on a busy machine torch's threads would spend their time waiting for each other.
+torch.set_num_threads(1)
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -23,14 +23,16 @@ def seeded(seed: int) -> torch.Generator:
 class Scene:
     """A small scene, and a random weighting of everything drawn: one number that depends on every output."""
 
-    def __init__(self, mode: str, degree: int, seed: int, n: int = 12, focal: float = 16.0) -> None:
+    def __init__(
+        self, mode: str, degree: int, seed: int, n: int = 12, focal: float = 16.0, size: tuple[int, int] = (20, 12)
+    ) -> None:
         rng = seeded(seed)
-        self.camera = oracles.random_camera(20, 12, focal)
+        self.camera = oracles.random_camera(*size, focal)
         self.settings = RasterSettings(mode=mode)  # type: ignore[arg-type]
         self.values = oracles.fields(oracles.random_gaussians(n, rng, degree, scale=0.35))
         self.values["cam_from_world"] = oracles.random_pose(rng)
         self.values["background"] = torch.rand(3, generator=rng, dtype=torch.float64)
-        self.weights = [torch.randn(12, 20, *k, generator=rng, dtype=torch.float64) for k in [(3,), (), ()]]
+        self.weights = [torch.randn(size[1], size[0], *k, generator=rng, dtype=torch.float64) for k in [(3,), (), ()]]
 
     def draw(self, values: dict[str, Tensor], settings: RasterSettings | None = None) -> Render:
         g = Gaussians(**{k: v for k, v in values.items() if k not in ("cam_from_world", "background")})
@@ -103,7 +105,7 @@ def test_means2d_gradient_is_the_image_shift():
 
 
 def test_absgrad_is_the_sum_of_each_pixels_own_gradient():
-    scene = Scene("antialiased", 0, seed=32, n=8)
+    scene = Scene("antialiased", 0, seed=32, n=8, focal=8.0, size=(10, 6))
     values = scene.leaves()
     image = scene.draw(values, replace(scene.settings, absgrad=True))
     (scene.weights[0] * image.rgb).sum().backward()
