@@ -109,7 +109,7 @@ SPLAT_INLINE int walk(Batch& batch, State& state, int block) {
         if (HITS) batch.hits[at] |= any(on) ? bit : 0;
         vf alpha = min(exp2_small(p), broadcast(MAX_ALPHA));
         vf weight = keep(on, alpha * passed);
-        passed = select(on, passed - alpha * passed, passed);
+        passed = less_share(on, passed, alpha);
         red += weight * g[RED];
         green += weight * g[GREEN];
         blue += weight * g[BLUE];

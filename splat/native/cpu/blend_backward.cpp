@@ -4,8 +4,8 @@
 // the loss is linear in sum w_i q_i, and dL/dalpha_i = T_i q_i - (what all that lies behind counts) / (1 - alpha_i).
 // What all counts together is known from the image, so the walk goes front to back again and subtracts: two numbers per
 // pixel, T and what is left. Moments of dL/dlog(alpha) in the whitened coordinates (u, v) are summed in registers over
-// the blocks that the forward pass marked, turned once into a record per (tile, Gaussian), and the records of a Gaussian
-// are then added in the order of its tiles: no atomics, the same bits every time.
+// the blocks that the forward pass marked and written once, a record per (tile, Gaussian); the records of a Gaussian are
+// then added in the order of its tiles and turned into gradients: no atomics, the same bits every time.
 #include <string.h>
 
 #include <algorithm>
@@ -48,76 +48,102 @@ void load_pixels(const Image& image, int32_t x0, int32_t y0, PixelState& p, doub
     }
 }
 
-template <bool ABSGRAD>
+// The sums of a record: moments of g = dL/dlog(alpha), then sums of weight x dL/dcolour and dL/ddepth.
+enum { SUM_1, SUM_U, SUM_V, SUM_UU, SUM_UV, SUM_VV, SUM_DEPTH, SUM_RED, SUM_GREEN, SUM_BLUE, SUM_ABS_X, SUM_ABS_Y, SUMS };
+static_assert((int)SUMS == (int)SPLAT_RECORD && (int)SPLAT_RECORD == (int)SPLAT_FIELDS, "sixteen lanes hold a record");
+
+// ALL: gradients of depth and alpha too, not of colours alone.
+template <bool ALL, bool ABSGRAD>
 SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, float y0, float* record) {
     const vf X = lane_x(), Y = lane_y();
     const float a = s[SPLAT_A], b = s[SPLAT_B], c = s[SPLAT_C];
-    const float log2_opacity = s[SPLAT_LOG2_OPACITY], depth = s[SPLAT_DEPTH];
-    const float red = s[SPLAT_RED], green = s[SPLAT_GREEN], blue = s[SPLAT_BLUE];
+    const vf log2_opacity = broadcast(s[SPLAT_LOG2_OPACITY]), depth = broadcast(s[SPLAT_DEPTH]);
+    const vf red = broadcast(s[SPLAT_RED]), green = broadcast(s[SPLAT_GREEN]), blue = broadcast(s[SPLAT_BLUE]);
     // u and v at every block's first pixel: lane k is block k.
     vf dx = X * SIDE + (x0 + 0.5f - s[SPLAT_X]), dy = Y * SIDE + (y0 + 0.5f - s[SPLAT_Y]);
     alignas(64) float first_u[BLOCKS], first_v[BLOCKS];
     store(first_u, a * dx + b * dy);
     store(first_v, c * dy);
     const vf U = a * X + b * Y, V = c * Y;
-    vf sum_1 = zero(), sum_u = zero(), sum_v = zero(), sum_uu = zero(), sum_uv = zero(), sum_vv = zero();
-    vf sum_red = zero(), sum_green = zero(), sum_blue = zero(), sum_depth = zero(), abs_x = zero(), abs_y = zero();
-    for (; hits; hits &= hits - 1) {
+    vf sum[SUMS];
+    for (auto& x : sum) x = zero();
+    do {
         int block = __builtin_ctz(hits);
+        hits &= hits - 1;
         vf u = U + first_u[block], v = V + first_v[block];
         vf power = log2_opacity - v * v - u * u;
         vf passed = load(p.passed[block]);
         vm on = ge(ge(passed, broadcast(MIN_TRANSMITTANCE)), power, broadcast(LOG2_MIN_ALPHA));
         vf raw = exp2_small(power), alpha = min(raw, broadcast(MAX_ALPHA));
         vf weight = keep(on, alpha * passed);
-        vf behind = select(on, passed - alpha * passed, passed);
+        vf behind = less_share(on, passed, alpha);
         vf g_red = load(p.g_red[block]), g_green = load(p.g_green[block]), g_blue = load(p.g_blue[block]);
-        vf g_depth = load(p.g_depth[block]);
-        vf q = g_red * red + (g_green * green + (g_blue * blue + (g_depth * depth + load(p.g_alpha[block]))));
+        vf q = g_red * red + (ALL ? g_green * green + (g_blue * blue + (load(p.g_depth[block]) * depth +
+                                                                         load(p.g_alpha[block])))
+                                  : g_green * green + g_blue * blue);
         vf left = load(p.left[block]) - weight * q;
-        vf g = (behind * q - left) * reciprocal(1 - alpha) * alpha;  // dL / d log(alpha)
+        vf g = (behind * q - left) * (alpha * reciprocal(1 - alpha));
         g = keep(ge(on, broadcast(MAX_ALPHA), raw), g);
         store(p.passed[block], behind);
         store(p.left[block], left);
-        sum_red += weight * g_red;
-        sum_green += weight * g_green;
-        sum_blue += weight * g_blue;
-        sum_depth += weight * g_depth;
+        sum[SUM_RED] += weight * g_red;
+        sum[SUM_GREEN] += weight * g_green;
+        sum[SUM_BLUE] += weight * g_blue;
+        if (ALL) sum[SUM_DEPTH] += weight * load(p.g_depth[block]);
         vf gu = g * u, gv = g * v;
-        sum_1 += g;
-        sum_u += gu;
-        sum_v += gv;
-        sum_uu += gu * u;
-        sum_uv += gu * v;
-        sum_vv += gv * v;
+        sum[SUM_1] += g;
+        sum[SUM_U] += gu;
+        sum[SUM_V] += gv;
+        sum[SUM_UU] += gu * u;
+        sum[SUM_UV] += gu * v;
+        sum[SUM_VV] += gv * v;
         if (ABSGRAD) {
-            abs_x += abs(gu);
-            abs_y += abs(b * gu + c * gv);
+            sum[SUM_ABS_X] += abs(gu);
+            sum[SUM_ABS_Y] += abs(b * gu + c * gv);
         }
+    } while (hits);
+    vf sums = sums_of_twelve(sum);
+    memcpy(record, &sums, SUMS * sizeof(float));
+}
+
+template <bool ALL, bool ABSGRAD>
+void walk_tile(PixelState& p, const float* splats, const int32_t* entries, int64_t count, const uint16_t* hits,
+               float x0, float y0, float* records) {
+    constexpr int64_t AHEAD = 12;
+    for (int64_t i = 0; i < count; ++i) {
+        if (i + 2 * AHEAD < count) __builtin_prefetch(hits + entries[2 * (i + 2 * AHEAD) + 1]);
+        if (i + AHEAD < count) {
+            const float* next = splats + (int64_t)entries[2 * (i + AHEAD)] * SPLAT_FIELDS;
+            __builtin_prefetch(next);
+            __builtin_prefetch(next + SPLAT_BLUE);
+        }
+        int64_t row = entries[2 * i], slot = entries[2 * i + 1];
+        if (uint32_t h = hits[slot])
+            walk<ALL, ABSGRAD>(p, splats + row * SPLAT_FIELDS, h, x0, y0, records + slot * SPLAT_RECORD);
     }
-    float su = sum(sum_u), sv = sum(sum_v), suu = sum(sum_uu), suv = sum(sum_uv), svv = sum(sum_vv);
-    // dp/du = -2u, dp/dv = -2v octaves; du/dx = -a and so on; dx = u/a - b v/(a c), dy = v/c.
-    float slope = b / c;
-    record[SPLAT_X] = 2 * LN2 * a * su;
-    record[SPLAT_Y] = 2 * LN2 * (b * su + c * sv);
-    record[SPLAT_A] = -2 * LN2 * (suu - slope * suv) / a;
-    record[SPLAT_B] = -2 * LN2 * suv / c;
-    record[SPLAT_C] = -2 * LN2 * svv / c;
-    record[SPLAT_LOG2_OPACITY] = LN2 * sum(sum_1);
-    record[SPLAT_DEPTH] = sum(sum_depth);
-    record[SPLAT_RED] = sum(sum_red);
-    record[SPLAT_GREEN] = sum(sum_green);
-    record[SPLAT_BLUE] = sum(sum_blue);
-    record[SPLAT_HALF_WIDTH] = ABSGRAD ? 2 * LN2 * a * sum(abs_x) : 0;  // the two free places
-    record[SPLAT_HALF_HEIGHT] = ABSGRAD ? 2 * LN2 * sum(abs_y) : 0;
+}
+
+// The gradient of a projected row from its sums. The exponent is p = l - u^2 - v^2 octaves, u = a dx + b dy, v = c dy;
+// the moments are taken of u and v, and dx = u/a - b v/(a c), dy = v/c.
+void row_gradient(const float* s, const float* sum, float* g) {
+    float a = s[SPLAT_A], b = s[SPLAT_B], c = s[SPLAT_C];
+    g[SPLAT_X] = 2 * LN2 * a * sum[SUM_U];
+    g[SPLAT_Y] = 2 * LN2 * (b * sum[SUM_U] + c * sum[SUM_V]);
+    g[SPLAT_A] = -2 * LN2 * (sum[SUM_UU] - b / c * sum[SUM_UV]) / a;
+    g[SPLAT_B] = -2 * LN2 * sum[SUM_UV] / c;
+    g[SPLAT_C] = -2 * LN2 * sum[SUM_VV] / c;
+    g[SPLAT_LOG2_OPACITY] = LN2 * sum[SUM_1];
+    g[SPLAT_DEPTH] = sum[SUM_DEPTH];
+    g[SPLAT_RED] = sum[SUM_RED];
+    g[SPLAT_GREEN] = sum[SUM_GREEN];
+    g[SPLAT_BLUE] = sum[SUM_BLUE];
+    g[SPLAT_HALF_WIDTH] = g[SPLAT_HALF_HEIGHT] = 0;
 }
 
 }  // namespace
 }  // namespace splat
 
 using namespace splat;
-
-static_assert((int)SPLAT_RECORD == (int)SPLAT_FIELDS, "a record has the layout of a projected row");
 
 SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height) {
     int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
@@ -132,36 +158,40 @@ SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width
     int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
     Image image{width, height, rgb, alpha, depth, g_rgb, g_alpha, g_depth};
     double* partial = (double*)workspace;
+    auto walk = g_alpha || g_depth ? (absgrad ? walk_tile<true, true> : walk_tile<true, false>)
+                                   : (absgrad ? walk_tile<false, true> : walk_tile<false, false>);
     parallel_jobs(columns * rows, [&](int64_t tile) {
         int32_t x0 = (int32_t)(tile % columns) * SPLAT_TILE, y0 = (int32_t)(tile / columns) * SPLAT_TILE;
         PixelState p;
         double* g = partial + 3 * tile;
         g[0] = g[1] = g[2] = 0;
         load_pixels(image, x0, y0, p, g);
-        for (int64_t i = tile_start[tile]; i < tile_start[tile + 1]; ++i) {
-            int64_t row = entries[2 * i], slot = entries[2 * i + 1];
-            uint32_t h = hits[slot];
-            if (!h) continue;
-            const float* s = splats + row * SPLAT_FIELDS;
-            if (absgrad) walk<true>(p, s, h, (float)x0, (float)y0, records + slot * SPLAT_RECORD);
-            else walk<false>(p, s, h, (float)x0, (float)y0, records + slot * SPLAT_RECORD);
-        }
+        walk(p, splats, entries + 2 * (int64_t)tile_start[tile], tile_start[tile + 1] - tile_start[tile], hits,
+             (float)x0, (float)y0, records);
     });
     memset(g_background, 0, 3 * sizeof(double));
     for (int64_t tile = 0; tile < columns * rows; ++tile)
         for (int j = 0; j < 3; ++j) g_background[j] += partial[3 * tile + j];
     parallel_ranges(n, 2048, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
-            float s[SPLAT_RECORD] = {};
-            for (int64_t slot = first[i]; slot < first[i + 1]; ++slot)
-                if (hits[slot])
-                    for (int j = 0; j < SPLAT_RECORD; ++j) s[j] += records[slot * SPLAT_RECORD + j];
-            if (absgrad) {
-                absgrad[2 * i] += s[SPLAT_HALF_WIDTH];
-                absgrad[2 * i + 1] += s[SPLAT_HALF_HEIGHT];
+            float sum[SUMS] = {};
+            bool seen = false;
+            for (int64_t slot = first[i]; slot < first[i + 1]; ++slot) {
+                if (!hits[slot]) continue;
+                seen = true;
+                for (int j = 0; j < SUMS; ++j) sum[j] += records[slot * SPLAT_RECORD + j];
             }
-            s[SPLAT_HALF_WIDTH] = s[SPLAT_HALF_HEIGHT] = 0;
-            memcpy(g_splats + i * SPLAT_FIELDS, s, sizeof s);
+            float* g = g_splats + i * SPLAT_FIELDS;
+            if (!seen) {
+                memset(g, 0, SPLAT_FIELDS * sizeof(float));
+                continue;
+            }
+            const float* s = splats + i * SPLAT_FIELDS;
+            row_gradient(s, sum, g);
+            if (absgrad) {
+                absgrad[2 * i] += 2 * LN2 * s[SPLAT_A] * sum[SUM_ABS_X];
+                absgrad[2 * i + 1] += 2 * LN2 * sum[SUM_ABS_Y];
+            }
         }
     });
     return 0;

@@ -43,6 +43,10 @@ SPLAT_INLINE vm ge(vm m, vf a, vf b) { return _mm512_mask_cmp_ps_mask(m, (__m512
 SPLAT_INLINE vm both(vm a, vm b) { return (vm)(a & b); }
 SPLAT_INLINE vf select(vm m, vf a, vf b) { return (vf)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a); }
 SPLAT_INLINE vf keep(vm m, vf a) { return (vf)_mm512_maskz_mov_ps(m, (__m512)a); }
+// a - a * b in the lanes of `m`, a elsewhere.
+SPLAT_INLINE vf less_share(vm m, vf a, vf b) {
+    return (vf)_mm512_mask_fnmadd_ps((__m512)a, m, (__m512)b, (__m512)a);
+}
 SPLAT_INLINE uint32_t bits(vm m) { return m; }
 SPLAT_INLINE bool any(vm m) { return m != 0; }
 SPLAT_INLINE vm first_lanes(int count) { return (vm)(count >= LANES ? 0xffff : (1 << count) - 1); }
@@ -70,6 +74,7 @@ SPLAT_INLINE vm ge(vm m, vf a, vf b) { return m & (a >= b); }
 SPLAT_INLINE vm both(vm a, vm b) { return a & b; }
 SPLAT_INLINE vf select(vm m, vf a, vf b) { return (vf)((m & (vi)a) | (~m & (vi)b)); }
 SPLAT_INLINE vf keep(vm m, vf a) { return (vf)(m & (vi)a); }
+SPLAT_INLINE vf less_share(vm m, vf a, vf b) { return select(m, a - a * b, a); }
 SPLAT_INLINE uint32_t bits(vm m) {
 #ifdef __AVX2__
     __m256 h[2];
@@ -119,6 +124,36 @@ SPLAT_INLINE float sum(vf a) {
     for (int half = LANES / 2; half; half /= 2)
         for (int i = 0; i < half; ++i) t[i] += t[i + half];
     return t[0];
+}
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define SPLAT_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#endif
+#endif
+#ifndef SPLAT_SHUFFLE
+#define SPLAT_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, vi{__VA_ARGS__})
+#endif
+
+// Lane i of the result is the sum of all lanes of a[i], in a fixed order; lanes 12 to 15 mean nothing. Four rounds of
+// adding halves while interleaving neighbours: three operations per vector instead of eight.
+SPLAT_INLINE vf sums_of_twelve(const vf (&a)[12]) {
+    vf pair[6], four[3];
+    for (int i = 0; i < 6; ++i) {
+        vf x = a[2 * i], y = a[2 * i + 1];
+        pair[i] = SPLAT_SHUFFLE(x, y, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
+                  SPLAT_SHUFFLE(x, y, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+    }
+    for (int i = 0; i < 3; ++i) {
+        vf x = pair[2 * i], y = pair[2 * i + 1];
+        four[i] = SPLAT_SHUFFLE(x, y, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+                  SPLAT_SHUFFLE(x, y, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    }
+    auto halves = [](vf x, vf y) {
+        return SPLAT_SHUFFLE(x, y, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+               SPLAT_SHUFFLE(x, y, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    };
+    return halves(halves(four[0], four[1]), halves(four[2], four[2]));
 }
 
 // 2^f for f in [0, 1): minimax, relative error 1.5e-7 with rounding.
