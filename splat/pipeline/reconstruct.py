@@ -72,6 +72,9 @@ class Reconstruct:
     """Finding poses from photos."""
     known: Known = field(default_factory=Known)
     """Poses that the dataset brings."""
+    up: str = "auto"
+    """Which way is up in the dataset's frame: auto (estimated from the cameras), an axis like -y, or "x,y,z". Orbits
+    and the normalized frame use it; exports keep the dataset's own frame."""
     points: Points = field(default_factory=Points)
     """First Gaussians from sparse points."""
     train: TrainConfig = field(default_factory=TrainConfig)

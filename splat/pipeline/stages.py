@@ -132,11 +132,11 @@ def poses(c: Context, capture: Capture, capture_key: str) -> tuple[PoseResult, s
     c.report.begin("poses")
     k = c.config
     config = k.known if any(v.world_from_cam is not None for v in capture.views) else k.sfm
-    key = hash_of("poses", capture_key, config, k.heldout)
+    key = hash_of("poses", capture_key, config, k.heldout, k.up)
 
     def make(folder: Path) -> PoseResult:
         result = config(capture, folder / "work", c.report)
-        result = replace(result, capture=normalize(result.capture))
+        result = replace(result, capture=normalize(result.capture, k.up))
         save_capture(folder, result.capture)
         details = {"total": result.total, "dropped": result.dropped, "warnings": list(result.warnings)}
         write_json(folder / "poses.json", details | {"details": result.details})
