@@ -58,9 +58,6 @@ def layout_of(capture: Capture) -> Layout:
     forward = looks.mean(0)
     agreement = float(forward.norm())
     forward = torch.nn.functional.normalize(forward, dim=0)
-    points = None if capture.points is None else capture.points.positions.double()
-    ahead = scene_depth(centres, forward, points)
-
     focus = nearest_to_axes(centres, looks)
     to_focus = focus - centres
     distance = to_focus.norm(dim=1)
@@ -70,6 +67,8 @@ def layout_of(capture: Capture) -> Layout:
     spread = float((centres - centres.mean(0)).norm(dim=1).max())
     arc = covered_arc(centres, focus, up)
     near_parallel = agreement > 0.94
+    points = None if capture.points is None else capture.points.positions.double()
+    ahead = scene_depth(centres, forward, points, float((focus - centres.mean(0)) @ forward) if inward else None)
     if near_parallel and (not inward or arc[1] - arc[0] < torch.pi / 4):
         focus = centres.mean(0) + forward * ahead
         kind: Kind = "forward" if spread < 1.5 * ahead else "free"
@@ -103,15 +102,17 @@ def nearest_to_axes(centres: Float[Tensor, "n 3"], looks: Float[Tensor, "n 3"]) 
     return middle + torch.linalg.solve(across.sum(0) + pull, right)
 
 
-def scene_depth(centres: Tensor, forward: Tensor, points: Tensor | None) -> float:
-    """How far ahead the scene is: the harmonic middle of the points' depths (near things fix the eye), or three times
-    the spread of the cameras where there are no points."""
+def scene_depth(centres: Tensor, forward: Tensor, points: Tensor | None, axes_meet: float | None) -> float:
+    """How far ahead the scene is: the harmonic middle of the points' depths (near things fix the eye); without points,
+    where the optical axes meet (if they do), else three times the spread of the cameras."""
     if points is not None and len(points) >= 8:
         z = (points[:: max(1, len(points) // 20_000)] - centres.mean(0)) @ forward
         z = z[z > 0]
         if len(z) >= 8:
             near, far = torch.quantile(z, 0.1), torch.quantile(z, 0.9)
             return float(1 / (0.5 / near + 0.5 / far))
+    if axes_meet is not None and axes_meet > 0:
+        return axes_meet
     spread = float((centres - centres.mean(0)).norm(dim=1).max())
     return 3 * spread if spread > 0 else 1.0
 

@@ -213,17 +213,23 @@ def _spiral(layout: Layout, frames: int) -> list[Rigid]:
     # principal axes of the spread, seen from the front
     _, _, axes = torch.linalg.svd(torch.cat([flat, flat.new_zeros(3, 3)]), full_matrices=False)
     a, b = axes[0] - (axes[0] @ z) * z, axes[1] - (axes[1] @ z) * z
-    sigma = [float((offset @ v).std(correction=0)) for v in (a, b)]
+    half = [_half_axis(offset @ v) for v in (a, b, z)]
     reach = float((layout.focus - middle).norm())
     if len(centres) < 2:  # a single photo shows no parallax: a hint of motion
-        a, b, sigma = layout.poses[0].rotation[:, 0], layout.poses[0].rotation[:, 1], [0.02 * reach, 0.01 * reach]
+        a, b, half = layout.poses[0].rotation[:, 0], layout.poses[0].rotation[:, 1], [0.02 * reach, 0.01 * reach, 0.0]
     t = 2 * math.pi * torch.arange(frames, dtype=torch.float64) / frames
-    eyes = middle + 1.2 * (
-        sigma[0] * torch.cos(2 * t)[:, None] * a
-        + sigma[1] * torch.sin(2 * t)[:, None] * b
-        + 0.5 * float(depth.std(correction=0)) * torch.sin(t)[:, None] * z
+    eyes = (
+        middle
+        + half[0] * torch.cos(2 * t)[:, None] * a
+        + half[1] * torch.sin(2 * t)[:, None] * b
+        + 0.5 * half[2] * torch.sin(t)[:, None] * z
     )
     return [Rigid.look_at(eye, layout.focus, layout.up) for eye in eyes]
+
+
+def _half_axis(offsets: Float[Tensor, "n"]) -> float:
+    """1.2 sigma, and never beyond nine tenths of the way to the outermost camera on the nearer side."""
+    return min(1.2 * float(offsets.std(correction=0)), 0.9 * float(offsets.max()), -0.9 * float(offsets.min()))
 
 
 def _with(camera: Camera, poses: Sequence[Rigid]) -> tuple[PathCamera, ...]:
