@@ -110,8 +110,11 @@ def test_another_frame_changes_no_picture_and_is_remembered() -> None:
     a_from_world = Similarity(
         3.0, rotation_from_axis_angle(torch.tensor([0.3, -1.0, 0.4]).double()), torch.tensor([5.0, 0, 1]).double()
     )
+    b_from_a = Similarity(
+        0.5, rotation_from_axis_angle(torch.tensor([1.0, 0.2, 0.0]).double()), torch.tensor([0.0, -2, 1]).double()
+    )
     c = capture()
-    moved = c.transformed(a_from_world).transformed(a_from_world)
+    moved = c.transformed(a_from_world).transformed(b_from_a)
     assert reprojection_error(moved) < 1e-3
     back = moved.world_from_source.inverse().apply(moved.camera_centres())
     torch.testing.assert_close(back, c.camera_centres())

@@ -170,6 +170,18 @@ def test_a_mask_of_empty_space_is_alpha(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.rgb[0, :2], [[200] * 3] * 2)
 
 
+def test_a_mask_of_empty_space_adds_to_the_photos_own_alpha(tmp_path: Path) -> None:
+    rgba = np.full((4, 6, 4), 255, np.uint8)
+    rgba[:2, :, 3] = 0
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    keep = np.zeros((4, 6), np.uint8)
+    keep[:, :3] = 255
+    loaded = load_photo(tmp_path / "a.png", camera(6, 4), mask_file(tmp_path, keep), mask_mode="empty")
+    expected = np.zeros((4, 6), np.uint8)
+    expected[2:, :3] = 255
+    np.testing.assert_array_equal(loaded.alpha, expected)
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 not a photo", None])
 def test_a_broken_photo_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "broken.jpg"

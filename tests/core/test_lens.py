@@ -102,7 +102,18 @@ def test_what_the_lens_did_not_see_has_no_weight(tmp_path: Path) -> None:
     wide = replace(pinhole_for(LENSES["OPENCV"]), fx=150.0, fy=150.0)
     loaded = load_photo(tmp_path / "a.png", wide)
     assert loaded.weight is not None
-    assert loaded.weight[0, 0] == 0 and loaded.weight[H // 2, W // 2] == 255
+    assert loaded.weight[H // 2, W // 2] == 255
+    edges = [loaded.weight[0], loaded.weight[-1], loaded.weight[:, 0], loaded.weight[:, -1]]
+    assert not any(edge.any() for edge in edges)
+
+
+def test_shrinking_through_a_lens_averages(tmp_path: Path) -> None:
+    """Stripes finer than the target's pixels become grey, not a coarse pattern."""
+    stripes = np.zeros((H, W, 3), np.uint8)
+    stripes[:, ::2] = 255
+    Image.fromarray(stripes).save(tmp_path / "a.png")
+    small = load_photo(tmp_path / "a.png", pinhole_for(LENSES["OPENCV"]).scaled(0.25)).rgb
+    assert np.ptp(small) < 20
 
 
 def test_transparency_and_masks_go_through_the_lens_with_the_colour(tmp_path: Path) -> None:
