@@ -348,7 +348,7 @@ class Trainer:
 
 def _target(item: Item, background: Float[Tensor, "3"]) -> Float[Tensor, "h w 3"]:
     """The photo as floats, over the step's background where it has alpha."""
-    target = item.rgb.float() / 255
+    target = item.rgb.float().div_(255)
     if item.alpha is None:
         return target
     alpha = item.alpha.float()[..., None] / 255

@@ -142,10 +142,29 @@ class ViewCorrection:
             return render.rgb
         delta = self.exposure.reshape(3, 4)
         if self.item.alpha is None:
-            return render.rgb + (render.rgb @ delta[:, :3].T + delta[:, 3])
+            matrix = delta[:, :3] + torch.eye(3, device=delta.device)
+            return _Affine.apply(render.rgb, matrix, delta[:, 3])
         alpha = render.alpha[..., None]
         own = render.rgb - (1 - alpha) * background
-        return render.rgb + own @ delta[:, :3].T + alpha * delta[:, 3]
+        return render.rgb + _Affine.apply(own, delta[:, :3], delta.new_zeros(3)) + alpha * delta[:, 3]
+
+
+class _Affine(torch.autograd.Function):
+    """rgb [h w 3] -> matrix [3 3] @ rgb + offset [3] per pixel. Autograd's own rules for so narrow a matrix take four
+    times as long: as much as a tenth of a step."""
+
+    @staticmethod
+    def forward(ctx: Any, rgb: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
+        ctx.save_for_backward(rgb, matrix)
+        return torch.einsum("hwc,dc->hwd", rgb, matrix).add_(offset)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rgb, matrix = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        flat = gradient.reshape(-1, 3)
+        by_rgb = torch.einsum("hwd,dc->hwc", gradient, matrix)
+        return by_rgb, flat.T @ rgb.reshape(-1, 3), flat.sum(0)
 
 
 def _moved(cam_from_world: Float[Tensor, "4 4"], pose: Float[Tensor, "6"]) -> Float[Tensor, "4 4"]:
