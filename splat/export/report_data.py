@@ -1,0 +1,84 @@
+"""What the report tells: plain values that the pipeline fills in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from splat.core.capture import Capture
+
+Picture = np.ndarray | Path
+"""uint8 [h w 3] RGB, or an image file that is read when the report is written."""
+Number = float | int
+Curve = tuple[tuple[int, Number], ...]
+"""(step, value) pairs, steps ascending."""
+
+
+@dataclass(frozen=True, eq=False)
+class ViewScore:
+    """One photo beside its render."""
+
+    name: str
+    role: Literal["train", "test"]
+    psnr: float
+    """dB."""
+    ssim: float | None = None
+    cc_psnr: float | None = None
+    """dB after the best affine colour map."""
+    lpips: float | None = None
+    photo: Picture | None = None
+    render: Picture | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """Everything `report.html` shows. What is not known stays at its default and is left out of the page."""
+
+    title: str
+    registered: tuple[int, int]
+    """Photos with a pose, and photos offered."""
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    """Photos that were not used, each with the reason."""
+    warnings: tuple[str, ...] = ()
+    views: tuple[ViewScore, ...] = ()
+    """Held-out views, and training views where they were measured; any order."""
+    psnr: float | None = None
+    """Mean over held-out views, as in metrics.json; likewise the next three."""
+    ssim: float | None = None
+    lpips: float | None = None
+    cc_psnr: float | None = None
+    heldout: str = "posed"
+    """How held-out photos got their poses: "posed" or "strict"."""
+    method: str = ""
+    num_gaussians: int = 0
+    seconds: Mapping[str, Number] = field(default_factory=dict)
+    """Per stage; an entry "total" is shown as the sum."""
+    peak_memory_mb: Number | None = None
+    resolution: tuple[int, int] | None = None
+    """Width and height that were trained on, in px."""
+    photo_size: tuple[int, int] | None = None
+    """Width and height of the photos' files (the most common one)."""
+    loss: Curve = ()
+    train_psnr: Curve = ()
+    heldout_psnr: Curve = ()
+    gaussian_counts: Curve = ()
+    exposure_ev: Mapping[str, Number] = field(default_factory=dict)
+    """Per training photo, how much brighter than the scene's mean it was found to be, in stops."""
+    sharpness: Mapping[str, Number] = field(default_factory=dict)
+    """Per photo, any figure that grows with sharpness; measured on the pictures of `views` where empty."""
+    capture: Capture | None = None
+    """The posed capture: the map of cameras and the advice on coverage come from it."""
+    stills: tuple[tuple[str, Picture], ...] = ()
+    """Pictures for the top of the page, with their captions."""
+    files: tuple[tuple[str, str], ...] = ()
+    """(what it is, path relative to the report) of each deliverable."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """How it was made: command, preset, iterations, seed, device, ..."""
+
+    def scores(self, role: Literal["train", "test"]) -> list[ViewScore]:
+        """Worst first."""
+        return sorted((v for v in self.views if v.role == role), key=lambda v: v.psnr)
