@@ -63,7 +63,7 @@ class RenderPath:
                 cameras,
                 run.raster,
                 run.settings,
-                (rgb[0], rgb[1], rgb[2]),
+                background=(rgb[0], rgb[1], rgb[2]),
                 names=names,
                 images=self.images or still,
                 depth=self.depth,
