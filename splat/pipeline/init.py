@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from splat.init.points import Points
-from splat.poses.sfm import Sfm
-
 from splat.core.capture import PointCloud
 from splat.export import save_splat
 from splat.export.pointcloud import write_point_cloud
 from splat.export.sidecar import to_original_frame, write_sidecar
+from splat.init.points import Points
 from splat.pipeline import stages
 from splat.pipeline.presets import resolve_method
 from splat.pipeline.reconstruct import Reconstruct
 from splat.pipeline.reporter import Console
 from splat.pipeline.run_folder import RunFolder
+from splat.poses.sfm import Sfm
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from splat.init.points import Points
-from splat.poses.known import Known
-from splat.poses.sfm import Sfm
-
 from splat.core.errors import SplatError
 from splat.core.files import write_json
+from splat.init.points import Points
 from splat.losses import Losses
 from splat.pipeline import evaluation, results, stages, training
 from splat.pipeline.presets import PRESETS, resolve_method
@@ -20,6 +17,8 @@ from splat.pipeline.reporter import Console
 from splat.pipeline.run_folder import RunFolder, plain
 from splat.pipeline.strict import PoseSearch
 from splat.pipeline.training import TrainConfig
+from splat.poses.known import Known
+from splat.poses.sfm import Sfm
 
 
 def default_out(photos: Path) -> Path:

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from splat.pipeline.story import write_story
-
 from splat.core.capture import Capture, PointCloud
 from splat.core.files import write_json
 from splat.core.slots import PathCamera, PoseResult
@@ -19,6 +17,7 @@ from splat.export.sidecar import to_original_frame, write_sidecar
 from splat.pipeline.evaluation import Evaluation
 from splat.pipeline.preflight import peak_memory_mb
 from splat.pipeline.run_folder import hash_of
+from splat.pipeline.story import write_story
 from splat.pipeline.training import Trained
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from splat.poses.normalize import normalize
 
 from splat import ingest as readers
 from splat import raster as rasterizers
@@ -27,6 +26,7 @@ from splat.pipeline.capture_io import load_capture, save_capture
 from splat.pipeline.preflight import available_cores, available_memory_gb, estimate, fit_memory
 from splat.pipeline.reporter import Console
 from splat.pipeline.run_folder import RunFolder, fingerprint, hash_of
+from splat.poses.normalize import normalize
 
 if TYPE_CHECKING:
     from splat.pipeline.reconstruct import Reconstruct
