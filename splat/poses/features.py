@@ -113,11 +113,10 @@ def _extract_chunk(views: list[View], settings: FeatureSettings, folder: Path, t
         database = pycolmap.Database.open(temporary / "features.db")
         for i, (rgb, mask, sharpness) in enumerate(prepared):
             image = database.read_image_with_name(f"{i}.pgm")
-            found = image is not None and database.exists_keypoints(image.image_id)
-            keypoints = database.read_keypoints(image.image_id) if found else np.zeros((0, 6), np.float32)
-            descriptors = (
-                np.array(database.read_descriptors(image.image_id).data) if found else np.zeros((0, 128), np.uint8)
-            )
+            keypoints, descriptors = np.zeros((0, 6), np.float32), np.zeros((0, 128), np.uint8)
+            if image is not None and database.exists_keypoints(image.image_id):
+                keypoints = database.read_keypoints(image.image_id)
+                descriptors = np.array(database.read_descriptors(image.image_id).data)
             yield _select(keypoints, descriptors, rgb, mask, sharpness, settings.max_count)
         database.close()
     finally:

@@ -1,18 +1,44 @@
-"""Poses that the dataset gives, used as they are."""
+"""Poses that the dataset gives, used as they are; points triangulated with them where it gives none."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.slots import PoseResult, Reporter
+from splat.poses import features as feature_files
+from splat.poses import mapping
+from splat.poses.features import FeatureSettings, PhotoFeatures, quiet
+from splat.poses.matching import MatchSettings, match_pair, one_thread_each
+from splat.poses.model import observations, reliable, to_capture
+from splat.poses.upright import estimate_up, parse_up, snapped
 
 
 @dataclass(frozen=True)
 class Known:
     """Uses the dataset's own poses."""
+
+    up: str = "auto"
+    """Which way is up in the dataset's frame: "auto" (from the cameras), "z", "-y", "0,0,1", ..."""
+    triangulate: bool = True
+    """Find sparse points with the given poses, where the dataset brings none."""
+    max_features_size: int = 1000
+    """Features are sought in photos shrunk to this long side (px)."""
+    max_features: int = 2048
+    neighbours: int = 12
+    """Each photo is matched with this many that look the same way from near by."""
+    min_points: int = 500
+    """With fewer points than this the result is not used."""
+    seed: int = 0
 
     def __call__(self, capture: Capture, workdir: Path, report: Reporter) -> PoseResult:
         """Raises SplatError when no view has a pose."""
@@ -22,4 +48,121 @@ class Known:
                 "the dataset gives no camera poses: leave --poses at auto, or use --poses sfm, to find them."
             )
         dropped = {v.name: "the dataset gives no pose for it" for v, k in zip(capture.views, keep) if not k}
-        return PoseResult(capture=capture.select(keep), dropped=dropped, total=len(capture.views))
+        posed = capture if all(keep) else capture.select(keep)
+        details: dict[str, Any] = {"points_from": "dataset" if posed.points is not None else "none"}
+        if posed.points is None and self.triangulate and len(posed.train_views) >= 2:
+            with_points = self._triangulated(posed, workdir, report)
+            if with_points is not None:
+                posed, details["points_from"] = with_points, "triangulation"
+        up = parse_up(self.up)
+        details["up"] = (snapped(estimate_up(posed)) if up is None else up).tolist()
+        return PoseResult(capture=posed, dropped=dropped, total=len(capture.views), details=details)
+
+    def _triangulated(self, capture: Capture, workdir: Path, report: Reporter) -> Capture | None:
+        """The capture with points seen by its training views; None when they are too few to be of use."""
+        ids = [i for i, v in enumerate(capture.views) if v.role == "train"]
+        train = capture.select([v.role == "train" for v in capture.views])
+        settings = FeatureSettings(max_size=self.max_features_size, max_count=self.max_features)
+        threads = os.cpu_count() or 1
+        workdir.mkdir(parents=True, exist_ok=True)
+        features = feature_files.extract(train.views, settings, workdir / "features", report, threads)
+        result = triangulate(train, features, self.neighbours, workdir, report, threads, self.seed)
+        count = 0 if result is None or result.points is None else len(result.points)
+        if result is None or count < self.min_points:
+            report.info(f"only {count} points were found with the given poses: they are not used")
+            return None
+        report.info(f"{count} points triangulated with the given poses")
+        assert result.tracks is not None
+        tracks = replace(result.tracks, view_ids=torch.tensor(ids)[result.tracks.view_ids])
+        return replace(capture, points=result.points, tracks=tracks)
+
+
+def triangulate(
+    capture: Capture, features: list[PhotoFeatures], neighbours: int, workdir: Path, report: Reporter, threads: int,
+    seed: int,
+) -> Capture | None:  # fmt: skip
+    """Points of a fully posed capture; its cameras and poses stay exactly as they were. None when nothing matches."""
+    import pycolmap
+
+    quiet()
+    views = [replace(v, focal_from="file", camera_group=f"{i}") for i, v in enumerate(capture.views)]
+    cameras = mapping.make_cameras(views, features)
+    cam_from_world = [v.world_from_cam.inverse() for v in views if v.world_from_cam is not None]
+    match = MatchSettings()
+    pairs = _neighbours(capture, neighbours)
+
+    def work(pair: tuple[int, int]) -> np.ndarray:
+        i, j = pair
+        rows = match_pair(features[i], features[j], match)
+        if not len(rows):
+            return rows
+        j_from_i = cam_from_world[j] @ cam_from_world[i].inverse()
+        a = cameras[i].cam_from_img(features[i].xy[rows[:, 0]].astype(np.float64))
+        b = cameras[j].cam_from_img(features[j].xy[rows[:, 1]].astype(np.float64))
+        error = _epipolar_error(np.asarray(a), np.asarray(b), j_from_i.rotation.numpy(), j_from_i.translation.numpy())
+        return rows[error * cameras[j].mean_focal_length() < match.max_error]
+
+    geometries = {}
+    for done, (pair, rows) in enumerate(zip(pairs, one_thread_each(work, pairs, threads)), 1):
+        if len(rows) >= 8:
+            geometry = pycolmap.TwoViewGeometry()
+            geometry.config = int(pycolmap.TwoViewGeometryConfiguration.CALIBRATED)
+            geometry.inlier_matches = rows
+            geometries[pair] = geometry
+        if done % 20 == 0 or done == len(pairs):
+            report.progress(done, len(pairs), step="points")
+    if not geometries:
+        return None
+    folder = Path(tempfile.mkdtemp(prefix=".points-", dir=workdir))
+    try:
+        database = folder / "database.db"
+        mapping.write_database(database, [v.name for v in views], features, cameras, geometries)
+        model = pycolmap.Reconstruction()
+        for i, (view, camera, pose) in enumerate(zip(views, cameras, cam_from_world), 1):
+            model.add_camera_with_trivial_rig(camera)
+            image = pycolmap.Image(name=view.name, camera_id=camera.camera_id, image_id=i)
+            matrix = np.concatenate([pose.rotation.numpy(), pose.translation.numpy()[:, None]], 1)
+            model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(matrix))
+        options = pycolmap.IncrementalPipelineOptions()
+        options.num_threads = threads
+        options.random_seed = options.triangulation.random_seed = seed
+        options.extract_colors = False
+        options.triangulation.ignore_two_view_tracks = len(views) > 8
+        model = pycolmap.triangulate_points(model, database, folder, folder, True, options)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    points = observations(model)
+    points = points.select(reliable(points))
+    if not len(points.xyz):
+        return None
+    found = to_capture(capture, model, features, points, keep_cameras=True)
+    return replace(capture, points=found.points, tracks=found.tracks)
+
+
+def _neighbours(capture: Capture, count: int) -> list[tuple[int, int]]:
+    """Pairs that look the same way from near by; all of them when there are few."""
+    centres = capture.camera_centres().double()
+    axes = torch.stack(
+        [v.world_from_cam.rotation[:, 2] for v in capture.views if v.world_from_cam is not None]
+    ).double()
+    far = torch.cdist(centres, centres)
+    angle = torch.arccos((axes @ axes.T).clamp(-1, 1))
+    # A radian of turn counts like half the capture's width; beyond 75 degrees there is nothing in common.
+    cost = far / far.median().clamp(min=1e-12) + 2 * angle + torch.where(angle > 1.3, 1e3, 0.0)
+    cost.fill_diagonal_(1e6)
+    pairs = set()
+    for i, row in enumerate(torch.argsort(cost, dim=1, stable=True)[:, :count].tolist()):
+        pairs |= {(min(i, j), max(i, j)) for j in row if float(cost[i, j]) < 1e3}
+    return sorted(pairs)
+
+
+def _epipolar_error(a: np.ndarray, b: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """Sampson distance [m] of matching normalized image points [m 2], for b_from_a = (rotation, translation)."""
+    t = translation / max(float(np.linalg.norm(translation)), 1e-12)
+    skew = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
+    essential = skew @ rotation
+    x, y = np.concatenate([a, np.ones((len(a), 1))], 1), np.concatenate([b, np.ones((len(b), 1))], 1)
+    line_b, line_a = x @ essential.T, y @ essential
+    value = (y * line_b).sum(1)
+    weight = (line_b[:, :2] ** 2).sum(1) + (line_a[:, :2] ** 2).sum(1)
+    return np.abs(value) / np.sqrt(np.maximum(weight, 1e-18))

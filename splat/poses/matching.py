@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -108,10 +108,19 @@ def match_all(
         return geometry if len(geometry.inlier_matches) >= settings.min_inliers else None
 
     found: dict[tuple[int, int], Any] = {}
-    with ThreadPoolExecutor(max(1, min(threads, 8))) as pool:
-        for done, (pair, geometry) in enumerate(zip(pairs, pool.map(work, pairs)), 1):
-            if geometry is not None:
-                found[pair] = geometry
-            if done % 20 == 0 or done == len(pairs):
-                progress(done, len(pairs))
+    for done, (pair, geometry) in enumerate(zip(pairs, one_thread_each(work, pairs, threads)), 1):
+        if geometry is not None:
+            found[pair] = geometry
+        if done % 20 == 0 or done == len(pairs):
+            progress(done, len(pairs))
     return found
+
+
+def one_thread_each(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
+    """`map` over a thread pool, in order. Torch's own threads are off inside: they would only wait for each other."""
+    torch_threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(max(1, threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(work, items)
+    finally:
+        torch.set_num_threads(torch_threads)

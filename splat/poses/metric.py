@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -115,6 +115,4 @@ def _triples(n: int, seed: int, most: int = 500) -> list[tuple[int, ...]]:
 
 
 def _as_source(capture: Capture) -> Capture:
-    from dataclasses import replace
-
     return replace(capture, world_from_source=Similarity.identity())

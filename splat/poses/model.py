@@ -106,10 +106,20 @@ def undistort_pixels(xy: np.ndarray, lens: Lens, camera: Camera) -> np.ndarray:
     return rays * [camera.fx, camera.fy] + [camera.cx, camera.cy]
 
 
-def to_capture(capture: Capture, model: Any, features: Sequence[PhotoFeatures], points: Observations) -> Capture:
-    """The registered views of `capture` with their poses, pinholes, points and tracks."""
+def to_capture(
+    capture: Capture,
+    model: Any,
+    features: Sequence[PhotoFeatures],
+    points: Observations,
+    keep_cameras: bool = False,
+) -> Capture:
+    """The registered views of `capture` with their poses, pinholes, points and tracks.
+
+    keep_cameras: intrinsics were given and stay as they are to the last bit.
+    """
     ids = registered_ids(model)
-    views, pixels = [], np.zeros((len(points.view_ids), 2))
+    views: list[View] = []
+    pixels = np.zeros((len(points.view_ids), 2))
     rgb = np.zeros((len(points.xyz), 3))
     cameras: dict[tuple, Camera] = {}
     new_id = {}
@@ -119,7 +129,7 @@ def to_capture(capture: Capture, model: Any, features: Sequence[PhotoFeatures], 
         key = (lens, view.camera.width, view.camera.height)
         if key not in cameras:
             cameras[key] = working_camera(view, lens)
-        camera = cameras[key]
+        camera = view.camera if keep_cameras else cameras[key]
         new_id[i] = len(views)
         views.append(replace(view, camera=camera, world_from_cam=world_from_cam(model, i)))
         seen = points.view_ids == i

@@ -50,7 +50,9 @@ def scene_centre(capture: Capture) -> Float[Tensor, "3"]:
         if bool(finite.any()):
             return positions[finite].median(0).values
     centres = capture.camera_centres().double()
-    axes = torch.stack([v.world_from_cam.rotation[:, 2] for v in capture.views if v.world_from_cam is not None]).double()
+    axes = torch.stack(
+        [v.world_from_cam.rotation[:, 2] for v in capture.views if v.world_from_cam is not None]
+    ).double()
     across = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None, :]
     system = across.sum(0)
     # Parallel axes meet nowhere: the system is singular.
@@ -60,3 +62,9 @@ def scene_centre(capture: Capture) -> Float[Tensor, "3"]:
         if float(ahead.double().mean()) > 0.5:
             return focus
     return centres.mean(0)
+
+
+def optical_axes(capture: Capture) -> Float[Tensor, "n 3"]:
+    """Unit viewing directions of the views that have a pose, in order, in the capture's frame."""
+    axes = [v.world_from_cam.rotation[:, 2].double() for v in capture.views if v.world_from_cam is not None]
+    return torch.stack(axes) if axes else torch.zeros(0, 3, dtype=torch.float64)

@@ -14,9 +14,12 @@ from splat.core.errors import SplatError
 from splat.core.slots import PoseResult, Reporter
 from splat.poses import features as feature_files
 from splat.poses import mapping, matching, pairs
+from splat.poses.checks import doubts, pair_evidence
+from splat.poses.dropped import reasons
 from splat.poses.features import FeatureSettings, PhotoFeatures
 from splat.poses.ladder import Rung, ladder
 from splat.poses.matching import MatchSettings
+from splat.poses.metric import Frame, framed
 from splat.poses.model import observations, registered_ids, reliable, to_capture
 
 
@@ -68,7 +71,8 @@ class Sfm:
     max_features: int | None = None
     """Features per photo in the first attempt (default: 4096, fewer when photos are many)."""
     pairs: pairs.PairSettings = field(default_factory=pairs.PairSettings)
-    attempts: int = 4
+    frame: Frame = field(default_factory=Frame)
+    attempts: int = 5
     """Rungs of the retry ladder that may be tried."""
     enough: float = 0.95
     """Stop retrying when this share of the photos is registered (all of them when they are 20 or fewer)."""
@@ -97,16 +101,30 @@ class Sfm:
                 f"none of the {total} photos could be placed relative to another: they may show different places; "
                 "take more photos, each overlapping the last by two thirds."
             )
+        return self._finished(capture, tried, best, report)
+
+    def _finished(self, capture: Capture, tried: list[Attempt], best: Attempt, report: Reporter) -> PoseResult:
         model = best.models[0]
         points = observations(model)
         points = points.select(reliable(points))
-        posed = to_capture(capture, model, best.features, points)
-        names = {v.name for v in posed.views}
+        posed, frame = framed(to_capture(capture, model, best.features, points), self.frame, report, self.seed)
+        evidence = pair_evidence(capture, model, best.features, best.geometries, points, self.seed)
+        others = [registered_ids(m) for m in best.models[1:]]
+        details = {
+            "attempts": [a.summary() for a in tried],
+            "chosen": best.rung.name,
+            "pairs": f"{best.how_paired}: {len(best.geometries)} of {best.pairs_tried} verified",
+            "reprojection_error": round(model.compute_mean_reprojection_error(), 3),
+            "points": len(points.xyz),
+            "observations_per_point": round(float(points.lengths().mean()), 2) if len(points.xyz) else 0.0,
+            **frame,
+        }
         return PoseResult(
             capture=posed,
-            dropped={v.name: "no overlap found" for v in capture.views if v.name not in names},
-            total=total,
-            details={"attempts": [a.summary() for a in tried], "chosen": best.rung.name},
+            dropped=reasons(capture.views, best.features, best.geometries, set(registered_ids(model)), others),
+            warnings=tuple(doubts(posed, evidence)),
+            total=len(capture.views),
+            details=details,
         )
 
     def _goal(self, total: int) -> int:
