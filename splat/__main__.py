@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from splat import __version__
@@ -48,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"did you mean `splat {close[0]}`?" if close else "`splat --help` lists them."
         print(f"splat: there is no command {argv[0]!r}: {hint}", file=sys.stderr)
         return 2
+    # Torch's threads spin while they wait and would take the cores from the kernels' own pool.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from splat.cli import run
 
     return run(argv[0], COMMANDS[argv[0]][0], argv[1:])

@@ -27,7 +27,7 @@ def save_capture(folder: Path, capture: Capture) -> None:
         arrays |= {"view_ids": t.view_ids.numpy(), "point_ids": t.point_ids.numpy(), "pixels": t.pixels.numpy()}
     if arrays:
         with atomic_path(folder / "points.npz") as part, part.open("wb") as f:
-            np.savez(f, **arrays)
+            np.savez(f, **arrays)  # type: ignore[arg-type]  # keywords are array names here
     write_json(
         folder / "views.json",
         {

@@ -61,9 +61,9 @@ def evaluate(
     key = hash_of("evaluate", train_key, k.heldout, k.search, scorer is not None, c.settings)
 
     def make(folder: Path) -> Evaluation:
-        if held_out is None:
-            tests, lost = capture.test_views, ()
-        else:
+        tests: tuple[View, ...] = capture.test_views
+        lost: tuple[str, ...] = ()
+        if held_out is not None:
             tests, lost = _place(c, capture, posed, held_out, trained, folder)
         background = trained.background.to(trained.gaussians.means)
         results: dict[str, list[Pictures]] = {"test": [], "train": []}
