@@ -6,6 +6,7 @@
 
 #include "../kernels.h"
 #include "pool.h"
+#include "simd.h"
 
 namespace splat {
 namespace {
@@ -17,47 +18,115 @@ struct Grid {
     Grid(int32_t width, int32_t height)
         : columns((width + SPLAT_TILE - 1) / SPLAT_TILE), rows((height + SPLAT_TILE - 1) / SPLAT_TILE) {}
     int64_t tiles() const { return (int64_t)columns * rows; }
+    int64_t cells() const { return (int64_t)(columns + 1) * rows; }  // with one past the end of each row
 };
 
-// The tiles [first, second) along one axis of which a pixel's centre lies in [low, high]; pixel centres are at .5.
-inline std::pair<int32_t, int32_t> tile_range(float low, float high, int32_t tiles) {
-    constexpr float SLACK = 0.01f;  // rounding must not lose a tile; one too many costs a little time
-    float end = (float)tiles * SPLAT_TILE;
-    float a = std::ceil(low - 0.5f - SLACK), b = std::floor(high - 0.5f + SLACK);
-    if (!(b >= 0) || !(a < end) || !(a <= b)) return {0, 0};
-    int32_t first = a > 0 ? (int32_t)a / SPLAT_TILE : 0;
-    int32_t last = b < end ? (int32_t)b / SPLAT_TILE : tiles - 1;
-    return {first, last + 1};
+constexpr float SLACK = 0.01f;  // pixels: rounding must not lose a tile; one too many costs a little time
+constexpr int KEPT_ROWS = 4;
+
+// The tiles of an ellipse: in row top + i of tiles, columns first[i] ... last[i] - 1. Higher ones are not kept here.
+struct Spans {
+    uint16_t top, rows;
+    uint16_t first[KEPT_ROWS], last[KEPT_ROWS];
+    static constexpr uint16_t TALL = 0xffff;  // in `rows`
+};
+
+// Along one axis of `tiles` tiles, those of which a pixel's centre (at .5) lies in [low, high]: from `first` to `end` - 1.
+SPLAT_INLINE void tile_range(vf low, vf high, int32_t tiles, vi& first, vi& end) {
+    vf size = broadcast((float)tiles * SPLAT_TILE);
+    low = clamp(low - (0.5f + SLACK), zero(), size);
+    high = clamp(high + (0.5f + SLACK), zero(), size);  // one more than the last pixel, rounded down below
+    vi pixel = __builtin_convertvector(low, vi);
+    pixel -= (vi)(__builtin_convertvector(pixel, vf) < low);  // rounds up
+    first = pixel >> 4;
+    end = (__builtin_convertvector(high, vi) + 15) >> 4;
+}
+static_assert(SPLAT_TILE == 16, "the shifts above");
+
+// Sixteen ellipses against the grid of tiles.
+struct Ellipses {
+    vf x, y, a, b, c, half_width, reach, widest, inverse_a, slope;
+    vi left, right, top, bottom;
+
+    Ellipses(const float (&t)[8][LANES], const Grid& grid) {
+        x = load(t[0]), y = load(t[1]), a = load(t[2]), b = load(t[3]), c = load(t[4]), half_width = load(t[6]);
+        vf half_height = load(t[7]);
+        tile_range(x - half_width, x + half_width, grid.columns, left, right);
+        tile_range(y - half_height, y + half_height, grid.rows, top, bottom);
+        // u^2 + v^2 <= reach with u = a dx + b dy, v = c dy. On the line at height dy the ellipse spans
+        // dx = (-b dy +- sqrt(reach - v^2)) / a; it is widest to the right at v = -b sqrt(reach / (b^2 + c^2)).
+        reach = load(t[5]) + (7.99435344f + 1e-3f);
+        widest = -b * sqrt(reach / (b * b + c * c));
+        inverse_a = 1 / a;
+        slope = b / c;
+    }
+
+    // The columns that are touched in these rows of tiles, one row per lane.
+    SPLAT_INLINE void columns(vi row, const Grid& grid, vi& first, vi& end) const {
+        vf low = c * (__builtin_convertvector(row * (int32_t)SPLAT_TILE, vf) + 0.5f - y), high = low + c * (float)(SPLAT_TILE - 1);
+        vf to_right = clamp(widest, low, high), to_left = clamp(-widest, low, high);
+        vf r = reach - to_right * to_right, l = max(reach - to_left * to_left, zero());
+        vf slack = 1e-4f * half_width;
+        tile_range(x + (-sqrt(l) - slope * to_left) * inverse_a - slack,
+                   x + (sqrt(max(r, zero())) - slope * to_right) * inverse_a + slack, grid.columns, first, end);
+        first = first > left ? first : left;
+        end = end < right ? end : right;
+        vi met = (row < bottom) & (r >= 0) & (first < end);
+        first &= met;
+        end &= met;
+    }
+};
+
+// Fields of sixteen rows, one per lane; lanes past count repeat the first.
+inline void gather(const float* splats, const int32_t* order, int count, float (&t)[8][LANES]) {
+    constexpr int FIELD[8] = {SPLAT_X, SPLAT_Y, SPLAT_A, SPLAT_B, SPLAT_C, SPLAT_LOG2_OPACITY, SPLAT_HALF_WIDTH,
+                              SPLAT_HALF_HEIGHT};
+    for (int i = 0; i < LANES; ++i) {
+        const float* s = splats + (int64_t)order[i < count ? i : 0] * SPLAT_FIELDS;
+        for (int j = 0; j < 8; ++j) t[j][i] = s[FIELD[j]];
+    }
 }
 
-// Calls visit(tile) for every tile the ellipse of a row touches, by rows and columns.
+// visit(row, first, end) for every row of tiles that a tall ellipse touches, sixteen rows at a time.
 template <class Visit>
-inline void each_tile(const float* s, const Grid& grid, Visit&& visit) {
-    float half_width = s[SPLAT_HALF_WIDTH], half_height = s[SPLAT_HALF_HEIGHT];
-    if (!(half_width > 0)) return;
-    float x = s[SPLAT_X], y = s[SPLAT_Y];
-    auto [left, right] = tile_range(x - half_width, x + half_width, grid.columns);
-    auto [top, bottom] = tile_range(y - half_height, y + half_height, grid.rows);
-    if (right - left <= 1 || bottom - top <= 1) {  // the box is exact
-        for (int32_t row = top; row < bottom; ++row)
-            for (int32_t column = left; column < right; ++column) visit((int64_t)row * grid.columns + column);
-        return;
+void each_row(const float* splats, int32_t row_id, const Grid& grid, Visit&& visit) {
+    float t[8][LANES];
+    gather(splats, &row_id, 1, t);
+    Ellipses e(t, grid);
+    const vi lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    for (int32_t top = e.top[0]; top < e.bottom[0]; top += LANES) {
+        vi first, end;
+        e.columns(lane + top, grid, first, end);
+        for (int i = 0; i < LANES; ++i)
+            if (first[i] < end[i]) visit(top + i, first[i], end[i]);
     }
-    // u^2 + v^2 <= reach with u = a dx + b dy, v = c dy. On the line at height dy the ellipse spans
-    // dx = (-b dy +- sqrt(reach - v^2)) / a; it is widest to the right at v = -b sqrt(reach / (b^2 + c^2)).
-    float a = s[SPLAT_A], b = s[SPLAT_B], c = s[SPLAT_C];
-    float reach = s[SPLAT_LOG2_OPACITY] + 7.99435344f + 1e-3f;
-    float widest = -b * std::sqrt(reach / (b * b + c * c)), inverse_a = 1 / a, slope = b / c;
-    float slack = 1e-4f * half_width;
-    for (int32_t row = top; row < bottom; ++row) {
-        float low = c * (row * SPLAT_TILE + 0.5f - y), high = low + c * (SPLAT_TILE - 1);
-        float to_right = std::min(std::max(widest, low), high), to_left = std::min(std::max(-widest, low), high);
-        float r = reach - to_right * to_right, l = reach - to_left * to_left;
-        if (r < 0) continue;
-        auto [first, last] = tile_range(x + (-std::sqrt(std::max(l, 0.0f)) - slope * to_left) * inverse_a - slack,
-                                        x + (std::sqrt(r) - slope * to_right) * inverse_a + slack, grid.columns);
-        for (int32_t column = std::max(first, left); column < std::min(last, right); ++column)
-            visit((int64_t)row * grid.columns + column);
+}
+
+// Spans of the rows named by order[0 ... count - 1], and how many tiles each touches.
+void find_spans(const float* splats, const int32_t* order, int count, const Grid& grid, Spans* spans,
+                int32_t* touched) {
+    float t[8][LANES];
+    gather(splats, order, count, t);
+    Ellipses e(t, grid);
+    vi rows = e.bottom - e.top, total = rows - rows;
+    for (int i = 0; i < count; ++i) {
+        spans[i].top = (uint16_t)e.top[i];
+        spans[i].rows = rows[i] > KEPT_ROWS ? Spans::TALL : (uint16_t)(rows[i] > 0 ? rows[i] : 0);
+    }
+    for (int r = 0; r < KEPT_ROWS; ++r) {
+        vi first, end;
+        e.columns(e.top + r, grid, first, end);
+        total += end - first;
+        for (int i = 0; i < count; ++i) {
+            spans[i].first[r] = (uint16_t)first[i];
+            spans[i].last[r] = (uint16_t)end[i];
+        }
+    }
+    for (int i = 0; i < count; ++i) {
+        touched[i] = total[i];
+        if (spans[i].rows != Spans::TALL) continue;
+        touched[i] = 0;
+        each_row(splats, order[i], grid, [&](int32_t, int32_t first, int32_t end) { touched[i] += end - first; });
     }
 }
 
@@ -102,16 +171,20 @@ struct Workspace {
     int32_t* cursors;    // [chunks tiles]: per chunk, first how many entries of a tile, then where the next one goes
     uint32_t *keys, *other_keys;
     int32_t* other_order;
+    Spans* spans;        // [n], in the order of depth
 
     Workspace(void* p, int64_t n, const Grid& grid) {
         drawn = (int64_t*)p;
         chunks = drawn + 1;
         cursors = (int32_t*)(chunks + 1);
-        keys = (uint32_t*)(cursors + MAX_CHUNKS * grid.tiles());
+        keys = (uint32_t*)(cursors + MAX_CHUNKS * grid.cells());
         other_keys = keys + n;
         other_order = (int32_t*)(other_keys + n);
+        spans = (Spans*)(other_order + n);
     }
-    static int64_t bytes(int64_t n, const Grid& grid) { return 16 + 4 * (MAX_CHUNKS * grid.tiles() + 3 * n); }
+    static int64_t bytes(int64_t n, const Grid& grid) {
+        return 16 + 4 * (MAX_CHUNKS * grid.cells() + 3 * n) + n * (int64_t)sizeof(Spans);
+    }
 };
 
 }  // namespace
@@ -126,29 +199,55 @@ SPLAT_API int64_t splat_bin_workspace(int64_t n, int32_t width, int32_t height) 
 SPLAT_API int splat_bin_count(int64_t n, const float* splats, int32_t width, int32_t height, int32_t* order,
                               int32_t* first, int32_t* tile_start, int64_t* total, void* workspace, void*) {
     if (n >= INT32_MAX) return fail("%lld Gaussians are too many for one image.", (long long)n);
+    if (width > 1000000 || height > 1000000) return fail("an image of %d x %d pixels is too large.", width, height);
     Grid grid(width, height);
     Workspace w(workspace, n, grid);
     int64_t m = *w.drawn = sort_by_depth(n, splats, order, w.keys, w.other_keys, w.other_order);
     int64_t chunks = *w.chunks = std::min<int64_t>({MAX_CHUNKS, thread_count(), m / 1024 + 1});
-    int64_t tiles = grid.tiles();
+    int64_t tiles = grid.tiles(), stride = grid.columns + 1;
     memset(first, 0, (n + 1) * sizeof *first);
     parallel_jobs(chunks, [&](int64_t chunk) {
-        int32_t* cursors = w.cursors + chunk * tiles;
-        memset(cursors, 0, tiles * sizeof *cursors);
-        for (int64_t i = m * chunk / chunks; i < m * (chunk + 1) / chunks; ++i) {
-            int32_t touched = 0;
-            each_tile(splats + (int64_t)order[i] * SPLAT_FIELDS, grid, [&](int64_t tile) {
-                ++cursors[tile];
-                ++touched;
-            });
-            first[order[i]] = touched;
+        // Differences along each row of tiles: one up where a span begins, one down behind its end.
+        int32_t* change = w.cursors + chunk * grid.cells();
+        memset(change, 0, grid.cells() * sizeof *change);
+        int64_t end = m * (chunk + 1) / chunks;
+        for (int64_t i = m * chunk / chunks; i < end; i += LANES) {
+            int lanes = (int)std::min<int64_t>(LANES, end - i);
+            for (int64_t next = i + 2 * LANES; next < std::min(end, i + 3 * LANES); ++next) {
+                const float* s = splats + (int64_t)order[next] * SPLAT_FIELDS;
+                __builtin_prefetch(s);
+                __builtin_prefetch(s + SPLAT_FIELDS - 1);
+            }
+            int32_t touched[LANES];
+            find_spans(splats, order + i, lanes, grid, w.spans + i, touched);
+            for (int lane = 0; lane < lanes; ++lane) {
+                const Spans& s = w.spans[i + lane];
+                first[order[i + lane]] = touched[lane];
+                if (s.rows == Spans::TALL) {
+                    each_row(splats, order[i + lane], grid, [&](int32_t row, int32_t from, int32_t to) {
+                        ++change[row * stride + from];
+                        --change[row * stride + to];
+                    });
+                    continue;
+                }
+                int32_t* at = change + s.top * stride;
+                for (int r = 0; r < KEPT_ROWS; ++r) {
+                    int32_t* row = at + (r < s.rows ? r : 0) * stride;  // rows past the last are empty: 0 to 0
+                    ++row[s.first[r]];
+                    --row[s.last[r]];
+                }
+            }
         }
+        for (int64_t row = 0; row < grid.rows; ++row)
+            for (int64_t column = 1; column < stride; ++column)
+                change[row * stride + column] += change[row * stride + column - 1];
     });
     int64_t sum = 0;
     for (int64_t tile = 0; tile < tiles; ++tile) {
         tile_start[tile] = (int32_t)sum;
+        int64_t cell = tile / grid.columns * stride + tile % grid.columns;
         for (int64_t chunk = 0; chunk < chunks; ++chunk)
-            sum += std::exchange(w.cursors[chunk * tiles + tile], (int32_t)sum);
+            sum += std::exchange(w.cursors[chunk * grid.cells() + cell], (int32_t)sum);
         if (sum > INT32_MAX) return fail("%lld and more (tile, Gaussian) pairs are too many for one image.", (long long)sum);
     }
     tile_start[tiles] = (int32_t)sum;
@@ -164,18 +263,25 @@ SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int3
                              void* workspace, void*) {
     Grid grid(width, height);
     Workspace w(workspace, n, grid);
-    int64_t m = *w.drawn, chunks = *w.chunks, tiles = grid.tiles();
+    int64_t m = *w.drawn, chunks = *w.chunks, tiles = grid.tiles(), stride = grid.columns + 1;
     if (capacity < tile_start[tiles])
         return fail("room for %lld (tile, Gaussian) pairs, where %d are needed.", (long long)capacity, tile_start[tiles]);
     parallel_jobs(chunks, [&](int64_t chunk) {
-        int32_t* cursors = w.cursors + chunk * tiles;
+        int32_t* cursors = w.cursors + chunk * grid.cells();
         for (int64_t i = m * chunk / chunks; i < m * (chunk + 1) / chunks; ++i) {
             int32_t row = order[i], slot = first[row];
-            each_tile(splats + (int64_t)row * SPLAT_FIELDS, grid, [&](int64_t tile) {
-                int32_t* e = entries + 2 * (int64_t)cursors[tile]++;
-                e[0] = row;
-                e[1] = slot++;
-            });
+            auto emit = [&](int32_t tile_row, int32_t from, int32_t to) {
+                int32_t* cursor = cursors + tile_row * stride;
+                for (int32_t column = from; column < to; ++column) {
+                    int32_t* e = entries + 2 * (int64_t)cursor[column]++;
+                    e[0] = row;
+                    e[1] = slot++;
+                }
+            };
+            const Spans& s = w.spans[i];
+            if (s.rows == Spans::TALL) each_row(splats, row, grid, emit);
+            else
+                for (int r = 0; r < s.rows; ++r) emit(s.top + r, s.first[r], s.last[r]);
         }
     });
     return 0;
