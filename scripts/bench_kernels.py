@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
+import os
 import statistics
 import sys
 import time
@@ -23,99 +23,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the product does: torch's threads must not spin beside ours
+
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+from kernel_loads import Load, fixed_load, lifted, of_run, project, rows_of
 
 from splat.core.camera import Camera
-from splat.core.gaussians import Gaussians, rgb_to_sh
+from splat.core.gaussians import Gaussians
+from splat.core.slots import RasterSettings
 from splat.native import bindings, build
 from splat.raster import native, reference
 
 BACKGROUND = torch.tensor([0.1, 0.2, 0.3])
 LIMIT_FORWARD, LIMIT_BOTH, LIMIT_CLOCK = 4.3e9, 1.34e9, 2.3e9
-
-
-@dataclass(frozen=True, eq=False)
-class Load:
-    """Projected Gaussians of one image, as the reference sees them, and their scene where they come from one."""
-
-    name: str
-    camera: Camera
-    flat: reference.Splats
-    scene: Gaussians | None = None
-    cam_from_world: Tensor | None = None
-
-
-def fixed_load(n: int, width: int, height: int, median_sigma: float = 2.0) -> Load:
-    """n Gaussians given in the image plane: the fixed kernel load."""
-    rng = np.random.default_rng(0)
-    centre = rng.uniform(size=(n, 2)) * [width, height]
-    long = np.exp(rng.normal(math.log(median_sigma), 0.7, n)).clip(0.3, 80)
-    short = long * np.exp(-np.abs(rng.normal(0, 0.7, n)))
-    angle = rng.uniform(0, np.pi, n)
-    opacity = np.maximum(1 / (1 + np.exp(-rng.normal(0, 2, n))), 0.005)
-    colour = rng.uniform(size=(n, 3))
-    depth = rng.permutation(n) + 1.0
-    cos, sin = np.cos(angle), np.sin(angle)
-    xx = (long * cos) ** 2 + (short * sin) ** 2 + reference.BLUR
-    yy = (long * sin) ** 2 + (short * cos) ** 2 + reference.BLUR
-    xy = (long**2 - short**2) * cos * sin
-    det = (long * short) ** 2 + reference.BLUR * (long**2 + short**2) + reference.BLUR**2
-    t = [torch.from_numpy(np.ascontiguousarray(v)) for v in (centre, np.stack([xx, xy, yy], 1), det, opacity, colour)]
-    flat = reference.Splats(t[0], t[1], t[2], t[3], t[4], torch.from_numpy(depth))
-    return Load(f"{n // 1000}k plane {width}x{height}", Camera(1, 1, 0, 0, width, height), flat)
-
-
-def lifted(load: Load) -> Load:
-    """The same load in space: flat Gaussians that face the camera at depths from 2 to 10 in the same order, so that
-    projection leads back to (nearly) the same footprints."""
-    s, c = load.flat, load.camera
-    camera = Camera(c.width, c.width, c.width / 2, c.height / 2, c.width, c.height)
-    z = 2 + 8 * s.depths / s.depths.max()
-    xx, xy, yy = (s.covariances - torch.tensor([reference.BLUR, 0, reference.BLUR])).unbind(1)
-    values, vectors = torch.linalg.eigh(torch.stack([xx, xy, xy, yy], 1).reshape(-1, 2, 2))
-    sigma = values.clamp_min(1e-4).sqrt() * (z / camera.fx)[:, None]
-    half = torch.atan2(vectors[:, 1, 1], vectors[:, 0, 1]) / 2  # the long axis turned to the first scale
-    zero = torch.zeros_like(half)
-    scene = Gaussians(
-        means=camera.unproject(s.means2d, z),
-        quats_wxyz=torch.stack([half.cos(), zero, zero, half.sin()], 1),
-        log_scales=torch.stack([sigma[:, 1], sigma[:, 0], sigma.min(1).values * 0.1], 1).log(),
-        logit_opacities=torch.logit(s.opacities),
-        sh=rgb_to_sh(s.rgb, degree=3),
-    ).to(torch.float32)
-    return Load(load.name.replace("plane", "lifted"), camera, s, scene, torch.eye(4))
-
-
-def rows_of(s: reference.Splats) -> Tensor:
-    """The kernels' rows (see kernels.h) of the reference's splats."""
-    s = s.to(torch.float64)
-    _, xy, yy = s.covariances.unbind(1)
-    a = (0.5 * math.log2(math.e) * yy / s.determinants).sqrt()
-    half = reference.half_extents(s, reference.cutoff(s.opacities))
-    drawn = (s.opacities >= reference.MIN_ALPHA)[:, None]
-    columns = [s.means2d, a[:, None], (-a * xy / yy)[:, None], (0.5 * math.log2(math.e) / yy).sqrt()[:, None]]
-    columns += [s.opacities.log2()[:, None], s.depths[:, None], s.rgb, half * drawn]
-    return torch.cat(columns, 1).float().contiguous()
-
-
-def project(load: Load) -> Tensor:
-    """The load's rows: given, or by the projection kernel."""
-    if load.scene is None:
-        return rows_of(load.flat)
-    assert load.cam_from_world is not None
-    g, n, k = load.scene, len(load.scene), load.scene.sh.shape[1]
-    rows = torch.empty(n, bindings.FIELDS)
-    fields = (g.means, g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh)
-    c = load.camera
-    view = (load.cam_from_world, c.fx, c.fy, c.cx, c.cy, c.width, c.height)
-    degree = g.sh_degree
-    centres, radii = torch.empty(n, 2), torch.empty(n, dtype=torch.int32)
-    bindings.call("splat_project_forward", n, k, degree, *fields, *view, 0.01, 0, rows, centres, radii)
-    return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +154,7 @@ def measure(load: Load, repeats: int, hertz: float) -> dict[str, Any]:
     }
     for threads in (1, 2):
         bindings.set_threads(threads)
-        ms = {"project": 0.0} if load.scene is None else {}
+        ms = {"project": 0.0}
         if load.scene is not None:
             ms["project"] = 1e3 * median_seconds(lambda: project(load), repeats, threads)
         ms["bin"] = 1e3 * median_seconds(lambda: native.bin_tiles(rows, load.camera), repeats, threads)
@@ -276,9 +200,48 @@ def print_table(rows: list[dict[str, Any]]) -> None:
             print(f"{r['load']:<22}" + "".join(f"{f:>9}" for f in figures))
 
 
+def training_step(load: Load, repeats: int) -> dict[str, Any]:
+    """Whole training steps, as the training loop does them: cull, gather, draw, 0.8 L1 + 0.2 (1 - SSIM), backward,
+    Adam on the rows that were seen. Median wall times in ms by part."""
+    from splat.losses.photometric import photometric
+    from splat.train.parameters import FreeGaussians, LearningRates
+
+    assert load.scene is not None and load.cam_from_world is not None
+    model = FreeGaussians(load.scene, LearningRates(), 30_000, 1.0)
+    rasterizer, settings, camera = native.Native(), RasterSettings(), load.camera
+    target = (255 * torch.rand(camera.height, camera.width, 3)).to(torch.uint8)
+    parts: dict[str, list[float]] = {k: [] for k in ("cull", "gather", "draw", "loss", "backward", "adam", "whole")}
+    for step in range(repeats + 2):
+        marks = [time.perf_counter()]
+        everything = model.gaussians(step)
+        ids = rasterizer.visible(everything, camera, load.cam_from_world, settings)
+        marks.append(time.perf_counter())
+        rows = everything.map(lambda t: t.index_select(0, ids).requires_grad_())  # noqa: B023
+        marks.append(time.perf_counter())
+        render = rasterizer(rows, camera, load.cam_from_world, BACKGROUND, settings)
+        marks.append(time.perf_counter())
+        loss, *_ = photometric(render.rgb, target)
+        marks.append(time.perf_counter())
+        loss.backward()
+        marks.append(time.perf_counter())
+        with torch.no_grad():
+            model.update(step, ids, Gaussians(*(t.grad for t in (rows.means, *rest_of(rows)))))
+        marks.append(time.perf_counter())
+        for name, start, end in zip(parts, marks, marks[1:]):
+            parts[name].append(end - start)
+        parts["whole"].append(marks[-1] - marks[0])
+    ms = {name: 1e3 * statistics.median(seconds[2:]) for name, seconds in parts.items()}
+    return {"load": load.name, "gaussians": len(load.scene), "ms": ms, "steps_per_second": 1e3 / ms["whole"]}
+
+
+def rest_of(g: Gaussians) -> tuple[Tensor, ...]:
+    return g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only the smallest load, fewer repeats")
+    parser.add_argument("--run", type=Path, help="also the first view of this finished run folder")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
@@ -296,10 +259,20 @@ def main() -> None:
     if not arguments.quick:
         loads += [fixed_load(100_000, 640, 480), fixed_load(1_000_000, 1296, 840, 1.5)]
     loads = [variant for load in loads for variant in (load, lifted(load))]
-    rows = [measure(load, 3 if arguments.quick else arguments.repeats, float(hertz)) for load in loads]
+    if arguments.run:
+        loads.append(of_run(arguments.run))
+    repeats = 3 if arguments.quick else arguments.repeats
+    rows = [measure(load, repeats, float(hertz)) for load in loads]
     print_table(rows)
+    bindings.set_threads(2)
+    torch.set_num_threads(2)
+    step = training_step(lifted(fixed_load(60_000, 504, 378)), 3 * repeats)
+    shares = ", ".join(f"{name} {value:.1f}" for name, value in step["ms"].items())
+    print(f"training step, {step['load']}, 2 threads: {step['steps_per_second']:.1f} per second (ms: {shares})")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"clock_hz": float(hertz), "loads": rows}, indent=1))
+        arguments.json.write_text(
+            json.dumps({"clock_hz": float(hertz), "loads": rows, "training_step": step}, indent=1)
+        )
 
 
 if __name__ == "__main__":

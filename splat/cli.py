@@ -8,6 +8,7 @@ Fields without a default are positional arguments.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import sys
@@ -29,13 +30,12 @@ def parse(command: Any, argv: list[str], prog: str) -> Any:
     defaults_for = getattr(command, "defaults_for", None)
     default = defaults_for(argv) if defaults_for is not None else None
     if default is not None:
-        # A field that has no default of its own stays required although the preset instance must hold something.
-        required = {
-            f.name: tyro.MISSING
-            for f in dataclasses.fields(command)
-            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        }
-        default = dataclasses.replace(default, **required)
+        # A field that has no default of its own stays required although the preset instance must hold something. The
+        # marker is no value of the field's type, so it is put in behind the constructor's back.
+        default = copy.copy(default)
+        for f in dataclasses.fields(command):
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+                object.__setattr__(default, f.name, tyro.MISSING)
     config = (tyro.conf.PositionalRequiredArgs, tyro.conf.AvoidSubcommands, tyro.conf.HelptextFromCommentsOff)
     instance = tyro.cli(command, args=argv, default=default, prog=prog, config=config)
     if hasattr(instance, "explicit_flags"):

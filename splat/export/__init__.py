@@ -7,9 +7,13 @@ from pathlib import Path
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.slots import Codec, Reporter
+from splat.export.compressed_ply import CompressedPlyCodec
 from splat.export.ply import PlyCodec
+from splat.export.sog import SogCodec
+from splat.export.splat_file import SplatFileCodec
+from splat.export.spz import SpzCodec
 
-CODECS: tuple[Codec, ...] = (PlyCodec(),)
+CODECS: tuple[Codec, ...] = (CompressedPlyCodec(), PlyCodec(), SpzCodec(), SogCodec(), SplatFileCodec())
 """Ordered: the first whose suffix fits a name reads or writes it."""
 
 
@@ -30,4 +34,7 @@ def save_splat(path: Path, gaussians: Gaussians, header: dict[str, str] | None =
 
 def load_splat(path: Path, report: Reporter | None = None) -> Gaussians:
     """Read any format of `CODECS`. Warnings (rows left out) go to `report`, or to the `splat` logger."""
-    return codec_for(path).load(Path(path), report)
+    path = Path(path)
+    unpacked_sog = path.name == "meta.json" or (path / "meta.json").is_file()
+    codec = SogCodec() if unpacked_sog else codec_for(path)
+    return codec.load(path, report)
