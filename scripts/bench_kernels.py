@@ -3,9 +3,9 @@
     python scripts/bench_kernels.py [--quick] [--json FILE] [--run RUNFOLDER]
 
 First the image is checked: against the torch reference on a small load of the same kind, and against a composite of
-the whole load in double precision. A pair contributes when its alpha is at least 1/255 and the transmittance before it at least
-1e-4; a separate slow counter counts them. The limit is what hand-counted instructions allow a core with two 512-bit
-units: 4.3 G pairs/s forward and 1.34 G forward and backward at 2.3 GHz, scaled to the measured clock.
+the whole load in double precision. A pair contributes when its alpha is at least 1/255 and the transmittance before it
+at least 1e-4; a separate slow counter counts them. The limit is what hand-counted instructions allow a core with two
+512-bit units: 4.3 G pairs/s forward and 1.34 G forward and backward at 2.3 GHz, scaled to the measured clock.
 
 With one thread, times are CPU times of that thread, so that other programs disturb them little; with more, wall times.
 """
@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the product does: torc
 import torch
 from torch import Tensor
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kernel_loads import Load, fixed_load, lifted, of_run, project, rows_of
 
