@@ -46,6 +46,7 @@ ul.plain li:first-child{border-top:0}
 table{border-collapse:collapse;width:100%;font-size:.93rem}th{text-align:left;font-weight:500}
 td,th{padding:.32rem .6rem .32rem 0;vertical-align:top;border-top:1px solid var(--line)}tr:first-child>*{border-top:0}
 .num{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums;padding-right:0}
+.bars th{white-space:nowrap;overflow-wrap:normal}
 .bars .bar{width:55%;vertical-align:middle}
 .bars i{display:block;height:.65rem;border-radius:0 4px 4px 0;background:var(--accent);min-width:2px}
 .sum>*{font-weight:650}

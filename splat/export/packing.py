@@ -1,0 +1,149 @@
+"""Quantization shared by the compressed formats. Everything here is numpy, rows are Gaussians."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from splat.core.gaussians import SH_C0, Gaussians
+
+
+def arrays(gaussians: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """means, unit quats_wxyz, log_scales, opacities (0..1), sh of degree <= 3, all float32."""
+    g = gaussians.detach().to(torch.device("cpu"))
+    g = g.with_sh_degree(min(g.sh_degree, 3))
+    quats = torch.nn.functional.normalize(g.quats_wxyz.float(), dim=1)
+    opacities = g.logit_opacities.double().sigmoid().float()
+    fields = (g.means.float(), quats, g.log_scales.float(), opacities, g.sh.float())
+    return tuple(f.numpy() for f in fields)  # type: ignore[return-value]
+
+
+def bundle(
+    means: np.ndarray, quats_wxyz: np.ndarray, log_scales: np.ndarray, opacities: np.ndarray, sh: np.ndarray
+) -> Gaussians:
+    """The inverse of `arrays`. Opacities of 0 and 1 become infinite logits, for `repaired` to limit."""
+    with np.errstate(divide="ignore"):
+        logits = np.log(opacities.astype(np.float64)) - np.log1p(-opacities.astype(np.float64))
+    fields = (means, quats_wxyz, log_scales, logits, sh)
+    return Gaussians(*(torch.from_numpy(np.array(f, np.float32, order="C")) for f in fields))
+
+
+def colour_from_dc(dc: np.ndarray) -> np.ndarray:
+    return 0.5 + SH_C0 * dc
+
+
+def dc_from_colour(colour: np.ndarray) -> np.ndarray:
+    return (colour - 0.5) / SH_C0
+
+
+def to_bytes(values: np.ndarray) -> np.ndarray:
+    """uint8, clipped and rounded."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def smallest_three(quats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of unit quaternions [n 4] in any component order: which component is largest [n], and the other three in order
+    [n 3], signed so that the largest is positive; they lie in +-sqrt(1/2)."""
+    largest = np.abs(quats).argmax(1)
+    rows = np.arange(len(quats))
+    q = quats * np.where(quats[rows, largest] < 0, -1, 1)[:, None]
+    others = q[np.arange(4)[None] != largest[:, None]].reshape(-1, 3)
+    return largest, others
+
+
+def from_smallest_three(largest: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Unit quaternions [n 4] in the order `smallest_three` was given."""
+    quats = np.empty((len(others), 4), np.float64)
+    quats[np.arange(4)[None] != largest[:, None]] = others.reshape(-1)
+    quats[np.arange(len(others)), largest] = np.sqrt(np.maximum(0, 1 - np.square(others.astype(np.float64)).sum(1)))
+    return quats
+
+
+def morton_order(means: np.ndarray) -> np.ndarray:
+    """Ids that sort points along a Z-order curve of 2^21 cells per axis, so that neighbours compress together."""
+    if len(means) == 0:
+        return np.zeros(0, np.int64)
+    low, high = means.min(0).astype(np.float64), means.max(0).astype(np.float64)
+    cell = ((means - low) / np.maximum(high - low, 1e-30) * ((1 << 21) - 1)).astype(np.uint64)
+    code = np.zeros(len(means), np.uint64)
+    for axis in range(3):
+        code |= _spread(cell[:, axis]) << np.uint64(axis)
+    return np.argsort(code, kind="stable")
+
+
+def _spread(v: np.ndarray) -> np.ndarray:
+    """Two zero bits after each of 21 bits."""
+    for shift, mask in (
+        (32, 0x1F00000000FFFF),
+        (16, 0x1F0000FF0000FF),
+        (8, 0x100F00F00F00F00F),
+        (4, 0x10C30C30C30C30C3),
+        (2, 0x1249249249249249),
+    ):
+        v = (v | (v << np.uint64(shift))) & np.uint64(mask)
+    return v
+
+
+def codebook(values: np.ndarray, size: int = 256, rounds: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """The `size` numbers that stand for `values` with least squared error (Lloyd's algorithm on one axis), ascending,
+    and for every value the id (uint8) of its number. The first guess has a share of cells per value and per range, so
+    that tails are not forgotten."""
+    flat = np.sort(values.reshape(-1).astype(np.float64))
+    if len(flat) == 0:
+        return np.zeros(size), np.zeros(values.shape, np.uint8)
+    if len(flat) > 200_000:
+        flat = flat[np.linspace(0, len(flat) - 1, 200_000).round().astype(np.int64)]
+    by_rank = flat[np.linspace(0, len(flat) - 1, size // 2).round().astype(np.int64)]
+    book = np.sort(np.concatenate([by_rank, np.linspace(flat[0], flat[-1], size - size // 2)]))
+    sums = np.concatenate([[0.0], flat.cumsum()])
+    for _ in range(rounds):
+        edges = np.searchsorted(flat, (book[1:] + book[:-1]) / 2)
+        start, end = np.concatenate([[0], edges]), np.concatenate([edges, [len(flat)]])
+        full = end > start
+        book[full] = (sums[end[full]] - sums[start[full]]) / (end - start)[full]
+        book.sort()
+    book = book.astype(np.float32).astype(np.float64)
+    ids = np.searchsorted((book[1:] + book[:-1]) / 2, values.astype(np.float64))
+    return book, ids.astype(np.uint8)
+
+
+def palette(vectors: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most `size` vectors that stand for `vectors` [n d], and the id of each one's stand-in: exact where n <= size,
+    otherwise the means of a tree whose cells are cut at the mean of their widest axis, those with most squared error
+    first (Wu's scheme for colours, without its search for the best cut)."""
+    n = len(vectors)
+    if n <= size:
+        return vectors.copy(), np.arange(n)
+    order = np.arange(n)
+    cells = [(0, n)]
+    errors = [_squared_error(vectors)]
+    while len(cells) < size:
+        # the worst cells, half as many as there are: near the greedy result, in log passes instead of `size`
+        quota = min(size - len(cells), max(1, len(cells) // 2))
+        worst = [i for i in np.argsort(-np.array(errors), kind="stable")[:quota].tolist() if errors[i] > 0]
+        if not worst:
+            break
+        for i in worst:
+            a, b = cells[i]
+            cell = vectors[order[a:b]]
+            axis = int(cell.var(0).argmax())
+            upper = cell[:, axis] > cell[:, axis].mean(dtype=np.float64)
+            if upper.all() or not upper.any():  # equal up to rounding
+                errors[i] = 0.0
+                continue
+            order[a:b] = np.concatenate([order[a:b][~upper], order[a:b][upper]])
+            middle = b - int(upper.sum())
+            cells[i] = (a, middle)
+            cells.append((middle, b))
+            errors[i] = _squared_error(vectors[order[a:middle]])
+            errors.append(_squared_error(vectors[order[middle:b]]))
+    ids = np.empty(n, np.int64)
+    book = np.empty((len(cells), vectors.shape[1]), np.float32)
+    for i, (a, b) in enumerate(cells):
+        ids[order[a:b]] = i
+        book[i] = vectors[order[a:b]].mean(0)
+    return book, ids
+
+
+def _squared_error(cell: np.ndarray) -> float:
+    return float(cell.var(0).sum() * len(cell))
