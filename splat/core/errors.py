@@ -6,4 +6,4 @@ class SplatError(Exception):
 
 
 class Interrupted(Exception):
-    """Work was stopped on request and what had been done is saved: running the same command again goes on from there."""
+    """Work was stopped on request and what was done is saved: running the same command again goes on from there."""
