@@ -119,7 +119,7 @@ def load_lpips(backbone: Backbone = "vgg", folder: Path | None = None) -> tuple[
     if network is None or heads is None:
         missing = [f"{name} (torchvision)"] * (network is None) + [f"{backbone}.pth (lpips heads)"] * (heads is None)
         place = folder or os.environ.get("SPLAT_WEIGHTS") or "a folder named by SPLAT_WEIGHTS"
-        return None, f"LPIPS is skipped, weights not found: put {' and '.join(missing)} into {place}."
+        return None, f"weights not found: put {' and '.join(missing)} into {place}."
     metric = Lpips(backbone, _read(network), _read(heads))
     for layer in _LAYERS[backbone]:
         if isinstance(layer, _Conv) and f"features.{layer.index}.bias" not in metric.weights:
