@@ -72,8 +72,9 @@ class Reconstruct:
     known: Known = field(default_factory=Known)
     """Poses that the dataset brings."""
     up: str = "auto"
-    """Which way is up in the dataset's frame: auto (estimated from the cameras), an axis like -y, or "x,y,z". Orbits
-    and the normalized frame use it; exports keep the dataset's own frame."""
+    """Which way is up: auto (from how the photos were held), an axis like -y, or "x,y,z", in the frame of exports."""
+    scale: float | None = None
+    """Multiply the size of a scene found from photos alone by this (see --sfm.frame for GPS and measured lengths)."""
     points: Points = field(default_factory=Points)
     """First Gaussians from sparse points."""
     train: TrainConfig = field(default_factory=TrainConfig)

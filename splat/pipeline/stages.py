@@ -26,7 +26,9 @@ from splat.pipeline.capture_io import load_capture, save_capture
 from splat.pipeline.preflight import available_cores, available_memory_gb, estimate, fit_memory
 from splat.pipeline.reporter import Console
 from splat.pipeline.run_folder import RunFolder, fingerprint, hash_of
+from splat.poses.known import Known
 from splat.poses.normalize import normalize
+from splat.poses.sfm import Sfm
 
 if TYPE_CHECKING:
     from splat.pipeline.reconstruct import Reconstruct
@@ -131,12 +133,12 @@ def poses(c: Context, capture: Capture, capture_key: str) -> tuple[PoseResult, s
     """Capture -> posed Capture in a normalized frame, lens known."""
     c.report.begin("poses")
     k = c.config
-    config = k.known if any(v.world_from_cam is not None for v in capture.views) else k.sfm
-    key = hash_of("poses", capture_key, config, k.heldout, k.up)
+    config = _poser(k, any(v.world_from_cam is not None for v in capture.views))
+    key = hash_of("poses", capture_key, config, k.heldout)
 
     def make(folder: Path) -> PoseResult:
         result = config(capture, folder / "work", c.report)
-        result = replace(result, capture=normalize(result.capture, k.up))
+        result = replace(result, capture=normalize(result.capture, result.details.get("up", "auto")))
         save_capture(folder, result.capture)
         details = {"total": result.total, "dropped": result.dropped, "warnings": list(result.warnings)}
         write_json(folder / "poses.json", details | {"details": result.details})
@@ -160,6 +162,15 @@ def poses(c: Context, capture: Capture, capture_key: str) -> tuple[PoseResult, s
             "photos that overlap by at least 60 %."
         )
     return result, key
+
+
+def _poser(k: Reconstruct, has_poses: bool) -> Known | Sfm:
+    """How poses are found, with the flags that stand for both ways filled in."""
+    if has_poses:
+        return replace(k.known, up=k.up if k.known.up == "auto" else k.known.up, seed=k.seed)
+    frame = k.sfm.frame
+    frame = replace(frame, up=k.up if frame.up == "auto" else frame.up, scale=frame.scale or k.scale)
+    return replace(k.sfm, frame=frame, seed=k.seed, threads=k.threads or k.sfm.threads)
 
 
 def fit_to_memory(c: Context, posed: Capture) -> tuple[Capture, Context]:
