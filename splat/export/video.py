@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,9 @@ import numpy as np
 
 from splat.core.errors import SplatError
 from splat.core.files import atomic_path
+
+_AHEAD = 4
+"""Frames that wait for the encoder at most."""
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 30.0) -> int:
@@ -22,7 +27,9 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 30.0) -> 
         raise SplatError(f"{path} must end in .mp4.")
     count = 0
     writer: cv2.VideoWriter | None = None
-    with atomic_path(path) as temporary:
+    pending: deque[Future[None]] = deque()
+    # libvpx encodes on one core; a thread lets the next frames be drawn on the others meanwhile
+    with atomic_path(path) as temporary, ThreadPoolExecutor(1) as encoder:
         try:
             for frame in frames:
                 height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
@@ -40,16 +47,25 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 30.0) -> 
                     raise SplatError(
                         f"{path} was not written: frame {count} is {width}x{height}, not {size[0]}x{size[1]}."
                     )
-                writer.write(cv2.cvtColor(np.ascontiguousarray(frame[:height, :width]), cv2.COLOR_RGB2BGR))
+                bgr = cv2.cvtColor(np.ascontiguousarray(frame[:height, :width]), cv2.COLOR_RGB2BGR)
+                pending.append(encoder.submit(_encode, writer, bgr))
+                if len(pending) > _AHEAD:
+                    pending.popleft().result()
                 count += 1
+            for write in pending:
+                write.result()
         finally:
             if writer is not None:
-                writer.release()
+                encoder.submit(writer.release).result()
         if count == 0:
             raise SplatError(f"{path} was not written: the camera path has no frames.")
         if not temporary.is_file() or not _first_frame_reads(temporary):  # OpenCV does not report a full disk
             raise SplatError(f"{path} was not written whole: is the disk full? Free some space and run again.")
     return count
+
+
+def _encode(writer: cv2.VideoWriter, bgr: np.ndarray) -> None:
+    writer.write(bgr)
 
 
 def _first_frame_reads(path: Path) -> bool:

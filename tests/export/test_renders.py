@@ -121,6 +121,19 @@ def test_a_video_appears_whole_or_not_at_all(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_fills_up_is_told_and_leaves_nothing(tmp_path: Path):
+    """OpenCV says nothing when a write fails; a limit on the size of files stands for the full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        with pytest.raises(SplatError, match=r"a\.mp4 was not written whole: is the disk full"):
+            write_video(tmp_path / "a.mp4", frames(20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_renders_and_video_come_from_one_pass(tmp_path: Path):
     path = [PathCamera(CAMERA, Rigid.identity())] * 3
     video = tmp_path / "orbit.mp4"
