@@ -143,4 +143,6 @@ def _incremental_options(
     options.mapper.abs_pose_min_num_inliers = settings.pose_min_inliers
     options.mapper.abs_pose_min_inlier_ratio = settings.pose_min_ratio
     options.triangulation.random_seed = seed
+    # Matches of two photos only make noisy points; few photos have no others, and two have none at all.
+    options.triangulation.ignore_two_view_tracks = num_views > 8
     return options
