@@ -122,8 +122,8 @@ def slow_count(buffers: Buffers) -> tuple[int, float]:
     """Contributing pairs, and the largest difference to the double-precision image, pixels left out in which rounding
     decides whether a pair contributes."""
     w, h = buffers.camera.width, buffers.camera.height
-    drawn = (buffers.rows[:, bindings.FIELDS - 2] > 0).nonzero()[:, 0]
-    order = drawn[buffers.rows[drawn, 6].sort(stable=True).indices].int()
+    drawn = (buffers.rows[:, bindings.HALF_WIDTH] > 0).nonzero()[:, 0]
+    order = drawn[buffers.rows[drawn, bindings.DEPTH].sort(stable=True).indices].int()
     rgb, margin, pairs = torch.empty(h, w, 3), torch.empty(h, w), torch.empty(1, dtype=torch.int64)
     bindings.call("splat_count_pairs", buffers.rows, w, h, len(order), order, BACKGROUND, rgb, margin, pairs)
     difference = (rgb - buffers.rgb).abs().amax(2)

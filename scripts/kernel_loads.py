@@ -77,7 +77,7 @@ def rows_of(s: reference.Splats) -> Tensor:
     half = reference.half_extents(s, reference.cutoff(s.opacities))
     drawn = (s.opacities >= reference.MIN_ALPHA)[:, None]
     columns = [s.means2d, a[:, None], (-a * xy / yy)[:, None], (0.5 * math.log2(math.e) / yy).sqrt()[:, None]]
-    columns += [s.opacities.log2()[:, None], s.depths[:, None], s.rgb, half * drawn]
+    columns += [s.opacities.log2()[:, None], half * drawn, s.depths[:, None], s.rgb]
     return torch.cat(columns, 1).float().contiguous()
 
 

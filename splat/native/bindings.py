@@ -56,7 +56,7 @@ QUERIES: dict[str, str] = {
 }
 
 # Columns of a projected row (SPLAT_X ...), floats of a record, pixels of a tile's side: the enums of kernels.h.
-FIELDS = 12
+FIELDS, HALF_WIDTH, DEPTH = 12, 6, 8
 RECORD = 12
 TILE = 16
 

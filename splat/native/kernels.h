@@ -66,12 +66,12 @@ SPLAT_API int splat_knn(int64_t count, const float* positions, int32_t k, float*
 // 2^(log2_opacity - u^2 - v^2) with u = a dx + b dy, v = c dy: the Cholesky factor of its conic. (The conic itself loses
 // every digit of a long thin footprint in float32: its terms are large and cancel.) A row with HALF_WIDTH 0 is not drawn.
 enum {
-    SPLAT_X, SPLAT_Y,                // centre, pixels
-    SPLAT_A, SPLAT_B, SPLAT_C,       // the factor above, 1 / pixels
+    SPLAT_X, SPLAT_Y,                     // centre, pixels
+    SPLAT_A, SPLAT_B, SPLAT_C,            // the factor above, 1 / pixels
     SPLAT_LOG2_OPACITY,
+    SPLAT_HALF_WIDTH, SPLAT_HALF_HEIGHT,  // of the box around the pixels where the opacity is at least 1/255
     SPLAT_DEPTH,
     SPLAT_RED, SPLAT_GREEN, SPLAT_BLUE,
-    SPLAT_HALF_WIDTH, SPLAT_HALF_HEIGHT,  // of the box around the pixels where the opacity is at least 1/255
     SPLAT_FIELDS
 };
 

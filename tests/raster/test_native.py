@@ -312,7 +312,7 @@ def test_every_contributing_pixel_finds_its_gaussian_in_its_tile():
     fields = oracles.fields(g).values()
     splats, _, _ = _Project.apply(*fields, pose, camera, 0, CLASSIC)
     bins = bin_tiles(splats, camera)
-    x, y, a, b, c, log2_opacity, depth = splats[:, :7].double().unbind(1)
+    x, y, a, b, c, log2_opacity, _, _, depth = splats[:, :9].double().unbind(1)
     pixels = camera.pixel_centres().reshape(-1, 2).double()
     dx, dy = pixels[:, :1] - x, pixels[:, 1:] - y
     power = log2_opacity - (a * dx + b * dy).square() - (c * dy).square()

@@ -48,14 +48,19 @@ struct Ellipses {
     vf x, y, a, b, c, half_width, reach, widest, inverse_a, slope;
     vi left, right, top, bottom;
 
-    Ellipses(const float (&t)[8][LANES], const Grid& grid) {
-        x = load(t[0]), y = load(t[1]), a = load(t[2]), b = load(t[3]), c = load(t[4]), half_width = load(t[6]);
-        vf half_height = load(t[7]);
+    // The rows named by order[0 ... count - 1]; lanes past count repeat the first.
+    Ellipses(const float* splats, const int32_t* order, int count, const Grid& grid) {
+        static_assert(SPLAT_HALF_HEIGHT == 7, "the first eight fields of a row are what is needed here");
+        vf f[8];
+        load_eight([&](int i) { return splats + (int64_t)order[i < count ? i : 0] * SPLAT_FIELDS; }, f);
+        x = f[SPLAT_X], y = f[SPLAT_Y], a = f[SPLAT_A], b = f[SPLAT_B], c = f[SPLAT_C];
+        half_width = f[SPLAT_HALF_WIDTH];
+        vf half_height = f[SPLAT_HALF_HEIGHT];
         tile_range(x - half_width, x + half_width, grid.columns, left, right);
         tile_range(y - half_height, y + half_height, grid.rows, top, bottom);
         // u^2 + v^2 <= reach with u = a dx + b dy, v = c dy. On the line at height dy the ellipse spans
         // dx = (-b dy +- sqrt(reach - v^2)) / a; it is widest to the right at v = -b sqrt(reach / (b^2 + c^2)).
-        reach = load(t[5]) + (7.99435344f + 1e-3f);
+        reach = f[SPLAT_LOG2_OPACITY] + (7.99435344f + 1e-3f);
         widest = -b * sqrt(reach / (b * b + c * c));
         inverse_a = 1 / a;
         slope = b / c;
@@ -77,22 +82,10 @@ struct Ellipses {
     }
 };
 
-// Fields of sixteen rows, one per lane; lanes past count repeat the first.
-inline void gather(const float* splats, const int32_t* order, int count, float (&t)[8][LANES]) {
-    constexpr int FIELD[8] = {SPLAT_X, SPLAT_Y, SPLAT_A, SPLAT_B, SPLAT_C, SPLAT_LOG2_OPACITY, SPLAT_HALF_WIDTH,
-                              SPLAT_HALF_HEIGHT};
-    for (int i = 0; i < LANES; ++i) {
-        const float* s = splats + (int64_t)order[i < count ? i : 0] * SPLAT_FIELDS;
-        for (int j = 0; j < 8; ++j) t[j][i] = s[FIELD[j]];
-    }
-}
-
 // visit(row, first, end) for every row of tiles that a tall ellipse touches, sixteen rows at a time.
 template <class Visit>
 void each_row(const float* splats, int32_t row_id, const Grid& grid, Visit&& visit) {
-    float t[8][LANES];
-    gather(splats, &row_id, 1, t);
-    Ellipses e(t, grid);
+    Ellipses e(splats, &row_id, 1, grid);
     const vi lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int32_t top = e.top[0]; top < e.bottom[0]; top += LANES) {
         vi first, end;
@@ -105,9 +98,7 @@ void each_row(const float* splats, int32_t row_id, const Grid& grid, Visit&& vis
 // Spans of the rows named by order[0 ... count - 1], and how many tiles each touches.
 void find_spans(const float* splats, const int32_t* order, int count, const Grid& grid, Spans* spans,
                 int32_t* touched) {
-    float t[8][LANES];
-    gather(splats, order, count, t);
-    Ellipses e(t, grid);
+    Ellipses e(splats, order, count, grid);
     vi rows = e.bottom - e.top, total = rows - rows;
     for (int i = 0; i < count; ++i) {
         spans[i].top = (uint16_t)e.top[i];

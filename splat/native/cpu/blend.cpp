@@ -20,39 +20,35 @@ struct State {
     float red[BLOCKS][LANES], green[BLOCKS][LANES], blue[BLOCKS][LANES], depth[BLOCKS][LANES];
 };
 
-enum { A, B, C, LOG2_OPACITY, RED, GREEN, BLUE, DEPTH, COLUMNS };
-
 struct alignas(64) Batch {
-    float row[BATCH][COLUMNS];
-    int32_t slot[BATCH];
+    float row[BATCH][LANES];  // projected rows, each padded to a vector
     uint16_t hits[BATCH];
-    // Per block: which rows reach it, and u, v of each at the block's first pixel. Compressing overruns by a vector.
+    float u[BLOCKS][BATCH], v[SIDE][BATCH];  // of each row at the first pixel of a block, a strip of blocks
     int32_t count[BLOCKS];
-    int32_t index[BLOCKS][BATCH + LANES];
-    float u[BLOCKS][BATCH + LANES], v[BLOCKS][BATCH + LANES];
+    int32_t index[BLOCKS][BATCH + LANES];  // which rows reach a block; compressing overruns by a vector
 };
 
-// Distributes `count` entries over the lists of the blocks in `alive`.
-SPLAT_INLINE void distribute(Batch& batch, const float* splats, const int32_t* entries, int count, float x0, float y0,
-                             uint32_t alive) {
+// Distributes `count` entries over the lists of the blocks in `alive`. `ahead` more entries follow them.
+SPLAT_INLINE void distribute(Batch& batch, const float* splats, const int32_t* entries, int count, int64_t ahead,
+                             float x0, float y0, uint32_t alive) {
     memset(batch.count, 0, sizeof batch.count);
     const vi lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int begin = 0; begin < count; begin += LANES) {
         int lanes = std::min(LANES, count - begin);
-        alignas(64) float t[6][LANES];
+        for (int64_t i = begin + 2 * LANES; i < std::min<int64_t>(begin + 3 * LANES, count + ahead); ++i) {
+            const float* s = splats + (int64_t)entries[2 * i] * SPLAT_FIELDS;
+            __builtin_prefetch(s);
+            __builtin_prefetch(s + SPLAT_FIELDS - 1);
+        }
         for (int i = 0; i < LANES; ++i) {
-            const int32_t* e = entries + 2 * (begin + (i < lanes ? i : 0));
-            const float* s = splats + (int64_t)e[0] * SPLAT_FIELDS;
-            t[0][i] = s[SPLAT_X], t[1][i] = s[SPLAT_Y];
-            t[2][i] = s[SPLAT_A], t[3][i] = s[SPLAT_B], t[4][i] = s[SPLAT_C], t[5][i] = s[SPLAT_LOG2_OPACITY];
-            float* r = batch.row[begin + i];
-            r[A] = s[SPLAT_A], r[B] = s[SPLAT_B], r[C] = s[SPLAT_C], r[LOG2_OPACITY] = s[SPLAT_LOG2_OPACITY];
-            r[RED] = s[SPLAT_RED], r[GREEN] = s[SPLAT_GREEN], r[BLUE] = s[SPLAT_BLUE], r[DEPTH] = s[SPLAT_DEPTH];
-            batch.slot[begin + i] = e[1];
+            const float* s = splats + (int64_t)entries[2 * (begin + (i < lanes ? i : 0))] * SPLAT_FIELDS;
+            store(batch.row[begin + i], load_some<SPLAT_FIELDS>(s));
             batch.hits[begin + i] = 0;
         }
-        vf x = load(t[0]), y = load(t[1]), a = load(t[2]), b = load(t[3]), c = load(t[4]);
-        vf reach = load(t[5]) - (LOG2_MIN_ALPHA - 1e-3f);
+        vf f[8];
+        load_eight([&](int i) { return batch.row[begin + i]; }, f);
+        vf x = f[SPLAT_X], y = f[SPLAT_Y], a = f[SPLAT_A], b = f[SPLAT_B], c = f[SPLAT_C];
+        vf reach = f[SPLAT_LOG2_OPACITY] - (LOG2_MIN_ALPHA - 1e-3f);
         vm valid = first_lanes(lanes);
         // See bin.cpp: at height v the ellipse spans (-slope v +- sqrt(reach - v^2)) / a; it is widest to the right at
         // v = widest and to the left at -widest.
@@ -71,6 +67,7 @@ SPLAT_INLINE void distribute(Batch& batch, const float* splats, const int32_t* e
             vf slack = 0.005f + 2e-4f * (right - left);
             right += slack;
             left -= slack;
+            store(batch.v[strip] + begin, v);
             vf u = a * dx + b * dy;
             for (int column = 0; column < SIDE; ++column, u += a * SIDE) {
                 int block = strip * SIDE + column;
@@ -79,8 +76,7 @@ SPLAT_INLINE void distribute(Batch& batch, const float* splats, const int32_t* e
                 vm reaches = both(met, both(ge(right, at), ge(at + (SIDE - 1), left)));
                 int32_t n = batch.count[block];
                 compress(batch.index[block] + n, reaches, lane + begin);
-                compress(batch.u[block] + n, reaches, u);
-                compress(batch.v[block] + n, reaches, v);
+                store(batch.u[block] + begin, u);
                 batch.count[block] = n + __builtin_popcount(bits(reaches));
             }
         }
@@ -96,13 +92,14 @@ SPLAT_INLINE int walk(Batch& batch, State& state, int block) {
     const vf X = lane_x(), Y = lane_y();
     const vf faintest = broadcast(LOG2_MIN_ALPHA), least = broadcast(MIN_TRANSMITTANCE);
     const uint16_t bit = (uint16_t)(1u << block);
+    const float *u0 = batch.u[block], *v0 = batch.v[block / SIDE];
     int n = batch.count[block], i = 0;
     for (; i < n; ++i) {
         int32_t at = batch.index[block][i];
         const float* g = batch.row[at];
-        vf u = g[A] * X + (g[B] * Y + batch.u[block][i]);
-        vf v = g[C] * Y + batch.v[block][i];
-        vf p = g[LOG2_OPACITY] - v * v - u * u;
+        vf u = g[SPLAT_A] * X + (g[SPLAT_B] * Y + u0[at]);
+        vf v = g[SPLAT_C] * Y + v0[at];
+        vf p = g[SPLAT_LOG2_OPACITY] - v * v - u * u;
         vm live = ge(passed, least);
         if (!any(live)) break;
         vm on = ge(live, p, faintest);
@@ -110,10 +107,10 @@ SPLAT_INLINE int walk(Batch& batch, State& state, int block) {
         vf alpha = min(exp2_small(p), broadcast(MAX_ALPHA));
         vf weight = keep(on, alpha * passed);
         passed = less_share(on, passed, alpha);
-        red += weight * g[RED];
-        green += weight * g[GREEN];
-        blue += weight * g[BLUE];
-        depth += weight * g[DEPTH];
+        red += weight * g[SPLAT_RED];
+        green += weight * g[SPLAT_GREEN];
+        blue += weight * g[SPLAT_BLUE];
+        depth += weight * g[SPLAT_DEPTH];
     }
     store(state.passed[block], passed);
     store(state.red[block], red);
@@ -129,18 +126,18 @@ void blend_tile(const float* splats, int32_t width, int32_t height, int32_t x0, 
                 int64_t& evaluated) {
     State state;
     Batch batch;
-    memset(&state, 0, sizeof state);
     uint32_t alive = 0;
     for (int block = 0; block < BLOCKS; ++block) {
+        for (auto plane : {state.red, state.green, state.blue, state.depth}) store(plane[block], zero());
         BlockOfPixels pixels{x0 + block % SIDE * SIDE, y0 + block / SIDE * SIDE, width, height};
-        if (pixels.columns() <= 0 || pixels.rows() <= 0) continue;
+        if (!pixels.touches()) continue;
         alive |= 1u << block;
-        pixels.inside(state.passed[block]);
+        store(state.passed[block], pixels.inside());
     }
     for (int64_t begin = 0; begin < count; begin += BATCH) {
         int n = (int)std::min<int64_t>(BATCH, count - begin);
         if (alive) {
-            distribute(batch, splats, entries + 2 * begin, n, (float)x0, (float)y0, alive);
+            distribute(batch, splats, entries + 2 * begin, n, count - begin - n, (float)x0, (float)y0, alive);
             for (uint32_t b = alive; b; b &= b - 1) {
                 int block = __builtin_ctz(b);
                 int walked = walk<HITS>(batch, state, block);
@@ -148,7 +145,7 @@ void blend_tile(const float* splats, int32_t width, int32_t height, int32_t x0, 
                 if (walked < batch.count[block]) alive &= ~(1u << block);
             }
             if (HITS)
-                for (int i = 0; i < n; ++i) hits[batch.slot[i]] = batch.hits[i];
+                for (int i = 0; i < n; ++i) hits[entries[2 * (begin + i) + 1]] = batch.hits[i];
         } else if (HITS) {
             for (int i = 0; i < n; ++i) hits[entries[2 * (begin + i) + 1]] = 0;
         } else {
@@ -157,15 +154,13 @@ void blend_tile(const float* splats, int32_t width, int32_t height, int32_t x0, 
     }
     for (int block = 0; block < BLOCKS; ++block) {
         BlockOfPixels pixels{x0 + block % SIDE * SIDE, y0 + block / SIDE * SIDE, width, height};
-        if (pixels.columns() <= 0 || pixels.rows() <= 0) continue;
-        pixels.each([&](int lane, int64_t pixel) {
-            float passed = state.passed[block][lane];
-            rgb[3 * pixel] = state.red[block][lane] + passed * background[0];
-            rgb[3 * pixel + 1] = state.green[block][lane] + passed * background[1];
-            rgb[3 * pixel + 2] = state.blue[block][lane] + passed * background[2];
-            alpha[pixel] = 1 - passed;
-            depth[pixel] = state.depth[block][lane];
-        });
+        if (!pixels.touches()) continue;
+        vf passed = load(state.passed[block]);
+        pixels.store_rgb(rgb, load(state.red[block]) + passed * background[0],
+                         load(state.green[block]) + passed * background[1],
+                         load(state.blue[block]) + passed * background[2]);
+        pixels.store_plane(alpha, 1 - passed);
+        pixels.store_plane(depth, load(state.depth[block]));
     }
 }
 

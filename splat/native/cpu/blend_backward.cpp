@@ -29,28 +29,48 @@ struct Image {
     const float *rgb, *alpha, *depth, *g_rgb, *g_alpha, *g_depth;
 };
 
+// Returns the sum of dL/dbackground over the tile in `g_background`.
 void load_pixels(const Image& image, int32_t x0, int32_t y0, PixelState& p, double* g_background) {
-    memset(&p, 0, sizeof p);
+    vf sum_red = zero(), sum_green = zero(), sum_blue = zero();
     for (int block = 0; block < BLOCKS; ++block) {
         BlockOfPixels pixels{x0 + block % SIDE * SIDE, y0 + block / SIDE * SIDE, image.width, image.height};
-        if (pixels.columns() <= 0 || pixels.rows() <= 0) continue;
-        pixels.each([&](int lane, int64_t i) {
-            const float *g = image.g_rgb + 3 * i, *c = image.rgb + 3 * i;
-            float g_alpha = image.g_alpha ? image.g_alpha[i] : 0, g_depth = image.g_depth ? image.g_depth[i] : 0;
-            p.passed[block][lane] = 1;
-            p.left[block][lane] =
-                g[0] * c[0] + g[1] * c[1] + g[2] * c[2] + g_alpha * image.alpha[i] + g_depth * image.depth[i];
-            p.g_red[block][lane] = g[0], p.g_green[block][lane] = g[1], p.g_blue[block][lane] = g[2];
-            p.g_alpha[block][lane] = g_alpha, p.g_depth[block][lane] = g_depth;
-            float rest = 1 - image.alpha[i];
-            for (int j = 0; j < 3; ++j) g_background[j] += rest * g[j];
-        });
+        if (!pixels.touches()) continue;  // and never marked as hit
+        vf red, green, blue, g_red, g_green, g_blue;
+        pixels.load_rgb(image.rgb, red, green, blue);
+        pixels.load_rgb(image.g_rgb, g_red, g_green, g_blue);
+        vf alpha = pixels.load_plane(image.alpha);
+        vf left = g_red * red + g_green * green + g_blue * blue;
+        if (image.g_alpha) {
+            vf g_alpha = pixels.load_plane(image.g_alpha);
+            left += g_alpha * alpha;
+            store(p.g_alpha[block], g_alpha);
+        } else {
+            store(p.g_alpha[block], zero());
+        }
+        if (image.g_depth) {
+            vf g_depth = pixels.load_plane(image.g_depth);
+            left += g_depth * pixels.load_plane(image.depth);
+            store(p.g_depth[block], g_depth);
+        } else {
+            store(p.g_depth[block], zero());
+        }
+        store(p.g_red[block], g_red);
+        store(p.g_green[block], g_green);
+        store(p.g_blue[block], g_blue);
+        store(p.left[block], left);
+        store(p.passed[block], pixels.inside());
+        sum_red += (1 - alpha) * g_red;  // outside the image g is 0
+        sum_green += (1 - alpha) * g_green;
+        sum_blue += (1 - alpha) * g_blue;
     }
+    g_background[0] = sum(sum_red);
+    g_background[1] = sum(sum_green);
+    g_background[2] = sum(sum_blue);
 }
 
 // The sums of a record: moments of g = dL/dlog(alpha), then sums of weight x dL/dcolour and dL/ddepth.
 enum { SUM_1, SUM_U, SUM_V, SUM_UU, SUM_UV, SUM_VV, SUM_DEPTH, SUM_RED, SUM_GREEN, SUM_BLUE, SUM_ABS_X, SUM_ABS_Y, SUMS };
-static_assert((int)SUMS == (int)SPLAT_RECORD && (int)SPLAT_RECORD == (int)SPLAT_FIELDS, "sixteen lanes hold a record");
+static_assert((int)SUMS == (int)SPLAT_RECORD, "a record is these sums");
 
 // ALL: gradients of depth and alpha too, not of colours alone.
 template <bool ALL, bool ABSGRAD>
@@ -102,8 +122,7 @@ SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, f
             sum[SUM_ABS_Y] += abs(b * gu + c * gv);
         }
     } while (hits);
-    vf sums = sums_of_twelve(sum);
-    memcpy(record, &sums, SUMS * sizeof(float));
+    store_some<SUMS>(record, sums_of_twelve(sum));
 }
 
 template <bool ALL, bool ABSGRAD>
@@ -115,7 +134,7 @@ void walk_tile(PixelState& p, const float* splats, const int32_t* entries, int64
         if (i + AHEAD < count) {
             const float* next = splats + (int64_t)entries[2 * (i + AHEAD)] * SPLAT_FIELDS;
             __builtin_prefetch(next);
-            __builtin_prefetch(next + SPLAT_BLUE);
+            __builtin_prefetch(next + SPLAT_FIELDS - 1);
         }
         int64_t row = entries[2 * i], slot = entries[2 * i + 1];
         if (uint32_t h = hits[slot])
@@ -163,9 +182,7 @@ SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width
     parallel_jobs(columns * rows, [&](int64_t tile) {
         int32_t x0 = (int32_t)(tile % columns) * SPLAT_TILE, y0 = (int32_t)(tile / columns) * SPLAT_TILE;
         PixelState p;
-        double* g = partial + 3 * tile;
-        g[0] = g[1] = g[2] = 0;
-        load_pixels(image, x0, y0, p, g);
+        load_pixels(image, x0, y0, p, partial + 3 * tile);
         walk(p, splats, entries + 2 * (int64_t)tile_start[tile], tile_start[tile + 1] - tile_start[tile], hits,
              (float)x0, (float)y0, records);
     });

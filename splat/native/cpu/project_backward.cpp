@@ -125,13 +125,7 @@ void project_backward(const Pinhole& c, bool antialiased, int32_t k, const Input
                      g_rgb[2] * coefficients[3 * i + 2];
         for (int j = 0; j < 3; ++j) coefficients[3 * i + j] = keep(drawn, basis[i] * g_rgb[j]);
     }
-    float lanes[3 * K][LANES];
-    for (int j = 0; j < 3 * K; ++j) store(lanes[j], coefficients[j]);
-    for (int i = 0; i < count; ++i) {
-        float* p = out.sh + (begin + i) * k * 3;
-        for (int j = 0; j < 3 * K; ++j) p[j] = lanes[j][i];
-        for (int j = 3 * K; j < 3 * k; ++j) p[j] = 0;
-    }
+    store_sh<DEGREE>(out.sh, k, begin, count, coefficients);
     vec3 g_direction = sh_basis_gradient<DEGREE>(direction, g_basis);
     vec3 g_ray = inverse_length * (g_direction - dot(g_direction, direction) * direction);
 
