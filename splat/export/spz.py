@@ -137,18 +137,12 @@ def _open_v4(data: bytes, path: Path) -> tuple[_Header, _Streams]:
 
 
 def _zstd(path: Path) -> Callable[[bytes, int], bytes]:
-    """Python 3.14 has zstd, before that the package `zstandard` is asked for."""
-    try:
-        from compression import zstd  # type: ignore[import-not-found]
-
-        return lambda data, size: zstd.decompress(data)
-    except ImportError:
-        pass
+    """`decompress(data, size)` of the optional package `zstandard`."""
     try:
         import zstandard
     except ImportError:
         raise SplatError(
-            f"{path} is .spz version 4, whose zstd streams need `pip install zstandard`; or export it as version 3."
+            f"{path} is .spz version 4, whose zstd streams need `pip install splat3d[spz]`; or export it as version 3."
         ) from None
 
     def decompress(data: bytes, size: int) -> bytes:

@@ -252,7 +252,7 @@ def test_formats_of_one_scene_written_elsewhere_agree(name: str, data_root: Path
     path = data_root / "splats" / name
     version_4 = path.suffix == ".spz" and path.read_bytes()[:4] == b"NGSP"
     if version_4 and importlib.util.find_spec("zstandard") is None:
-        with pytest.raises(SplatError, match=r"version 4, whose zstd streams need `pip install zstandard`"):
+        with pytest.raises(SplatError, match=r"version 4, whose zstd streams need `pip install splat3d\[spz\]`"):
             load_splat(path)
         pytest.skip("the message is right; its streams need zstandard")
     from scipy.spatial import cKDTree
