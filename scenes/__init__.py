@@ -29,7 +29,7 @@ from splat.scenes.light import bake
 from splat.scenes.shot import Session, Shot, save
 from splat.scenes.trace import render
 
-SCENES: dict[str, Callable[[int | None, float, int], Session]] = {
+SCENES: dict[str, Callable[[int | None, float | int, int], Session]] = {
     "atelier": atelier.session,
     "shelf": shelf.session,
     "orbit": orbit.session,
@@ -79,7 +79,7 @@ class Truth:
 def make(
     name: str,
     folder: Path,
-    scale: float = 1.0,
+    scale: float | int = 1.0,
     views: int | None = None,
     seed: int = 0,
     report: Reporter | None = None,

@@ -13,7 +13,7 @@ from splat.core.geometry import Rigid, rotation_from_axis_angle
 from splat.scenes import textures
 from splat.scenes.furnish import Room, turned, wooden
 from splat.scenes.shot import Session, Shot, smooth_drift
-from splat.scenes.textures import Canvas
+from splat.scenes.textures import Canvas, Number
 from splat.scenes.trace import Light, Scene, Surface, Texture
 
 VIEWS = 24
@@ -25,7 +25,7 @@ HALF_WIDTH, FRONT, BACK, CEILING = 2.6, -2.8, 3.2, 2.8
 """The room: |x| <= HALF_WIDTH, FRONT <= y <= BACK, 0 <= z <= CEILING (metres)."""
 
 
-def scene(detail: float, seed: int) -> Scene:
+def scene(detail: Number, seed: int) -> Scene:
     """`detail` scales the resolution of textures and baked light."""
     room = Room(detail, 100 + seed)
     _shell(room)
@@ -40,7 +40,7 @@ def scene(detail: float, seed: int) -> Scene:
     return Scene(tuple(room.solids), lights, light_texel=0.055 / max(detail, 0.25) ** 0.5, gain=GAIN)
 
 
-def _picture(room: Room, width: float, height: float, density: float) -> Canvas:
+def _picture(room: Room, width: Number, height: Number, density: Number) -> Canvas:
     return room.canvas(width, height, density)
 
 
@@ -218,7 +218,7 @@ def walk(views: int) -> list[Rigid]:
     return poses
 
 
-def session(views: int | None, scale: float, seed: int) -> Session:
+def session(views: int | None, scale: Number, seed: int) -> Session:
     """What was photographed, from where, and how the camera saw it."""
     views = VIEWS if views is None else views
     camera = Camera(FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT).scaled(scale)

@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from splat.scenes import textures
-from splat.scenes.textures import Canvas
+from splat.scenes.textures import Canvas, Number
 from splat.scenes.trace import Solid, Surface, Texture
 
-Vector = tuple[float, float, float]
+Vector = tuple[Number, Number, Number]
 COVERS = (
     ("#7a2e2a", "#e3d8be"), ("#2f4a5c", "#e0b23a"), ("#c9a25d", "#2b2b2b"), ("#4f6a4d", "#f0e6cc"),
     ("#d8cfbb", "#7a2e2a"), ("#33363f", "#d9c48f"), ("#b65a36", "#f2e3c2"), ("#8d93a0", "#22262e"),
@@ -21,7 +21,7 @@ COVERS = (
 """Cover and ink of books."""
 
 
-def turned(yaw: float) -> np.ndarray:
+def turned(yaw: Number) -> np.ndarray:
     """Rotation about z by degrees, counter-clockwise from above."""
     c, s = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
@@ -33,10 +33,10 @@ class Sheet:
 
     along_u: Texture
     along_v: Texture
-    size: float
+    size: Number
     """Metres; both sheets are squares."""
 
-    def cut(self, width: float, height: float, rng: np.random.Generator) -> Surface:
+    def cut(self, width: Number, height: Number, rng: np.random.Generator) -> Surface:
         """A face of that many metres, from a random place, with its grain along the longer side."""
         share = np.minimum(np.array([width, height]) / self.size, 1.0)
         u, v = (rng.random(2) * (1 - share)).tolist()
@@ -45,7 +45,7 @@ class Sheet:
         return Surface(sheet, (u, v, u + float(share[0]), v + float(share[1])), (tone, tone, tone))
 
 
-def wooden(seed: int, texels_per_metre: float, base: str, dark: str, size: float = 1.6) -> Sheet:
+def wooden(seed: int, texels_per_metre: Number, base: str, dark: str, size: Number = 1.6) -> Sheet:
     canvas = Canvas(size, size, texels_per_metre)
     picture = textures.wood(canvas, seed, base, dark)
     return Sheet(Texture(picture), Texture(np.ascontiguousarray(np.rot90(picture))), size)
@@ -58,7 +58,7 @@ class Room:
         self.detail, self.solids = detail, list[Solid]()
         self.rng = np.random.default_rng([seed, 41])
 
-    def canvas(self, width: float, height: float, texels_per_metre: float) -> Canvas:
+    def canvas(self, width: Number, height: Number, texels_per_metre: Number) -> Canvas:
         return Canvas(width, height, texels_per_metre * self.detail)
 
     def plain(self, code: str) -> Surface:
@@ -80,7 +80,7 @@ class Room:
         centre: Vector,
         size: Vector,
         surface: Surface | Sheet,
-        yaw: float = 0.0,
+        yaw: Number = 0.0,
         tilt: np.ndarray | None = None,
         faces: dict[int, Surface] | None = None,
         name: str = "box",
@@ -100,12 +100,12 @@ class Room:
     def cylinder(
         self,
         base: Vector,
-        radius: float,
-        height: float,
+        radius: Number,
+        height: Number,
         side: Surface,
         cap: Surface | None = None,
         lean: Vector = (0.0, 0.0, 1.0),
-        gloss: float = 0.0,
+        gloss: Number = 0.0,
         name: str = "cylinder",
     ) -> None:
         """Stands on `base`, its axis along `lean`."""
@@ -123,7 +123,7 @@ class Room:
         radii: Vector,
         surface: Surface,
         tilt: np.ndarray | None = None,
-        gloss: float = 0.0,
+        gloss: Number = 0.0,
         name: str = "ball",
     ) -> None:
         linear = (np.eye(3) if tilt is None else tilt) * np.array(radii)
@@ -131,7 +131,7 @@ class Room:
 
     # ----------------------------------------------------------------------------------------------------- furniture
 
-    def table(self, centre: Vector, size: Vector, top: Surface, wood: Sheet, yaw: float = 0.0, leg: float = 0.06) -> None:
+    def table(self, centre: Vector, size: Vector, top: Surface, wood: Sheet, yaw: Number = 0.0, leg: Number = 0.06) -> None:
         """`centre` on the floor; `size` over all."""
         w, d, h = size
         turn, at = turned(yaw), np.array(centre)
@@ -144,7 +144,7 @@ class Room:
             x, y, z = (at + turn @ np.array([0, sy * (d / 2 - leg), h - 0.10])).tolist()
             self.box((x, y, z), (w - 3 * leg, 0.03, 0.09), wood, yaw, name="table rail")
 
-    def book(self, seed: int, thickness: float, height: float, texels_per_metre: float) -> tuple[Surface, Surface, Surface]:
+    def book(self, seed: int, thickness: Number, height: Number, texels_per_metre: Number) -> tuple[Surface, Surface, Surface]:
         """Surfaces of spine, cover and paper edge."""
         cover, ink = COVERS[seed % len(COVERS)]
         back = textures.spine(self.canvas(thickness, height, texels_per_metre), seed, cover, ink)
@@ -161,8 +161,8 @@ class Room:
         return Surface(Texture(np.clip(picture, 0, 1).astype(np.float32)))
 
     def book_row(
-        self, left: float, right: float, front: float, floor: float, depth: float, tallest: float, seed: int,
-        texels_per_metre: float,
+        self, left: Number, right: Number, front: Number, floor: Number, depth: Number, tallest: Number, seed: int,
+        texels_per_metre: Number,
     ) -> None:  # fmt: skip
         """Upright books on a board, spines towards -y, from `left` to about `right`; some lean, some stand back."""
         rng = np.random.default_rng([seed, 43])
@@ -182,7 +182,7 @@ class Room:
                      faces={2: spine, 4: paper, 5: paper}, name="book", casts=False)  # fmt: skip
             x, number = x + thickness + 0.002, number + 1
 
-    def book_pile(self, base: Vector, seed: int, count: int, texels_per_metre: float) -> float:
+    def book_pile(self, base: Vector, seed: int, count: int, texels_per_metre: Number) -> float:
         """Lying books, each turned a little; returns the height of the pile's top."""
         rng = np.random.default_rng([seed, 47])
         z = base[2]
@@ -201,8 +201,8 @@ class Room:
         return z
 
     def bookcase(
-        self, left: float, right: float, front: float, back: float, heights: Sequence[float], wood: Sheet,
-        board: float = 0.025, floor: float = 0.0,
+        self, left: Number, right: Number, front: Number, back: Number, heights: Sequence[Number], wood: Sheet,
+        board: Number = 0.025, floor: Number = 0.0,
     ) -> None:  # fmt: skip
         """Two sides, a back and a board at every height (tops of boards, the last is the cover)."""
         y, depth, top = (front + back) / 2, back - front, heights[-1]
@@ -215,8 +215,8 @@ class Room:
             self.box(((left + right) / 2, y - 0.001, h - board / 2), (right - left - 2 * board, depth - 0.014, board), wood,
                      name="bookcase board")  # fmt: skip
 
-    def picture(self, centre: Vector, right: Vector, size: tuple[float, float], art: np.ndarray, canvas: Canvas,
-                frame: str, thickness: float = 0.025, mat: float = 0.0) -> None:  # fmt: skip
+    def picture(self, centre: Vector, right: Vector, size: tuple[Number, Number], art: np.ndarray, canvas: Canvas,
+                frame: str, thickness: Number = 0.025, mat: Number = 0.0) -> None:  # fmt: skip
         """A framed picture on a wall; `right` is the unit vector to its right as seen by who looks at it."""
         wood = textures.wood(canvas, int(frame[1:], 16) % 97, frame, "#2a1c12")
         face = Surface(Texture(textures.framed(canvas, art, wood, 0.03 if thickness > 0.01 else 0.0, mat)))

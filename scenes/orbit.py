@@ -13,16 +13,17 @@ from splat.core.geometry import Rigid
 from splat.scenes import textures
 from splat.scenes.furnish import Room, turned, wooden
 from splat.scenes.shot import Session, Shot
+from splat.scenes.textures import Number
 from splat.scenes.trace import Light, Scene, Surface, Texture
 
 TRAIN, TEST = 36, 8
 SIZE, FOCAL = 400, 540.0
 NOISE = 1 / 255
-GAIN = 0.62
-DISTANCE = 4.0
+GAIN = 0.85
+DISTANCE = 4.5
 
 
-def scene(detail: float, seed: int) -> Scene:
+def scene(detail: Number, seed: int) -> Scene:
     room = Room(detail, 400 + seed)
     _island(room)
     _tower(room)
@@ -34,7 +35,7 @@ def scene(detail: float, seed: int) -> Scene:
     return Scene(tuple(room.solids), lights, sky=(0.40, 0.43, 0.48), light_texel=0.035 / max(detail, 0.25) ** 0.5, gain=GAIN)
 
 
-def _mottled(room: Room, width: float, height: float, seed: int, dark: str, light: str, density: float = 320.0) -> Surface:
+def _mottled(room: Room, width: Number, height: Number, seed: int, dark: str, light: str, density: Number = 320.0) -> Surface:
     canvas = room.canvas(width, height, density)
     value = textures.fractal(canvas, width / 8, 0.01, seed, gain=0.8, wrap=True)
     ink = textures.mix(textures.colour(dark), textures.colour(light), np.clip(0.5 + 0.4 * value, 0, 1))
@@ -64,7 +65,7 @@ def _tower(room: Room) -> None:
     canvas = room.canvas(1.5, 0.95, 420)
     x, y = canvas.xy()
     inks = np.stack([textures.colour("#efe8da"), textures.colour("#b5382c")])
-    stripes = inks[np.floor((y / canvas.height + x / canvas.width) * 5).astype(int) % 2]
+    stripes = inks[np.floor(5 * y / canvas.height + 2 * x / canvas.width).astype(int) % 2]
     worn = textures.fractal(canvas, 0.3, 0.008, 420, gain=0.75, wrap=True)
     flakes = textures.smoothstep(1.5, 1.9, textures.fractal(canvas, 0.12, 0.01, 421, gain=0.8, wrap=True))
     stripes = textures.mix(stripes * (0.92 + 0.10 * worn)[..., None], textures.colour("#8a7d6a"), 0.7 * flakes)
@@ -114,7 +115,7 @@ def _house(room: Room) -> None:
               gloss=0.3, name="buoy")  # fmt: skip
 
 
-def poses(count: int, first_turn: float, low: float, high: float) -> list[Rigid]:
+def poses(count: int, first_turn: Number, low: Number, high: Number) -> list[Rigid]:
     """`world_from_cam` once around at elevations (degrees) that swing between `low` and `high`."""
     found = []
     for i in range(count):
@@ -125,7 +126,7 @@ def poses(count: int, first_turn: float, low: float, high: float) -> list[Rigid]
     return found
 
 
-def session(views: int | None, scale: float, seed: int) -> Session:
+def session(views: int | None, scale: Number, seed: int) -> Session:
     """What was photographed, from where, and how the camera saw it. `views` counts the training photos."""
     camera = Camera(FOCAL, FOCAL, SIZE / 2, SIZE / 2, SIZE, SIZE).scaled(scale)
     train = TRAIN if views is None else views

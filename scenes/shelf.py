@@ -13,17 +13,18 @@ from splat.core.geometry import Rigid
 from splat.scenes import textures
 from splat.scenes.furnish import Room, turned, wooden
 from splat.scenes.shot import Session, Shot
+from splat.scenes.textures import Number
 from splat.scenes.trace import Light, Scene, Surface, Texture
 
 COLUMNS, ROWS = 4, 3
 WIDTH, HEIGHT, FOCAL = 640, 480, 560.0
 NOISE = 2 / 255
-GAIN = 0.60
+GAIN = 1.15
 STEP = 0.16
 """Metres between neighbouring positions."""
 
 
-def scene(detail: float, seed: int) -> Scene:
+def scene(detail: Number, seed: int) -> Scene:
     room = Room(detail, 300 + seed)
     wall = Texture(textures.plaster(room.canvas(4.4, 3.0, 260), 301, "#c9d0c4"))
     room.wall((0, 0.36, 1.3), (2.2, 0, 0), (0, 0, 1.5), Surface(wall), name="wall")
@@ -44,7 +45,7 @@ def scene(detail: float, seed: int) -> Scene:
     return Scene(tuple(room.solids), lights, sky=(0.42, 0.43, 0.45), light_texel=0.035 / max(detail, 0.25) ** 0.5, gain=GAIN)
 
 
-def _things(room: Room, heights: tuple[float, ...]) -> None:
+def _things(room: Room, heights: tuple[Number, ...]) -> None:
     glaze = Surface(Texture(textures.glaze(room.canvas(0.7, 0.4, 900), 320, ("#2f4a5c", "#e8dfc8", "#c9a25d"), 7)))
     room.ball((0.30, 0.12, heights[0] + 0.13), (0.10, 0.10, 0.13), glaze, name="vase")
     room.cylinder((0.30, 0.12, heights[0] + 0.24), 0.04, 0.09, glaze, room.plain("#22201d"), name="vase neck")
@@ -89,7 +90,7 @@ def poses(views: int) -> list[Rigid]:
     return found
 
 
-def session(views: int | None, scale: float, seed: int) -> Session:
+def session(views: int | None, scale: Number, seed: int) -> Session:
     """What was photographed, from where, and how the camera saw it."""
     views = COLUMNS * ROWS if views is None else views
     camera = Camera(FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT).scaled(scale)

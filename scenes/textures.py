@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+Number = float | int
+
 GLYPHS = {
     "A": "0E11111F111111", "B": "1E11111E11111E", "C": "0E11101010110E", "D": "1E11111111111E",
     "E": "1F10101E10101F", "F": "1F10101E101010", "G": "0E11101713110F", "H": "1111111F111111",
@@ -35,9 +37,9 @@ WORDS = (
 class Canvas:
     """A rectangle of `width` x `height` metres made of square texels."""
 
-    width: float
-    height: float
-    texels_per_metre: float
+    width: Number
+    height: Number
+    texels_per_metre: Number
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -61,13 +63,13 @@ def colour(code: str) -> np.ndarray:
     return np.array([int(code[i : i + 2], 16) for i in (1, 3, 5)], np.float32) / 255
 
 
-def mix(a: np.ndarray, b: np.ndarray, amount: np.ndarray | float) -> np.ndarray:
+def mix(a: np.ndarray, b: np.ndarray, amount: np.ndarray | Number) -> np.ndarray:
     """`a` where amount is 0, `b` where it is 1; `amount` [h w] or a number."""
     amount = np.asarray(amount, np.float32)
     return a + (b - a) * (amount[..., None] if amount.ndim == 2 else amount)
 
 
-def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
+def smoothstep(low: Number, high: Number, value: np.ndarray) -> np.ndarray:
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
@@ -80,7 +82,7 @@ def _taps(positions: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     return cell, [w.astype(np.float32) for w in weights]
 
 
-def noise(canvas: Canvas, wavelength: float | tuple[float, float], seed: int, wrap: bool = False) -> np.ndarray:
+def noise(canvas: Canvas, wavelength: Number | tuple[Number, Number], seed: int, wrap: bool = False) -> np.ndarray:
     """Smooth noise [h w], about zero mean and unit variance: a lattice of random values one wavelength (x, y) apart
     under a cubic B-spline. `wrap` makes the left and the right edge meet."""
     across, down = (wavelength, wavelength) if isinstance(wavelength, float | int) else wavelength
@@ -98,11 +100,11 @@ def noise(canvas: Canvas, wavelength: float | tuple[float, float], seed: int, wr
 
 def fractal(
     canvas: Canvas,
-    longest: float,
-    shortest: float,
+    longest: Number,
+    shortest: Number,
     seed: int,
-    gain: float = 0.6,
-    stretch: tuple[float, float] = (1.0, 1.0),
+    gain: Number = 0.6,
+    stretch: tuple[Number, Number] = (1.0, 1.0),
     wrap: bool = False,
 ) -> np.ndarray:
     """Octaves of noise from the longest to the shortest wavelength (metres), each `gain` times the one before."""
@@ -118,7 +120,7 @@ def fractal(
     return total / np.float32(np.sqrt(power))
 
 
-def grain(canvas: Canvas, picture: np.ndarray, amount: float, seed: int, finest: float = 0.002) -> np.ndarray:
+def grain(canvas: Canvas, picture: np.ndarray, amount: Number, seed: int, finest: Number = 0.002) -> np.ndarray:
     """Multiply a picture by fine mottles, as paper, paint and cloth have them."""
     return picture * (1 + np.float32(amount) * fractal(canvas, 0.03, finest, seed, gain=0.75))[..., None]
 
@@ -138,7 +140,7 @@ def wood(canvas: Canvas, seed: int, base: str = "#a9764a", dark: str = "#5e3a1e"
     return np.clip(mix(colour(base), colour(dark), np.clip(tone, 0, 1)), 0, 1)
 
 
-def boards(canvas: Canvas, seed: int, board: float = 0.14, length: float = 1.3) -> np.ndarray:
+def boards(canvas: Canvas, seed: int, board: Number = 0.14, length: Number = 1.3) -> np.ndarray:
     """A floor of long boards along y, each of its own tone, with dark joints and staggered ends."""
     x, y = canvas.xy()
     rng = np.random.default_rng([seed, 3])
@@ -175,7 +177,7 @@ def plaster(canvas: Canvas, seed: int, base: str = "#d9cfbd") -> np.ndarray:
     return np.clip(mix(picture, colour("#5d5040"), 0.6 * place * (1 - smoothstep(0.004, 0.016, ridge))), 0, 1)
 
 
-def bricks(canvas: Canvas, seed: int, length: float = 0.22, height: float = 0.072) -> np.ndarray:
+def bricks(canvas: Canvas, seed: int, length: Number = 0.22, height: Number = 0.072) -> np.ndarray:
     """A brick wall in running bond, limewashed in patches."""
     x, y = canvas.xy()
     rng = np.random.default_rng([seed, 5])
@@ -276,7 +278,7 @@ def globe(canvas: Canvas, seed: int) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------- printed surfaces
 
 
-def stamp(canvas: Canvas, text: str, left: float, top: float, size: float) -> np.ndarray:
+def stamp(canvas: Canvas, text: str, left: Number, top: Number, size: Number) -> np.ndarray:
     """Coverage [h w] of one line of capital letters, `size` metres tall, its top left corner at (left, top)."""
     dots = np.zeros((9, 6 * len(text) + 2), np.float32)
     for i, letter in enumerate(text.upper()):
@@ -352,7 +354,7 @@ def composition(canvas: Canvas, seed: int, colours: tuple[str, ...], depth: int 
     picture = np.ones((*canvas.shape, 3), np.float32) * colour("#e8e2d2")
     line = 0.008 * canvas.width
 
-    def split(x0: float, y0: float, x1: float, y1: float, left: int) -> None:
+    def split(x0: Number, y0: Number, x1: Number, y1: Number, left: int) -> None:
         nonlocal picture
         wide, tall = x1 - x0, y1 - y0
         if left and min(wide, tall) > 0.09 * canvas.width and (left > 3 or rng.random() < 0.8):
@@ -422,7 +424,7 @@ def spine(canvas: Canvas, seed: int, cover: str, ink: str) -> np.ndarray:
     return np.clip(np.rot90(picture, -1), 0, 1).copy()
 
 
-def framed(canvas: Canvas, picture: np.ndarray, frame: np.ndarray, border: float, mat: float = 0.0) -> np.ndarray:
+def framed(canvas: Canvas, picture: np.ndarray, frame: np.ndarray, border: Number, mat: Number = 0.0) -> np.ndarray:
     """A picture inside its frame; `border` and `mat` are widths in metres of frame and passe-partout."""
     x, y = canvas.xy()
     edge = np.minimum(np.minimum(x, canvas.width - x), np.minimum(y, canvas.height - y))

@@ -17,6 +17,7 @@ import numpy as np
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid
 
+Number = float | int
 Shape = Literal["quad", "box", "sphere", "cylinder"]
 FACES: dict[str, int] = {"quad": 1, "box": 6, "sphere": 1, "cylinder": 3}
 """Box: -x +x -y +y -z +z. Cylinder: side, bottom, top. Quad: the side that its z axis points from."""
@@ -285,11 +286,11 @@ def first_hits(
 class Light:
     """A rectangle that shines to the side its normal points to."""
 
-    centre: tuple[float, float, float]
-    half_u: tuple[float, float, float]
-    half_v: tuple[float, float, float]
+    centre: tuple[Number, Number, Number]
+    half_u: tuple[Number, Number, Number]
+    half_v: tuple[Number, Number, Number]
     """Half edges in metres; the normal is half_u x half_v."""
-    rgb: tuple[float, float, float]
+    rgb: tuple[Number, Number, Number]
     """Radiance."""
     samples: int = 4
     """Squared: shadow rays to this light."""
@@ -299,7 +300,7 @@ class Light:
 class Scene:
     solids: tuple[Solid, ...]
     lights: tuple[Light, ...]
-    sky: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    sky: tuple[Number, Number, Number] = (0.0, 0.0, 0.0)
     """Radiance of what is behind everything, for the light only: a pixel that sees nothing is transparent."""
     light_texel: float = 0.03
     """Size in metres of the texels in which light is baked."""
@@ -310,7 +311,7 @@ class Scene:
 
 
 def shade(
-    scene: Scene, k: int, origin: np.ndarray, direction: np.ndarray, t: np.ndarray, footprint: float, grid: int
+    scene: Scene, k: int, origin: np.ndarray, direction: np.ndarray, t: np.ndarray, footprint: Number, grid: int
 ) -> np.ndarray:
     """Radiance [n 3] of hits of solid k; each `grid`^2 rays in a row belong to one pixel. `footprint`: width of a ray's
     cone at t = 1 (metres)."""

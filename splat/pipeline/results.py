@@ -23,8 +23,8 @@ from splat.pipeline.training import Trained
 if TYPE_CHECKING:
     from splat.pipeline.stages import Context
 
-_PATH_FRAMES = 120
-_VIDEO_SIDE = 640  # px: videos are previews, and every frame is drawn on the CPU where there is no GPU
+_PATH_FRAMES = 90
+_VIDEO_SIDE = 480  # px: previews; VP9 costs more per frame than drawing does. `splat render` makes larger ones
 
 
 def export(

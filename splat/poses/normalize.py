@@ -38,7 +38,7 @@ def normalize(capture: Capture, up: str | Sequence[float] = "auto") -> Capture:
 def scene_centre(capture: Capture) -> Float[Tensor, "3"]:
     """What the photos look at, float64 [3] in the capture's frame.
 
-    The median of the sparse points, each as often as it was seen; without points, the point nearest to all optical
+    The geometric median of the sparse points, each as often as it was seen; without points, the point nearest to all optical
     axes, if it lies in front of most cameras; else the mean of the camera centres.
     """
     points, tracks = capture.points, capture.tracks
@@ -48,7 +48,7 @@ def scene_centre(capture: Capture) -> Float[Tensor, "3"]:
             positions = positions[tracks.point_ids.long()]
         finite = torch.isfinite(positions).all(1)
         if bool(finite.any()):
-            return positions[finite].median(0).values
+            return geometric_median(positions[finite])
     centres = capture.camera_centres().double()
     axes = torch.stack(
         [v.world_from_cam.rotation[:, 2] for v in capture.views if v.world_from_cam is not None]
@@ -68,3 +68,22 @@ def optical_axes(capture: Capture) -> Float[Tensor, "n 3"]:
     """Unit viewing directions of the views that have a pose, in order, in the capture's frame."""
     axes = [v.world_from_cam.rotation[:, 2].double() for v in capture.views if v.world_from_cam is not None]
     return torch.stack(axes) if axes else torch.zeros(0, 3, dtype=torch.float64)
+
+
+def geometric_median(points: Float[Tensor, "n 3"], most: int = 20_000) -> Float[Tensor, "3"]:
+    """The point with the least sum of distances to n >= 1 points (Weiszfeld 1937), which far outliers cannot pull.
+
+    Unlike the median of each coordinate it does not depend on how the frame is turned. Of more than `most` points
+    every k-th is used.
+    """
+    points = points.double()[:: max(1, len(points) // most)]
+    centre = points.median(0).values
+    spread = float((points - centre).norm(dim=1).median()) or 1.0
+    for _ in range(200):
+        weight = 1 / (points - centre).norm(dim=1).clamp(min=1e-9 * spread)
+        new = (points * weight[:, None]).sum(0) / weight.sum()
+        step = float((new - centre).norm())
+        centre = new
+        if step < 1e-10 * spread:
+            break
+    return centre
