@@ -38,8 +38,8 @@ def normalize(capture: Capture, up: str | Sequence[float] = "auto") -> Capture:
 def scene_centre(capture: Capture) -> Float[Tensor, "3"]:
     """What the photos look at, float64 [3] in the capture's frame.
 
-    The geometric median of the sparse points, each as often as it was seen; without points, the point nearest to all optical
-    axes, if it lies in front of most cameras; else the mean of the camera centres.
+    The geometric median of the sparse points, each as often as it was seen; without points, the point nearest to all
+    optical axes, if it lies in front of most cameras; else the mean of the camera centres.
     """
     points, tracks = capture.points, capture.tracks
     if points is not None and len(points) >= 10:
