@@ -3,9 +3,9 @@
     python scripts/pose_accuracy.py RUN TRUTH [--unit-mm 1000] [--json FILE]
 
 RUN is a run folder of `splat reconstruct` (its export/cameras.json is read), or such a file. TRUTH is a folder of
-Strecha et al.'s `*.camera` files (or a dataset folder that holds `gt_dense_cameras/`), or a file or folder with
-cameras.json in the same layout as the export's. Distances are printed in millimetres (for a truth in metres:
---unit-mm 1000, the default) and in per cent of the largest distance between two true camera centres.
+Strecha et al.'s `*.camera` files (or a dataset folder that holds `gt_dense_cameras/`), a folder made by `scenes/`, or a
+file or folder with cameras.json in the same layout as the export's. Distances are in millimetres (for a truth in
+metres: --unit-mm 1000, the default) and in per cent of the largest distance between two true camera centres.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def read_poses(path: Path) -> Poses:
     strecha = [*path.glob("*.camera"), *path.glob("gt_dense_cameras/*.camera")] if path.is_dir() else []
     if strecha:
         return {p.name.removesuffix(".camera"): read_strecha(p) for p in strecha}
-    for candidate in (path, path / "export" / "cameras.json", path / "cameras.json"):
-        if candidate.is_file():
-            return read_cameras(candidate)
+    for name in ("", "export/cameras.json", "truth/cameras.json", "cameras.json"):
+        if (path / name).is_file():
+            return read_cameras(path / name)
     raise SplatError(f"{path} has neither cameras.json nor *.camera files: give a run folder or a truth folder.")
 
 

@@ -139,6 +139,16 @@ def test_every_folder_has_its_place_in_the_rules() -> None:
     assert folders <= set(MAY_IMPORT), folders - set(MAY_IMPORT)
 
 
+def test_the_scenes_know_only_the_vocabulary() -> None:
+    """They are the truth that the pipeline is judged by, so nothing of the pipeline may enter them."""
+    found = {
+        name.group(1)
+        for file in (ROOT / "scenes").glob("*.py")
+        for name in re.finditer(r"^\s*(?:from|import) splat\.?(\w*)", file.read_text(), re.M)
+    }
+    assert found <= {"", "core", "scenes"}, found
+
+
 @pytest.mark.parametrize("library", sorted(DOORS))
 def test_a_heavy_library_is_named_only_behind_its_door(library: str) -> None:
     users = {i.file.relative_to(PACKAGE).as_posix() for i in ALL if i.library == library}
