@@ -89,10 +89,8 @@ def _kmeans(points: np.ndarray, k: int, rng: np.random.Generator, rounds: int = 
     centres = points[rng.choice(len(points), k, replace=False)].copy()
     for _ in range(rounds):
         nearest = (points @ centres.T - 0.5 * (centres**2).sum(1)).argmax(1)
-        sums = np.zeros_like(centres)
-        np.add.at(sums, nearest, points)
         counts = np.bincount(nearest, minlength=k)[:, None]
-        centres = np.where(counts > 0, sums / np.maximum(counts, 1), centres)
+        centres = np.where(counts > 0, _sums(points, nearest, k) / np.maximum(counts, 1), centres)
     return centres.astype(np.float32)
 
 
@@ -100,11 +98,22 @@ def _vlad(descriptors: np.ndarray, words: np.ndarray) -> np.ndarray:
     out = np.zeros_like(words)
     if len(descriptors):
         nearest = (descriptors @ words.T - 0.5 * (words**2).sum(1)).argmax(1)
-        np.add.at(out, nearest, descriptors - words[nearest])
+        out = _sums(descriptors - words[nearest], nearest, len(words))
     # Per-word normalization keeps repeated structure (bricks, leaves) from outvoting everything else.
     out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9)
     flat = out.ravel()
     return flat / max(float(np.linalg.norm(flat)), 1e-9)
+
+
+def _sums(rows: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
+    """[count d]: the sum of the rows [n d] of each group."""
+    order = np.argsort(groups, kind="stable")
+    first = np.searchsorted(groups[order], np.arange(count))
+    padded = np.concatenate([rows[order], np.zeros((1, rows.shape[1]), rows.dtype)])
+    sums = np.add.reduceat(padded, first)
+    # An empty group's slice is the row after it, not nothing.
+    sums[np.bincount(groups, minlength=count) == 0] = 0
+    return sums
 
 
 def _pair(i: int, j: int) -> tuple[int, int]:

@@ -82,7 +82,8 @@ class World:
     """Views 0-6: the boards. 7-9: another place. 10: a blank wall."""
     truth: list[Rigid]
     camera: Camera
-    folder: Path
+    boards: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    """Corner and the two edges of every plane."""
 
     def photos(self, ids: list[int]) -> Capture:
         return replace(self.capture, views=tuple(self.capture.views[i] for i in ids))
@@ -107,7 +108,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     paths.append(folder / "wall.png")
     blank = 128 + np.random.default_rng(0).integers(-1, 2, (SIZE[1], SIZE[0], 3))
     write_png(paths[-1], blank.astype(np.uint8))
-    return World(Capture(tuple(view_of(p) for p in paths)), truth, camera, folder)
+    return World(Capture(tuple(view_of(p) for p in paths)), truth, camera, BOARDS)
 
 
 @pytest.fixture(scope="session")
