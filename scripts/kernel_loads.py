@@ -44,7 +44,7 @@ def fixed_load(n: int, width: int, height: int, median_sigma: float = 2.0) -> Lo
     det = (long * short) ** 2 + reference.BLUR * (long**2 + short**2) + reference.BLUR**2
     t = [torch.from_numpy(np.ascontiguousarray(v)) for v in (centre, np.stack([xx, xy, yy], 1), det, opacity, colour)]
     flat = reference.Splats(t[0], t[1], t[2], t[3], t[4], torch.from_numpy(depth))
-    return Load(f"{n // 1000}k plane {width}x{height}", Camera(1, 1, 0, 0, width, height), flat)
+    return Load(f"{n // 1000}k plane {width}x{height}", Camera(1.0, 1.0, 0.0, 0.0, width, height), flat)
 
 
 def lifted(load: Load) -> Load:

@@ -1,0 +1,100 @@
+// Draws random scenes, poisoned ones too, through every kernel of the rasterizer: forward, backward, from two callers at
+// once on four threads each. Built with a sanitizer by test_sanitizers.py. Buffers have exactly the size they must have.
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "../../splat/native/kernels.h"
+
+template <class T>
+using Buffer = std::vector<T>;
+
+#define CHECK(call)                                                     \
+    if (call) {                                                         \
+        fprintf(stderr, "%s: %s\n", #call, splat_last_error());         \
+        exit(3);                                                        \
+    }
+
+static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, int32_t height, bool poison) {
+    std::mt19937 rng(seed);
+    std::normal_distribution<float> normal;
+    const float poisons[] = {NAN, INFINITY, -INFINITY, 3e38f, -3e38f, 1e-40f, 0, 1e20f, 88, -88};
+    auto random = [&](int64_t size, float scale, float offset) {
+        Buffer<float> b(size);
+        for (auto& x : b) x = poison && rng() % 50 == 0 ? poisons[rng() % 10] : offset + scale * normal(rng);
+        return b;
+    };
+    int32_t k = (degree + 1) * (degree + 1);
+    auto means = random(3 * n, 1, 0), quats = random(4 * n, 1, 0), scales = random(3 * n, 0.7f, -2.5f);
+    auto logits = random(n, 1.5f, 0), sh = random(3 * n * k, 0.3f, 0.3f);
+    for (int64_t i = 0; i < n; ++i) means[3 * i + 2] += 3;
+    const float pose[16] = {0.995f, -0.0998f, 0, 0.1f, 0.0998f, 0.995f, 0, -0.2f, 0, 0, 1, 0.3f, 0, 0, 0, 1};
+    float fx = 0.8f * width, fy = 0.9f * width, cx = 0.45f * width, cy = 0.55f * height;
+
+    Buffer<uint8_t> kept(n);
+    Buffer<int64_t> ids(n);
+    int64_t count = 0, total = 0;
+    CHECK(splat_visible(n, means.data(), scales.data(), logits.data(), pose, fx, fy, cx, cy, width, height, 0.01f,
+                        kept.data(), ids.data(), &count, nullptr));
+    Buffer<float> splats(n * SPLAT_FIELDS), centres(2 * n);
+    Buffer<int32_t> radii(n);
+    CHECK(splat_project_forward(n, k, degree, means.data(), quats.data(), scales.data(), logits.data(), sh.data(), pose,
+                                fx, fy, cx, cy, width, height, 0.01f, seed & 1, splats.data(), centres.data(),
+                                radii.data(), nullptr));
+    int64_t tiles = (int64_t)((width + 15) / 16) * ((height + 15) / 16), pixels = (int64_t)width * height;
+    Buffer<int32_t> order(n), first(n + 1), start(tiles + 1);
+    Buffer<int64_t> scratch((splat_bin_workspace(n, width, height) + 7) / 8);
+    CHECK(splat_bin_count(n, splats.data(), width, height, order.data(), first.data(), start.data(), &total,
+                          scratch.data(), nullptr));
+    Buffer<int32_t> entries(2 * total);
+    CHECK(splat_bin_fill(n, splats.data(), width, height, order.data(), first.data(), start.data(), total,
+                         entries.data(), scratch.data(), nullptr));
+    if (total && !splat_bin_fill(n, splats.data(), width, height, order.data(), first.data(), start.data(), total - 1,
+                                 entries.data(), scratch.data(), nullptr))
+        exit(4);
+    const float background[3] = {0.1f, 0.2f, 0.3f};
+    Buffer<float> rgb(3 * pixels), alpha(pixels), depth(pixels);
+    Buffer<uint16_t> hits(total);
+    CHECK(splat_blend_forward(splats.data(), width, height, start.data(), entries.data(), background, rgb.data(),
+                              alpha.data(), depth.data(), hits.data(), nullptr, nullptr));
+    Buffer<float> g_rgb(3 * pixels, 0.5f), g_splats(n * SPLAT_FIELDS), absgrad(2 * n), records(total * SPLAT_RECORD);
+    Buffer<double> sums(splat_blend_backward_workspace(width, height) / 8), g_background(3), g_pose(16);
+    CHECK(splat_blend_backward(n, splats.data(), width, height, first.data(), start.data(), entries.data(), hits.data(),
+                               rgb.data(), alpha.data(), depth.data(), g_rgb.data(), alpha.data(), depth.data(),
+                               g_splats.data(), g_background.data(), absgrad.data(), records.data(), sums.data(),
+                               nullptr));
+    Buffer<double> partial(splat_project_backward_workspace(n) / 8);
+    Buffer<float> gm(3 * n), gq(4 * n), gs(3 * n), gl(n), gh(3 * n * k);
+    CHECK(splat_project_backward(n, k, degree, means.data(), quats.data(), scales.data(), logits.data(), sh.data(), pose,
+                                 fx, fy, cx, cy, width, height, seed & 1, radii.data(), g_splats.data(), nullptr,
+                                 gm.data(), gq.data(), gs.data(), gl.data(), gh.data(), g_pose.data(), partial.data(),
+                                 nullptr));
+    Buffer<float> all = rgb;
+    all.insert(all.end(), gm.begin(), gm.end());
+    all.insert(all.end(), gh.begin(), gh.end());
+    return all;
+}
+
+static bool same(const Buffer<float>& a, const Buffer<float>& b) {
+    return a.size() == b.size() && (a.empty() || memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+}
+
+int main() {
+    splat_set_threads(4);
+    const int64_t counts[] = {0, 1, 15, 17, 400, 1500, 3000};
+    for (int seed = 0; seed < 14; ++seed) {
+        int64_t n = counts[seed % 7];
+        int32_t width = 1 + 37 * (seed % 4), height = 16 + 23 * (seed % 3);
+        auto work = [&] { return draw(seed, n, seed % 4, width, height, seed >= 7); };
+        Buffer<float> one, two;
+        std::thread other([&] { one = work(); });
+        two = work();
+        other.join();
+        if (!same(one, two)) return 5;
+    }
+    return 0;
+}
