@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 
 from splat.core.capture import View
+from splat.core.errors import SplatError
 from splat.core.files import atomic_path
 from splat.core.image import read_pixels, resize_area
 from splat.core.slots import Reporter
@@ -69,10 +71,11 @@ def extract(
     views: tuple[View, ...], settings: FeatureSettings, folder: Path, report: Reporter, threads: int
 ) -> list[PhotoFeatures]:
     """Features of every view, in order. Files in `folder` are read when the photo and the settings are the same."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     paths = [folder / f"{_key(v, settings)}.npz" for v in views]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     done = len(views) - len(missing)
+    threads = min(threads, 8)  # each holds a scale space of the photo at twice its size
     chunk = max(2 * threads, 4)
     for start in range(0, len(missing), chunk):
         ids = missing[start : start + chunk]
@@ -140,9 +143,8 @@ def _prepare(view: View, settings: FeatureSettings, path: Path) -> tuple[np.ndar
         assert weight is not None
         mask = weight > 127 if mask is None else mask & (weight > 127)
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    ok = cv2.imwrite(str(path), grey)
-    if not ok:
-        raise OSError(28, f"{path} was not written")
+    if not cv2.imwrite(str(path), grey):
+        raise SplatError(f"{path} was not written: is the disk full?")
     small_side = min(1.0, 800 / max(width, height))
     small_grey = resize_area(grey, max(1, round(width * small_side)), max(1, round(height * small_side)))
     return rgb, mask, float(cv2.Laplacian(small_grey, cv2.CV_64F).var())
@@ -204,3 +206,16 @@ def quiet() -> None:
     import pycolmap
 
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def make_folder(folder: Path) -> None:
+    """Raises SplatError where a folder cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise SplatError(f"{folder} cannot be made ({e.strerror}): choose another folder to write to.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from splat.core.errors import SplatError
 from splat.core.slots import PoseResult, Reporter
 from splat.poses import features as feature_files
 from splat.poses import mapping
-from splat.poses.features import FeatureSettings, PhotoFeatures, quiet
+from splat.poses.features import FeatureSettings, PhotoFeatures, cores, quiet
 from splat.poses.matching import MatchSettings, match_pair, one_thread_each
 from splat.poses.model import observations, reliable, to_capture
 from splat.poses.upright import estimate_up, parse_up, snapped
@@ -63,8 +62,7 @@ class Known:
         ids = [i for i, v in enumerate(capture.views) if v.role == "train"]
         train = capture.select([v.role == "train" for v in capture.views])
         settings = FeatureSettings(max_size=self.max_features_size, max_count=self.max_features)
-        threads = os.cpu_count() or 1
-        workdir.mkdir(parents=True, exist_ok=True)
+        threads = cores()
         features = feature_files.extract(train.views, settings, workdir / "features", report, threads)
         result = triangulate(train, features, self.neighbours, workdir, report, threads, self.seed)
         count = 0 if result is None or result.points is None else len(result.points)

@@ -24,8 +24,8 @@ class PairSettings:
     """Compare every pair up to this many photos."""
     overlap: int = 10
     """Frames compared with each next ones; and those 16, 32, ... frames ahead."""
-    neighbours: int = 30
-    """Photos that look most alike, for each photo, when not all pairs are compared."""
+    neighbours: int = 20
+    """Photos that look most alike, for each photo, when not all pairs are compared (half as many along a video)."""
     gps_neighbours: int = 10
     """Nearest located photos compared with each located photo."""
 
@@ -45,7 +45,8 @@ def choose(
     if mode == "sequential":
         steps = [*range(1, settings.overlap + 1), *(2**k for k in range(4, 16) if 2**k < n)]
         pairs |= {(i, i + s) for i in range(n) for s in steps if i + s < n}
-    pairs |= {_pair(i, int(j)) for i, near in enumerate(alike(features, settings.neighbours, seed)) for j in near}
+    count = max(1, settings.neighbours // 2) if mode == "sequential" else settings.neighbours
+    pairs |= {_pair(i, int(j)) for i, near in enumerate(alike(features, count, seed)) for j in near}
     located = [i for i, v in enumerate(capture.views) if v.gps_enu is not None]
     if len(located) > 1 and settings.gps_neighbours:
         where = np.array([capture.views[i].gps_enu for i in located], dtype=float)
@@ -79,7 +80,9 @@ def alike(features: Sequence[PhotoFeatures], count: int, seed: int) -> list[np.n
     if len(pool) < 2:
         return [np.zeros(0, int) for _ in features]
     words = _kmeans(pool, min(64, len(pool)), rng)
-    vectors = np.stack([_vlad(f, words) for f in floats])
+    everything = np.concatenate(floats)
+    nearest = np.split(_nearest(everything, words), np.cumsum([len(f) for f in floats])[:-1])
+    vectors = np.stack([_vlad(f, near, words) for f, near in zip(floats, nearest)])
     similarity = vectors @ vectors.T
     np.fill_diagonal(similarity, -np.inf)
     return list(np.argsort(-similarity, axis=1, kind="stable")[:, : min(count, len(features) - 1)])
@@ -88,17 +91,20 @@ def alike(features: Sequence[PhotoFeatures], count: int, seed: int) -> list[np.n
 def _kmeans(points: np.ndarray, k: int, rng: np.random.Generator, rounds: int = 12) -> np.ndarray:
     centres = points[rng.choice(len(points), k, replace=False)].copy()
     for _ in range(rounds):
-        nearest = (points @ centres.T - 0.5 * (centres**2).sum(1)).argmax(1)
+        nearest = _nearest(points, centres)
         counts = np.bincount(nearest, minlength=k)[:, None]
         centres = np.where(counts > 0, _sums(points, nearest, k) / np.maximum(counts, 1), centres)
     return centres.astype(np.float32)
 
 
-def _vlad(descriptors: np.ndarray, words: np.ndarray) -> np.ndarray:
-    out = np.zeros_like(words)
-    if len(descriptors):
-        nearest = (descriptors @ words.T - 0.5 * (words**2).sum(1)).argmax(1)
-        out = _sums(descriptors - words[nearest], nearest, len(words))
+def _nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """int64 [n]: the centre [k d] nearest to each point [n d]."""
+    return (points @ centres.T - 0.5 * (centres**2).sum(1)).argmax(1)
+
+
+def _vlad(descriptors: np.ndarray, nearest: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """[k d] flattened: how a photo's descriptors lie about each word, of length 1."""
+    out = _sums(descriptors - words[nearest], nearest, len(words))
     # Per-word normalization keeps repeated structure (bricks, leaves) from outvoting everything else.
     out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9)
     flat = out.ravel()

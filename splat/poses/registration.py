@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from splat.core.capture import Capture, View
 from splat.core.geometry import Rigid
 from splat.core.slots import Reporter
 from splat.poses import features as feature_files
-from splat.poses.features import FeatureSettings, PhotoFeatures, quiet
+from splat.poses.features import FeatureSettings, PhotoFeatures, cores, quiet
 from splat.poses.matching import MatchSettings, match_pair, one_thread_each
 from splat.poses.model import lens_of, undistort_pixels, working_camera
 
@@ -55,7 +54,7 @@ def localize(
     if capture.points is None or capture.tracks is None or not new_views:
         return {}
     features = FeatureSettings(max_size=settings.max_size, max_count=settings.max_count)
-    threads = os.cpu_count() or 1
+    threads = cores()
     known = feature_files.extract(capture.views, features, workdir / "features", report, threads)
     new = feature_files.extract(tuple(new_views), features, workdir / "features", report, threads)
     points_of = [_points_of_features(capture, i, f, settings.snap) for i, f in enumerate(known)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,7 @@ from splat.poses import features as feature_files
 from splat.poses import mapping, matching, pairs
 from splat.poses.checks import PairEvidence, doubled_surfaces, doubts, open_cycles, pair_evidence
 from splat.poses.dropped import reasons
-from splat.poses.features import FeatureSettings, PhotoFeatures
+from splat.poses.features import FeatureSettings, PhotoFeatures, cores, make_folder
 from splat.poses.ladder import Rung, ladder
 from splat.poses.matching import MatchSettings
 from splat.poses.metric import Frame, framed
@@ -54,18 +53,18 @@ class Sfm:
         total = len(capture.views)
         if total < 2:
             raise SplatError(f"{total} photo is not enough to find poses: give at least 2 that overlap.")
-        workdir.mkdir(parents=True, exist_ok=True)
-        store = _Store(self, capture, workdir, report)
+        make_folder(workdir)
+        attempts = Attempts(self, capture, workdir, report)
         tried: list[Attempt] = []
         for rung in ladder(total, self.max_features_size, self.max_features)[: max(1, self.attempts)]:
-            attempt = store.attempt(rung)
+            attempt = attempts.attempt(rung)
             tried.append(attempt)
             doubt = "" if attempt.trusted else ", but the model contradicts its photos"
             report.info(
                 f"poses ({rung.name}): {len(attempt.registered)} of {total} photos registered in "
                 f"{attempt.seconds:.0f} s{doubt}"
             )
-            if attempt.trusted and len(attempt.registered) >= self._goal(store):
+            if attempt.trusted and len(attempt.registered) >= self._goal(attempts):
                 break
         best = max(tried, key=lambda a: a.score)
         if best.model is None:
@@ -75,10 +74,10 @@ class Sfm:
             )
         return self._finished(capture, tried, best, report)
 
-    def _goal(self, store: _Store) -> int:
+    def _goal(self, attempts: Attempts) -> int:
         """Registered photos that are enough; photos without texture are beyond help, and not waited for."""
-        hopeless = sum(len(f) < 50 for f in store.first_features)
-        total = len(store.capture.views)
+        hopeless = sum(len(f) < 50 for f in attempts.first_features)
+        total = len(attempts.capture.views)
         return max(2, (total if total <= 20 else int(self.enough * total + 0.999)) - hopeless)
 
     def _finished(self, capture: Capture, tried: list[Attempt], best: Attempt, report: Reporter) -> PoseResult:
@@ -156,12 +155,12 @@ class Attempt:
         }
 
 
-class _Store:
+class Attempts:
     """Features and matches of this run: rungs that share settings share them."""
 
     def __init__(self, sfm: Sfm, capture: Capture, workdir: Path, report: Reporter) -> None:
         self.sfm, self.capture, self.workdir, self.report = sfm, capture, workdir, report
-        self.threads = sfm.threads or os.cpu_count() or 1
+        self.threads = sfm.threads or cores()
         self.first_features: list[PhotoFeatures] = []
         self._features: dict[FeatureSettings, list[PhotoFeatures]] = {}
         self._matches: dict[tuple[FeatureSettings, MatchSettings], tuple[dict, int, str]] = {}
@@ -193,7 +192,12 @@ class _Store:
         cameras = mapping.make_cameras(views, features)
         found, tried, how = self.matches(rung, features, cameras)
         database = self.workdir / "database.db"
-        mapping.write_database(database, [v.name for v in views], features, cameras, found)
+        try:
+            mapping.write_database(database, [v.name for v in views], features, cameras, found)
+        except (OSError, RuntimeError) as e:  # SQLite's errors arrive as RuntimeError
+            raise SplatError(
+                f"{database} was not written ({str(e).splitlines()[0]}): free some disk space or choose another folder."
+            ) from None
         known = {c.camera_id for c, v in zip(cameras, views) if v.focal_from == "file"}
         count = 1
 

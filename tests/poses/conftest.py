@@ -112,8 +112,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture(scope="session")
-def posed(world: World, tmp_path_factory: pytest.TempPathFactory) -> PoseResult:
-    """All photos through structure from motion, once."""
+def sfm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sfm")
+
+
+@pytest.fixture(scope="session")
+def posed(world: World, sfm_folder: Path) -> PoseResult:
+    """All photos through structure from motion, once; features stay in `sfm_folder`."""
     from splat.poses import Sfm
 
-    return Sfm(attempts=1, max_features=1500)(world.capture, tmp_path_factory.mktemp("sfm"), Silent())
+    return Sfm(attempts=1, max_features=1500)(world.capture, sfm_folder, Silent())

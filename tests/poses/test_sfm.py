@@ -73,6 +73,32 @@ def test_a_right_model_raises_no_doubts(posed) -> None:
     assert posed.warnings == ()
 
 
+def test_a_folded_model_is_contradicted_by_its_own_pairs(world, posed, sfm_folder) -> None:
+    import pycolmap
+
+    from splat.poses.checks import doubled_surfaces, open_cycles, pair_evidence
+    from splat.poses.ladder import ladder
+    from splat.poses.model import observations
+    from splat.poses.sfm import Attempts
+
+    rung = ladder(len(world.capture.views), max_count=1500)[0]
+    attempt = Attempts(QUICK, world.capture, sfm_folder, Silent()).attempt(rung)
+    assert attempt.trusted and max(e.rotation_error for e in attempt.evidence if e.rotation_error is not None) < 3
+    folded = pycolmap.Reconstruction(attempt.model)
+    half_a_radian = pycolmap.Rotation3d(np.array([0.0, np.sin(0.25), 0.0, np.cos(0.25)]))
+    for i in (1, 2, 3):  # the first three photos, turned about the origin together
+        frame = folded.frame(folded.image(i).frame_id)
+        frame.rig_from_world = frame.rig_from_world * pycolmap.Rigid3d(half_a_radian, np.zeros(3))
+    evidence = pair_evidence(
+        world.capture, folded, attempt.features, attempt.geometries, observations(attempt.model), seed=0
+    )
+    assert "turned" in (open_cycles(evidence) or "")
+    points = observations(attempt.model)
+    points = points.select(np.arange(len(points.xyz)) < 3)  # as if every pair had points of its own
+    evidence = pair_evidence(world.capture, attempt.model, attempt.features, attempt.geometries, points, seed=0)
+    assert "twice" in (doubled_surfaces(evidence) or "")
+
+
 def test_the_frame_is_upright(posed) -> None:
     up_of_cameras = torch.stack([-v.world_from_cam.rotation[:, 1] for v in posed.capture.views]).mean(0)
     assert float(up_of_cameras @ torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)) > 0.97
@@ -131,6 +157,12 @@ def test_photos_of_different_places_are_one_sentence(world, tmp_path: Path) -> N
     assert "overlap" in str(caught.value)
     with pytest.raises(SplatError, match="1 photo"):
         Sfm()(world.photos([0]), tmp_path, Silent())
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(world, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(SplatError, match="taken"):
+        QUICK(world.photos([0, 1]), tmp_path / "taken", Silent())
 
 
 def test_features_are_computed_once(world, tmp_path: Path) -> None:
