@@ -26,8 +26,8 @@ from splat.core.geometry import Rigid
 from splat.core.slots import Reporter, Silent
 from splat.scenes import atelier, orbit, shelf
 from splat.scenes.light import bake
+from splat.scenes.render import render
 from splat.scenes.shot import Session, Shot, save
-from splat.scenes.trace import render
 
 SCENES: dict[str, Callable[[int | None, float | int, int], Session]] = {
     "atelier": atelier.session,
@@ -72,7 +72,9 @@ class Truth:
 
     def _file(self, name: str) -> Any:
         if name not in self.names:
-            raise SplatError(f"{self.folder} has no photo {name!r}: its photos are {self.names[0]} to {self.names[-1]}.")
+            raise SplatError(
+                f"{self.folder} has no photo {name!r}: its photos are {self.names[0]} to {self.names[-1]}."
+            )
         return np.load(self.folder / "truth" / f"{Path(name).stem}.npz")
 
 

@@ -10,11 +10,13 @@ import torch
 
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid, rotation_from_axis_angle
-from splat.scenes import textures
+from splat.scenes import noise, prints, textures
 from splat.scenes.furnish import Room, turned, wooden
+from splat.scenes.noise import Canvas, Number
 from splat.scenes.shot import Session, Shot, smooth_drift
-from splat.scenes.textures import Canvas, Number
-from splat.scenes.trace import Light, Scene, Surface, Texture
+from splat.scenes.solids import Surface
+from splat.scenes.texels import Texture
+from splat.scenes.trace import Light, Scene
 
 VIEWS = 24
 WIDTH, HEIGHT, FOCAL = 640, 480, 540.0
@@ -37,7 +39,7 @@ def scene(detail: Number, seed: int) -> Scene:
         Light((0.5, 0.2, CEILING - 0.02), (0.6, 0, 0), (0, -0.6, 0), (7.5, 6.6, 5.4), 3),
         Light((HALF_WIDTH - 0.01, -1.6, 1.7), (0, -0.5, 0), (0, 0, 0.6), (7.0, 7.2, 7.8), 3),
     )
-    return Scene(tuple(room.solids), lights, light_texel=0.055 / max(detail, 0.25) ** 0.5, gain=GAIN)
+    return Scene(tuple(room.solids), lights, light_texel=0.055 / max(detail, 0.25) ** 0.75, gain=GAIN)
 
 
 def _picture(room: Room, width: Number, height: Number, density: Number) -> Canvas:
@@ -60,9 +62,7 @@ def _shell(room: Room) -> None:
     white = Texture(textures.plaster(Canvas(w, depth, 40 * room.detail), 5, "#e6e1d6"))
     room.wall((0, y, CEILING), (w / 2, 0, 0), (0, -half, 0), Surface(white), name="ceiling")
     room.wall((0, FRONT, z), (-w / 2, 0, 0), (0, 0, z), Surface(white), name="front wall")
-    rug = Texture(
-        textures.cloth(room.canvas(2.7, 1.9, 420), 6, ("#7a2e2a", "#c9a25d", "#2f4a5c", "#d9cdb0"))
-    )
+    rug = Texture(textures.cloth(room.canvas(2.7, 1.9, 420), 6, ("#7a2e2a", "#c9a25d", "#2f4a5c", "#d9cdb0")))
     room.box((0.15, 1.05, 0.006), (2.7, 1.9, 0.012), room.plain("#8a6a4a"), yaw=-4, faces={5: Surface(rug)}, name="rug")
     skirting = wooden(60, 200 * room.detail, "#d7cbb4", "#b5a88e")
     room.box((0, BACK - 0.01, 0.06), (w, 0.02, 0.12), skirting, name="skirting")
@@ -77,7 +77,9 @@ def _against_the_walls(room: Room) -> None:
     room.bookcase(left, right, front, back, heights, walnut)
     for i, (a, b) in enumerate(((0.0, 1.0), (0.0, 0.62), (0.3, 1.0), (0.0, 1.0), (0.0, 0.7))):
         span = right - left - 0.06
-        room.book_row(left + 0.03 + a * span, left + 0.03 + b * span, front + 0.02, heights[i], 0.24, 0.29, 200 + i, 520)
+        room.book_row(
+            left + 0.03 + a * span, left + 0.03 + b * span, front + 0.02, heights[i], 0.24, 0.29, 200 + i, 520
+        )
     pot = Surface(Texture(textures.glaze(room.canvas(0.5, 0.25, 600), 62, ("#c9a25d", "#2f4a5c", "#efe6cf"), 5)))
     room.cylinder((-0.98, 3.0, heights[1]), 0.085, 0.24, pot, room.plain("#3b2c20"), name="jar")
     room.ball((-1.96, 3.0, heights[2] + 0.12), (0.11, 0.11, 0.12), pot, name="jar")
@@ -85,16 +87,16 @@ def _against_the_walls(room: Room) -> None:
 
     canvas = _picture(room, 1.05, 0.78, 460)
     hills = ("#7fa6c0", "#d9b48c", "#6b7f8e", "#4f6a4d", "#9a8a3d", "#3c4a33")
-    room.picture((0.25, BACK, 1.72), (1, 0, 0), (1.05, 0.78), textures.landscape(canvas, 63, hills), canvas, "#6b4a2a",
+    room.picture((0.25, BACK, 1.72), (1, 0, 0), (1.05, 0.78), prints.landscape(canvas, 63, hills), canvas, "#6b4a2a",
                  mat=0.06)  # fmt: skip
     canvas = _picture(room, 0.9, 1.2, 460)
-    room.picture((1.55, BACK, 1.75), (1, 0, 0), (0.9, 1.2), textures.chart(canvas, 64), canvas, "#2c2a28")
+    room.picture((1.55, BACK, 1.75), (1, 0, 0), (0.9, 1.2), prints.chart(canvas, 64), canvas, "#2c2a28")
 
     oak = wooden(65, 420 * room.detail, "#b4834f", "#6d4422")
     room.box((1.15, 2.93, 0.42), (1.5, 0.46, 0.66), oak, name="sideboard")
     for i in range(3):
         canvas = room.canvas(0.46, 0.56, 450)
-        door = textures.framed(canvas, textures.wood(canvas, 66 + i, "#a9713c", "#5c3516"),
+        door = prints.framed(canvas, textures.wood(canvas, 66 + i, "#a9713c", "#5c3516"),
                                textures.wood(canvas, 70 + i, "#c49256", "#7b4c25", along_x=False), 0.055)  # fmt: skip
         x = 0.66 + 0.49 * i
         room.box((x, 2.695, 0.42), (0.46, 0.012, 0.56), oak, faces={2: Surface(Texture(door))}, name="door")
@@ -105,22 +107,28 @@ def _against_the_walls(room: Room) -> None:
     room.cylinder((0.62, 2.92, 0.75 + 0.30), 0.045, 0.10, glaze, room.plain("#26211d"), name="vase neck")
     room.book_row(1.35, 1.80, 2.80, 0.75, 0.24, 0.27, 210, 520)
     canvas = _picture(room, 0.34, 0.26, 800)
-    art = textures.framed(canvas, textures.landscape(canvas, 75, ("#e0b48a", "#f0dcae", "#8a5a5c", "#3f3a52")),
+    art = prints.framed(canvas, prints.landscape(canvas, 75, ("#e0b48a", "#f0dcae", "#8a5a5c", "#3f3a52")),
                           textures.wood(canvas, 76, "#d9c08a", "#8a6a3a"), 0.025)  # fmt: skip
     lean = np.array([[1, 0, 0], [0, np.cos(-0.25), -np.sin(-0.25)], [0, np.sin(-0.25), np.cos(-0.25)]])
-    room.box((1.02, 2.86, 0.75 + 0.13), (0.34, 0.02, 0.26), walnut, 8, lean, {2: Surface(Texture(art))}, "small picture")
+    room.box(
+        (1.02, 2.86, 0.75 + 0.13), (0.34, 0.02, 0.26), walnut, 8, lean, {2: Surface(Texture(art))}, "small picture"
+    )
 
     canvas = _picture(room, 0.95, 1.3, 460)
     inks = ("#c23b2e", "#e0b23a", "#2d5f8a", "#2b2b2b", "#6f9a7c", "#d8cfbb")
-    room.picture((-HALF_WIDTH, 1.45, 1.55), (0, 1, 0), (0.95, 1.3), textures.composition(canvas, 77, inks), canvas,
+    room.picture((-HALF_WIDTH, 1.45, 1.55), (0, 1, 0), (0.95, 1.3), prints.composition(canvas, 77, inks), canvas,
                  "#2c2a28")  # fmt: skip
     canvas = _picture(room, 0.6, 0.8, 460)
-    room.picture((-HALF_WIDTH, 2.55, 1.65), (0, 1, 0), (0.6, 0.8), textures.page(canvas, 78, 3), canvas, "#a9834f", 0.004)
+    room.picture((-HALF_WIDTH, 2.55, 1.65), (0, 1, 0), (0.6, 0.8), prints.page(canvas, 78, 3), canvas, "#a9834f", 0.004)
     canvas = _picture(room, 1.1, 0.8, 460)
     dusk = ("#3d4a6b", "#e0a070", "#6a5a7a", "#4a4660", "#2f3a4a", "#20242c")
-    room.picture((HALF_WIDTH, 1.75, 1.65), (0, -1, 0), (1.1, 0.8), textures.landscape(canvas, 79, dusk), canvas, "#b08d4f")
+    room.picture(
+        (HALF_WIDTH, 1.75, 1.65), (0, -1, 0), (1.1, 0.8), prints.landscape(canvas, 79, dusk), canvas, "#b08d4f"
+    )
     canvas = _picture(room, 0.6, 0.6, 460)
-    room.picture((HALF_WIDTH, 2.72, 1.6), (0, -1, 0), (0.6, 0.6), textures.composition(canvas, 80, inks, 5), canvas, "#d8cfbb")
+    room.picture(
+        (HALF_WIDTH, 2.72, 1.6), (0, -1, 0), (0.6, 0.6), prints.composition(canvas, 80, inks, 5), canvas, "#d8cfbb"
+    )
 
 
 def _table(room: Room) -> None:
@@ -130,18 +138,20 @@ def _table(room: Room) -> None:
     z = 0.76
     sheet = room.canvas(0.30, 0.42, 1300)
     room.box((-0.42, 0.86, z + 0.003), (0.30, 0.42, 0.006), room.plain("#d8d2c0"), 20,
-             faces={5: Surface(Texture(textures.page(sheet, 83)))}, name="newspaper")  # fmt: skip
+             faces={5: Surface(Texture(prints.page(sheet, 83)))}, name="newspaper")  # fmt: skip
     pile = room.book_pile((-0.76, 1.08, z), 84, 4, 1100)
     cup = Surface(Texture(textures.glaze(room.canvas(0.28, 0.1, 900), 85, ("#e8e0cc", "#3f7a7a", "#2b2b2b"), 4)))
     room.cylinder((-0.74, 1.08, pile), 0.045, 0.10, cup, room.plain("#4a2f1e"), name="cup")
     vase = Surface(Texture(textures.glaze(room.canvas(0.8, 0.5, 800), 86, ("#2f4a5c", "#e3d8be", "#b65a36"), 9)))
     room.ball((-0.12, 1.22, z + 0.17), (0.13, 0.13, 0.17), vase, name="vase")
     room.cylinder((-0.12, 1.22, z + 0.31), 0.05, 0.12, vase, room.plain("#1d1a18"), name="vase neck")
-    for i, (lean, code) in enumerate((((0.35, 0.1, 1), "#4f6a4d"), ((-0.3, 0.15, 1), "#6f7a3d"), ((0.05, -0.3, 1), "#5d5a34"))):
+    for i, (lean, code) in enumerate(
+        (((0.35, 0.1, 1), "#4f6a4d"), ((-0.3, 0.15, 1), "#6f7a3d"), ((0.05, -0.3, 1), "#5d5a34"))
+    ):
         room.cylinder((-0.12, 1.22, z + 0.36), 0.006, 0.36 - 0.04 * i, room.plain(code), lean=lean, name="stem")
         tip = np.array([-0.12, 1.22, z + 0.36]) + np.array(lean) / np.linalg.norm(lean) * (0.36 - 0.04 * i)
-        petals = textures.fractal(Canvas(0.3, 0.15, 500 * room.detail), 0.05, 0.006, 87 + i, gain=0.8, wrap=True)
-        head = textures.colour(("#c9603a", "#d9b84a", "#8d3f5c")[i]) * (1 + 0.28 * petals)[..., None]
+        petals = noise.fractal(Canvas(0.3, 0.15, 500 * room.detail), 0.05, 0.006, 87 + i, gain=0.8, wrap=True)
+        head = noise.colour(("#c9603a", "#d9b84a", "#8d3f5c")[i]) * (1 + 0.28 * petals)[..., None]
         room.ball(tuple(tip.tolist()), (0.05, 0.05, 0.045), Surface(Texture(np.clip(head, 0, 1))), name="flower")
     globe = Surface(Texture(textures.globe(room.canvas(0.9, 0.45, 900), 90)))
     room.cylinder((0.30, 1.12, z), 0.075, 0.02, room.plain("#3a2a1c"), name="globe foot")
@@ -151,9 +161,9 @@ def _table(room: Room) -> None:
     room.ball((0.30, 1.12, z + 0.07 + 0.145), (0.145, 0.145, 0.145), globe, tilt, gloss=0.25, name="globe")
     box = room.canvas(0.16, 0.09, 1000)
     room.box((0.02, 0.82, z + 0.045), (0.16, 0.11, 0.09), oak, -24,
-             faces={2: Surface(Texture(textures.crate(box, 91, "TEA")))}, name="tea box")  # fmt: skip
+             faces={2: Surface(Texture(prints.crate(box, 91, "TEA")))}, name="tea box")  # fmt: skip
     room.box((0.30, 0.86, z + 0.004), (0.21, 0.15, 0.008), room.plain("#7a2e2a"), 33,
-             faces={5: Surface(Texture(textures.chart(room.canvas(0.21, 0.15, 1200), 92)))}, name="postcard")  # fmt: skip
+             faces={5: Surface(Texture(prints.chart(room.canvas(0.21, 0.15, 1200), 92)))}, name="card")  # fmt: skip
 
 
 def _on_the_floor(room: Room) -> None:
@@ -161,7 +171,7 @@ def _on_the_floor(room: Room) -> None:
     for i, (centre, side, yaw, label) in enumerate((
         ((1.35, 1.25, 0.26), 0.52, 28.0, "ATELIER"), ((1.42, 1.22, 0.70), 0.36, 4.0, "NORTH"),
     )):  # fmt: skip
-        sides = [Surface(Texture(textures.crate(room.canvas(side, side, 650), 94 + 7 * i + f, label))) for f in range(2)]
+        sides = [Surface(Texture(prints.crate(room.canvas(side, side, 650), 94 + 7 * i + f, label))) for f in range(2)]
         room.box(centre, (side, side, side), pine, yaw, faces=dict(zip(range(4), sides * 2)), name="crate")
     z = 0.012
     seat = Surface(Texture(textures.wood(room.canvas(0.36, 0.36, 800), 110, "#b5824d", "#5f3a1c")))
@@ -169,17 +179,19 @@ def _on_the_floor(room: Room) -> None:
     for turn in (20, 140, 260):
         x, y = 0.62 + 0.17 * np.cos(np.radians(turn)), 0.35 + 0.17 * np.sin(np.radians(turn))
         lean = (-0.18 * np.cos(np.radians(turn)), -0.18 * np.sin(np.radians(turn)), 1.0)
-        room.cylinder((float(x), float(y), z), 0.018, 0.435, pine.cut(0.11, 0.43, room.rng), lean=lean, name="stool leg")
+        room.cylinder(
+            (float(x), float(y), z), 0.018, 0.435, pine.cut(0.11, 0.43, room.rng), lean=lean, name="stool leg"
+        )
     pot = Surface(Texture(textures.glaze(room.canvas(0.7, 0.18, 900), 111, ("#b65a36", "#e8d9b8", "#4f6a4d"), 4)))
     room.cylinder((0.62, 0.35, 0.465), 0.105, 0.17, pot, room.plain("#32241a"), name="pot")
-    leaves = textures.fractal(Canvas(0.8, 0.4, 500 * room.detail), 0.10, 0.008, 112, gain=0.85, wrap=True)
-    green = textures.mix(textures.colour("#3f5f34"), textures.colour("#9ab068"), np.clip(0.5 + 0.45 * leaves, 0, 1))
+    leaves = noise.fractal(Canvas(0.8, 0.4, 500 * room.detail), 0.10, 0.008, 112, gain=0.85, wrap=True)
+    green = noise.mix(noise.colour("#3f5f34"), noise.colour("#9ab068"), np.clip(0.5 + 0.45 * leaves, 0, 1))
     room.ball((0.62, 0.35, 0.465 + 0.25), (0.13, 0.13, 0.12), Surface(Texture(green)), name="bush")
     weave = room.canvas(1.15, 0.42, 600)
     basket = Surface(Texture(textures.cloth(weave, 113, ("#8a6a3d", "#c9a869", "#6b4d28", "#b08d52"))))
     room.cylinder((-1.55, 0.75, 0), 0.185, 0.42, basket, room.plain("#1f1812"), name="basket")
     for i, (lean, tall) in enumerate((((0.16, 0.1, 1), 0.85), ((-0.2, 0.05, 1), 0.75), ((0.02, 0.22, 1), 0.95))):
-        roll = textures.page(room.canvas(0.22, 0.9, 500), 114 + i, 1, ("#e9e4d4", "#c9d2d4", "#e3d2ae")[i])
+        roll = prints.page(room.canvas(0.22, 0.9, 500), 114 + i, 1, ("#e9e4d4", "#c9d2d4", "#e3d2ae")[i])
         base = (-1.55 + 0.05 * (i - 1), 0.75 + 0.03 * i, 0.02)
         room.cylinder(base, 0.035, tall, Surface(Texture(roll)), room.plain("#cfc7b2"), lean=lean, name="paper roll")
     stripes = room.canvas(1.25, 0.63, 500)
@@ -191,7 +203,7 @@ def _on_the_floor(room: Room) -> None:
     shade = textures.cloth(room.canvas(1.3, 0.34, 420), 118, ("#d9cba6", "#c2a66a", "#e9e0c6", "#a9843f"))
     room.cylinder((2.25, 2.6, 1.36), 0.2, 0.32, Surface(Texture(shade)), room.plain("#e6dcc0"), name="lamp shade")
     room.box((-2.3, 1.9, 0.22), (0.45, 0.7, 0.44), pine, -3, name="chest",
-             faces={f: Surface(Texture(textures.crate(room.canvas(s, 0.44, 500), 119 + f, "TIMBER")))
+             faces={f: Surface(Texture(prints.crate(room.canvas(s, 0.44, 500), 119 + f, "TIMBER")))
                     for f, s in ((1, 0.7), (2, 0.45))})  # fmt: skip
     room.book_pile((-2.3, 1.85, 0.44), 125, 5, 700)
 
@@ -224,6 +236,7 @@ def session(views: int | None, scale: Number, seed: int) -> Session:
     camera = Camera(FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT).scaled(scale)
     drift = smooth_drift(views, DRIFT_EV)
     shots = tuple(
-        Shot(f"atelier_{i:02d}.jpg", camera, pose, ev) for i, (pose, ev) in enumerate(zip(walk(views), drift, strict=True))
+        Shot(f"atelier_{i:02d}.jpg", camera, pose, ev)
+        for i, (pose, ev) in enumerate(zip(walk(views), drift, strict=True))
     )
     return Session(lambda: scene(scale, 0), shots, NOISE, seed)

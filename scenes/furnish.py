@@ -8,9 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from splat.scenes import textures
-from splat.scenes.textures import Canvas, Number
-from splat.scenes.trace import Solid, Surface, Texture
+from splat.scenes import noise, prints, textures
+from splat.scenes.noise import Canvas, Number
+from splat.scenes.solids import Solid, Surface
+from splat.scenes.texels import Texture
 
 Vector = tuple[Number, Number, Number]
 COVERS = (
@@ -63,9 +64,9 @@ class Room:
 
     def plain(self, code: str) -> Surface:
         """One colour with fine mottles."""
-        picture = textures.colour(code) * np.ones((64, 64, 1), np.float32)
+        picture = noise.colour(code) * np.ones((64, 64, 1), np.float32)
         canvas = Canvas(0.2, 0.2, 320)
-        return Surface(Texture(np.clip(textures.grain(canvas, picture, 0.08, int(code[1:], 16) % 9973), 0, 1)))
+        return Surface(Texture(np.clip(noise.grain(canvas, picture, 0.08, int(code[1:], 16) % 9973), 0, 1)))
 
     def wall(self, centre: Vector, right: Vector, up: Vector, surface: Surface, casts: bool = True, name: str = "wall"
              ) -> None:  # fmt: skip
@@ -90,9 +91,7 @@ class Room:
         """`faces` overrides single faces (order of `trace.FACES`); a Sheet is cut anew for each of the others."""
         half = np.array(size) / 2
         spans = ((size[1], size[2]), (size[0], size[2]), (size[0], size[1]))
-        default = [
-            surface.cut(*spans[f // 2], self.rng) if isinstance(surface, Sheet) else surface for f in range(6)
-        ]
+        default = [surface.cut(*spans[f // 2], self.rng) if isinstance(surface, Sheet) else surface for f in range(6)]
         surfaces = tuple((faces or {}).get(f, default[f]) for f in range(6))
         linear = (turned(yaw) if tilt is None else turned(yaw) @ tilt) * half
         self.solids.append(Solid("box", np.column_stack([linear, centre]), surfaces, 0.0, casts, visible, name))
@@ -131,11 +130,15 @@ class Room:
 
     # ----------------------------------------------------------------------------------------------------- furniture
 
-    def table(self, centre: Vector, size: Vector, top: Surface, wood: Sheet, yaw: Number = 0.0, leg: Number = 0.06) -> None:
+    def table(
+        self, centre: Vector, size: Vector, top: Surface, wood: Sheet, yaw: Number = 0.0, leg: Number = 0.06
+    ) -> None:
         """`centre` on the floor; `size` over all."""
         w, d, h = size
         turn, at = turned(yaw), np.array(centre)
-        self.box((centre[0], centre[1], centre[2] + h - 0.02), (w, d, 0.04), wood, yaw, faces={5: top}, name="table top")
+        self.box(
+            (centre[0], centre[1], centre[2] + h - 0.02), (w, d, 0.04), wood, yaw, faces={5: top}, name="table top"
+        )
         for sx in (-1, 1):
             for sy in (-1, 1):
                 x, y, z = (at + turn @ np.array([sx * (w / 2 - leg), sy * (d / 2 - leg), (h - 0.04) / 2])).tolist()
@@ -144,11 +147,13 @@ class Room:
             x, y, z = (at + turn @ np.array([0, sy * (d / 2 - leg), h - 0.10])).tolist()
             self.box((x, y, z), (w - 3 * leg, 0.03, 0.09), wood, yaw, name="table rail")
 
-    def book(self, seed: int, thickness: Number, height: Number, texels_per_metre: Number) -> tuple[Surface, Surface, Surface]:
+    def book(
+        self, seed: int, thickness: Number, height: Number, texels_per_metre: Number
+    ) -> tuple[Surface, Surface, Surface]:
         """Surfaces of spine, cover and paper edge."""
         cover, ink = COVERS[seed % len(COVERS)]
-        back = textures.spine(self.canvas(thickness, height, texels_per_metre), seed, cover, ink)
-        tone = Texture(textures.grain(Canvas(0.2, 0.2, 200), textures.colour(cover) * np.ones((40, 40, 1), np.float32),
+        back = prints.spine(self.canvas(thickness, height, texels_per_metre), seed, cover, ink)
+        tone = Texture(noise.grain(Canvas(0.2, 0.2, 200), noise.colour(cover) * np.ones((40, 40, 1), np.float32),
                                       0.07, seed))  # fmt: skip
         return Surface(Texture(back)), Surface(tone), self.paper_edge
 
@@ -156,8 +161,8 @@ class Room:
     def paper_edge(self) -> Surface:
         """The leaves of a closed book."""
         canvas = Canvas(0.05, 0.2, 700 * self.detail)
-        leaves = textures.fractal(canvas, 0.006, 0.002, 77, gain=0.9, stretch=(30.0, 0.6))
-        picture = textures.colour("#d8cdb2") * (1 + 0.10 * leaves)[..., None]
+        leaves = noise.fractal(canvas, 0.006, 0.002, 77, gain=0.9, stretch=(30.0, 0.6))
+        picture = noise.colour("#d8cdb2") * (1 + 0.10 * leaves)[..., None]
         return Surface(Texture(np.clip(picture, 0, 1).astype(np.float32)))
 
     def book_row(
@@ -190,10 +195,10 @@ class Room:
             w, d, t = (float(rng.uniform(*r)) for r in ((0.24, 0.30), (0.17, 0.21), (0.028, 0.05)))
             yaw = float(rng.uniform(-28, 28))
             cover, ink = COVERS[(seed + 5 * i) % len(COVERS)]
-            back = textures.spine(self.canvas(t, w, texels_per_metre), seed * 50 + i, cover, ink)
+            back = prints.spine(self.canvas(t, w, texels_per_metre), seed * 50 + i, cover, ink)
             # The spine lies along x on the -y side: its title runs to the right.
             lying = Surface(Texture(np.ascontiguousarray(np.rot90(back))))
-            front = textures.composition(self.canvas(w, d, texels_per_metre), seed * 50 + i, COVERS[(seed + i) % 12] +
+            front = prints.composition(self.canvas(w, d, texels_per_metre), seed * 50 + i, COVERS[(seed + i) % 12] +
                                          COVERS[(seed + 3 * i + 1) % 12], depth=4)  # fmt: skip
             self.box((base[0], base[1], z + t / 2), (w, d, t), self.paper_edge, yaw,
                      faces={2: lying, 5: Surface(Texture(front))}, name="book")  # fmt: skip
@@ -212,14 +217,14 @@ class Room:
         self.box(((left + right) / 2, back - 0.006, middle), (right - left - 2 * board, 0.012, top - floor), wood,
                  name="bookcase back")  # fmt: skip
         for h in heights:
-            self.box(((left + right) / 2, y - 0.001, h - board / 2), (right - left - 2 * board, depth - 0.014, board), wood,
-                     name="bookcase board")  # fmt: skip
+            size = (right - left - 2 * board, depth - 0.014, board)
+            self.box(((left + right) / 2, y - 0.001, h - board / 2), size, wood, name="bookcase board")
 
     def picture(self, centre: Vector, right: Vector, size: tuple[Number, Number], art: np.ndarray, canvas: Canvas,
                 frame: str, thickness: Number = 0.025, mat: Number = 0.0) -> None:  # fmt: skip
         """A framed picture on a wall; `right` is the unit vector to its right as seen by who looks at it."""
         wood = textures.wood(canvas, int(frame[1:], 16) % 97, frame, "#2a1c12")
-        face = Surface(Texture(textures.framed(canvas, art, wood, 0.03 if thickness > 0.01 else 0.0, mat)))
+        face = Surface(Texture(prints.framed(canvas, art, wood, 0.03 if thickness > 0.01 else 0.0, mat)))
         x = np.array(right)
         outward = np.cross(x, [0.0, 0.0, 1.0])
         middle = np.array(centre) + outward * thickness / 2

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from splat.scenes.trace import FACES, NOTHING, Light, Scene, Solid, first_hits
+from splat.scenes.solids import FACES, Solid
+from splat.scenes.trace import NOTHING, Light, Scene, first_hits
 
 GATHER = 32
 """Hemisphere directions a texel."""
@@ -31,7 +32,9 @@ def bake(scene: Scene, workers: int = 2) -> None:
     direct = np.zeros(points.shape, np.float32)
     with ThreadPoolExecutor(workers) as pool:
         for light in scene.lights:
-            parts = pool.map(_direct(scene, casters, light, points, normals), _chunks(points.shape[1], light.samples**2))
+            parts = pool.map(
+                _direct(scene, casters, light, points, normals), _chunks(points.shape[1], light.samples**2)
+            )
             direct += np.concatenate(list(parts), 1)
         gather = _gather(scene, casters, grids, points, normals)
         hits = np.concatenate(list(pool.map(gather, _chunks(points.shape[1], GATHER))))
@@ -121,8 +124,12 @@ def _reaching(scene: Scene, casters: list[int], low: np.ndarray, high: np.ndarra
 def _blocked(scene: Scene, casters: list[int], origin: np.ndarray, ray: np.ndarray) -> np.ndarray:
     """Whether something stands between `origin` and `origin + ray` [n]."""
     blocked = np.zeros(ray.shape[1], bool)
+    open_ = np.arange(ray.shape[1])
     for k in casters:
-        blocked |= scene.solids[k].intersect(origin, ray) < 0.999
+        hit = scene.solids[k].intersect(origin, ray) < 0.999
+        if hit.any():
+            blocked[open_[hit]] = True
+            open_, origin, ray = open_[~hit], origin[:, ~hit], ray[:, ~hit]
     return blocked
 
 
@@ -133,7 +140,7 @@ def _gather(
     points: np.ndarray,
     normals: np.ndarray,
 ) -> Callable[[slice], np.ndarray]:
-    """A function of a slice of texels: the flat texel [m GATHER] seen in each cosine-weighted direction, -1 for none."""
+    """A function of a slice of texels: the flat texel [m GATHER] seen in each cosine-weighted direction, -1: none."""
     i = np.arange(GATHER) + 0.5
     radius, turn = np.sqrt(i / GATHER), i * np.pi * (3 - np.sqrt(5))
     disc = np.stack([radius * np.cos(turn), radius * np.sin(turn), np.sqrt(1 - radius**2)]).astype(np.float32)

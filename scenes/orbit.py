@@ -10,11 +10,13 @@ import torch
 
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid
-from splat.scenes import textures
+from splat.scenes import noise, prints, textures
 from splat.scenes.furnish import Room, turned, wooden
+from splat.scenes.noise import Number
 from splat.scenes.shot import Session, Shot
-from splat.scenes.textures import Number
-from splat.scenes.trace import Light, Scene, Surface, Texture
+from splat.scenes.solids import Surface
+from splat.scenes.texels import Texture
+from splat.scenes.trace import Light, Scene
 
 TRAIN, TEST = 36, 8
 SIZE, FOCAL = 400, 540.0
@@ -32,23 +34,27 @@ def scene(detail: Number, seed: int) -> Scene:
         Light((-3.0, -2.5, 4.5), (0.9, -1.0, 0), (0.55, 0.45, 0.85), (11.0, 10.6, 9.8)),
         Light((3.5, 1.5, 3.0), (0, 0.6, 0), (-0.4, 0, -0.5), (4.5, 4.8, 5.4), 3),
     )
-    return Scene(tuple(room.solids), lights, sky=(0.40, 0.43, 0.48), light_texel=0.035 / max(detail, 0.25) ** 0.5, gain=GAIN)
+    return Scene(
+        tuple(room.solids), lights, sky=(0.40, 0.43, 0.48), light_texel=0.035 / max(detail, 0.25) ** 0.75, gain=GAIN
+    )
 
 
-def _mottled(room: Room, width: Number, height: Number, seed: int, dark: str, light: str, density: Number = 320.0) -> Surface:
+def _mottled(
+    room: Room, width: Number, height: Number, seed: int, dark: str, light: str, density: Number = 320.0
+) -> Surface:
     canvas = room.canvas(width, height, density)
-    value = textures.fractal(canvas, width / 8, 0.01, seed, gain=0.8, wrap=True)
-    ink = textures.mix(textures.colour(dark), textures.colour(light), np.clip(0.5 + 0.4 * value, 0, 1))
+    value = noise.fractal(canvas, width / 8, 0.01, seed, gain=0.8, wrap=True)
+    ink = noise.mix(noise.colour(dark), noise.colour(light), np.clip(0.5 + 0.4 * value, 0, 1))
     return Surface(Texture(np.clip(ink, 0, 1)))
 
 
 def _island(room: Room) -> None:
     sea = room.canvas(1.9, 1.9, 420)
-    waves = textures.fractal(sea, 0.25, 0.012, 401, gain=0.75, stretch=(1.6, 0.8))
-    water = textures.mix(textures.colour("#27567a"), textures.colour("#a9d0d6"), np.clip(0.35 + 0.3 * waves, 0, 1))
-    foam = textures.smoothstep(1.0, 2.0, textures.fractal(sea, 0.3, 0.012, 402, gain=0.8))
-    face = Surface(Texture(np.clip(textures.mix(water, textures.colour("#eef4f2"), 0.8 * foam), 0, 1)))
-    side = Surface(Texture(textures.crate(room.canvas(1.9, 0.12, 420), 403, "LIGHT")))
+    waves = noise.fractal(sea, 0.25, 0.012, 401, gain=0.75, stretch=(1.6, 0.8))
+    water = noise.mix(noise.colour("#27567a"), noise.colour("#a9d0d6"), np.clip(0.35 + 0.3 * waves, 0, 1))
+    foam = noise.smoothstep(1.0, 2.0, noise.fractal(sea, 0.3, 0.012, 402, gain=0.8))
+    face = Surface(Texture(np.clip(noise.mix(water, noise.colour("#eef4f2"), 0.8 * foam), 0, 1)))
+    side = Surface(Texture(prints.crate(room.canvas(1.9, 0.12, 420), 403, "LIGHT")))
     pine = wooden(404, 420 * room.detail, "#c49a63", "#7b5530")
     room.box((0, 0, -0.81), (1.9, 1.9, 0.12), pine, faces={5: face, **dict.fromkeys(range(4), side)}, name="sea")
     for i, (centre, radii) in enumerate((
@@ -64,17 +70,17 @@ def _tower(room: Room) -> None:
     at = (-0.20, 0.10)
     canvas = room.canvas(1.5, 0.95, 420)
     x, y = canvas.xy()
-    inks = np.stack([textures.colour("#efe8da"), textures.colour("#b5382c")])
+    inks = np.stack([noise.colour("#efe8da"), noise.colour("#b5382c")])
     stripes = inks[np.floor(5 * y / canvas.height + 2 * x / canvas.width).astype(int) % 2]
-    worn = textures.fractal(canvas, 0.3, 0.008, 420, gain=0.75, wrap=True)
-    flakes = textures.smoothstep(1.5, 1.9, textures.fractal(canvas, 0.12, 0.01, 421, gain=0.8, wrap=True))
-    stripes = textures.mix(stripes * (0.92 + 0.10 * worn)[..., None], textures.colour("#8a7d6a"), 0.7 * flakes)
+    worn = noise.fractal(canvas, 0.3, 0.008, 420, gain=0.75, wrap=True)
+    flakes = noise.smoothstep(1.5, 1.9, noise.fractal(canvas, 0.12, 0.01, 421, gain=0.8, wrap=True))
+    stripes = noise.mix(stripes * (0.92 + 0.10 * worn)[..., None], noise.colour("#8a7d6a"), 0.7 * flakes)
     for i in range(6):
         u, v = (0.17 * i + 0.08) % 1 * canvas.width, (0.12 + 0.14 * i) * canvas.height
         window = (np.abs(x - u) < 0.035) & (np.abs(y - v) < 0.05)
         pane = (np.abs(x - u) < 0.026) & (np.abs(y - v) < 0.041) & (np.abs(x - u) > 0.004)
-        stripes = np.where(window[..., None], textures.colour("#5a3a22"), stripes)
-        stripes = np.where(pane[..., None], textures.colour("#2a3440"), stripes)
+        stripes = np.where(window[..., None], noise.colour("#5a3a22"), stripes)
+        stripes = np.where(pane[..., None], noise.colour("#2a3440"), stripes)
     coat = Surface(Texture(np.clip(stripes, 0, 1).astype(np.float32)))
     stone = _mottled(room, 1.9, 0.2, 422, "#6a6258", "#c9bfa8")
     room.cylinder((*at, -0.52), 0.30, 0.16, stone, name="foot")
@@ -84,8 +90,8 @@ def _tower(room: Room) -> None:
     room.cylinder((*at, 0.49), 0.33, 0.045, iron, deck, name="gallery")
     for i in range(12):
         angle = 2 * np.pi * i / 12
-        room.cylinder((at[0] + 0.30 * float(np.cos(angle)), at[1] + 0.30 * float(np.sin(angle)), 0.535), 0.012, 0.12, iron,
-                      name="railing")  # fmt: skip
+        base = (at[0] + 0.30 * float(np.cos(angle)), at[1] + 0.30 * float(np.sin(angle)), 0.535)
+        room.cylinder(base, 0.012, 0.12, iron, name="railing")
     lamp = Surface(Texture(textures.glaze(room.canvas(0.95, 0.24, 500), 424, ("#f2d98a", "#33363f", "#f7efcf"), 4)))
     room.cylinder((*at, 0.535), 0.15, 0.24, lamp, name="lantern")
     roof = Surface(Texture(textures.bricks(room.canvas(1.3, 0.6, 420), 425, 0.09, 0.045)))
@@ -94,7 +100,10 @@ def _tower(room: Room) -> None:
 
 
 def _house(room: Room) -> None:
-    walls = [Surface(Texture(textures.bricks(room.canvas(s, 0.3, 520), 430 + i, 0.10, 0.04))) for i, s in enumerate((0.34, 0.46))]
+    walls = [
+        Surface(Texture(textures.bricks(room.canvas(s, 0.3, 520), 430 + i, 0.10, 0.04)))
+        for i, s in enumerate((0.34, 0.46))
+    ]
     pine = wooden(432, 420 * room.detail, "#8a4a34", "#4a2418")
     room.box((0.34, -0.14, -0.42), (0.46, 0.34, 0.30), pine, 24,
              faces={0: walls[0], 1: walls[0], 2: walls[1], 3: walls[1]}, name="house")  # fmt: skip
@@ -106,7 +115,7 @@ def _house(room: Room) -> None:
         centre = (float(middle[0]), float(middle[1]), float(middle[2]))
         room.box(centre, (0.52, 0.28, 0.025), pine, 24, tilt, {4: tiles, 5: tiles}, "roof")
     room.box((0.44, -0.02, -0.10), (0.07, 0.07, 0.24), walls[0], 24, name="chimney")
-    crates = [Surface(Texture(textures.crate(room.canvas(0.15, 0.15, 800), 436 + f, "FISH"))) for f in range(2)]
+    crates = [Surface(Texture(prints.crate(room.canvas(0.15, 0.15, 800), 436 + f, "FISH"))) for f in range(2)]
     room.box((0.26, -0.52, -0.675), (0.15, 0.15, 0.15), pine, 50, faces=dict(zip(range(4), crates * 2)), name="crate")
     barrel = Surface(Texture(textures.glaze(room.canvas(0.55, 0.16, 700), 438, ("#8a5a34", "#3f2412", "#c9a25d"), 4)))
     room.cylinder((0.62, -0.50, -0.75), 0.075, 0.17, barrel, name="barrel")

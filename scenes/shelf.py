@@ -10,11 +10,13 @@ import torch
 
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid
-from splat.scenes import textures
+from splat.scenes import prints, textures
 from splat.scenes.furnish import Room, turned, wooden
+from splat.scenes.noise import Number
 from splat.scenes.shot import Session, Shot
-from splat.scenes.textures import Number
-from splat.scenes.trace import Light, Scene, Surface, Texture
+from splat.scenes.solids import Surface
+from splat.scenes.texels import Texture
+from splat.scenes.trace import Light, Scene
 
 COLUMNS, ROWS = 4, 3
 WIDTH, HEIGHT, FOCAL = 640, 480, 560.0
@@ -36,13 +38,17 @@ def scene(detail: Number, seed: int) -> Scene:
     room.bookcase(left, right, front, back, heights, oak, floor=0.40)
     for i, (a, b) in enumerate(((0.0, 0.58), (0.40, 1.0), (0.0, 0.46))):
         span = right - left - 0.06
-        room.book_row(left + 0.03 + a * span, left + 0.03 + b * span, front + 0.03, heights[i], 0.24, 0.29, 310 + i, 900)
+        room.book_row(
+            left + 0.03 + a * span, left + 0.03 + b * span, front + 0.03, heights[i], 0.24, 0.29, 310 + i, 900
+        )
     _things(room, heights)
     lights = (
         Light((-1.6, -1.9, 2.3), (0.5, -0.4, 0.0), (0.25, 0.3, 0.5), (13.0, 13.4, 14.2)),
         Light((1.4, -1.6, 2.4), (0.3, 0.3, 0), (0.2, -0.2, 0.35), (6.0, 5.2, 4.2), 3),
     )
-    return Scene(tuple(room.solids), lights, sky=(0.42, 0.43, 0.45), light_texel=0.035 / max(detail, 0.25) ** 0.5, gain=GAIN)
+    return Scene(
+        tuple(room.solids), lights, sky=(0.42, 0.43, 0.45), light_texel=0.035 / max(detail, 0.25) ** 0.75, gain=GAIN
+    )
 
 
 def _things(room: Room, heights: tuple[Number, ...]) -> None:
@@ -54,12 +60,13 @@ def _things(room: Room, heights: tuple[Number, ...]) -> None:
     tilt = np.array([[0.92, 0, 0.39], [0, 1, 0], [-0.39, 0, 0.92]]) @ turned(-60)
     room.cylinder((-0.52, 0.10, heights[1]), 0.07, 0.05, room.plain("#3a2a1c"), name="globe foot")
     room.ball((-0.52, 0.10, heights[1] + 0.16), (0.115, 0.115, 0.115), globe, tilt, gloss=0.2, name="globe")
-    tea = [Surface(Texture(textures.crate(room.canvas(0.18, 0.18, 1000), 323 + f, "TEA"))) for f in range(2)]
+    tea = [Surface(Texture(prints.crate(room.canvas(0.18, 0.18, 1000), 323 + f, "TEA"))) for f in range(2)]
     room.box((-0.25, 0.12, heights[1] + 0.09), (0.18, 0.18, 0.18), room.plain("#b08550"), 24,
              faces=dict(zip(range(4), tea * 2)), name="tea box")  # fmt: skip
     canvas = room.canvas(0.30, 0.24, 1000)
-    art = textures.framed(canvas, textures.landscape(canvas, 325, ("#7fa6c0", "#e9cfa0", "#6a7f9a", "#4f6a4d", "#39442f")),
-                          textures.wood(canvas, 326, "#6b4a2a", "#2a1c12"), 0.022)  # fmt: skip
+    hills = ("#7fa6c0", "#e9cfa0", "#6a7f9a", "#4f6a4d", "#39442f")
+    frame = textures.wood(canvas, 326, "#6b4a2a", "#2a1c12")
+    art = prints.framed(canvas, prints.landscape(canvas, 325, hills), frame, 0.022)
     lean = np.array([[1, 0, 0], [0, np.cos(-0.2), -np.sin(-0.2)], [0, np.sin(-0.2), np.cos(-0.2)]])
     room.box((0.16, 0.17, heights[2] + 0.125), (0.30, 0.02, 0.24), room.plain("#6b4a2a"), -6, lean,
              {2: Surface(Texture(art))}, "small picture")  # fmt: skip
@@ -67,9 +74,11 @@ def _things(room: Room, heights: tuple[Number, ...]) -> None:
     room.cylinder((0.42, 0.06, heights[2]), 0.048, 0.11, cup, room.plain("#4a2f1e"), name="cup")
     rings = Surface(Texture(textures.glaze(room.canvas(0.6, 0.3, 900), 328, ("#4f6a4d", "#e8d9b8", "#b65a36"), 5)))
     room.ball((0.62, 0.12, heights[2] + 0.12), (0.11, 0.11, 0.12), rings, turned(50), name="jar")
-    page = Surface(Texture(textures.chart(room.canvas(0.5, 0.36, 700), 329)))
+    page = Surface(Texture(prints.chart(room.canvas(0.5, 0.36, 700), 329)))
     room.box((-1.22, 0.35, 1.25), (0.5, 0.01, 0.36), room.plain("#d8cfbb"), faces={2: page}, name="map")
-    page = Surface(Texture(textures.composition(room.canvas(0.44, 0.6, 700), 330, ("#c23b2e", "#2d5f8a", "#e0b23a", "#2b2b2b"))))
+    page = Surface(
+        Texture(prints.composition(room.canvas(0.44, 0.6, 700), 330, ("#c23b2e", "#2d5f8a", "#e0b23a", "#2b2b2b")))
+    )
     room.box((1.16, 0.35, 1.15), (0.44, 0.01, 0.6), room.plain("#d8cfbb"), faces={2: page}, name="print")
     room.book_pile((-0.45, 0.16, heights[3]), 331, 3, 900)
     room.cylinder((0.2, 0.15, heights[3]), 0.09, 0.16, glaze, room.plain("#32241a"), name="pot")
@@ -85,7 +94,9 @@ def poses(views: int) -> list[Rigid]:
         column = column if row % 2 == 0 else COLUMNS - 1 - column
         x, z = (column - (COLUMNS - 1) / 2) * STEP, 1.12 - (row - (ROWS - 1) / 2) * STEP
         eye = torch.tensor([x, -1.75, z]) + torch.tensor(wobble[i, :3])
-        target = torch.tensor([0.35 * x, 0.15, 1.08 + 0.35 * (z - 1.12)]) + torch.tensor([wobble[i, 3], 0, wobble[i, 4]])
+        target = torch.tensor([0.35 * x, 0.15, 1.08 + 0.35 * (z - 1.12)]) + torch.tensor(
+            [wobble[i, 3], 0, wobble[i, 4]]
+        )
         found.append(Rigid.look_at(eye, target, torch.tensor([wobble[i, 5], 0.0, 1.0])))
     return found
 

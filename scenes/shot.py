@@ -14,7 +14,9 @@ from PIL import Image
 from splat.core.camera import Camera
 from splat.core.files import atomic_path, write_atomic
 from splat.core.geometry import Rigid
-from splat.scenes.trace import Picture, Scene, srgb_from_linear
+from splat.scenes.render import Picture
+from splat.scenes.texels import srgb_from_linear
+from splat.scenes.trace import Scene
 
 JPEG_QUALITY = 97
 

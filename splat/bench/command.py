@@ -30,7 +30,7 @@ class Bench:
     out: Path = Path("runs/bench")
     """Folder of the table: cells, their run folders, table and plots. Tables that share it share their cells."""
     data: Path | None = None
-    """Folder that holds one folder per scene (default: the one named by SPLAT_DATA)."""
+    """Folder that holds one folder per scene (default: the one named by SPLAT_DATA, else ../shared/data)."""
     methods: str = "auto"
     """Comma-separated methods of `splat reconstruct`."""
     preset: Literal["fast", "default", "quality"] = "default"
@@ -53,10 +53,8 @@ class Bench:
 
     def table(self) -> Table:
         """The cells this command stands for."""
-        named = self.data or os.environ.get("SPLAT_DATA")
-        if named is None:
-            raise SplatError("no data folder is named: give --data, or set SPLAT_DATA.")
-        scenes = PROTOCOLS[self.protocol].select(Path(named), _names(self.scenes))
+        named = self.data or Path(os.environ.get("SPLAT_DATA", "../shared/data"))
+        scenes = PROTOCOLS[self.protocol].select(named, _names(self.scenes))
         methods = _names(self.methods)
         seeds = [_whole_number(s) for s in _names(self.seeds)]
         if not methods or not seeds:

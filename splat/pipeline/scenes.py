@@ -1,5 +1,5 @@
-"""The one door to the scenes this project makes itself: `splat.scenes` in an installed copy, the folder `scenes/` beside
-the package in a checkout."""
+"""The one door to the scenes this project makes itself: `splat.scenes` where it is installed, the folder `scenes/`
+beside the package in a checkout."""
 
 from __future__ import annotations
 

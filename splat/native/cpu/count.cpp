@@ -9,21 +9,26 @@
 #include "../kernels.h"
 #include "pool.h"
 
+static constexpr int32_t STRETCH = 16;
+
 SPLAT_API int splat_count_pairs(const float* splats, int32_t width, int32_t height, int64_t drawn, const int32_t* order,
                                 const float* background, float* rgb, float* margin, int64_t* pairs, void*) {
     std::vector<int64_t> per_row(height);  // scratch of a measuring tool; the kernels proper allocate nothing
     splat::parallel_jobs(height, [&](int64_t y) {
-        std::vector<int32_t> near;
+        std::vector<std::vector<int32_t>> near(width / STRETCH + 1);  // by stretches of the row
         for (int64_t i = 0; i < drawn; ++i) {
             const float* s = splats + (int64_t)order[i] * SPLAT_FIELDS;
-            if (fabs(y + 0.5 - s[SPLAT_Y]) <= 1.01 * s[SPLAT_HALF_HEIGHT] + 0.1) near.push_back(order[i]);
+            if (!(fabs(y + 0.5 - s[SPLAT_Y]) <= 1.01 * s[SPLAT_HALF_HEIGHT] + 0.1)) continue;
+            double reach = 1.01 * s[SPLAT_HALF_WIDTH] + 0.1;
+            int32_t from = (int32_t)(fmin(fmax(s[SPLAT_X] - reach, 0), width) / STRETCH);
+            int32_t to = (int32_t)(fmin(fmax(s[SPLAT_X] + reach, 0), width) / STRETCH);
+            for (int32_t at = from; at <= to; ++at) near[at].push_back(order[i]);
         }
         for (int32_t x = 0; x < width; ++x) {
             double passed = 1, sum[3] = {0, 0, 0}, closest = 1;
-            for (int32_t row : near) {
+            for (int32_t row : near[x / STRETCH]) {
                 const float* s = splats + (int64_t)row * SPLAT_FIELDS;
                 double dx = x + 0.5 - s[SPLAT_X], dy = y + 0.5 - s[SPLAT_Y];
-                if (fabs(dx) > 1.01 * s[SPLAT_HALF_WIDTH] + 0.1) continue;
                 double u = s[SPLAT_A] * dx + s[SPLAT_B] * dy, v = s[SPLAT_C] * dy;
                 double alpha = exp2(s[SPLAT_LOG2_OPACITY] - u * u - v * v);
                 closest = fmin(closest, fabs(alpha * 255 - 1));
