@@ -30,16 +30,11 @@ def given(world) -> Capture:
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("known")
+def with_points(given, sfm_folder) -> PoseResult:
+    return Known(max_features_size=1600, max_features=1500, min_points=100)(given, sfm_folder, Silent())
 
 
-@pytest.fixture(scope="module")
-def with_points(given, work) -> PoseResult:
-    return Known(max_features=1500, min_points=100)(given, work, Silent())
-
-
-QUICK = LocalizeSettings(max_size=1000, max_count=1500)  # as in `with_points`: its features are found again
+QUICK = LocalizeSettings(max_size=1600, max_count=1500)  # features that `sfm_folder` has already
 
 
 def test_given_poses_and_cameras_are_used_to_the_last_bit(given, with_points) -> None:
@@ -75,8 +70,9 @@ def test_views_without_a_pose_are_dropped_with_the_reason(given, tmp_path: Path)
         Known()(Capture(tuple(replace(v, world_from_cam=None) for v in views)), tmp_path, Silent())
 
 
-def test_too_few_points_are_not_used(given, tmp_path: Path) -> None:
-    few = Known(max_features=300, min_points=10_000)(given.select([True] * 2 + [False] * 5), tmp_path, Silent())
+def test_too_few_points_are_not_used(given, sfm_folder: Path) -> None:
+    known = Known(max_features_size=1600, max_features=1500, min_points=10_000)
+    few = known(given.select([True] * 2 + [False] * 5), sfm_folder, Silent())
     assert few.capture.points is None and few.details["points_from"] == "none"
 
 
@@ -100,11 +96,11 @@ def test_epipolar_error_is_the_distance_from_the_line() -> None:
 # ---------------------------------------------------------------------------------------------------- held-out photos
 
 
-def test_a_held_out_photo_is_placed_where_it_was_taken(given, with_points, work) -> None:
+def test_a_held_out_photo_is_placed_where_it_was_taken(given, with_points, sfm_folder) -> None:
     frozen = with_points.capture.select([i != 3 for i in range(7)])
     before = frozen.points.positions.clone()
     fresh = replace(given.views[3], world_from_cam=None)
-    found = localize(frozen, [fresh], work, Silent(), QUICK)
+    found = localize(frozen, [fresh], sfm_folder, Silent(), QUICK)
     pose, truth = found[fresh.name].world_from_cam, given.views[3].world_from_cam
     assert float((pose.translation - truth.translation).norm()) < 0.02
     angle = torch.arccos((((pose.rotation.T @ truth.rotation).trace() - 1) / 2).clamp(-1, 1))
@@ -113,22 +109,22 @@ def test_a_held_out_photo_is_placed_where_it_was_taken(given, with_points, work)
     assert found[fresh.name].camera.fx == pytest.approx(given.views[3].camera.fx)
 
 
-def test_held_out_photos_follow_the_frame_and_size_of_the_capture(given, with_points, work) -> None:
+def test_held_out_photos_follow_the_frame_and_size_of_the_capture(given, with_points, sfm_folder) -> None:
     frozen = normalize(with_points.capture.select([i != 3 for i in range(7)])).resized(200)
     fresh = replace(given.views[3], world_from_cam=None)
-    found = localize(frozen, [fresh], work, Silent(), QUICK)[fresh.name].world_from_cam
+    found = localize(frozen, [fresh], sfm_folder, Silent(), QUICK)[fresh.name].world_from_cam
     truth: Similarity = frozen.world_from_source
     expected = truth.apply_pose(given.views[3].world_from_cam)
     assert float((found.translation - expected.translation).norm()) < 0.02
 
 
-def test_a_photo_of_another_place_is_left_out(world, with_points, work) -> None:
+def test_a_photo_of_another_place_is_left_out(world, with_points, sfm_folder) -> None:
     stranger = replace(world.capture.views[8], camera=world.camera)
-    assert localize(with_points.capture, [stranger, world.capture.views[10]], work, Silent(), QUICK) == {}
+    assert localize(with_points.capture, [stranger, world.capture.views[10]], sfm_folder, Silent(), QUICK) == {}
 
 
-def test_an_unknown_camera_has_its_focal_length_estimated(world, with_points, work) -> None:
+def test_an_unknown_camera_has_its_focal_length_estimated(world, with_points, sfm_folder) -> None:
     frozen = with_points.capture.select([i != 3 for i in range(7)])
     other = replace(world.capture.views[3], camera_group="someone else's")  # with a guess of 480 px, taken with 420
-    found = localize(frozen, [other], work, Silent(), QUICK)
+    found = localize(frozen, [other], sfm_folder, Silent(), QUICK)
     assert found[other.name].camera.fx == pytest.approx(world.camera.fx, rel=0.03)

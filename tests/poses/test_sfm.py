@@ -114,8 +114,8 @@ def test_the_same_photos_give_the_same_bits(world, tmp_path: Path) -> None:
     assert first.views[0].camera == second.views[0].camera
 
 
-def test_two_photos_are_enough(world, tmp_path: Path) -> None:
-    result = QUICK(world.photos([2, 4]), tmp_path, Silent())
+def test_two_photos_are_enough(world, sfm_folder: Path) -> None:
+    result = QUICK(world.photos([2, 4]), sfm_folder, Silent())
     assert len(result.capture.views) == 2
     a, b = (v.world_from_cam for v in result.capture.views)
     true = world.truth[2].rotation.T @ world.truth[4].rotation
@@ -124,7 +124,7 @@ def test_two_photos_are_enough(world, tmp_path: Path) -> None:
     assert len(result.capture.points) > 100
 
 
-def test_a_photo_stored_on_its_side_is_turned_by_its_exif(world, tmp_path: Path) -> None:
+def test_a_photo_stored_on_its_side_is_turned_by_its_exif(world, sfm_folder: Path, tmp_path: Path) -> None:
     views = list(world.photos([1, 2, 3, 4]).views)
     upright = Image.open(views[1].image_path)
     exif = Image.Exif()
@@ -133,7 +133,7 @@ def test_a_photo_stored_on_its_side_is_turned_by_its_exif(world, tmp_path: Path)
     upright.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif, quality=95)
     assert Image.open(path).size == (300, 400)
     views[1] = replace(views[1], image_path=path)
-    result = QUICK(Capture(tuple(views)), tmp_path / "work", Silent())
+    result = QUICK(Capture(tuple(views)), sfm_folder, Silent())
     assert len(result.capture.views) == 4
     assert float(_errors(result, world).max()) < 0.015
 
@@ -151,12 +151,12 @@ def test_features_are_sought_only_where_the_mask_is_white(world, tmp_path: Path)
     assert len(left) > 50 and float(left.xy[:, 0].max()) <= 251
 
 
-def test_photos_of_different_places_are_one_sentence(world, tmp_path: Path) -> None:
+def test_photos_of_different_places_are_one_sentence(world, sfm_folder: Path) -> None:
     with pytest.raises(SplatError, match="2 photos") as caught:
-        QUICK(world.photos([0, 8]), tmp_path, Silent())
+        QUICK(world.photos([0, 8]), sfm_folder, Silent())
     assert "overlap" in str(caught.value)
     with pytest.raises(SplatError, match="1 photo"):
-        Sfm()(world.photos([0]), tmp_path, Silent())
+        Sfm()(world.photos([0]), sfm_folder, Silent())
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(world, tmp_path: Path) -> None:
