@@ -101,7 +101,8 @@ void find_spans(const float* splats, const int32_t* order, int count, const Grid
     Ellipses e(splats, order, count, grid);
     vi rows = e.bottom - e.top, total = rows - rows;
     for (int i = 0; i < count; ++i) {
-        spans[i].top = (uint16_t)e.top[i];
+        // Below the image `top` is one past the last row of tiles, and the counts there are another thread's.
+        spans[i].top = (uint16_t)(rows[i] > 0 ? e.top[i] : 0);
         spans[i].rows = rows[i] > KEPT_ROWS ? Spans::TALL : (uint16_t)(rows[i] > 0 ? rows[i] : 0);
     }
     for (int r = 0; r < KEPT_ROWS; ++r) {
