@@ -39,6 +39,13 @@ def richer_lens(model: Any, known: set[int], threads: int, min_photos: int = 20,
     options.print_summary = False
     options.ceres.solver_options.num_threads = threads
     options.ceres.solver_options.max_num_iterations = 50
-    pycolmap.bundle_adjustment(richer, options)
+    # Not pycolmap.bundle_adjustment: that one prints whatever the log level.
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in richer.reg_image_ids():
+        config.add_image(image_id)
+    for i in known:
+        config.set_constant_cam_intrinsics(i)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    pycolmap.create_default_bundle_adjuster(options, config, richer).solve()
     richer.update_point_3d_errors()
     return richer if richer.compute_mean_reprojection_error() < (1 - min_gain) * before else model
