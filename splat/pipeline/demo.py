@@ -22,10 +22,9 @@ class Demo:
     quiet: bool = False
 
     def __call__(self) -> dict[str, Any]:
-        from splat.pipeline.scenes import load_scenes
-
         from splat.core.files import write_json
         from splat.pipeline.demo_truth import compare
+        from splat.pipeline.scenes import load_scenes
 
         scenes = load_scenes()
         if not self.quiet:

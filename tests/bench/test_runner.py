@@ -260,7 +260,7 @@ def test_a_missing_data_folder_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(SplatError, match="gone"):
         Bench("captures", tmp_path, data=tmp_path / "gone").table()
     monkeypatch.setenv("SPLAT_DATA", str(tmp_path / "moved"))
-    with pytest.raises(SplatError, match="moved.*--data"):
+    with pytest.raises(SplatError, match=r"moved.*--data"):
         Bench("captures", tmp_path).table()
 
 
