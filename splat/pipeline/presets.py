@@ -13,7 +13,7 @@ class Preset:
     max_resolution: int
     """Long side of the working photos, px."""
     cap: int
-    """Most Gaussians that density control may reach."""
+    """Most Gaussians that density control may reach, however many photos there are."""
 
 
 PRESETS: dict[str, Preset] = {
@@ -21,6 +21,17 @@ PRESETS: dict[str, Preset] = {
     "default": Preset(iterations=7000, max_resolution=800, cap=150_000),
     "quality": Preset(iterations=30_000, max_resolution=1600, cap=1_000_000),
 }
+
+
+PIXELS_PER_GAUSSIAN = 50
+"""Training pixels, over all photos, that each Gaussian should have to answer to. With fewer they fit the photos and not
+the scene: on 17 photos of llff_fern 58 k Gaussians (one per 50) explain held-out photos 1 dB better than 147 k."""
+FEWEST = 20_000
+
+
+def cap_for(preset: str, training_pixels: int) -> int:
+    """Most Gaussians for that many pixels of training photos, at most the preset's own limit."""
+    return min(PRESETS[preset].cap, max(FEWEST, training_pixels // PIXELS_PER_GAUSSIAN))
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,9 @@ class Reconstruct:
     """Long side of the working photos in px; larger photos are shrunk."""
     downscale: float = 1.0
     """Shrink all photos by this factor before --max-resolution applies."""
-    cap: int = PRESETS["default"].cap
-    """Most Gaussians that density control may reach."""
+    cap: int | None = None
+    """Most Gaussians that density control may reach (default: one per 50 pixels of the training photos, at most 60,000,
+    150,000 or 1,000,000 for the presets fast, default and quality)."""
     test_every: int = 8
     """Hold out every n-th photo by name where the dataset has no split of its own; 0 trains on all photos."""
     heldout: Literal["posed", "strict"] = "posed"
@@ -128,7 +129,6 @@ class Reconstruct:
             preset=name if name in PRESETS else "default",  # type: ignore[arg-type]
             iterations=p.iterations,
             max_resolution=p.max_resolution,
-            cap=p.cap,
         )
 
     def __call__(self) -> dict[str, Any]:
@@ -173,5 +173,5 @@ class Reconstruct:
             raise SplatError(f"--iterations {self.iterations} is too few: give at least 1.")
         if self.max_resolution < 32 or self.downscale <= 0:
             raise SplatError("--max-resolution must be at least 32 and --downscale above 0.")
-        if self.cap < 1:
+        if self.cap is not None and self.cap < 1:
             raise SplatError(f"--cap {self.cap} is too low: give at least 1.")

@@ -24,6 +24,7 @@ from splat.init import INITIALIZERS
 from splat.pipeline.arrays_io import load_init, save_init
 from splat.pipeline.capture_io import load_capture, save_capture
 from splat.pipeline.preflight import available_cores, available_memory_gb, estimate, fit_memory
+from splat.pipeline.presets import cap_for
 from splat.pipeline.reporter import Console
 from splat.pipeline.run_folder import RunFolder, fingerprint, hash_of
 from splat.poses.known import Known
@@ -119,11 +120,19 @@ def announce(c: Context, capture: Capture) -> None:
     c.report.info(f"{k.photos}: {len(capture.views)} photos ({capture.source}), {size}, {poses}; {test} held out")
     if train < 2:
         raise SplatError(f"{k.photos} leaves {train} photo(s) to train on: give at least 2 (or --test-every 0).")
-    e = estimate(capture.resized(k.max_resolution, k.downscale), k.iterations, k.cap, not capture.posed, k.threads)
+    working = capture.resized(k.max_resolution, k.downscale)
+    cap = most_gaussians(k, working)
+    e = estimate(working, k.iterations, cap, not capture.posed, k.threads)
     c.report.info(
         f"expected: about {e.minutes:.0f} min and {e.gigabytes:.1f} GB "
-        f"for {k.iterations} steps at up to {k.max_resolution} px with up to {k.cap} Gaussians"
+        f"for {k.iterations} steps at up to {k.max_resolution} px with up to {cap} Gaussians"
     )
+
+
+def most_gaussians(k: Reconstruct, working: Capture) -> int:
+    """The cap: the flag's, or what the training photos can support."""
+    pixels = sum(v.camera.width * v.camera.height for v in working.train_views)
+    return k.cap if k.cap is not None else cap_for(k.preset, pixels)
 
 
 # --------------------------------------------------------------------------------------------------------------- poses
@@ -177,11 +186,13 @@ def fit_to_memory(c: Context, posed: Capture) -> tuple[Capture, Context]:
     """The capture at its working size; both size and cap lowered, saying so, where memory would not do."""
     k = c.config
     working = posed.resized(k.max_resolution, k.downscale)
+    cap = most_gaussians(k, working)
+    c = replace(c, config=replace(k, cap=cap))
     free = available_memory_gb()
     budget = k.memory or (0.85 * free if free is not None else None)
     if budget is None:
         return working, c
-    fit = fit_memory(working, k.iterations, k.cap, budget)
+    fit = fit_memory(working, k.iterations, cap, budget)
     if not fit.changed:
         return working, c
     c.report.warn(
@@ -197,6 +208,8 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
     """Posed Capture -> first Gaussians. Initializers see training photos alone."""
     c.report.begin("init")
     k = c.config
+    assert k.cap is not None, "fit_to_memory decides it"
+    cap = k.cap
     initializer = getattr(k, method)
     assert isinstance(initializer, INITIALIZERS[method])
     size = [(v.camera.width, v.camera.height) for v in capture.views]
@@ -205,10 +218,10 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
 
     def make(folder: Path) -> Init:
         result = initializer(seen, k.sh_degree, k.seed, c.report)
-        if len(result.gaussians) > k.cap:
+        if len(result.gaussians) > cap:
             generator = torch.Generator().manual_seed(k.seed)
-            ids = torch.randperm(len(result.gaussians), generator=generator)[: k.cap].sort().values
-            c.report.info(f"{len(result.gaussians)} first Gaussians thinned to the cap of {k.cap}")
+            ids = torch.randperm(len(result.gaussians), generator=generator)[:cap].sort().values
+            c.report.info(f"{len(result.gaussians)} first Gaussians thinned to the cap of {cap}")
             result = Init(
                 result.gaussians[ids],
                 None if result.view_ids is None else result.view_ids[ids],
@@ -219,4 +232,4 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
 
     result = c.run.stage("init", key, initializer, make, lambda folder: load_init(folder / "init.npz"))
     c.report.info(f"{len(result.gaussians)} first Gaussians")
-    return result, hash_of(key, k.cap)
+    return result, hash_of(key, cap)

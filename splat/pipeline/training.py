@@ -81,6 +81,11 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
     extent = scene_extent(views, None if capture.points is None else capture.points.positions)
     has_alpha = _has_alpha(capture)
     config = k.train
+    assert k.cap is not None, "fit_to_memory decides it"
+    cap = k.cap
+    if capture.source == "blender" and "train.views.exposure" not in k.explicit_flags:
+        # Rendered photos share one exposure; a map per photo would only learn their errors.
+        config = replace(config, views=replace(config.views, exposure=False))
     if has_alpha and config.background == Background():
         config = replace(config, background=replace(config.background, rgb=(1.0, 1.0, 1.0)))
     timing = replace(config, checkpoint_minutes=0.0, checkpoint_every=0)
@@ -88,7 +93,7 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
     losses = k.losses
     if config.density == "mcmc" and losses.opacity == losses.scale == 0:
         losses = replace(losses, opacity=0.01, scale=0.01)  # what relocation needs to find useless Gaussians
-    key = hash_of("train", init_key, timing, losses, c.settings, k.cap, k.seed, sizes, c.raster.name)
+    key = hash_of("train", init_key, timing, losses, c.settings, cap, k.seed, sizes, c.raster.name)
     settings = TrainSettings(
         scene_extent=extent,
         seed=k.seed,
@@ -108,7 +113,7 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
         source = PhotoSource(posed, k.iterations, config.resolution, k.seed, c.device)
         centres = torch.stack([v.world_from_cam.translation for v in views if v.world_from_cam is not None])
         model = ViewModel(len(views), config.views, centres.float(), extent, c.device)
-        phase = Phase(steps=k.iterations, source=source, losses=losses, density=config.chosen_density(k.cap))
+        phase = Phase(steps=k.iterations, source=source, losses=losses, density=config.chosen_density(cap))
         start = replace(init, gaussians=init.gaussians.to(c.device))
         result = run_phases(start, (phase,), c.raster, model, settings, c.report, folder / "checkpoint", c.run.log)
         names = [v.name for v in views]
