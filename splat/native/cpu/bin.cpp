@@ -36,10 +36,9 @@ SPLAT_INLINE void tile_range(vf low, vf high, int32_t tiles, vi& first, vi& end)
     vf size = broadcast((float)tiles * SPLAT_TILE);
     low = clamp(low - (0.5f + SLACK), zero(), size);
     high = clamp(high + (0.5f + SLACK), zero(), size);  // one more than the last pixel, rounded down below
-    vi pixel = __builtin_convertvector(low, vi);
-    pixel -= (vi)(__builtin_convertvector(pixel, vf) < low);  // rounds up
-    first = pixel >> 4;
-    end = (__builtin_convertvector(high, vi) + 15) >> 4;
+    first = to_int(low);
+    first = (first + keep(gt(low, to_float(first)), vi{} + 1)) >> 4;  // the pixel rounded up, then its tile
+    end = (to_int(high) + 15) >> 4;
 }
 static_assert(SPLAT_TILE == 16, "the shifts above");
 
@@ -68,17 +67,17 @@ struct Ellipses {
 
     // The columns that are touched in these rows of tiles, one row per lane.
     SPLAT_INLINE void columns(vi row, const Grid& grid, vi& first, vi& end) const {
-        vf low = c * (__builtin_convertvector(row * (int32_t)SPLAT_TILE, vf) + 0.5f - y), high = low + c * (float)(SPLAT_TILE - 1);
+        vf low = c * (to_float(row * (int32_t)SPLAT_TILE) + 0.5f - y), high = low + c * (float)(SPLAT_TILE - 1);
         vf to_right = clamp(widest, low, high), to_left = clamp(-widest, low, high);
         vf r = reach - to_right * to_right, l = max(reach - to_left * to_left, zero());
         vf slack = 1e-4f * half_width;
         tile_range(x + (-sqrt(l) - slope * to_left) * inverse_a - slack,
                    x + (sqrt(max(r, zero())) - slope * to_right) * inverse_a + slack, grid.columns, first, end);
-        first = first > left ? first : left;
-        end = end < right ? end : right;
-        vi met = (row < bottom) & (r >= 0) & (first < end);
-        first &= met;
-        end &= met;
+        first = max(first, left);
+        end = min(end, right);
+        vm met = both(both(gt(bottom, row), ge(r, zero())), gt(end, first));
+        first = keep(met, first);
+        end = keep(met, end);
     }
 };
 
@@ -86,10 +85,9 @@ struct Ellipses {
 template <class Visit>
 void each_row(const float* splats, int32_t row_id, const Grid& grid, Visit&& visit) {
     Ellipses e(splats, &row_id, 1, grid);
-    const vi lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int32_t top = e.top[0]; top < e.bottom[0]; top += LANES) {
         vi first, end;
-        e.columns(lane + top, grid, first, end);
+        e.columns(lane_numbers() + top, grid, first, end);
         for (int i = 0; i < LANES; ++i)
             if (first[i] < end[i]) visit(top + i, first[i], end[i]);
     }

@@ -32,7 +32,7 @@ struct alignas(64) Batch {
 SPLAT_INLINE void distribute(Batch& batch, const float* splats, const int32_t* entries, int count, int64_t ahead,
                              float x0, float y0, uint32_t alive) {
     memset(batch.count, 0, sizeof batch.count);
-    const vi lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const vi lane = lane_numbers();
     for (int begin = 0; begin < count; begin += LANES) {
         int lanes = std::min(LANES, count - begin);
         for (int64_t i = begin + 2 * LANES; i < std::min<int64_t>(begin + 3 * LANES, count + ahead); ++i) {

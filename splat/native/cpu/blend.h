@@ -17,8 +17,8 @@ constexpr float MAX_ALPHA = 0.999f;
 constexpr float MIN_TRANSMITTANCE = 1e-4f;
 constexpr int BLOCKS = 16, SIDE = 4;
 
-SPLAT_INLINE vf lane_x() { return vf{0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3}; }
-SPLAT_INLINE vf lane_y() { return vf{0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3}; }
+SPLAT_INLINE vf lane_x() { return to_float(lane_numbers() & (SIDE - 1)); }
+SPLAT_INLINE vf lane_y() { return to_float(lane_numbers() >> 2); }
 
 // Lane l is pixel (x0 + l % 4, y0 + l / 4).
 struct BlockOfPixels {
