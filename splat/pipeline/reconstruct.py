@@ -167,6 +167,8 @@ class Reconstruct:
         return metrics
 
     def _check(self) -> None:
+        if not self.photos.exists():
+            raise SplatError(f"{self.photos} does not exist: give a folder of photos, a video or a dataset.")
         if not 0 <= self.sh_degree <= 3:
             raise SplatError(f"--sh-degree {self.sh_degree} is not supported: choose 0, 1, 2 or 3.")
         if self.iterations < 1:

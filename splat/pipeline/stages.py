@@ -84,8 +84,6 @@ def ingest(c: Context) -> tuple[Capture, str]:
         workdir=c.run.root / "capture",
     )
     described = replace(options, workdir=None)
-    if not k.photos.exists():
-        raise SplatError(f"{k.photos} does not exist: give a folder of photos, a video or a dataset.")
     key = hash_of("capture", str(k.photos.resolve()), _files_of(k.photos), described)
 
     def make(folder: Path) -> Capture:

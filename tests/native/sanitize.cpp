@@ -85,7 +85,7 @@ static bool same(const Buffer<float>& a, const Buffer<float>& b) {
 
 int main() {
     splat_set_threads(4);
-    const int64_t counts[] = {0, 1, 15, 17, 400, 1500, 3000};
+    const int64_t counts[] = {0, 1, 15, 17, 400, 2500, 8000};
     for (int seed = 0; seed < 14; ++seed) {
         int64_t n = counts[seed % 7];
         int32_t width = 1 + 37 * (seed % 4), height = 16 + 23 * (seed % 3);
