@@ -15,7 +15,7 @@ from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import matrix_from_quat
 from splat.core.slots import DensityControl, Parameterization, Render
-from splat.train.parameters import LearningRates
+from splat.train.parameters import FreeGaussians
 
 MOST_COPIES = 51
 
@@ -28,7 +28,9 @@ class MCMCDensity:
     cap: int = 200_000
     """Never more Gaussians than this."""
     growth: float = 0.05
-    """At most this share is added at each change."""
+    """At least this share is added at each change, more where the cap would not be reached by `full_at`."""
+    full_at: float = 0.4
+    """Fraction of the steps by which the cap is reached, in equal ratios."""
     start: float = 0.02
     """Fraction of the steps before the first change."""
     stop: float = 0.83
@@ -46,9 +48,8 @@ class MCMCDensity:
 
 class _Sampler:
     def __init__(self, settings: MCMCDensity, first_step: int, steps: int, scene_extent: float) -> None:
-        self.settings, self.first_step, self.steps, self.extent = settings, first_step, max(1, steps), scene_extent
+        self.settings, self.first_step, self.steps = settings, first_step, max(1, steps)
         self.every = max(min(50, steps), round(settings.every * steps))
-        self.rates = LearningRates()
 
     def wants_absgrad(self, step: int) -> bool:
         return False
@@ -62,12 +63,17 @@ class _Sampler:
         if (step - self.first_step + 1) % self.every == 0 and s.start <= progress <= s.stop:
             moved = relocate(model, step, s.min_opacity, generator)
             n = len(model.gaussians(step))
-            added = sprout(model, step, min(s.cap, math.ceil(n * (1 + s.growth))) - n, s.min_opacity, generator)
+            added = sprout(model, step, self._next_count(n, progress) - n, s.min_opacity, generator)
             line = f"moved {moved}, added {added}" if moved or added else None
-        if s.noise > 0:
-            rate = self.rates.means_at(progress, self.extent) * model.lr_scale
-            explore(model, step, s.noise * rate, generator)
+        if s.noise > 0 and isinstance(model, FreeGaussians):
+            explore(model, step, s.noise * model.means_rate(step), generator)
         return line
+
+    def _next_count(self, n: int, progress: float) -> int:
+        s = self.settings
+        changes = max(1.0, (s.full_at - progress) * self.steps / self.every)
+        growth = max(s.growth, (s.cap / n) ** (1 / changes) - 1 if progress < s.full_at else 0.0)
+        return max(n, min(s.cap, math.ceil(n * (1 + growth))))
 
     def forget(self) -> None: ...
 

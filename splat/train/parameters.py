@@ -84,6 +84,10 @@ class FreeGaussians:
             self._widen_sh(degree)
         return Gaussians(**{f: self.values[f][: self.count] for f in FIELDS})
 
+    def means_rate(self, step: int) -> float:
+        """Adam's step size for positions, in world units."""
+        return self.lr_scale * self.rates.means_at(step / self.total_steps, self.scene_extent)
+
     # ------------------------------------------------------------------------------------------------------ changing
 
     def update(self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians) -> None:
@@ -96,7 +100,9 @@ class FreeGaussians:
             return AdamTensor(self.values[name], g, self.first[name], self.second[name], scale * rate, columns)
 
         tensors = [
-            tensor("means", r.means_at(step / self.total_steps, self.scene_extent)),
+            AdamTensor(
+                self.values["means"], gradient.means, self.first["means"], self.second["means"], self.means_rate(step)
+            ),
             tensor("quats_wxyz", r.quats),
             tensor("log_scales", r.scales),
             tensor("logit_opacities", r.opacities),
