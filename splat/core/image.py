@@ -60,7 +60,7 @@ def read_pixels(path: Path) -> np.ndarray:
         grey = np.clip(values / peak * 255 + 0.5, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, 2)
     has_alpha = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
-    return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
+    return np.array(image.convert("RGBA" if has_alpha else "RGB"))  # a copy: what PIL lends is read-only
 
 
 def resize_area(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
