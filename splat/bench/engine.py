@@ -108,7 +108,7 @@ class Local:
     def _stop(self, process: subprocess.Popen[Any]) -> None:
         if process.poll() is not None:
             return
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a shell put in the background
         try:
             process.wait(self.grace_seconds)
         except subprocess.TimeoutExpired:

@@ -30,7 +30,7 @@ if behaviour == "slow":
         (out / "saved").touch()
         sys.exit(130)
 
-    signal.signal(signal.SIGINT, saved)
+    signal.signal(signal.SIGTERM, saved)
     (out / "started").touch()
     time.sleep(60)
 if behaviour == "memory":

@@ -125,7 +125,7 @@ def test_failed_cells_are_tried_again_only_on_request(tmp_path: Path) -> None:
 def test_a_cell_over_its_limit_is_asked_to_save_and_counts_as_failed(tmp_path: Path) -> None:
     t = table(tmp_path, "a")
     behave(t, "a", "slow")
-    (record,) = t.run(Silent(), Local(FAKE, limit_minutes=0.5 / 60))
+    (record,) = t.run(Silent(), Local(FAKE, limit_minutes=2 / 60))
     assert record.failed and "limit" in record.message
     assert (t.out / "runs" / t.cells[0].name / "saved").exists()
 
