@@ -16,6 +16,8 @@ VERSION = 1
 
 def save(folder: Path, state: dict[str, Any], key: str) -> None:
     """Write `state` (tensors and plain values) to `folder`. `key` says which settings it belongs to."""
+    for leftover in folder.glob(f".{FILE_NAME}.*.part*"):  # of a run that was killed while it wrote
+        leftover.unlink(missing_ok=True)
     with atomic_path(folder / FILE_NAME) as path:
         torch.save({"version": VERSION, "key": key, "state": state}, path)
 

@@ -193,8 +193,7 @@ class Trainer:
                     self._save()
                     raise Interrupted(f"Stopped at step {self.step} of {self.total}; run the same command to go on.")
         self._save()
-        degree = self.init.gaussians.sh_degree
-        gaussians = self.model.gaussians(self.total).with_sh_degree(degree).clone()
+        gaussians = _drawable(self.model.gaussians(self.total)).with_sh_degree(self.init.gaussians.sh_degree)
         return TrainResult(gaussians, self.view_model, self.step, self.seconds, self.history)
 
     def _advance(self) -> bool:
@@ -344,6 +343,12 @@ class Trainer:
         self.failures, self.psnr = state["failures"], state["psnr"]
         if self.step < self.total:
             self.report.info(f"Going on from step {self.step} of {self.total}.")
+
+
+def _drawable(gaussians: Gaussians) -> Gaussians:
+    """A copy without the rows that no rasterizer draws: fainter than 1/255, or with a value that is not finite."""
+    finite = torch.stack([t.isfinite().reshape(len(gaussians), -1).all(1) for t in vars(gaussians).values()]).all(0)
+    return gaussians[finite & (gaussians.opacities >= 1 / 255)]
 
 
 def _target(item: Item, background: Float[Tensor, "3"]) -> Float[Tensor, "h w 3"]:

@@ -133,6 +133,21 @@ def test_a_finished_run_is_not_repeated_and_can_be_prolonged(world, tmp_path: Pa
     assert world.psnr(longer.gaussians) > world.psnr(first.gaussians)
 
 
+def test_the_result_has_no_gaussian_that_nobody_draws(world) -> None:
+    start = world.start().gaussians
+    start.logit_opacities[4] = -9.0
+    start.means[7, 1] = torch.nan
+    result = world.train(5, init=Init(start)).gaussians
+    assert len(result) == 38
+    assert all(bool(getattr(result, f).isfinite().all()) for f in FIELDS)
+
+
+def test_what_a_killed_run_left_half_written_is_removed(world, tmp_path: Path) -> None:
+    (tmp_path / ".training.pt.123.part.pt").write_bytes(b"half")
+    world.train(2, checkpoint_dir=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["training.pt"]
+
+
 def test_a_checkpoint_of_other_settings_is_refused(world, tmp_path: Path) -> None:
     world.train(2, checkpoint_dir=tmp_path, settings=TrainSettings(key="a"))
     with pytest.raises(SplatError, match="other settings"):
