@@ -24,8 +24,8 @@ PRESETS: dict[str, Preset] = {
 
 
 PIXELS_PER_GAUSSIAN = 50
-"""Training pixels, over all photos, that each Gaussian should have to answer to. With fewer they fit the photos and not
-the scene: on 17 photos of llff_fern 58 k Gaussians (one per 50) explain held-out photos 1 dB better than 147 k."""
+"""Training pixels, over all photos, that each Gaussian should have to answer to. More Gaussians cost time and explain
+held-out photos no better: on 17 photos of llff_fern 61 k (one per 50 pixels) reach 27.3 dB, as 147 k do."""
 FEWEST = 20_000
 
 
