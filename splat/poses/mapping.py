@@ -15,10 +15,6 @@ from splat.core.capture import View
 from splat.poses.features import PhotoFeatures, quiet
 
 
-EXACT_RESIDUALS = 500_000
-"""Bundle adjustments with fewer residuals run in one thread, and give the same bits every time."""
-
-
 @dataclass(frozen=True)
 class MapSettings:
     """How a model grows."""
@@ -141,8 +137,6 @@ def _incremental_options(
     options.min_model_size = min(3, num_views)
     options.extract_colors = False
     options.constant_cameras = constant_cameras
-    # Sums over several threads come out in another order every time; below this they would hardly be faster either.
-    options.ba_min_num_residuals_for_cpu_multi_threading = EXACT_RESIDUALS
     options.mapper.random_seed = seed
     options.mapper.init_min_num_inliers = settings.init_min_inliers
     options.mapper.init_min_tri_angle = settings.init_min_angle

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from splat.poses.features import quiet
-from splat.poses.mapping import EXACT_RESIDUALS
 
 _RICHER = "OPENCV"  # fx fy cx cy k1 k2 p1 p2
 
@@ -39,7 +38,6 @@ def richer_lens(model: Any, known: set[int], threads: int, min_photos: int = 20,
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.ceres.solver_options.num_threads = threads
-    options.ceres.min_num_residuals_for_cpu_multi_threading = EXACT_RESIDUALS
     options.ceres.solver_options.max_num_iterations = 50
     # Not pycolmap.bundle_adjustment: that one prints whatever the log level.
     config = pycolmap.BundleAdjustmentConfig()

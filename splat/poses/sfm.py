@@ -28,7 +28,7 @@ class Sfm:
     """Finds the poses by structure from motion.
 
     Every random choice is seeded and every stage writes in a fixed order: the same photos on the same machine give the
-    same poses bit for bit, as long as a bundle adjustment has fewer than 500,000 residuals (above that COLMAP adds
+    same poses bit for bit, as long as a bundle adjustment has fewer than 50,000 residuals (above that COLMAP adds
     them up in several threads; `--sfm.threads 1` keeps even those exact).
     """
 
