@@ -220,7 +220,7 @@ def training_step(load: Load, repeats: int) -> dict[str, Any]:
         marks.append(time.perf_counter())
         render = rasterizer(rows, camera, load.cam_from_world, BACKGROUND, settings)
         marks.append(time.perf_counter())
-        loss, *_ = photometric(render.rgb, target)
+        loss = photometric(render.rgb, target).total
         marks.append(time.perf_counter())
         loss.backward()
         marks.append(time.perf_counter())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.capture import Capture
+from splat.core.colour import affine_map
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 
@@ -250,13 +252,25 @@ class Step:
     number: int
     item: Item
     render: Render
-    rgb: Float[Tensor, "h w 3"]
-    """The rendered image after the view's exposure correction."""
-    target: Float[Tensor, "h w 3"]
-    """The photo as float, composited over the step's background where it has alpha."""
+    image: Float[Tensor, "h w 3"]
+    """The rendered image, before `affine`."""
+    affine: Float[Tensor, "3 4"] | None
+    """The view's exposure [A | b], still to be applied to the image's colours; None: nothing is."""
+    photo: Tensor
+    """What the image should look like: uint8 [h w 3], or float where it was composited over the step's background."""
     gaussians: Gaussians
     """The rows that were drawn (leaves)."""
     scene_extent: float
+
+    @cached_property
+    def rgb(self) -> Float[Tensor, "h w 3"]:
+        """The rendered image as the view's exposure shows it. A loss that applies `affine` itself need not ask."""
+        return self.image if self.affine is None else affine_map(self.image, self.affine[:, :3], self.affine[:, 3])
+
+    @cached_property
+    def target(self) -> Float[Tensor, "h w 3"]:
+        """The photo as float."""
+        return self.photo.float() / 255 if self.photo.dtype == torch.uint8 else self.photo
 
 
 @runtime_checkable

@@ -41,8 +41,10 @@ KERNELS: dict[str, str] = {
     "splat_blend_backward": "lFii" + "IIIH" + "FFF" + "FFF" + "FDFF" + "B",
     "splat_count_pairs": "Fii" + "lIF" + "FFL",
     "splat_measure_clock": "D",
-    "splat_photometric": "iiiFBFBffDFBl",
+    "splat_photometric": "iiiFBFBffFDFDBl",
     "splat_adam": "ilLLDlddd",
+    "splat_gather": "ilLL",
+    "splat_density_statistics": "lLFIiiFFF",
     "splat_knn": "lFiFIBl",
 }
 

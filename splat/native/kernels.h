@@ -29,12 +29,16 @@ SPLAT_API int splat_get_threads(void);
 // by the image. Means are over all h * w * c values. SSIM: 11x11 Gaussian window, sigma 1.5, zeros outside, per channel.
 // The target is bytes (of 255) or floats, exactly one. `weight`, h w bytes of 255, may be null: 1. Where it is 0 both
 // images count as black inside SSIM's windows, so that nothing there matters.
-// losses: the two means, before their weights (the second is 0 when dssim_weight is 0). `gradient` may be null.
+// affine [3 4], rows of [A | b], may be null: then x is the image itself; else A image + b per pixel (3 channels).
+// losses [3]: the two means, before their weights (the second is 0 when dssim_weight is 0), and the mean of (x - t)^2, x
+// clamped to [0, 1], over the pixels whose weight is not 0. `gradient` (by the image as it is given) may be null, and so
+// may g_affine [3 4], which needs it.
 SPLAT_API int64_t splat_photometric_workspace(int32_t height, int32_t width, int32_t channels);
 SPLAT_API int splat_photometric(int32_t height, int32_t width, int32_t channels, const float* image,
                                 const uint8_t* target_bytes, const float* target_floats, const uint8_t* weight,
-                                float l1_weight, float dssim_weight, double* losses, float* gradient,
-                                uint8_t* workspace, int64_t workspace_bytes, void* stream);
+                                float l1_weight, float dssim_weight, const float* affine, double* losses,
+                                float* gradient, double* g_affine, uint8_t* workspace, int64_t workspace_bytes,
+                                void* stream);
 
 // ----------------------------------------------------------------------------------------------------------------- Adam
 
@@ -47,6 +51,19 @@ SPLAT_API int splat_photometric(int32_t height, int32_t width, int32_t channels,
 // rates: one per tensor, in host memory. A gradient that is not finite counts as zero.
 SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, const int64_t* table, const double* rates,
                          int64_t step, double beta1, double beta2, double eps, void* stream);
+
+// ------------------------------------------------------------------------------------------------------- rows by number
+
+// Copies rows `ids` [m] of `tensors` (at most 16) matrices of floats, in host memory a table of three numbers per tensor:
+// addresses of the source and of the destination [m columns], and columns.
+SPLAT_API int splat_gather(int32_t tensors, int64_t m, const int64_t* ids, const int64_t* table, void* stream);
+
+// Statistics for density control. gradient [m 2] and radii [m] are of rows `ids`: pull[id] += the gradient's length in
+// units of half the image's width and height, seen[id] += 1 where the radius is not 0, and radius[id] becomes the largest
+// radius / max(width, height) so far.
+SPLAT_API int splat_density_statistics(int64_t m, const int64_t* ids, const float* gradient, const int32_t* radii,
+                                       int32_t width, int32_t height, float* pull, float* seen, float* radius,
+                                       void* stream);
 
 // ---------------------------------------------------------------------------------------------------- nearest neighbours
 

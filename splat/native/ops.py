@@ -6,6 +6,7 @@ autograd must see.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -98,6 +99,46 @@ def torch_adam(
         m[rows] = mean = beta1 * m[rows] + (1 - beta1) * g
         v[rows] = square = beta2 * v[rows] + (1 - beta2) * g * g
         p[rows] -= t.rate / (1 - beta1**step) * mean / (square.sqrt() / (1 - beta2**step) ** 0.5 + eps)
+
+
+# ------------------------------------------------------------------------------------------------------ rows by number
+
+
+def gather(tensors: Sequence[Tensor], ids: Int[Tensor, "m"]) -> list[Tensor]:
+    """Rows `ids` of each of at most 16 tensors."""
+    if not on_cpu(*tensors) or not all(t.is_contiguous() and t.dtype == torch.float32 for t in tensors):
+        return [t.index_select(0, ids) for t in tensors]
+    gathered = [t.new_empty(len(ids), *t.shape[1:]) for t in tensors]
+    table = [[t.data_ptr(), g.data_ptr(), math.prod(t.shape[1:])] for t, g in zip(tensors, gathered)]
+    bindings.call("splat_gather", len(tensors), len(ids), ids, torch.tensor(table, dtype=torch.int64))
+    return gathered
+
+
+def add_density_statistics(
+    ids: Int[Tensor, "m"],
+    gradient: Float[Tensor, "m 2"],
+    radii: Int[Tensor, "m"],
+    size: tuple[int, int],
+    pull: Float[Tensor, "n"],
+    seen: Float[Tensor, "n"],
+    radius: Float[Tensor, "n"],
+) -> None:
+    """What density control wants to know of the rows `ids` (unique) of an image of `size` (width, height), in place:
+
+    `pull` grows by the length of the gradient of the loss by the pixel position, in units of half the image's width and
+    height; `seen` by 1 where the row was drawn; `radius` is the largest drawn radius so far over the image's long side.
+    """
+    width, height = size
+    gradient = gradient.detach().contiguous()
+    if on_cpu(gradient, radii, pull, seen, radius) and radii.dtype == torch.int32:
+        bindings.call(
+            "splat_density_statistics", len(ids), ids, gradient, radii.contiguous(), width, height, pull, seen, radius
+        )
+        return
+    half = gradient.new_tensor([width / 2, height / 2])
+    pull.index_add_(0, ids, (gradient * half).norm(dim=1))
+    seen.index_add_(0, ids, (radii > 0).to(seen))
+    radius.index_copy_(0, ids, torch.maximum(radius[ids], radii.to(radius) / max(width, height)))
 
 
 # -------------------------------------------------------------------------------------------------- nearest neighbours

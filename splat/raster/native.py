@@ -164,7 +164,7 @@ class Native:
         rows = [_floats(t) for t in (gaussians.means, gaussians.log_scales, gaussians.logit_opacities)]
         kept, ids, count = _empty(n, dtype=torch.uint8), _empty(n, dtype=torch.int64), _empty(1, dtype=torch.int64)
         bindings.call("splat_visible", n, *rows, *_camera(cam_from_world, camera), settings.near, kept, ids, count)
-        return ids[: int(count)].clone()
+        return ids[: int(count)]
 
     def __call__(
         self,

@@ -26,6 +26,7 @@ from splat.core.slots import (
     Step,
     TargetSource,
 )
+from splat.native.ops import gather
 from splat.train import checkpoint
 from splat.train.density import DensitySettings, NoDensity
 from splat.train.parameters import FreeGaussians, LearningRates
@@ -45,7 +46,7 @@ class Phase:
     source: TargetSource
     """Asked once per step, with the step counted from the phase's start."""
     losses: Losses
-    """(total to minimize, figures for the log)."""
+    """(total to minimize, figures for the log; "psnr" among them is shown while training runs)."""
     density: DensitySettings = field(default_factory=NoDensity)
     lr_scale: float = 1.0
     """Multiplies every learning rate of the Gaussians."""
@@ -124,7 +125,6 @@ class Trainer:
     """One run of `train`. Hooks get it, and may read and edit `model`, `view_model` and their phase's source."""
 
     LOG_EVERY = 50
-    PSNR_EVERY = 10
     MOST_FAILURES = 50
 
     def __init__(
@@ -233,13 +233,14 @@ class Trainer:
             pose = correction.cam_from_world()
             ids = self.raster.visible(gaussians, item.camera, pose.detach(), raster)
             ids = self.settings.dropout.keep(ids, progress, self.generator)
-            # Only what may be seen takes part: gathered rows are where autograd starts.
-            rows = gaussians.map(lambda t: t.index_select(0, ids).requires_grad_())  # noqa: B023
+            rows = _leaves(gaussians, ids)
             drawn = self.settings.dropout.compensate(rows, progress)
             render = self.raster(drawn, item.camera, pose, background, raster)
-            target = _target(item, background)
-            rgb = correction.expose(render, background)
-            loss, figures = self.phase.losses(Step(step, item, render, rgb, target, rows, self.settings.scene_extent))
+            image, affine = correction.expose(render, background)
+            photo = _photo(item, background)
+            loss, figures = self.phase.losses(
+                Step(step, item, render, image, affine, photo, rows, self.settings.scene_extent)
+            )
             value = float(loss.detach())
             if not math.isfinite(value):
                 self._skip(item)
@@ -248,11 +249,11 @@ class Trainer:
             with torch.no_grad():
                 self.view_model.update(correction, progress)
                 self.density.after_backward(step, ids, render, item.camera)
-                if self.local % self.PSNR_EVERY == 0:
-                    self._measure(rgb, target, item)
+            if not math.isnan(psnr := figures.get("psnr", math.nan)):
+                self.psnr = psnr if math.isnan(self.psnr) else 0.98 * self.psnr + 0.02 * psnr
             ids_of.append(ids)
             gradients.append(_gradient(rows))
-            line = {"loss": value, **{k: float(v) for k, v in figures.items()}}
+            line = {"loss": value, **{k: float(v) for k, v in figures.items() if k != "psnr"}}
         with torch.no_grad():
             if ids_of:
                 self.failures = 0
@@ -277,14 +278,6 @@ class Trainer:
                 "lower the learning rates, or check the photos and poses."
             )
 
-    def _measure(self, rgb: Tensor, target: Tensor, item: Item) -> None:
-        error = (rgb.clamp(0, 1) - target).square().mean(2)
-        if item.weight is not None:
-            counts = item.weight > 0
-            error = error[counts] if bool(counts.any()) else error
-        psnr = -10 * math.log10(max(float(error.mean()), 1e-10))
-        self.psnr = psnr if math.isnan(self.psnr) else 0.9 * self.psnr + 0.1 * psnr
-
     # ------------------------------------------------------------------------------------------------ telling, keeping
 
     def _say(self, line: dict[str, Any], meter: Meter) -> None:
@@ -295,7 +288,8 @@ class Trainer:
                 step, self.total, loss=line.get("loss", math.nan), psnr=self.psnr, gaussians=count, rate=meter.rate
             )
         if step % self.LOG_EVERY == 0 or last or "density" in line:
-            head = {"step": step, "phase": self.phase.name, "psnr": self.psnr, "gaussians": count}
+            psnr = {} if math.isnan(self.psnr) else {"psnr": self.psnr}
+            head = {"step": step, "phase": self.phase.name, **psnr, "gaussians": count}
             self._log({**head, **line, "seconds": round(self.seconds, 3), "steps_per_second": round(meter.rate, 2)})
         every = self.settings.evaluate_every
         if self.evaluate is not None and every and (step % every == 0 or last):
@@ -351,11 +345,18 @@ def _drawable(gaussians: Gaussians) -> Gaussians:
     return gaussians[finite & (gaussians.opacities >= 1 / 255)]
 
 
-def _target(item: Item, background: Float[Tensor, "3"]) -> Float[Tensor, "h w 3"]:
-    """The photo as floats, over the step's background where it has alpha."""
-    target = item.rgb.float().div_(255)
+def _leaves(gaussians: Gaussians, ids: Tensor) -> Gaussians:
+    """Only what may be seen takes part: gathered rows are where autograd starts. All rows are not copied."""
+    tensors = list(vars(gaussians).values())
+    rows = [t.detach() for t in tensors] if len(ids) == len(gaussians) else gather(tensors, ids)
+    return Gaussians(*(t.requires_grad_() for t in rows))
+
+
+def _photo(item: Item, background: Float[Tensor, "3"]) -> Tensor:
+    """The photo as it is, or as floats over the step's background where it has alpha."""
     if item.alpha is None:
-        return target
+        return item.rgb
+    target = item.rgb.float().div_(255)
     alpha = item.alpha.float()[..., None] / 255
     return target * alpha + background * (1 - alpha)
 

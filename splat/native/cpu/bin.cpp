@@ -120,39 +120,98 @@ void find_spans(const float* splats, const int32_t* order, int count, const Grid
     }
 }
 
-// Stable radix sort of drawn rows by depth; positive floats order like their bits. Returns how many are drawn.
-int64_t sort_by_depth(int64_t n, const float* splats, int32_t* order, uint32_t* keys, uint32_t* other_keys,
-                      int32_t* other_order) {
-    uint32_t low = ~0u, high = 0;
-    int64_t m = 0;
-    for (int64_t i = 0; i < n; ++i) {
-        const float* s = splats + i * SPLAT_FIELDS;
-        if (!(s[SPLAT_HALF_WIDTH] > 0)) continue;
-        uint32_t key;
-        memcpy(&key, s + SPLAT_DEPTH, 4);
-        keys[m] = key;
-        order[m++] = (int32_t)i;
-        low = std::min(low, key);
-        high = std::max(high, key);
-    }
-    constexpr int BITS = 11, BUCKETS = 1 << BITS;
-    int32_t* from = order;
-    for (int shift = 0; m > 1 && shift < 32 && (high - low) >> shift; shift += BITS) {
-        int64_t start[BUCKETS] = {};
-        for (int64_t i = 0; i < m; ++i) ++start[(keys[i] - low) >> shift & (BUCKETS - 1)];
-        int64_t total = 0;
-        for (auto& s : start) total += std::exchange(s, total);
-        for (int64_t i = 0; i < m; ++i) {
-            int64_t to = start[(keys[i] - low) >> shift & (BUCKETS - 1)]++;
-            other_keys[to] = keys[i];
-            other_order[to] = from[i];
+// Stable radix sort of the drawn rows by depth; positive floats order like their bits. The rows are cut into chunks that
+// threads count and move side by side; a chunk's part of a bucket comes before the next chunk's, so the order does not
+// depend on how many there are.
+class DepthSort {
+public:
+    DepthSort(int64_t n, const float* splats, int32_t* order, uint32_t* keys, uint32_t* other_keys, int32_t* other_order)
+        : order(order), keys(keys), other_keys(other_keys), other_order(other_order),
+          chunks((int)std::min<int64_t>({MAX_CHUNKS, thread_count(), n / 8192 + 1})) {
+        parallel_jobs(chunks, [&](int64_t c) { collect(c, n, splats); });
+        for (int c = 0; c < chunks; ++c) {
+            drawn += size[c];
+            low = std::min(low, lows[c]);
+            high = std::max(high, highs[c]);
         }
-        std::swap(keys, other_keys);
-        std::swap(from, other_order);
     }
-    if (from != order) memcpy(order, from, m * sizeof *order);
-    return m;
-}
+
+    // Leaves the rows in `order`, front to back. Returns how many there are.
+    int64_t sort() {
+        // Rows lie at the beginning of each chunk's stretch; the first pass brings them together.
+        pass(0);
+        for (int shift = BITS; shift < 32 && drawn && (high - low) >> shift; shift += BITS) {
+            for (int c = 0; c < chunks; ++c) {
+                begin[c] = drawn * c / chunks;
+                size[c] = drawn * (c + 1) / chunks - begin[c];
+            }
+            pass(shift);
+        }
+        if (from() != order) memcpy(order, other_order, drawn * sizeof *order);
+        return drawn;
+    }
+
+private:
+    static constexpr int BITS = 11, BUCKETS = 1 << BITS;
+
+    void collect(int64_t c, int64_t n, const float* splats) {
+        int64_t at = begin[c] = n * c / chunks, end = n * (c + 1) / chunks;
+        uint32_t smallest = ~0u, largest = 0;
+        for (int64_t i = at; i < end; ++i) {
+            const float* s = splats + i * SPLAT_FIELDS;
+            uint32_t key;
+            memcpy(&key, s + SPLAT_DEPTH, 4);
+            const bool seen = s[SPLAT_HALF_WIDTH] > 0;
+            keys[at] = key;
+            order[at] = (int32_t)i;
+            at += seen;
+            smallest = seen ? std::min(smallest, key) : smallest;
+            largest = seen ? std::max(largest, key) : largest;
+        }
+        size[c] = at - begin[c];
+        lows[c] = smallest;
+        highs[c] = largest;
+    }
+
+    void pass(int shift) {
+        auto bucket = [&](uint32_t key) { return (key - low) >> shift & (BUCKETS - 1); };
+        uint32_t* from_keys = swapped ? other_keys : keys;
+        uint32_t* to_keys = swapped ? keys : other_keys;
+        int32_t* from_order = swapped ? other_order : order;
+        int32_t* to_order = swapped ? order : other_order;
+        parallel_jobs(chunks, [&](int64_t c) {
+            memset(start[c], 0, sizeof start[c]);
+            const uint32_t* key = from_keys + begin[c];
+            for (int64_t i = 0; i < size[c]; ++i) ++start[c][bucket(key[i])];
+        });
+        int32_t total = 0;
+        for (int b = 0; b < BUCKETS; ++b)
+            for (int c = 0; c < chunks; ++c) total += std::exchange(start[c][b], total);
+        parallel_jobs(chunks, [&](int64_t c) {
+            const uint32_t* key = from_keys + begin[c];
+            const int32_t* row = from_order + begin[c];
+            for (int64_t i = 0; i < size[c]; ++i) {
+                int32_t to = start[c][bucket(key[i])]++;
+                to_keys[to] = key[i];
+                to_order[to] = row[i];
+            }
+        });
+        swapped = !swapped;
+    }
+
+    int32_t* from() { return swapped ? other_order : order; }
+
+    int32_t* order;
+    uint32_t *keys, *other_keys;
+    int32_t* other_order;
+    int chunks;
+    bool swapped = false;
+    int64_t drawn = 0;
+    uint32_t low = ~0u, high = 0;
+    int64_t begin[MAX_CHUNKS], size[MAX_CHUNKS];
+    uint32_t lows[MAX_CHUNKS], highs[MAX_CHUNKS];
+    int32_t start[MAX_CHUNKS][BUCKETS];  // per chunk, first how many keys of a bucket, then where the next one goes
+};
 
 // Scratch that lives from count to fill.
 struct Workspace {
@@ -192,7 +251,7 @@ SPLAT_API int splat_bin_count(int64_t n, const float* splats, int32_t width, int
     if (width > 1000000 || height > 1000000) return fail("an image of %d x %d pixels is too large.", width, height);
     Grid grid(width, height);
     Workspace w(workspace, n, grid);
-    int64_t m = *w.drawn = sort_by_depth(n, splats, order, w.keys, w.other_keys, w.other_order);
+    int64_t m = *w.drawn = DepthSort(n, splats, order, w.keys, w.other_keys, w.other_order).sort();
     int64_t chunks = *w.chunks = std::min<int64_t>({MAX_CHUNKS, thread_count(), m / 1024 + 1});
     int64_t tiles = grid.tiles(), stride = grid.columns + 1;
     memset(first, 0, (n + 1) * sizeof *first);
