@@ -165,8 +165,14 @@ class RasterSettings:
     """Gaussians whose centre is nearer than this (z, world units) are not drawn."""
     sh_degree: int | None = None
     """Use only harmonics up to this degree; None: all."""
+    min_transmittance: float = 1e-4
+    """A pixel is done where less than this is left of the light from behind. More than the 1e-4 of 3DGS saves pairs that
+    can hardly be seen: at 1/255, nothing that a display shows."""
     absgrad: bool = False
     """Also sum absolute values of the 2D position gradients over pixels (AbsGS), for density control."""
+    constant_sh: bool = False
+    """Harmonics above the constant may go without gradient (they are most of a Gaussian's numbers): a rasterizer that
+    saves work by it leaves the gradient of `sh` empty and fills in `Render.sh0_gradient`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +190,8 @@ class Render:
     """Radius in pixels of the drawn footprint; 0 = not drawn."""
     absgrad: Float[Tensor, "n 2"] | None = None
     """Filled in by backward when asked for."""
+    sh0_gradient: Float[Tensor, "n 1 3"] | None = None
+    """Filled in by backward where `RasterSettings.constant_sh` is made use of."""
 
 
 @runtime_checkable
@@ -219,7 +227,7 @@ class Rasterizer(Protocol):
         """Gradients flow to every field of `gaussians`, to `cam_from_world` and to `background`.
 
         Compositing, front to back by z: alpha = min(0.999, opacity * exp(-d' Sigma^-1 d / 2)); a pair contributes when
-        alpha >= 1/255 and the transmittance before it is >= 1e-4. Colour = max(0, 0.5 + SH). A Gaussian with a value
+        alpha >= 1/255 and the transmittance before it is >= `settings.min_transmittance`. Colour = max(0, 0.5 + SH). A Gaussian with a value
         that is not finite is not drawn.
         """
         ...
@@ -284,8 +292,13 @@ class Parameterization(Protocol):
         """All n Gaussians now, without gradient."""
         ...
 
+    def wants_harmonics(self, step: int) -> bool:
+        """Whether `update` reads the gradient of harmonics above the constant in this step."""
+        ...
+
     def update(self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians) -> None:
-        """One optimizer step from gradients of rows `ids` (a Gaussians whose fields are gradients)."""
+        """One optimizer step from gradients of rows `ids` (a Gaussians whose fields are gradients; `sh` may hold the
+        constant's alone where `wants_harmonics` says so)."""
         ...
 
     def edit(self, keep: Tensor, append: Gaussians | None) -> None:

@@ -2,7 +2,7 @@
 
 The library lands in a per-user cache (`$XDG_CACHE_HOME/splat` or `~/.cache/splat`) under a name that is a hash of the
 sources, the flags, the compiler and the CPU; it is written under a temporary name and renamed, so that two processes
-may build at once. A library shipped inside the package (`prebuilt/*.so`) is used where there is no compiler.
+may build at once. A wheel ships the library for some CPUs (`prebuilt/*.so`): where one fits, nothing is compiled.
 """
 
 from __future__ import annotations
@@ -29,6 +29,16 @@ FLAGS = (
     *("-fPIC", "-fvisibility=hidden", "-pthread"),
     *("-Wall", "-Wextra", "-Wno-psabi", "-Wno-uninitialized", "-Wno-maybe-uninitialized"),  # noise of GCC's headers
 )
+
+
+# The x86-64 levels that a wheel ships, best first: what /proc/cpuinfo must list, and the compiler's flags.
+LEVELS = {
+    "x86-64-v4": (
+        {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+        ("-march=x86-64-v4", "-mprefer-vector-width=512"),
+    ),
+    "x86-64-v3": ({"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}, ("-march=x86-64-v3",)),
+}
 
 
 class NativeUnavailable(RuntimeError):
@@ -136,14 +146,18 @@ def build(extra_flags: Sequence[str] = (), machine_flags: Sequence[str] | None =
     return library
 
 
+def build_level(level: str) -> Path:
+    """`build` for one of LEVELS, to be shipped: it needs no C++ runtime where it is used."""
+    return build(("-static-libstdc++", "-static-libgcc"), LEVELS[level][1])
+
+
 def prebuilt() -> Path | None:
-    """The best library shipped with the package that this CPU can run: named `<anything>-x86-64-v4.so` and the like."""
-    flags = cpu_model()
-    levels = {"x86-64-v4": "avx512vl", "x86-64-v3": "avx2"}
-    for level, needed in levels.items():
-        for path in sorted((HERE / "prebuilt").glob(f"*{level}.so")):
-            if needed in flags:
-                return path
+    """The best library shipped with the package that this CPU can run."""
+    flags = set(cpu_model().split())
+    for level, (needed, _) in LEVELS.items():
+        path = HERE / "prebuilt" / f"splat-cpu-{level}.so"
+        if needed <= flags and path.exists():
+            return path
     return None
 
 
@@ -151,12 +165,9 @@ def prebuilt() -> Path | None:
 def _load() -> ctypes.CDLL | str:
     """The loaded library, or why there is none. Asked once per process."""
     try:
-        path = build()
+        path = prebuilt() or build()
     except NativeUnavailable as e:
-        shipped = prebuilt()
-        if shipped is None:
-            return str(e)
-        path = shipped
+        return str(e)
     try:
         return ctypes.CDLL(str(path))
     except OSError as e:

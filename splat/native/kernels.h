@@ -46,8 +46,9 @@ SPLAT_API int splat_photometric(int32_t height, int32_t width, int32_t channels,
 // the rows to update, each at most once, and gradients then have `rows` rows; null: all `rows` rows. Moments of other
 // rows stay as they are, and bias is corrected by the global `step` (from 1) for every row, as 3DGS's sparse Adam does:
 // a row first seen late moves a little less at first than its own count would make it.
-// table: six numbers per tensor, in host memory: addresses of parameters, gradients, first and second moments; columns
-// updated; floats from one row to the next (in all four, so a tensor's columns may have rates of their own).
+// table: seven numbers per tensor, in host memory: addresses of parameters, gradients, first and second moments; columns
+// updated; floats from one row to the next, and from one row of gradients to the next (so a tensor's columns may have
+// rates of their own).
 // rates: one per tensor, in host memory. A gradient that is not finite counts as zero.
 SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, const int64_t* table, const double* rates,
                          int64_t step, double beta1, double beta2, double eps, void* stream);
@@ -107,9 +108,11 @@ SPLAT_API int splat_project_forward(int64_t n, int32_t k, int32_t degree, const 
                                     int32_t* radii, void* stream);
 
 // Gradients of every input from those of splats and means2d (either may be null). Writes all of the g_ tensors, zero
-// where a row was not drawn; g_cam_from_world is [4 4] in double.
+// where a row was not drawn; g_cam_from_world is [4 4] in double. g_sh is [n g_k 3]: g_k is k, or 1 for the constant's
+// alone.
 SPLAT_API int64_t splat_project_backward_workspace(int64_t n);
-SPLAT_API int splat_project_backward(int64_t n, int32_t k, int32_t degree, const float* means, const float* quats_wxyz,
+SPLAT_API int splat_project_backward(int64_t n, int32_t k, int32_t degree, int32_t g_k, const float* means,
+                                     const float* quats_wxyz,
                                      const float* log_scales, const float* logit_opacities, const float* sh,
                                      const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
                                      int32_t height, int32_t antialiased, const int32_t* radii, const float* g_splats,
@@ -130,12 +133,12 @@ SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int3
                              const int32_t* first, const int32_t* tile_start, int64_t capacity, int32_t* entries,
                              void* workspace, void* stream);
 
-// Composites front to back: rgb [h w 3] over background [3], alpha [h w], depth [h w] (sum of weight x z). hits [total]
+// Composites front to back until less than min_transmittance is left: rgb [h w 3] over background [3], alpha [h w], depth [h w] (sum of weight x z). hits [total]
 // (null: not wanted): by slot, the 4 x 4 blocks of the tile in which the Gaussian contributed to some pixel.
 // evaluated [tiles] (null: not wanted): (pixel, Gaussian) pairs that were computed, contributing or not.
 SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t height, const int32_t* tile_start,
-                                  const int32_t* entries, const float* background, float* rgb, float* alpha,
-                                  float* depth, uint16_t* hits, int64_t* evaluated, void* stream);
+                                  const int32_t* entries, const float* background, float min_transmittance, float* rgb,
+                                  float* alpha, float* depth, uint16_t* hits, int64_t* evaluated, void* stream);
 
 // g_splats [n SPLAT_FIELDS] from g_rgb, g_alpha and g_depth (the last two may be null) and what the forward pass left.
 // g_background [3] in double. absgrad [n 2] (null: not wanted) is added to: sums over pixels of |dL/dx| and |dL/dy| of
@@ -144,15 +147,16 @@ enum { SPLAT_RECORD = 12 };
 SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height);
 SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* first,
                                    const int32_t* tile_start, const int32_t* entries, const uint16_t* hits,
-                                   const float* rgb, const float* alpha, const float* depth, const float* g_rgb,
+                                   float min_transmittance, const float* rgb, const float* alpha, const float* depth, const float* g_rgb,
                                    const float* g_alpha, const float* g_depth, float* g_splats, double* g_background,
                                    float* absgrad, float* records, void* workspace, void* stream);
 
 // The slow counter, for measurements and tests: composites the first `drawn` rows of `order` in double precision and
 // counts contributing pairs [1]. margin [h w]: how close, relatively, the pixel came to a threshold (alpha 1/255,
-// transmittance 1e-4), where rounding may decide otherwise.
+// min_transmittance), where rounding may decide otherwise.
 SPLAT_API int splat_count_pairs(const float* splats, int32_t width, int32_t height, int64_t drawn, const int32_t* order,
-                                const float* background, float* rgb, float* margin, int64_t* pairs, void* stream);
+                                const float* background, float min_transmittance, float* rgb, float* margin,
+                                int64_t* pairs, void* stream);
 
 // Cycles per second of this core now [1].
 SPLAT_API int splat_measure_clock(double* hertz, void* stream);

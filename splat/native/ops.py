@@ -34,7 +34,8 @@ class AdamTensor:
 
     parameter: Tensor
     gradient: Tensor
-    """Like `parameter`, or with one row per id where the step names ids."""
+    """Like `parameter`, or with one row per id where the step names ids. Its rows may end behind the last column that
+    is updated."""
     first_moment: Tensor
     second_moment: Tensor
     rate: float
@@ -61,7 +62,8 @@ def fused_adam(
         if t.parameter.shape != t.first_moment.shape or t.parameter.shape != t.second_moment.shape:
             raise ValueError(f"moments must have the parameter's shape {tuple(t.parameter.shape)}.")
         rows = len(t.parameter) if ids is None else len(ids)
-        if t.gradient.shape != (rows, *t.parameter.shape[1:]):
+        end = slice(*t.columns).indices(math.prod(t.parameter.shape[1:]))[1]
+        if len(t.gradient) != rows or math.prod(t.gradient.shape[1:]) < end:
             raise ValueError(f"the gradient is {tuple(t.gradient.shape)}; {rows} rows of the parameter's are needed.")
     if not tensors or not len(tensors[0].gradient):
         return
@@ -76,10 +78,10 @@ def _native_adam(
 ) -> None:
     table = []
     for t in tensors:
-        row = t.parameter[0].numel()
+        row = math.prod(t.parameter.shape[1:])
         begin, end, _ = slice(*t.columns).indices(row)
         four = (t.parameter, t.gradient, t.first_moment, t.second_moment)
-        table.append([*(x.data_ptr() + 4 * begin for x in four), end - begin, row])
+        table.append([*(x.data_ptr() + 4 * begin for x in four), end - begin, row, math.prod(t.gradient.shape[1:])])
     rates = torch.tensor([t.rate for t in tensors], dtype=torch.float64)
     rows = len(tensors[0].gradient)
     numbers = torch.tensor(table, dtype=torch.int64)

@@ -223,7 +223,10 @@ class Trainer:
         """Draw the step's items, and move what they pull at. Returns figures for the log."""
         step, progress = self.step, self.step / max(1, self.total)
         gaussians = self.model.gaussians(step)
-        raster = replace(self.settings.raster, absgrad=self.density.wants_absgrad(step))
+        constant_sh = not self.model.wants_harmonics(step)
+        raster = replace(
+            self.settings.raster, absgrad=self.density.wants_absgrad(step), constant_sh=constant_sh
+        )
         ids_of: list[Tensor] = []
         gradients: list[Gaussians] = []
         line: dict[str, Any] = {}
@@ -252,7 +255,7 @@ class Trainer:
             if not math.isnan(psnr := figures.get("psnr", math.nan)):
                 self.psnr = psnr if math.isnan(self.psnr) else 0.98 * self.psnr + 0.02 * psnr
             ids_of.append(ids)
-            gradients.append(_gradient(rows))
+            gradients.append(_gradient(rows, render, constant_sh))
             line = {"loss": value, **{k: float(v) for k, v in figures.items() if k != "psnr"}}
         with torch.no_grad():
             if ids_of:
@@ -361,9 +364,13 @@ def _photo(item: Item, background: Float[Tensor, "3"]) -> Tensor:
     return target * alpha + background * (1 - alpha)
 
 
-def _gradient(rows: Gaussians) -> Gaussians:
-    """The rows' gradients as a Gaussians."""
-    return rows.map(lambda t: torch.zeros_like(t) if t.grad is None else t.grad)
+def _gradient(rows: Gaussians, render: Render, constant_sh: bool) -> Gaussians:
+    """The rows' gradients as a Gaussians, harmonics above the constant left out where they are not wanted."""
+    fields = {name: torch.zeros_like(t) if t.grad is None else t.grad for name, t in vars(rows).items() if name != "sh"}
+    sh = rows.sh.grad
+    if constant_sh:
+        sh = render.sh0_gradient if sh is None else sh[:, :1]
+    return Gaussians(**fields, sh=torch.zeros_like(rows.sh) if sh is None else sh)
 
 
 def _joined(ids_of: list[Tensor], gradients: list[Gaussians]) -> tuple[Tensor, Gaussians]:

@@ -29,6 +29,9 @@ class LearningRates:
     """Colour that looks the same from everywhere."""
     sh_rest: float = 1.25e-4
     """View-dependent harmonics."""
+    sh_rest_every: int = 1
+    """Steps between two updates of the view-dependent harmonics, three quarters of a Gaussian's numbers (Taming 3DGS,
+    Mallick et al. 2024); one update then moves them by `sh_rest` times the square root of this."""
     opacities: float = 0.05
     """Logits."""
     scales: float = 5e-3
@@ -90,8 +93,13 @@ class FreeGaussians:
 
     # ------------------------------------------------------------------------------------------------------ changing
 
+    def wants_harmonics(self, step: int) -> bool:
+        """Whether this step moves the harmonics above the constant."""
+        return self._degree() > 0 and (self.updates + 1) % max(1, self.rates.sh_rest_every) == 0
+
     def update(self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians) -> None:
         """One Adam step on rows `ids` (unique)."""
+        moves_rest = self.wants_harmonics(step)
         self.updates += 1
         r, scale = self.rates, self.lr_scale
 
@@ -108,9 +116,13 @@ class FreeGaussians:
             tensor("logit_opacities", r.opacities),
             tensor("sh", r.sh0, (0, 3)),
         ]
-        if self.values["sh"].shape[1] > 1:
-            tensors.append(tensor("sh", r.sh_rest, (3, None)))
+        every = max(1, r.sh_rest_every)
+        rest = tensor("sh", r.sh_rest * math.sqrt(every), (3, None))
+        if moves_rest and every == 1:
+            tensors.append(rest)
         fused_adam(tensors, self.updates, ids, r.beta1, r.beta2, r.eps)
+        if moves_rest and every > 1:
+            fused_adam([rest], self.updates // every, ids, r.beta1, r.beta2, r.eps)
 
     def edit(self, keep: Tensor, append: Gaussians | None) -> None:
         """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero."""

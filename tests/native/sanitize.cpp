@@ -59,17 +59,17 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
     const float background[3] = {0.1f, 0.2f, 0.3f};
     Buffer<float> rgb(3 * pixels), alpha(pixels), depth(pixels);
     Buffer<uint16_t> hits(total);
-    CHECK(splat_blend_forward(splats.data(), width, height, start.data(), entries.data(), background, rgb.data(),
+    CHECK(splat_blend_forward(splats.data(), width, height, start.data(), entries.data(), background, 1e-4f, rgb.data(),
                               alpha.data(), depth.data(), hits.data(), nullptr, nullptr));
     Buffer<float> g_rgb(3 * pixels, 0.5f), g_splats(n * SPLAT_FIELDS), absgrad(2 * n), records(total * SPLAT_RECORD);
     Buffer<double> sums(splat_blend_backward_workspace(width, height) / 8), g_background(3), g_pose(16);
-    CHECK(splat_blend_backward(n, splats.data(), width, height, first.data(), start.data(), entries.data(), hits.data(),
+    CHECK(splat_blend_backward(n, splats.data(), width, height, first.data(), start.data(), entries.data(), hits.data(), 1e-4f,
                                rgb.data(), alpha.data(), depth.data(), g_rgb.data(), alpha.data(), depth.data(),
                                g_splats.data(), g_background.data(), absgrad.data(), records.data(), sums.data(),
                                nullptr));
     Buffer<double> partial(splat_project_backward_workspace(n) / 8);
     Buffer<float> gm(3 * n), gq(4 * n), gs(3 * n), gl(n), gh(3 * n * k);
-    CHECK(splat_project_backward(n, k, degree, means.data(), quats.data(), scales.data(), logits.data(), sh.data(), pose,
+    CHECK(splat_project_backward(n, k, degree, k, means.data(), quats.data(), scales.data(), logits.data(), sh.data(), pose,
                                  fx, fy, cx, cy, width, height, seed & 1, radii.data(), g_splats.data(), nullptr,
                                  gm.data(), gq.data(), gs.data(), gl.data(), gh.data(), g_pose.data(), partial.data(),
                                  nullptr));

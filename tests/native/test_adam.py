@@ -116,3 +116,15 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(bindings.KernelError, match="count from 1"):
         fused_adam([AdamTensor(p, p, p.clone(), p.clone(), 0.1)], 0)
     fused_adam([], 1)
+
+
+def test_gradients_may_hold_only_the_columns_that_move():
+    n, ids = 50, torch.arange(0, 50, 3)
+    p, m, v = (torch.randn(n, 16, 3).abs() for _ in range(3))
+    q, mq, vq = p.clone(), m.clone(), v.clone()
+    g = torch.randn(len(ids), 16, 3)
+    fused_adam([AdamTensor(p, g[:, :1].contiguous(), m, v, 0.1, (0, 3))], 3, ids)
+    fused_adam([AdamTensor(q, g, mq, vq, 0.1, (0, 3))], 3, ids)
+    assert torch.equal(p, q) and torch.equal(m, mq) and torch.equal(v, vq)
+    with pytest.raises(ValueError, match="rows of the parameter's are needed"):
+        fused_adam([AdamTensor(p, g[:, :1].contiguous(), m, v, 0.1, (0, 6))], 3, ids)

@@ -97,9 +97,9 @@ def test_a_file_where_the_cache_should_be_is_named(tiny, tmp_path):
 def test_a_prebuilt_library_serves_where_there_is_no_compiler(tiny, monkeypatch):
     library = build.build()
     (tiny / "prebuilt").mkdir()
-    shutil.copy(library, tiny / "prebuilt" / "splat-x86-64-v3.so")
+    shutil.copy(library, tiny / "prebuilt" / "splat-cpu-x86-64-v3.so")
     monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr(build, "cpu_model", lambda: "flags : avx avx2 fma")
+    monkeypatch.setattr(build, "cpu_model", lambda: "flags : abm avx avx2 bmi1 bmi2 f16c fma movbe")
     loaded = build._load.__wrapped__()
     assert not isinstance(loaded, str) and loaded.answer() == 42
     monkeypatch.setattr(build, "cpu_model", lambda: "flags : sse2")
@@ -117,11 +117,11 @@ def test_importing_compiles_and_loads_nothing():
 class TestCalls:
     def test_an_argument_that_does_not_fit_is_refused(self):
         good = torch.zeros(3, 4)
-        arguments = [good, 4, 4, torch.zeros(2, dtype=torch.int32), None, torch.zeros(3), good, good, good, None, None]
+        arguments = [good, 4, 4, torch.zeros(2, dtype=torch.int32), None, torch.zeros(3), 0.0, good, good, good, None, None]
         for wrong in (good.double(), good.T, good.tolist()):
             with pytest.raises(TypeError, match="contiguous CPU tensor"):
                 bindings.call("splat_blend_forward", wrong, *arguments[1:])
-        with pytest.raises(TypeError, match="takes 11 arguments"):
+        with pytest.raises(TypeError, match="takes 12 arguments"):
             bindings.call("splat_blend_forward", good)
 
     def test_a_refusal_carries_the_kernels_sentence(self):

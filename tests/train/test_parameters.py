@@ -127,3 +127,27 @@ def test_state_comes_back_exactly(grown: bool) -> None:
         model.update(1, ids, like(start, 1))
     for name in oracles.fields(start):
         assert torch.equal(getattr(a.gaussians(2), name), getattr(b.gaussians(2), name))
+
+
+def test_harmonics_may_move_every_few_steps_only() -> None:
+    start = scene()
+    model = FreeGaussians(start, LearningRates(sh_rest_every=4), total_steps=50, scene_extent=2.0)
+    moved = []
+    for step in range(8):
+        before = model.gaussians(step).sh.clone()
+        gradient = like(start, step)
+        wants = model.wants_harmonics(step)
+        if not wants:
+            gradient = Gaussians(**{**oracles.fields(gradient), "sh": gradient.sh[:, :1]})
+        model.update(step, torch.arange(len(start)), gradient)
+        now = model.gaussians(step).sh
+        assert not torch.equal(now[:, 0], before[:, 0])
+        assert wants != torch.equal(now[:, 1:], before[:, 1:])
+        moved.append(wants)
+    assert moved == [False, False, False, True] * 2
+    # Adam's first step is as long as its rate, whatever the gradient.
+    first = FreeGaussians(start, LearningRates(sh_rest_every=4), total_steps=50, scene_extent=2.0)
+    for step in range(4):
+        first.update(step, torch.arange(len(start)), like(start, step))
+    moved_by = (first.gaussians(4).sh - start.sh)[:, 1:].abs()
+    assert torch.allclose(moved_by, torch.full_like(moved_by, 2 * RATES.sh_rest), rtol=1e-3)
