@@ -1,7 +1,7 @@
-"""What pyproject.toml cannot say: two folders beside the package are installed inside it, and a wheel brings the kernels.
+"""What pyproject.toml cannot say: two folders beside the package are installed inside it; a wheel brings the kernels.
 
-A wheel built on x86-64 Linux with a C++ compiler carries them compiled for each level of `splat.native.build.LEVELS`, so
-that whoever installs it needs no compiler. Everywhere else, and in a checkout, they are compiled on first use.
+A wheel built on x86-64 Linux with a C++ compiler carries them compiled for each level of `splat.native.build.LEVELS`,
+so that whoever installs it needs no compiler. Everywhere else, and in a checkout, they are compiled on first use.
 """
 
 import importlib.util

@@ -166,8 +166,8 @@ class RasterSettings:
     sh_degree: int | None = None
     """Use only harmonics up to this degree; None: all."""
     min_transmittance: float = 1e-4
-    """A pixel is done where less than this is left of the light from behind. More than the 1e-4 of 3DGS saves pairs that
-    can hardly be seen: at 1/255, nothing that a display shows."""
+    """A pixel is done where less than this is left of the light from behind. More than the 1e-4 of 3DGS saves pairs
+    that can hardly be seen: at 1/255, nothing that a display shows."""
     absgrad: bool = False
     """Also sum absolute values of the 2D position gradients over pixels (AbsGS), for density control."""
     constant_sh: bool = False
@@ -227,8 +227,8 @@ class Rasterizer(Protocol):
         """Gradients flow to every field of `gaussians`, to `cam_from_world` and to `background`.
 
         Compositing, front to back by z: alpha = min(0.999, opacity * exp(-d' Sigma^-1 d / 2)); a pair contributes when
-        alpha >= 1/255 and the transmittance before it is >= `settings.min_transmittance`. Colour = max(0, 0.5 + SH). A Gaussian with a value
-        that is not finite is not drawn.
+        alpha >= 1/255 and the transmittance before it is >= `settings.min_transmittance`. Colour = max(0, 0.5 + SH).
+        A Gaussian with a value that is not finite is not drawn.
         """
         ...
 

@@ -35,7 +35,7 @@ def photometric(
     dssim_weight: float = 0.2,
     affine: Float[Tensor, "3 4"] | None = None,
 ) -> Photometric:
-    """`l1_weight * l1 + dssim_weight * dssim` with x the image, or A image + b per pixel where affine = [A | b] is given:
+    """`l1_weight * l1 + dssim_weight * dssim` with x the image, or A image + b per pixel given affine = [A | b]:
 
         l1 = mean(w |x - target|),   dssim = mean(w (1 - ssim))
 

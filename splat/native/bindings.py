@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -101,6 +104,26 @@ def call(name: str, *arguments: Any) -> None:
             raise TypeError(f"{name} argument {len(passed)} must be a contiguous CPU tensor of {dtype}, not {what}.")
     if function(*passed, None):
         raise KernelError(f"{name}: {_last_error()}")
+
+
+@contextmanager
+def timed() -> Iterator[dict[str, float]]:
+    """Wall seconds spent in each kernel inside the block, by name; for measurements."""
+    global call
+    untimed, seconds = call, defaultdict[str, float](float)
+
+    def timing(name: str, *arguments: Any) -> None:
+        started = time.perf_counter()
+        try:
+            untimed(name, *arguments)
+        finally:
+            seconds[name] += time.perf_counter() - started
+
+    call = timing
+    try:
+        yield seconds
+    finally:
+        call = untimed
 
 
 @functools.cache

@@ -46,6 +46,9 @@ class TrainConfig:
     decay: OpacityDecay = field(default_factory=OpacityDecay)
     dropout: Dropout = field(default_factory=Dropout)
     background: Background = field(default_factory=Background)
+    min_transmittance: float = 1 / 255
+    """While training, a pixel is done where less than this is left of the light from behind: what a display cannot show
+    is not computed. Everything else is drawn down to 1e-4."""
     views: ViewSettings = field(default_factory=ViewSettings)
     checkpoint_minutes: float = 3.0
     """Minutes between checkpoints; one is also written on Ctrl-C."""
@@ -97,7 +100,7 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
     settings = TrainSettings(
         scene_extent=extent,
         seed=k.seed,
-        raster=c.settings,
+        raster=replace(c.settings, min_transmittance=config.min_transmittance),
         rates=config.rates,
         sh=config.sh,
         opacity_decay=config.decay,

@@ -224,9 +224,7 @@ class Trainer:
         step, progress = self.step, self.step / max(1, self.total)
         gaussians = self.model.gaussians(step)
         constant_sh = not self.model.wants_harmonics(step)
-        raster = replace(
-            self.settings.raster, absgrad=self.density.wants_absgrad(step), constant_sh=constant_sh
-        )
+        raster = replace(self.settings.raster, absgrad=self.density.wants_absgrad(step), constant_sh=constant_sh)
         ids_of: list[Tensor] = []
         gradients: list[Gaussians] = []
         line: dict[str, Any] = {}

@@ -140,7 +140,8 @@ class ViewCorrection:
         self, render: Render, background: Float[Tensor, "3"]
     ) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "3 4"] | None]:
         """An image, and the affine map [A | b] of its colours that shows it as this photo's exposure does (None: as it
-        is). Where the photo has alpha its background is ours and is not exposed: only the Gaussians' part is, already."""
+        is). Where the photo has alpha its background is ours and is not exposed: only the Gaussians' part is, at once.
+        """
         if self.exposure is None:
             return render.rgb, None
         delta = self.exposure.reshape(3, 4)

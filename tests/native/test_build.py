@@ -117,7 +117,20 @@ def test_importing_compiles_and_loads_nothing():
 class TestCalls:
     def test_an_argument_that_does_not_fit_is_refused(self):
         good = torch.zeros(3, 4)
-        arguments = [good, 4, 4, torch.zeros(2, dtype=torch.int32), None, torch.zeros(3), 0.0, good, good, good, None, None]
+        arguments = [
+            good,
+            4,
+            4,
+            torch.zeros(2, dtype=torch.int32),
+            None,
+            torch.zeros(3),
+            0.0,
+            good,
+            good,
+            good,
+            None,
+            None,
+        ]
         for wrong in (good.double(), good.T, good.tolist()):
             with pytest.raises(TypeError, match="contiguous CPU tensor"):
                 bindings.call("splat_blend_forward", wrong, *arguments[1:])
