@@ -156,6 +156,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if reason := build.unavailable():
         raise SystemExit(reason)
+    build.keep_freed_memory()
     sizes = [(60_000, 504, 378, 1), (60_000, 504, 378, 2), (250_000, 1008, 756, 2)]
     if not arguments.quick:
         sizes += [(n, 504, 378, t) for n in (10_000, 30_000, 100_000, 300_000, 1_000_000) for t in (1, 2)]

@@ -41,7 +41,7 @@ KERNELS: dict[str, str] = {
     "splat_bin_count": "lFii" + "IIIL" + "B",
     "splat_bin_fill": "lFii" + "III" + "lI" + "B",
     "splat_blend_forward": "Fii" + "IIFf" + "FFFHL",
-    "splat_blend_backward": "lFii" + "IIIHf" + "FFF" + "FFF" + "FDFF" + "B",
+    "splat_blend_backward": "lFii" + "IIIHf" + "FFF" + "FFF" + "FFDFF" + "B",
     "splat_count_pairs": "Fii" + "lIFf" + "FFL",
     "splat_measure_clock": "D",
     "splat_photometric": "iiiFBFBffFDFDBl",

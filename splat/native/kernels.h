@@ -141,6 +141,7 @@ SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t he
                                   float* alpha, float* depth, uint16_t* hits, int64_t* evaluated, void* stream);
 
 // g_splats [n SPLAT_FIELDS] from g_rgb, g_alpha and g_depth (the last two may be null) and what the forward pass left.
+// g_centres [n 2] (may be null) takes the gradient by SPLAT_X and SPLAT_Y, which is then 0 in g_splats.
 // g_background [3] in double. absgrad [n 2] (null: not wanted) is added to: sums over pixels of |dL/dx| and |dL/dy| of
 // the centre. records [total SPLAT_RECORD] is scratch.
 enum { SPLAT_RECORD = 12 };
@@ -148,8 +149,8 @@ SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height);
 SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* first,
                                    const int32_t* tile_start, const int32_t* entries, const uint16_t* hits,
                                    float min_transmittance, const float* rgb, const float* alpha, const float* depth, const float* g_rgb,
-                                   const float* g_alpha, const float* g_depth, float* g_splats, double* g_background,
-                                   float* absgrad, float* records, void* workspace, void* stream);
+                                   const float* g_alpha, const float* g_depth, float* g_splats, float* g_centres,
+                                   double* g_background, float* absgrad, float* records, void* workspace, void* stream);
 
 // The slow counter, for measurements and tests: composites the first `drawn` rows of `order` in double precision and
 // counts contributing pairs [1]. margin [h w]: how close, relatively, the pixel came to a threshold (alpha 1/255,

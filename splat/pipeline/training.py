@@ -15,6 +15,7 @@ from splat.core.capture import Capture
 from splat.core.files import write_json
 from splat.core.gaussians import Gaussians
 from splat.core.slots import Init
+from splat.native.build import keep_freed_memory
 from splat.pipeline.arrays_io import load_gaussians, save_gaussians
 from splat.pipeline.preflight import available_cores
 from splat.pipeline.run_folder import hash_of
@@ -112,6 +113,7 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
     )
 
     def make(folder: Path) -> Trained:
+        keep_freed_memory()
         posed = load_views(views, k.threads or available_cores())
         source = PhotoSource(posed, k.iterations, config.resolution, k.seed, c.device)
         centres = torch.stack([v.world_from_cam.translation for v in views if v.world_from_cam is not None])

@@ -136,17 +136,16 @@ class _Blend(torch.autograd.Function):
         g_rgb, g_alpha, g_depth = (None if g is None else g.contiguous() for g in grads)
         if g_rgb is None:
             g_rgb = torch.zeros_like(rgb)
-        g_splats, g_background = torch.empty_like(splats), _empty(3, dtype=torch.float64)
+        g_splats, g_means2d = torch.empty_like(splats), _empty(len(splats), 2)
+        g_background = _empty(3, dtype=torch.float64)
         records = _empty(len(entries), RECORD)
         workspace = _empty(bindings.query("splat_blend_backward_workspace", w, h), dtype=torch.uint8)
         bindings.call(
             "splat_blend_backward",
             *(len(splats), splats, w, h, first, tile_start, entries, hits, least),
             *(rgb, alpha, depth, g_rgb, g_alpha, g_depth),
-            *(g_splats, g_background, absgrad, records, workspace),
+            *(g_splats, g_means2d, g_background, absgrad, records, workspace),
         )
-        g_means2d = g_splats[:, :2].contiguous()
-        g_splats[:, :2] = 0
         return g_splats, g_means2d, g_background.to(background_dtype), None, None, None, None
 
 

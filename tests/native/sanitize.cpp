@@ -65,7 +65,7 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
     Buffer<double> sums(splat_blend_backward_workspace(width, height) / 8), g_background(3), g_pose(16);
     CHECK(splat_blend_backward(n, splats.data(), width, height, first.data(), start.data(), entries.data(), hits.data(), 1e-4f,
                                rgb.data(), alpha.data(), depth.data(), g_rgb.data(), alpha.data(), depth.data(),
-                               g_splats.data(), g_background.data(), absgrad.data(), records.data(), sums.data(),
+                               g_splats.data(), nullptr, g_background.data(), absgrad.data(), records.data(), sums.data(),
                                nullptr));
     Buffer<double> partial(splat_project_backward_workspace(n) / 8);
     Buffer<float> gm(3 * n), gq(4 * n), gs(3 * n), gl(n), gh(3 * n * k);

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import shutil
 import stat
 import subprocess
@@ -111,6 +112,27 @@ def test_importing_compiles_and_loads_nothing():
     code += "assert build._load.cache_info().currsize == 0"
     root = Path(build.__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root, timeout=120)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_used_again_without_new_pages():
+    code = """if True:
+        import resource, sys, torch
+        from splat.native import build
+        if sys.argv[1] == "keep":
+            build.keep_freed_memory()
+        for repeat in range(20):
+            if repeat == 15:  # by then the heap has found its size
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            torch.ones(12_000_000)  # 48 MB
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    """
+    root = Path(build.__file__).resolve().parents[2]
+    faults = [
+        int(subprocess.run([sys.executable, "-c", code, a], check=True, cwd=root, capture_output=True).stdout)
+        for a in ("keep", "return")
+    ]
+    assert faults[0] < 1000 < faults[1]
 
 
 @pytest.mark.skipif(build.unavailable() is not None, reason="no kernels")

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "blend.h"
 #include "pool.h"
@@ -174,8 +175,8 @@ SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height) 
 SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* first,
                                    const int32_t* tile_start, const int32_t* entries, const uint16_t* hits,
                                    float min_transmittance, const float* rgb, const float* alpha, const float* depth, const float* g_rgb,
-                                   const float* g_alpha, const float* g_depth, float* g_splats, double* g_background,
-                                   float* absgrad, float* records, void* workspace, void*) {
+                                   const float* g_alpha, const float* g_depth, float* g_splats, float* g_centres,
+                                   double* g_background, float* absgrad, float* records, void* workspace, void*) {
     int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
     Image image{width, height, rgb, alpha, depth, g_rgb, g_alpha, g_depth};
     double* partial = (double*)workspace;
@@ -203,10 +204,15 @@ SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width
             float* g = g_splats + i * SPLAT_FIELDS;
             if (!seen) {
                 memset(g, 0, SPLAT_FIELDS * sizeof(float));
+                if (g_centres) g_centres[2 * i] = g_centres[2 * i + 1] = 0;
                 continue;
             }
             const float* s = splats + i * SPLAT_FIELDS;
             row_gradient(s, sum, g);
+            if (g_centres) {
+                g_centres[2 * i] = std::exchange(g[SPLAT_X], 0.0f);
+                g_centres[2 * i + 1] = std::exchange(g[SPLAT_Y], 0.0f);
+            }
             if (absgrad) {
                 absgrad[2 * i] += 2 * LN2 * s[SPLAT_A] * sum[SUM_ABS_X];
                 absgrad[2 * i + 1] += 2 * LN2 * sum[SUM_ABS_Y];
