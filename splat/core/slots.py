@@ -170,9 +170,9 @@ class RasterSettings:
     that can hardly be seen: at 1/255, nothing that a display shows."""
     absgrad: bool = False
     """Also sum absolute values of the 2D position gradients over pixels (AbsGS), for density control."""
-    constant_sh: bool = False
-    """Harmonics above the constant may go without gradient (they are most of a Gaussian's numbers): a rasterizer that
-    saves work by it leaves the gradient of `sh` empty and fills in `Render.sh0_gradient`."""
+    factored_sh: bool = False
+    """The gradient of every harmonic is that of the constant times the basis in the direction of view: a rasterizer
+    that saves work by it may leave the gradient of `sh` empty and fill in `Render.sh0_gradient`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +191,7 @@ class Render:
     absgrad: Float[Tensor, "n 2"] | None = None
     """Filled in by backward when asked for."""
     sh0_gradient: Float[Tensor, "n 1 3"] | None = None
-    """Filled in by backward where `RasterSettings.constant_sh` is made use of."""
+    """Of the constant harmonic; filled in by backward where `RasterSettings.factored_sh` is made use of."""
 
 
 @runtime_checkable
@@ -292,13 +292,14 @@ class Parameterization(Protocol):
         """All n Gaussians now, without gradient."""
         ...
 
-    def wants_harmonics(self, step: int) -> bool:
-        """Whether `update` reads the gradient of harmonics above the constant in this step."""
-        ...
+    takes_factored_sh: bool
+    """Whether `update` can do with the gradient of the constant harmonic alone."""
 
-    def update(self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians) -> None:
-        """One optimizer step from gradients of rows `ids` (a Gaussians whose fields are gradients; `sh` may hold the
-        constant's alone where `wants_harmonics` says so)."""
+    def update(
+        self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians, seen_from: Float[Tensor, "3"] | None = None
+    ) -> None:
+        """One optimizer step from gradients of rows `ids` (a Gaussians whose fields are gradients). Where `seen_from`,
+        the one point they were all seen from, is given, `sh` holds the constant's alone."""
         ...
 
     def edit(self, keep: Tensor, append: Gaussians | None) -> None:

@@ -46,6 +46,7 @@ KERNELS: dict[str, str] = {
     "splat_measure_clock": "D",
     "splat_photometric": "iiiFBFBffFDFDBl",
     "splat_adam": "ilLLDlddd",
+    "splat_adam_harmonics": "lLiFFFiFFFddlddd",
     "splat_gather": "ilLL",
     "splat_density_statistics": "lLFIiiFFF",
     "splat_knn": "lFiFIBl",

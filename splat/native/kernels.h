@@ -53,6 +53,14 @@ SPLAT_API int splat_photometric(int32_t height, int32_t width, int32_t channels,
 SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, const int64_t* table, const double* rates,
                          int64_t step, double beta1, double beta2, double eps, void* stream);
 
+// The same for spherical harmonics [n k 3] from the gradient of the constant alone, g_constant [rows 3], of Gaussians at
+// means [n 3] seen from one point [3] (in host memory): the gradient of coefficient i is that times basis_i / basis_0.
+// `ids` as above. Columns of a row before `from` (0 or 3) stay. k: 1, 4, 9 or 16.
+SPLAT_API int splat_adam_harmonics(int64_t rows, const int64_t* ids, int32_t k, const float* means,
+                                   const float* seen_from, const float* g_constant, int32_t from, float* sh,
+                                   float* first, float* second, double rate_constant, double rate_rest, int64_t step,
+                                   double beta1, double beta2, double eps, void* stream);
+
 // ------------------------------------------------------------------------------------------------------- rows by number
 
 // Copies rows `ids` [m] of `tensors` (at most 16) matrices of floats, in host memory a table of three numbers per tensor:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from splat.core.sh import sh_basis
 from splat.native import bindings, build
 
 
@@ -101,6 +102,49 @@ def torch_adam(
         m[rows] = mean = beta1 * m[rows] + (1 - beta1) * g
         v[rows] = square = beta2 * v[rows] + (1 - beta2) * g * g
         p[rows] -= t.rate / (1 - beta1**step) * mean / (square.sqrt() / (1 - beta2**step) ** 0.5 + eps)
+
+
+def adam_harmonics(
+    sh: Float[Tensor, "n k 3"],
+    first_moment: Float[Tensor, "n k 3"],
+    second_moment: Float[Tensor, "n k 3"],
+    means: Float[Tensor, "n 3"],
+    seen_from: Float[Tensor, "3"],
+    constant_gradient: Float[Tensor, "m 1 3"],
+    rates: tuple[float, float],
+    step: int,
+    ids: Int[Tensor, "m"] | None = None,
+    constant_too: bool = True,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-15,
+) -> None:
+    """`fused_adam` for spherical harmonics, in place, from the gradient of their constant alone.
+
+    The Gaussians lie at `means` and were seen from one point, so the gradient of coefficient k is that of the constant
+    times basis_k / basis_0 in their direction: neither made nor read, which is most of what a step would move through
+    memory. `rates`: of the constant and of the others. `constant_too`: else the constant stays as it is.
+    """
+    m = len(sh) if ids is None else len(ids)
+    if constant_gradient.shape != (m, 1, 3):
+        raise ValueError(f"the constant's gradient is {tuple(constant_gradient.shape)}; {m} rows are needed.")
+    everything = (sh, first_moment, second_moment, means, constant_gradient)
+    first = 0 if constant_too else 3
+    if on_cpu(*everything) and all(x.is_contiguous() for x in everything):
+        bindings.call(
+            "splat_adam_harmonics",
+            *(m, ids, sh.shape[1], means, seen_from.float().contiguous(), constant_gradient, first),
+            *(sh, first_moment, second_moment, *rates, step, beta1, beta2, eps),
+        )
+        return
+    rows = means if ids is None else means[ids]
+    directions = torch.nn.functional.normalize(rows - seen_from.to(rows), dim=1)
+    basis = sh_basis(directions, math.isqrt(sh.shape[1]) - 1)
+    gradient = (basis / basis[:, :1])[..., None] * constant_gradient
+    pieces = [(rates[0], (0, 3))] if constant_too else []
+    pieces += [(rates[1], (3, None))] if sh.shape[1] > 1 else []
+    tensors = [AdamTensor(sh, gradient, first_moment, second_moment, r, columns) for r, columns in pieces]
+    fused_adam(tensors, step, ids, beta1, beta2, eps)
 
 
 # ------------------------------------------------------------------------------------------------------ rows by number

@@ -223,12 +223,14 @@ class Trainer:
         """Draw the step's items, and move what they pull at. Returns figures for the log."""
         step, progress = self.step, self.step / max(1, self.total)
         gaussians = self.model.gaussians(step)
-        constant_sh = not self.model.wants_harmonics(step)
-        raster = replace(self.settings.raster, absgrad=self.density.wants_absgrad(step), constant_sh=constant_sh)
+        items = list(self.phase.source.items(self.local))
+        factored = len(items) == 1 and self.model.takes_factored_sh
+        raster = replace(self.settings.raster, absgrad=self.density.wants_absgrad(step), factored_sh=factored)
+        seen_from: Tensor | None = None
         ids_of: list[Tensor] = []
         gradients: list[Gaussians] = []
         line: dict[str, Any] = {}
-        for item in self.phase.source.items(self.local):
+        for item in items:
             correction = self.view_model.begin(item, progress)
             background = self.settings.background.colour(item.alpha is not None, self.generator).to(self.device)
             pose = correction.cam_from_world()
@@ -253,12 +255,14 @@ class Trainer:
             if not math.isnan(psnr := figures.get("psnr", math.nan)):
                 self.psnr = psnr if math.isnan(self.psnr) else 0.98 * self.psnr + 0.02 * psnr
             ids_of.append(ids)
-            gradients.append(_gradient(rows, render, constant_sh))
+            gradients.append(_gradient(rows, render))
+            if gradients[-1].sh.shape != rows.sh.shape:
+                seen_from = _centre(pose.detach())
             line = {"loss": value, **{k: float(v) for k, v in figures.items() if k != "psnr"}}
         with torch.no_grad():
             if ids_of:
                 self.failures = 0
-                self.model.update(step, *_joined(ids_of, gradients))
+                self.model.update(step, *_joined(ids_of, gradients), seen_from)
             if decay := self.settings.opacity_decay.amount(step, progress):
                 self.model.shift(None, logit_opacities=decay)
             if changed := self.density.after_update(step, self.model, self.generator):
@@ -362,13 +366,15 @@ def _photo(item: Item, background: Float[Tensor, "3"]) -> Tensor:
     return target * alpha + background * (1 - alpha)
 
 
-def _gradient(rows: Gaussians, render: Render, constant_sh: bool) -> Gaussians:
-    """The rows' gradients as a Gaussians, harmonics above the constant left out where they are not wanted."""
+def _gradient(rows: Gaussians, render: Render) -> Gaussians:
+    """The rows' gradients as a Gaussians; of the constant harmonic alone where the rasterizer stopped there."""
     fields = {name: torch.zeros_like(t) if t.grad is None else t.grad for name, t in vars(rows).items() if name != "sh"}
-    sh = rows.sh.grad
-    if constant_sh:
-        sh = render.sh0_gradient if sh is None else sh[:, :1]
+    sh = rows.sh.grad if render.sh0_gradient is None else render.sh0_gradient
     return Gaussians(**fields, sh=torch.zeros_like(rows.sh) if sh is None else sh)
+
+
+def _centre(cam_from_world: Float[Tensor, "4 4"]) -> Float[Tensor, "3"]:
+    return -cam_from_world[:3, :3].T @ cam_from_world[:3, 3]
 
 
 def _joined(ids_of: list[Tensor], gradients: list[Gaussians]) -> tuple[Tensor, Gaussians]:

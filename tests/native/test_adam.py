@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from splat.native import bindings, build
-from splat.native.ops import AdamTensor, fused_adam, torch_adam
+from splat.native.ops import AdamTensor, adam_harmonics, fused_adam, torch_adam
 
 pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason=f"no kernels: {build.unavailable()}")
 SHAPES = [(3,), (4,), (3,), (), (16, 3)]
@@ -128,3 +128,22 @@ def test_gradients_may_hold_only_the_columns_that_move():
     assert torch.equal(p, q) and torch.equal(m, mq) and torch.equal(v, vq)
     with pytest.raises(ValueError, match="rows of the parameter's are needed"):
         fused_adam([AdamTensor(p, g[:, :1].contiguous(), m, v, 0.1, (0, 6))], 3, ids)
+
+
+@pytest.mark.parametrize("k", [1, 4, 9, 16])
+@pytest.mark.parametrize("ids", [None, [], [2], list(range(0, 300, 3))])
+@pytest.mark.parametrize("constant_too", [True, False])
+def test_harmonics_move_as_in_plain_torch_from_the_constants_gradient(k, ids, constant_too):
+    n, rng = 300, torch.Generator().manual_seed(k)
+    ids = None if ids is None else torch.tensor(ids, dtype=torch.int64)
+    ours = [torch.rand(n, k, 3, generator=rng) for _ in range(3)]
+    theirs = [t.double() for t in ours]
+    means, seen_from = torch.randn(n, 3, generator=rng), torch.randn(3, generator=rng)
+    gradient = torch.randn(n if ids is None else len(ids), 1, 3, generator=rng)
+    gradient[:1] = torch.nan
+    for step in (5, 6):
+        adam_harmonics(*ours, means, seen_from, gradient, (0.01, 0.002), step, ids, constant_too)
+        exact = (means.double(), seen_from.double(), gradient.double())
+        adam_harmonics(*theirs, *exact, (0.01, 0.002), step, ids, constant_too)
+    for a, b in zip(ours, theirs):
+        assert torch.allclose(a.double(), b, rtol=1e-5, atol=1e-6)

@@ -359,7 +359,7 @@ def test_the_constant_harmonics_gradient_alone_is_that_of_all(degree):
     results = []
     for constant in (False, True):
         leaves = oracles.leaves(g)
-        r = draw(NATIVE, leaves, camera, pose, RasterSettings(constant_sh=constant))
+        r = draw(NATIVE, leaves, camera, pose, RasterSettings(factored_sh=constant))
         (r.rgb**2).sum().backward()
         results.append((leaves, r))
     (full, _), (part, r) = results
