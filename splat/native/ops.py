@@ -141,7 +141,7 @@ def adam_harmonics(
     directions = torch.nn.functional.normalize(rows - seen_from.to(rows), dim=1)
     basis = sh_basis(directions, math.isqrt(sh.shape[1]) - 1)
     gradient = (basis / basis[:, :1])[..., None] * constant_gradient
-    pieces = [(rates[0], (0, 3))] if constant_too else []
+    pieces: list[tuple[float, tuple[int, int | None]]] = [(rates[0], (0, 3))] if constant_too else []
     pieces += [(rates[1], (3, None))] if sh.shape[1] > 1 else []
     tensors = [AdamTensor(sh, gradient, first_moment, second_moment, r, columns) for r, columns in pieces]
     fused_adam(tensors, step, ids, beta1, beta2, eps)

@@ -173,7 +173,7 @@ SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t he
                                   const int32_t* entries, const float* background, float min_transmittance, float* rgb,
                                   float* alpha, float* depth, uint16_t* hits, int64_t* evaluated, void*) {
     int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
-    parallel_jobs(columns * rows, [&](int64_t tile) {
+    parallel_jobs_apart(columns * rows, [&](int64_t tile) {
         int32_t x0 = (int32_t)(tile % columns) * SPLAT_TILE, y0 = (int32_t)(tile / columns) * SPLAT_TILE;
         int64_t pairs = 0;
         auto draw = hits ? blend_tile<true> : blend_tile<false>;

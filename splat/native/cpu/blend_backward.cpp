@@ -182,7 +182,7 @@ SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width
     double* partial = (double*)workspace;
     auto walk = g_alpha || g_depth ? (absgrad ? walk_tile<true, true> : walk_tile<true, false>)
                                    : (absgrad ? walk_tile<false, true> : walk_tile<false, false>);
-    parallel_jobs(columns * rows, [&](int64_t tile) {
+    parallel_jobs_apart(columns * rows, [&](int64_t tile) {
         int32_t x0 = (int32_t)(tile % columns) * SPLAT_TILE, y0 = (int32_t)(tile / columns) * SPLAT_TILE;
         PixelState p;
         load_pixels(image, x0, y0, p, partial + 3 * tile);
