@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from splat.core.sh import sh_basis
 from splat.native import bindings, build
 
 
@@ -123,28 +122,17 @@ def adam_harmonics(
 
     The Gaussians lie at `means` and were seen from one point, so the gradient of coefficient k is that of the constant
     times basis_k / basis_0 in their direction: neither made nor read, which is most of what a step would move through
-    memory. `rates`: of the constant and of the others. `constant_too`: else the constant stays as it is.
+    memory. `rates`: of the constant and of the others. `constant_too`: else the constant stays as it is. Contiguous
+    float32 tensors on the CPU only; its twin, which expands the gradient, is `splat.train.harmonics`.
     """
     m = len(sh) if ids is None else len(ids)
     if constant_gradient.shape != (m, 1, 3):
         raise ValueError(f"the constant's gradient is {tuple(constant_gradient.shape)}; {m} rows are needed.")
-    everything = (sh, first_moment, second_moment, means, constant_gradient)
-    first = 0 if constant_too else 3
-    if on_cpu(*everything) and all(x.is_contiguous() for x in everything):
-        bindings.call(
-            "splat_adam_harmonics",
-            *(m, ids, sh.shape[1], means, seen_from.float().contiguous(), constant_gradient, first),
-            *(sh, first_moment, second_moment, *rates, step, beta1, beta2, eps),
-        )
-        return
-    rows = means if ids is None else means[ids]
-    directions = torch.nn.functional.normalize(rows - seen_from.to(rows), dim=1)
-    basis = sh_basis(directions, math.isqrt(sh.shape[1]) - 1)
-    gradient = (basis / basis[:, :1])[..., None] * constant_gradient
-    pieces: list[tuple[float, tuple[int, int | None]]] = [(rates[0], (0, 3))] if constant_too else []
-    pieces += [(rates[1], (3, None))] if sh.shape[1] > 1 else []
-    tensors = [AdamTensor(sh, gradient, first_moment, second_moment, r, columns) for r, columns in pieces]
-    fused_adam(tensors, step, ids, beta1, beta2, eps)
+    bindings.call(
+        "splat_adam_harmonics",
+        *(m, ids, sh.shape[1], means, seen_from.float().contiguous(), constant_gradient, 0 if constant_too else 3),
+        *(sh, first_moment, second_moment, *rates, step, beta1, beta2, eps),
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ rows by number

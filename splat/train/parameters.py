@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from splat.core.gaussians import Gaussians
-from splat.native.ops import AdamTensor, adam_harmonics, fused_adam
+from splat.native.ops import AdamTensor, adam_harmonics, fused_adam, on_cpu
+from splat.train.harmonics import expanded
 from splat.train.schedule import ShSchedule, log_linear
 
 FIELDS = ("means", "quats_wxyz", "log_scales", "logit_opacities", "sh")
@@ -105,6 +106,9 @@ class FreeGaussians:
         every = max(1, r.sh_rest_every)
         has_rest = self.values["sh"].shape[1] > 1
         rest_is_due = has_rest and self.updates % every == 0
+        if seen_from is not None and not on_cpu(self.values["sh"]):
+            means, k = self.values["means"][ids], self.values["sh"].shape[1]
+            gradient, seen_from = replace(gradient, sh=expanded(gradient.sh, means, seen_from, k)), None
         factored = seen_from is not None and rest_is_due
         if factored:  # before the means move: the directions are those of the step
             assert seen_from is not None
