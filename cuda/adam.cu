@@ -10,7 +10,7 @@ constexpr int MAX_TENSORS = 16, BLOCK = 256;
 struct Matrix {
     float *parameters, *first, *second;
     const float* gradients;
-    int64_t width, stride;
+    int64_t width, stride, g_stride;
     float rate;
 };
 
@@ -27,7 +27,7 @@ __global__ void adam(const __grid_constant__ Step s) {
     for (int64_t e = blockIdx.x * (int64_t)BLOCK + threadIdx.x; e < s.rows * t.width; e += (int64_t)gridDim.x * BLOCK) {
         const int64_t row = e / t.width, column = e - row * t.width;
         const int64_t at = (s.ids ? s.ids[row] : row) * t.stride + column;
-        const float raw = t.gradients[row * t.stride + column], g = isfinite(raw) ? raw : 0.0f;
+        const float raw = t.gradients[row * t.g_stride + column], g = isfinite(raw) ? raw : 0.0f;
         const float m = s.beta1 * t.first[at] + (1 - s.beta1) * g;
         const float v = s.beta2 * t.second[at] + (1 - s.beta2) * g * g;
         t.first[at] = m;
@@ -52,8 +52,8 @@ SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, cons
     s.correct2 = (float)(1 / sqrt(1 - pow(beta2, (double)step)));
     int64_t widest = 1;
     for (int k = 0; k < tensors; ++k) {
-        const int64_t* t = table + 6 * k;
-        s.tensors[k] = Matrix{(float*)t[0], (float*)t[2], (float*)t[3], (const float*)t[1], t[4], t[5],
+        const int64_t* t = table + 7 * k;
+        s.tensors[k] = Matrix{(float*)t[0], (float*)t[2], (float*)t[3], (const float*)t[1], t[4], t[5], t[6],
                               (float)(rates[k] / (1 - pow(beta1, (double)step)))};
         widest = t[4] > widest ? t[4] : widest;
     }

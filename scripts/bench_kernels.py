@@ -38,7 +38,7 @@ from splat.core.slots import RasterSettings
 from splat.native import bindings, build
 from splat.raster import native, reference
 
-BACKGROUND = torch.tensor([0.1, 0.2, 0.3])
+BACKGROUND, LEAST = torch.tensor([0.1, 0.2, 0.3]), RasterSettings.min_transmittance
 LIMIT_FORWARD, LIMIT_BOTH, LIMIT_CLOCK = 4.3e9, 1.34e9, 2.3e9
 
 
@@ -84,15 +84,15 @@ class Buffers:
     def forward(self) -> None:
         b, w, h = self.bins, self.camera.width, self.camera.height
         out = (self.rgb, self.alpha, self.depth, self.hits, self.evaluated)
-        bindings.call("splat_blend_forward", self.rows, w, h, b.tile_start, b.entries, BACKGROUND, *out)
+        bindings.call("splat_blend_forward", self.rows, w, h, b.tile_start, b.entries, BACKGROUND, LEAST, *out)
 
     def backward(self) -> None:
         b, w, h = self.bins, self.camera.width, self.camera.height
         bindings.call(
             "splat_blend_backward",
-            *(len(self.rows), self.rows, w, h, b.first, b.tile_start, b.entries, self.hits),
+            *(len(self.rows), self.rows, w, h, b.first, b.tile_start, b.entries, self.hits, LEAST),
             *(self.rgb, self.alpha, self.depth, self.g_rgb, None, None),
-            *(self.g_rows, self.g_background, None, self.records, self.workspace),
+            *(self.g_rows, None, self.g_background, None, self.records, self.workspace),
         )
 
 
@@ -125,7 +125,7 @@ def slow_count(buffers: Buffers) -> tuple[int, float]:
     drawn = (buffers.rows[:, bindings.HALF_WIDTH] > 0).nonzero()[:, 0]
     order = drawn[buffers.rows[drawn, bindings.DEPTH].sort(stable=True).indices].int()
     rgb, margin, pairs = torch.empty(h, w, 3), torch.empty(h, w), torch.empty(1, dtype=torch.int64)
-    bindings.call("splat_count_pairs", buffers.rows, w, h, len(order), order, BACKGROUND, rgb, margin, pairs)
+    bindings.call("splat_count_pairs", buffers.rows, w, h, len(order), order, BACKGROUND, LEAST, rgb, margin, pairs)
     difference = (rgb - buffers.rgb).abs().amax(2)
     return int(pairs), float(difference[margin > 1e-4].max())
 
@@ -220,7 +220,7 @@ def training_step(load: Load, repeats: int) -> dict[str, Any]:
         marks.append(time.perf_counter())
         render = rasterizer(rows, camera, load.cam_from_world, BACKGROUND, settings)
         marks.append(time.perf_counter())
-        loss, *_ = photometric(render.rgb, target)
+        loss = photometric(render.rgb, target).total
         marks.append(time.perf_counter())
         loss.backward()
         marks.append(time.perf_counter())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -131,6 +132,54 @@ def scatter(
             canvas.dot(x(px), y(py), 5.0, PALETTE[j % len(PALETTE)])
             canvas.text(x(px) + 9, y(py), label)
     return canvas.pixels()
+
+
+def curves(title: str, x_title: str, y_title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> np.ndarray:
+    """Lines through points (x, y), both positive, on logarithmic axes, each point with its y. uint8 [h w 3]."""
+    canvas = _Canvas(860, 560)
+    left, right, top, bottom = 70.0, 60.0, 84.0, 52.0
+    points = [p for row in series.values() for p in row] or [(1.0, 1.0)]
+    x_marks, y_marks = (_decades([p[i] for p in points]) for i in (0, 1))
+    x_line = _scale(math.log10(x_marks[0]), math.log10(x_marks[-1]), left, canvas.width - right)
+    y_line = _scale(math.log10(y_marks[0]), math.log10(y_marks[-1]), canvas.height - bottom, top)
+    canvas.text(12.0, 18.0, title)
+    canvas.legend(12.0, 42.0, list(series))
+    for t in x_marks:
+        at = x_line(math.log10(t))
+        canvas.line(at, top, at, canvas.height - bottom, _GRID)
+        canvas.text(at, canvas.height - bottom + 12, _short(t), "mm")
+    for t in y_marks:
+        at = y_line(math.log10(t))
+        canvas.line(left, at, canvas.width - right, at, _GRID)
+        canvas.text(left - 8, at, _short(t), "rm")
+    canvas.text((left + canvas.width - right) / 2, canvas.height - 14.0, x_title, "mm")
+    canvas.text(left - 8, top - 14, y_title, "lm")
+    for j, row in enumerate(series.values()):
+        colour = PALETTE[j % len(PALETTE)]
+        at = [(x_line(math.log10(px)), y_line(math.log10(py))) for px, py in sorted(row)]
+        for (x0, y0), (x1, y1) in itertools.pairwise(at):
+            canvas.line(x0, y0, x1, y1, colour, 2.0)
+        for (px, py), (_, value) in zip(at, sorted(row)):
+            canvas.dot(px, py, 4.0, colour)
+            canvas.text(px, py - 12, f"{value:.3g}", "mm")
+    return canvas.pixels()
+
+
+def _decades(values: Sequence[float]) -> list[float]:
+    """1, 2 and 5 times powers of ten, just enough to cover the values; never fewer than two."""
+    low, high = min(values), max(values)
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    marks = [f * 10.0**e for e in powers for f in (1, 2, 5)]
+    first = max(i for i, m in enumerate(marks) if m <= low * (1 + 1e-9))
+    last = min(i for i, m in enumerate(marks) if m >= high * (1 - 1e-9))
+    return marks[first : max(last, first + 1) + 1]
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
 
 
 def _axis_from(known: Sequence[Bar]) -> list[float]:

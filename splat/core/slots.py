@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.capture import Capture
+from splat.core.colour import affine_map
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 
@@ -163,8 +165,14 @@ class RasterSettings:
     """Gaussians whose centre is nearer than this (z, world units) are not drawn."""
     sh_degree: int | None = None
     """Use only harmonics up to this degree; None: all."""
+    min_transmittance: float = 1e-4
+    """A pixel is done where less than this is left of the light from behind. More than the 1e-4 of 3DGS saves pairs
+    that can hardly be seen: at 1/255, nothing that a display shows."""
     absgrad: bool = False
     """Also sum absolute values of the 2D position gradients over pixels (AbsGS), for density control."""
+    factored_sh: bool = False
+    """The gradient of every harmonic is that of the constant times the basis in the direction of view: a rasterizer
+    that saves work by it may leave the gradient of `sh` empty and fill in `Render.sh0_gradient`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +190,8 @@ class Render:
     """Radius in pixels of the drawn footprint; 0 = not drawn."""
     absgrad: Float[Tensor, "n 2"] | None = None
     """Filled in by backward when asked for."""
+    sh0_gradient: Float[Tensor, "n 1 3"] | None = None
+    """Of the constant harmonic; filled in by backward where `RasterSettings.factored_sh` is made use of."""
 
 
 @runtime_checkable
@@ -217,8 +227,8 @@ class Rasterizer(Protocol):
         """Gradients flow to every field of `gaussians`, to `cam_from_world` and to `background`.
 
         Compositing, front to back by z: alpha = min(0.999, opacity * exp(-d' Sigma^-1 d / 2)); a pair contributes when
-        alpha >= 1/255 and the transmittance before it is >= 1e-4. Colour = max(0, 0.5 + SH). A Gaussian with a value
-        that is not finite is not drawn.
+        alpha >= 1/255 and the transmittance before it is >= `settings.min_transmittance`. Colour = max(0, 0.5 + SH).
+        A Gaussian with a value that is not finite is not drawn.
         """
         ...
 
@@ -250,13 +260,25 @@ class Step:
     number: int
     item: Item
     render: Render
-    rgb: Float[Tensor, "h w 3"]
-    """The rendered image after the view's exposure correction."""
-    target: Float[Tensor, "h w 3"]
-    """The photo as float, composited over the step's background where it has alpha."""
+    image: Float[Tensor, "h w 3"]
+    """The rendered image, before `affine`."""
+    affine: Float[Tensor, "3 4"] | None
+    """The view's exposure [A | b], still to be applied to the image's colours; None: nothing is."""
+    photo: Tensor
+    """What the image should look like: uint8 [h w 3], or float where it was composited over the step's background."""
     gaussians: Gaussians
     """The rows that were drawn (leaves)."""
     scene_extent: float
+
+    @cached_property
+    def rgb(self) -> Float[Tensor, "h w 3"]:
+        """The rendered image as the view's exposure shows it. A loss that applies `affine` itself need not ask."""
+        return self.image if self.affine is None else affine_map(self.image, self.affine[:, :3], self.affine[:, 3])
+
+    @cached_property
+    def target(self) -> Float[Tensor, "h w 3"]:
+        """The photo as float."""
+        return self.photo.float() / 255 if self.photo.dtype == torch.uint8 else self.photo
 
 
 @runtime_checkable
@@ -270,8 +292,14 @@ class Parameterization(Protocol):
         """All n Gaussians now, without gradient."""
         ...
 
-    def update(self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians) -> None:
-        """One optimizer step from gradients of rows `ids` (a Gaussians whose fields are gradients)."""
+    takes_factored_sh: bool
+    """Whether `update` can do with the gradient of the constant harmonic alone."""
+
+    def update(
+        self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians, seen_from: Float[Tensor, "3"] | None = None
+    ) -> None:
+        """One optimizer step from gradients of rows `ids` (a Gaussians whose fields are gradients). Where `seen_from`,
+        the one point they were all seen from, is given, `sh` holds the constant's alone."""
         ...
 
     def edit(self, keep: Tensor, append: Gaussians | None) -> None:

@@ -31,14 +31,14 @@ class Losses:
 
     def __call__(self, step: Step) -> tuple[Float[Tensor, ""], dict[str, float]]:
         """The weighted sum, and each term before its weight, for the log."""
-        total = step.rgb.new_zeros(())
+        total = step.image.new_zeros(())
         figures: dict[str, float] = {}
         if self.l1 or self.dssim:
-            loss, l1, dssim = photometric(step.rgb, step.target, step.item.weight, self.l1, self.dssim)
-            total = total + loss
-            figures["l1"] = float(l1)
+            loss = photometric(step.image, step.photo, step.item.weight, self.l1, self.dssim, step.affine)
+            total = total + loss.total
+            figures |= {"psnr": loss.psnr, "l1": loss.l1}
             if self.dssim:
-                figures["dssim"] = float(dssim)
+                figures["dssim"] = loss.dssim
         if self.opacity:
             total = total + self.opacity * _noted(figures, "opacity", mean_opacity(step.gaussians))
         if self.scale:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,33 +15,54 @@ from splat.native import bindings
 from splat.native.ops import on_cpu
 
 
+@dataclass(frozen=True, eq=False)
+class Photometric:
+    """The loss and its parts."""
+
+    total: Float[Tensor, ""]
+    """`l1_weight * l1 + dssim_weight * dssim`, differentiable by the image and by the affine map."""
+    l1: float
+    dssim: float
+    psnr: float
+    """dB, over the pixels whose weight is not 0, the image clamped to [0, 1]."""
+
+
 def photometric(
     image: Float[Tensor, "h w c"],
     target: Tensor,
     weight: Tensor | None = None,
     l1_weight: float = 0.8,
     dssim_weight: float = 0.2,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
-    """`l1_weight * l1 + dssim_weight * dssim` and, for the log, its two parts (without gradient):
+    affine: Float[Tensor, "3 4"] | None = None,
+) -> Photometric:
+    """`l1_weight * l1 + dssim_weight * dssim` with x the image, or A image + b per pixel given affine = [A | b]:
 
-        l1 = mean(w |image - target|),   dssim = mean(w (1 - ssim))
+        l1 = mean(w |x - target|),   dssim = mean(w (1 - ssim))
 
     with SSIM per pixel and channel as in `core.metrics.ssim_map` and means over all values of the image. `target` is
     [h w c], float or uint8 (of 255). `weight` is uint8 [h w], of 255; where it is 0 both images count as black inside
-    SSIM's windows, so that such a pixel has no effect on the loss at all. SSIM
-    of weight 0 is not evaluated (0).
+    SSIM's windows, so that such a pixel has no effect on the loss at all. SSIM of weight 0 is not evaluated (0).
 
-    Differentiable by `image`. float32 on the CPU runs compiled, value and gradient in one pass.
+    float32 on the CPU runs compiled, value and gradients in one pass.
     """
     if target.shape != image.shape or (weight is not None and weight.shape != image.shape[:2]):
         raise ValueError(f"the image is {tuple(image.shape)}, its target {tuple(target.shape)}: they must agree.")
-    if on_cpu(image, target):
-        total, parts = _Photometric.apply(image, target, weight, l1_weight, dssim_weight, torch.is_grad_enabled())
-        return total, parts[0], parts[1]
-    return torch_photometric(image, target, weight, l1_weight, dssim_weight)
+    if not on_cpu(image, target):
+        return torch_photometric(image, target, weight, l1_weight, dssim_weight, affine)
+    parts = torch.empty(3, dtype=torch.float64)
+    wanted = torch.is_grad_enabled()
+    total = _Photometric.apply(image, target, weight, l1_weight, dssim_weight, affine, parts, wanted)
+    l1, dssim, square = parts.tolist()
+    return Photometric(total, l1, dssim, _psnr(square))
+
+
+def _psnr(square: float) -> float:
+    return -10 * math.log10(max(square, 1e-10)) if math.isfinite(square) else math.nan
 
 
 class _Photometric(torch.autograd.Function):
+    """`parts` [3] is filled in: l1, dssim, mean square."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -48,39 +71,51 @@ class _Photometric(torch.autograd.Function):
         weight: Tensor | None,
         l1_weight: float,
         dssim_weight: float,
+        affine: Tensor | None,
+        parts: Tensor,
         differentiate: bool,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         h, w, c = image.shape
         image = image.detach().contiguous()
         target = target.detach().contiguous()
         integer = target.dtype == torch.uint8
-        gradient = torch.empty_like(image) if differentiate and ctx.needs_input_grad[0] else None
-        parts = torch.empty(2, dtype=torch.float64)
+        by_affine = differentiate and affine is not None and ctx.needs_input_grad[5]
+        by_image = differentiate and (ctx.needs_input_grad[0] or by_affine)
+        gradient = torch.empty_like(image) if by_image else None
+        g_affine = torch.empty(3, 4, dtype=torch.float64) if by_affine else None
         size = bindings.query("splat_photometric_workspace", h, w, c)
         bindings.call(
             "splat_photometric",
             *(h, w, c, image),
             *((target, None) if integer else (None, target)),
             None if weight is None else weight.contiguous(),
-            *(l1_weight, dssim_weight, parts, gradient),
+            *(l1_weight, dssim_weight, None if affine is None else affine.detach().contiguous()),
+            *(parts, gradient, g_affine),
             *(torch.empty(size, dtype=torch.uint8), size),
         )
-        ctx.save_for_backward(gradient)
-        total = l1_weight * parts[0] + dssim_weight * parts[1]
-        parts = parts.float()
-        ctx.mark_non_differentiable(parts)
-        return total.float(), parts
+        ctx.gradients = gradient, g_affine
+        return (l1_weight * parts[0] + dssim_weight * parts[1]).float()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0], None, None, None, None, None
+        by_image, by_affine = ctx.gradients
+        if (scale := float(gradients[0])) != 1:
+            by_image = None if by_image is None else by_image * scale
+            by_affine = None if by_affine is None else by_affine * scale
+        return by_image, None, None, None, None, None if by_affine is None else by_affine.float(), None, None
 
 
 def torch_photometric(
-    image: Float[Tensor, "h w c"], target: Tensor, weight: Tensor | None, l1_weight: float, dssim_weight: float
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+    image: Float[Tensor, "h w c"],
+    target: Tensor,
+    weight: Tensor | None = None,
+    l1_weight: float = 0.8,
+    dssim_weight: float = 0.2,
+    affine: Float[Tensor, "3 4"] | None = None,
+) -> Photometric:
     """`photometric` in plain torch, on any device and in double precision."""
+    if affine is not None:
+        image = image @ affine[:, :3].T + affine[:, 3]
     target = target.to(image) / 255 if target.dtype == torch.uint8 else target.to(image)
     w = image.new_ones(image.shape[:2]) if weight is None else weight.to(image) / 255
     l1 = (w[..., None] * (image - target).abs()).mean()
@@ -88,4 +123,6 @@ def torch_photometric(
     if dssim_weight:
         there = (w > 0).to(image)[..., None]
         dssim = (w[..., None] * (1 - ssim_map(image * there, target * there))).mean()
-    return l1_weight * l1 + dssim_weight * dssim, l1.detach(), dssim.detach()
+    square = (image.detach().clamp(0, 1) - target).square()[w > 0].mean().nan_to_num(0.0)
+    l1_value, dssim_value = float(l1.detach()), float(dssim.detach())
+    return Photometric(l1_weight * l1 + dssim_weight * dssim, l1_value, dssim_value, _psnr(float(square)))

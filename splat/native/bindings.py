@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -34,15 +37,18 @@ _CAMERA = "F" + "ffff" + "ii"  # cam_from_world, fx fy cx cy, width height
 KERNELS: dict[str, str] = {
     "splat_visible": "l" + "FFF" + _CAMERA + "f" + "BLL",
     "splat_project_forward": "lii" + "FFFFF" + _CAMERA + "fi" + "FFI",
-    "splat_project_backward": "lii" + "FFFFF" + _CAMERA + "i" + "IFF" + "FFFFFD" + "B",
+    "splat_project_backward": "liii" + "FFFFF" + _CAMERA + "i" + "IFF" + "FFFFFD" + "B",
     "splat_bin_count": "lFii" + "IIIL" + "B",
     "splat_bin_fill": "lFii" + "III" + "lI" + "B",
-    "splat_blend_forward": "Fii" + "IIF" + "FFFHL",
-    "splat_blend_backward": "lFii" + "IIIH" + "FFF" + "FFF" + "FDFF" + "B",
-    "splat_count_pairs": "Fii" + "lIF" + "FFL",
+    "splat_blend_forward": "Fii" + "IIFf" + "FFFHL",
+    "splat_blend_backward": "lFii" + "IIIHf" + "FFF" + "FFF" + "FFDFF" + "B",
+    "splat_count_pairs": "Fii" + "lIFf" + "FFL",
     "splat_measure_clock": "D",
-    "splat_photometric": "iiiFBFBffDFBl",
+    "splat_photometric": "iiiFBFBffFDFDBl",
     "splat_adam": "ilLLDlddd",
+    "splat_adam_harmonics": "lLiFFFiFFFddlddd",
+    "splat_gather": "ilLL",
+    "splat_density_statistics": "lLFIiiFFF",
     "splat_knn": "lFiFIBl",
 }
 
@@ -99,6 +105,26 @@ def call(name: str, *arguments: Any) -> None:
             raise TypeError(f"{name} argument {len(passed)} must be a contiguous CPU tensor of {dtype}, not {what}.")
     if function(*passed, None):
         raise KernelError(f"{name}: {_last_error()}")
+
+
+@contextmanager
+def timed() -> Iterator[dict[str, float]]:
+    """Wall seconds spent in each kernel inside the block, by name; for measurements."""
+    global call
+    untimed, seconds = call, defaultdict[str, float](float)
+
+    def timing(name: str, *arguments: Any) -> None:
+        started = time.perf_counter()
+        try:
+            untimed(name, *arguments)
+        finally:
+            seconds[name] += time.perf_counter() - started
+
+    call = timing
+    try:
+        yield seconds
+    finally:
+        call = untimed
 
 
 @functools.cache

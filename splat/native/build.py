@@ -2,11 +2,12 @@
 
 The library lands in a per-user cache (`$XDG_CACHE_HOME/splat` or `~/.cache/splat`) under a name that is a hash of the
 sources, the flags, the compiler and the CPU; it is written under a temporary name and renamed, so that two processes
-may build at once. A library shipped inside the package (`prebuilt/*.so`) is used where there is no compiler.
+may build at once. A wheel ships the library for some CPUs (`prebuilt/*.so`): where one fits, nothing is compiled.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -29,6 +30,16 @@ FLAGS = (
     *("-fPIC", "-fvisibility=hidden", "-pthread"),
     *("-Wall", "-Wextra", "-Wno-psabi", "-Wno-uninitialized", "-Wno-maybe-uninitialized"),  # noise of GCC's headers
 )
+
+
+# The x86-64 levels that a wheel ships, best first: what /proc/cpuinfo must list, and the compiler's flags.
+LEVELS = {
+    "x86-64-v4": (
+        {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+        ("-march=x86-64-v4", "-mprefer-vector-width=512"),
+    ),
+    "x86-64-v3": ({"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}, ("-march=x86-64-v3",)),
+}
 
 
 class NativeUnavailable(RuntimeError):
@@ -136,27 +147,42 @@ def build(extra_flags: Sequence[str] = (), machine_flags: Sequence[str] | None =
     return library
 
 
+def build_level(level: str) -> Path:
+    """`build` for one of LEVELS, to be shipped: it needs no C++ runtime where it is used."""
+    return build(("-static-libstdc++", "-static-libgcc"), LEVELS[level][1])
+
+
 def prebuilt() -> Path | None:
-    """The best library shipped with the package that this CPU can run: named `<anything>-x86-64-v4.so` and the like."""
-    flags = cpu_model()
-    levels = {"x86-64-v4": "avx512vl", "x86-64-v3": "avx2"}
-    for level, needed in levels.items():
-        for path in sorted((HERE / "prebuilt").glob(f"*{level}.so")):
-            if needed in flags:
-                return path
+    """The best library shipped with the package that this CPU can run."""
+    flags = set(cpu_model().split())
+    for level, (needed, _) in LEVELS.items():
+        path = HERE / "prebuilt" / f"splat-cpu-{level}.so"
+        if needed <= flags and path.exists():
+            return path
     return None
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let malloc keep what is freed instead of returning it to the system.
+
+    A training step allocates the same arrays as the one before, and the pages of large ones would be cleared and mapped
+    anew each time: a third of a step's time with 250,000 Gaussians. For processes that train; does nothing where the C
+    library is not glibc.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 << 20)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+            mallopt(option, value)
 
 
 @functools.cache
 def _load() -> ctypes.CDLL | str:
     """The loaded library, or why there is none. Asked once per process."""
     try:
-        path = build()
+        path = prebuilt() or build()
     except NativeUnavailable as e:
-        shipped = prebuilt()
-        if shipped is None:
-            return str(e)
-        path = shipped
+        return str(e)
     try:
         return ctypes.CDLL(str(path))
     except OSError as e:

@@ -29,12 +29,16 @@ SPLAT_API int splat_get_threads(void);
 // by the image. Means are over all h * w * c values. SSIM: 11x11 Gaussian window, sigma 1.5, zeros outside, per channel.
 // The target is bytes (of 255) or floats, exactly one. `weight`, h w bytes of 255, may be null: 1. Where it is 0 both
 // images count as black inside SSIM's windows, so that nothing there matters.
-// losses: the two means, before their weights (the second is 0 when dssim_weight is 0). `gradient` may be null.
+// affine [3 4], rows of [A | b], may be null: then x is the image itself; else A image + b per pixel (3 channels).
+// losses [3]: the two means, before their weights (the second is 0 when dssim_weight is 0), and the mean of (x - t)^2, x
+// clamped to [0, 1], over the pixels whose weight is not 0. `gradient` (by the image as it is given) may be null, and so
+// may g_affine [3 4], which needs it.
 SPLAT_API int64_t splat_photometric_workspace(int32_t height, int32_t width, int32_t channels);
 SPLAT_API int splat_photometric(int32_t height, int32_t width, int32_t channels, const float* image,
                                 const uint8_t* target_bytes, const float* target_floats, const uint8_t* weight,
-                                float l1_weight, float dssim_weight, double* losses, float* gradient,
-                                uint8_t* workspace, int64_t workspace_bytes, void* stream);
+                                float l1_weight, float dssim_weight, const float* affine, double* losses,
+                                float* gradient, double* g_affine, uint8_t* workspace, int64_t workspace_bytes,
+                                void* stream);
 
 // ----------------------------------------------------------------------------------------------------------------- Adam
 
@@ -42,11 +46,33 @@ SPLAT_API int splat_photometric(int32_t height, int32_t width, int32_t channels,
 // the rows to update, each at most once, and gradients then have `rows` rows; null: all `rows` rows. Moments of other
 // rows stay as they are, and bias is corrected by the global `step` (from 1) for every row, as 3DGS's sparse Adam does:
 // a row first seen late moves a little less at first than its own count would make it.
-// table: six numbers per tensor, in host memory: addresses of parameters, gradients, first and second moments; columns
-// updated; floats from one row to the next (in all four, so a tensor's columns may have rates of their own).
+// table: seven numbers per tensor, in host memory: addresses of parameters, gradients, first and second moments; columns
+// updated; floats from one row to the next, and from one row of gradients to the next (so a tensor's columns may have
+// rates of their own).
 // rates: one per tensor, in host memory. A gradient that is not finite counts as zero.
 SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, const int64_t* table, const double* rates,
                          int64_t step, double beta1, double beta2, double eps, void* stream);
+
+// The same for spherical harmonics [n k 3] from the gradient of the constant alone, g_constant [rows 3], of Gaussians at
+// means [n 3] seen from one point [3] (in host memory): the gradient of coefficient i is that times basis_i / basis_0.
+// `ids` as above. Columns of a row before `from` (0 or 3) stay. k: 1, 4, 9 or 16.
+SPLAT_API int splat_adam_harmonics(int64_t rows, const int64_t* ids, int32_t k, const float* means,
+                                   const float* seen_from, const float* g_constant, int32_t from, float* sh,
+                                   float* first, float* second, double rate_constant, double rate_rest, int64_t step,
+                                   double beta1, double beta2, double eps, void* stream);
+
+// ------------------------------------------------------------------------------------------------------- rows by number
+
+// Copies rows `ids` [m] of `tensors` (at most 16) matrices of floats, in host memory a table of three numbers per tensor:
+// addresses of the source and of the destination [m columns], and columns.
+SPLAT_API int splat_gather(int32_t tensors, int64_t m, const int64_t* ids, const int64_t* table, void* stream);
+
+// Statistics for density control. gradient [m 2] and radii [m] are of rows `ids`: pull[id] += the gradient's length in
+// units of half the image's width and height, seen[id] += 1 where the radius is not 0, and radius[id] becomes the largest
+// radius / max(width, height) so far.
+SPLAT_API int splat_density_statistics(int64_t m, const int64_t* ids, const float* gradient, const int32_t* radii,
+                                       int32_t width, int32_t height, float* pull, float* seen, float* radius,
+                                       void* stream);
 
 // ---------------------------------------------------------------------------------------------------- nearest neighbours
 
@@ -90,9 +116,11 @@ SPLAT_API int splat_project_forward(int64_t n, int32_t k, int32_t degree, const 
                                     int32_t* radii, void* stream);
 
 // Gradients of every input from those of splats and means2d (either may be null). Writes all of the g_ tensors, zero
-// where a row was not drawn; g_cam_from_world is [4 4] in double.
+// where a row was not drawn; g_cam_from_world is [4 4] in double. g_sh is [n g_k 3]: g_k is k, or 1 for the constant's
+// alone.
 SPLAT_API int64_t splat_project_backward_workspace(int64_t n);
-SPLAT_API int splat_project_backward(int64_t n, int32_t k, int32_t degree, const float* means, const float* quats_wxyz,
+SPLAT_API int splat_project_backward(int64_t n, int32_t k, int32_t degree, int32_t g_k, const float* means,
+                                     const float* quats_wxyz,
                                      const float* log_scales, const float* logit_opacities, const float* sh,
                                      const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
                                      int32_t height, int32_t antialiased, const int32_t* radii, const float* g_splats,
@@ -113,29 +141,31 @@ SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int3
                              const int32_t* first, const int32_t* tile_start, int64_t capacity, int32_t* entries,
                              void* workspace, void* stream);
 
-// Composites front to back: rgb [h w 3] over background [3], alpha [h w], depth [h w] (sum of weight x z). hits [total]
+// Composites front to back until less than min_transmittance is left: rgb [h w 3] over background [3], alpha [h w], depth [h w] (sum of weight x z). hits [total]
 // (null: not wanted): by slot, the 4 x 4 blocks of the tile in which the Gaussian contributed to some pixel.
 // evaluated [tiles] (null: not wanted): (pixel, Gaussian) pairs that were computed, contributing or not.
 SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t height, const int32_t* tile_start,
-                                  const int32_t* entries, const float* background, float* rgb, float* alpha,
-                                  float* depth, uint16_t* hits, int64_t* evaluated, void* stream);
+                                  const int32_t* entries, const float* background, float min_transmittance, float* rgb,
+                                  float* alpha, float* depth, uint16_t* hits, int64_t* evaluated, void* stream);
 
 // g_splats [n SPLAT_FIELDS] from g_rgb, g_alpha and g_depth (the last two may be null) and what the forward pass left.
+// g_centres [n 2] (may be null) takes the gradient by SPLAT_X and SPLAT_Y, which is then 0 in g_splats.
 // g_background [3] in double. absgrad [n 2] (null: not wanted) is added to: sums over pixels of |dL/dx| and |dL/dy| of
 // the centre. records [total SPLAT_RECORD] is scratch.
 enum { SPLAT_RECORD = 12 };
 SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height);
 SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* first,
                                    const int32_t* tile_start, const int32_t* entries, const uint16_t* hits,
-                                   const float* rgb, const float* alpha, const float* depth, const float* g_rgb,
-                                   const float* g_alpha, const float* g_depth, float* g_splats, double* g_background,
-                                   float* absgrad, float* records, void* workspace, void* stream);
+                                   float min_transmittance, const float* rgb, const float* alpha, const float* depth, const float* g_rgb,
+                                   const float* g_alpha, const float* g_depth, float* g_splats, float* g_centres,
+                                   double* g_background, float* absgrad, float* records, void* workspace, void* stream);
 
 // The slow counter, for measurements and tests: composites the first `drawn` rows of `order` in double precision and
 // counts contributing pairs [1]. margin [h w]: how close, relatively, the pixel came to a threshold (alpha 1/255,
-// transmittance 1e-4), where rounding may decide otherwise.
+// min_transmittance), where rounding may decide otherwise.
 SPLAT_API int splat_count_pairs(const float* splats, int32_t width, int32_t height, int64_t drawn, const int32_t* order,
-                                const float* background, float* rgb, float* margin, int64_t* pairs, void* stream);
+                                const float* background, float min_transmittance, float* rgb, float* margin,
+                                int64_t* pairs, void* stream);
 
 // Cycles per second of this core now [1].
 SPLAT_API int splat_measure_clock(double* hertz, void* stream);

@@ -6,6 +6,7 @@ autograd must see.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,8 @@ class AdamTensor:
 
     parameter: Tensor
     gradient: Tensor
-    """Like `parameter`, or with one row per id where the step names ids."""
+    """Like `parameter`, or with one row per id where the step names ids. Its rows may end behind the last column that
+    is updated."""
     first_moment: Tensor
     second_moment: Tensor
     rate: float
@@ -60,7 +62,8 @@ def fused_adam(
         if t.parameter.shape != t.first_moment.shape or t.parameter.shape != t.second_moment.shape:
             raise ValueError(f"moments must have the parameter's shape {tuple(t.parameter.shape)}.")
         rows = len(t.parameter) if ids is None else len(ids)
-        if t.gradient.shape != (rows, *t.parameter.shape[1:]):
+        end = slice(*t.columns).indices(math.prod(t.parameter.shape[1:]))[1]
+        if len(t.gradient) != rows or math.prod(t.gradient.shape[1:]) < end:
             raise ValueError(f"the gradient is {tuple(t.gradient.shape)}; {rows} rows of the parameter's are needed.")
     if not tensors or not len(tensors[0].gradient):
         return
@@ -75,10 +78,10 @@ def _native_adam(
 ) -> None:
     table = []
     for t in tensors:
-        row = t.parameter[0].numel()
+        row = math.prod(t.parameter.shape[1:])
         begin, end, _ = slice(*t.columns).indices(row)
         four = (t.parameter, t.gradient, t.first_moment, t.second_moment)
-        table.append([*(x.data_ptr() + 4 * begin for x in four), end - begin, row])
+        table.append([*(x.data_ptr() + 4 * begin for x in four), end - begin, row, math.prod(t.gradient.shape[1:])])
     rates = torch.tensor([t.rate for t in tensors], dtype=torch.float64)
     rows = len(tensors[0].gradient)
     numbers = torch.tensor(table, dtype=torch.int64)
@@ -98,6 +101,78 @@ def torch_adam(
         m[rows] = mean = beta1 * m[rows] + (1 - beta1) * g
         v[rows] = square = beta2 * v[rows] + (1 - beta2) * g * g
         p[rows] -= t.rate / (1 - beta1**step) * mean / (square.sqrt() / (1 - beta2**step) ** 0.5 + eps)
+
+
+def adam_harmonics(
+    sh: Float[Tensor, "n k 3"],
+    first_moment: Float[Tensor, "n k 3"],
+    second_moment: Float[Tensor, "n k 3"],
+    means: Float[Tensor, "n 3"],
+    seen_from: Float[Tensor, "3"],
+    constant_gradient: Float[Tensor, "m 1 3"],
+    rates: tuple[float, float],
+    step: int,
+    ids: Int[Tensor, "m"] | None = None,
+    constant_too: bool = True,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-15,
+) -> None:
+    """`fused_adam` for spherical harmonics, in place, from the gradient of their constant alone.
+
+    The Gaussians lie at `means` and were seen from one point, so the gradient of coefficient k is that of the constant
+    times basis_k / basis_0 in their direction: neither made nor read, which is most of what a step would move through
+    memory. `rates`: of the constant and of the others. `constant_too`: else the constant stays as it is. Contiguous
+    float32 tensors on the CPU only; its twin, which expands the gradient, is `splat.train.harmonics`.
+    """
+    m = len(sh) if ids is None else len(ids)
+    if constant_gradient.shape != (m, 1, 3):
+        raise ValueError(f"the constant's gradient is {tuple(constant_gradient.shape)}; {m} rows are needed.")
+    bindings.call(
+        "splat_adam_harmonics",
+        *(m, ids, sh.shape[1], means, seen_from.float().contiguous(), constant_gradient, 0 if constant_too else 3),
+        *(sh, first_moment, second_moment, *rates, step, beta1, beta2, eps),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ rows by number
+
+
+def gather(tensors: Sequence[Tensor], ids: Int[Tensor, "m"]) -> list[Tensor]:
+    """Rows `ids` of each of at most 16 tensors."""
+    if not on_cpu(*tensors) or not all(t.is_contiguous() and t.dtype == torch.float32 for t in tensors):
+        return [t.index_select(0, ids) for t in tensors]
+    gathered = [t.new_empty(len(ids), *t.shape[1:]) for t in tensors]
+    table = [[t.data_ptr(), g.data_ptr(), math.prod(t.shape[1:])] for t, g in zip(tensors, gathered)]
+    bindings.call("splat_gather", len(tensors), len(ids), ids, torch.tensor(table, dtype=torch.int64))
+    return gathered
+
+
+def add_density_statistics(
+    ids: Int[Tensor, "m"],
+    gradient: Float[Tensor, "m 2"],
+    radii: Int[Tensor, "m"],
+    size: tuple[int, int],
+    pull: Float[Tensor, "n"],
+    seen: Float[Tensor, "n"],
+    radius: Float[Tensor, "n"],
+) -> None:
+    """What density control wants to know of the rows `ids` (unique) of an image of `size` (width, height), in place:
+
+    `pull` grows by the length of the gradient of the loss by the pixel position, in units of half the image's width and
+    height; `seen` by 1 where the row was drawn; `radius` is the largest drawn radius so far over the image's long side.
+    """
+    width, height = size
+    gradient = gradient.detach().contiguous()
+    if on_cpu(gradient, radii, pull, seen, radius) and radii.dtype == torch.int32:
+        bindings.call(
+            "splat_density_statistics", len(ids), ids, gradient, radii.contiguous(), width, height, pull, seen, radius
+        )
+        return
+    half = gradient.new_tensor([width / 2, height / 2])
+    pull.index_add_(0, ids, (gradient * half).norm(dim=1))
+    seen.index_add_(0, ids, (radii > 0).to(seen))
+    radius.index_copy_(0, ids, torch.maximum(radius[ids], radii.to(radius) / max(width, height)))
 
 
 # -------------------------------------------------------------------------------------------------- nearest neighbours

@@ -15,6 +15,7 @@ from splat.core.capture import Capture
 from splat.core.files import write_json
 from splat.core.gaussians import Gaussians
 from splat.core.slots import Init
+from splat.native.build import keep_freed_memory
 from splat.pipeline.arrays_io import load_gaussians, save_gaussians
 from splat.pipeline.preflight import available_cores
 from splat.pipeline.run_folder import hash_of
@@ -46,6 +47,9 @@ class TrainConfig:
     decay: OpacityDecay = field(default_factory=OpacityDecay)
     dropout: Dropout = field(default_factory=Dropout)
     background: Background = field(default_factory=Background)
+    min_transmittance: float = 1 / 255
+    """While training, a pixel is done where less than this is left of the light from behind: what a display cannot show
+    is not computed. Everything else is drawn down to 1e-4."""
     views: ViewSettings = field(default_factory=ViewSettings)
     checkpoint_minutes: float = 3.0
     """Minutes between checkpoints; one is also written on Ctrl-C."""
@@ -97,7 +101,7 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
     settings = TrainSettings(
         scene_extent=extent,
         seed=k.seed,
-        raster=c.settings,
+        raster=replace(c.settings, min_transmittance=config.min_transmittance),
         rates=config.rates,
         sh=config.sh,
         opacity_decay=config.decay,
@@ -109,6 +113,7 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
     )
 
     def make(folder: Path) -> Trained:
+        keep_freed_memory()
         posed = load_views(views, k.threads or available_cores())
         source = PhotoSource(posed, k.iterations, config.resolution, k.seed, c.device)
         centres = torch.stack([v.world_from_cam.translation for v in views if v.world_from_cam is not None])

@@ -22,7 +22,7 @@ def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def _floats(t: Tensor) -> Tensor:
-    return t.detach().to(torch.float32).contiguous()
+    return t if t.dtype == torch.float32 and t.is_contiguous() else t.detach().to(torch.float32).contiguous()
 
 
 def _camera(cam_from_world: Tensor, camera: Camera) -> tuple[Any, ...]:
@@ -45,6 +45,7 @@ class _Project(torch.autograd.Function):
         camera: Camera,
         degree: int,
         settings: RasterSettings,
+        sh0_gradient: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         rows = [_floats(t) for t in (means, quats_wxyz, log_scales, logit_opacities, sh)]
         n, k = sh.shape[:2]
@@ -55,23 +56,25 @@ class _Project(torch.autograd.Function):
             "splat_project_forward", n, k, degree, *rows, *view, settings.near, antialiased, splats, means2d, radii
         )
         ctx.save_for_backward(*rows, radii)
-        ctx.rest = n, k, degree, view, antialiased, cam_from_world.dtype
+        ctx.rest = n, k, degree, view, antialiased, cam_from_world.dtype, sh0_gradient
         ctx.mark_non_differentiable(radii)
         return splats, means2d, radii
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        n, k, degree, view, antialiased, pose_dtype = ctx.rest
+        n, k, degree, view, antialiased, pose_dtype, sh0_gradient = ctx.rest
         *rows, radii = ctx.saved_tensors
         g_splats, g_means2d = (None if g is None else g.contiguous() for g in grads[:2])
-        out = [torch.empty_like(row) for row in rows]
+        out = [torch.empty_like(row) for row in rows[:4]]
+        g_sh = torch.empty_like(rows[4]) if sh0_gradient is None else sh0_gradient
         g_pose = _empty(4, 4, dtype=torch.float64)
         workspace = _empty(bindings.query("splat_project_backward_workspace", n), dtype=torch.uint8)
         bindings.call(
             "splat_project_backward",
-            *(n, k, degree, *rows, *view, antialiased, radii, g_splats, g_means2d, *out, g_pose, workspace),
+            *(n, k, degree, g_sh.shape[1], *rows, *view, antialiased, radii, g_splats, g_means2d),
+            *(*out, g_sh, g_pose, workspace),
         )
-        return (*out, g_pose.to(pose_dtype), None, None, None)
+        return (*out, None if g_sh is sh0_gradient else g_sh, g_pose.to(pose_dtype), None, None, None, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +111,7 @@ class _Blend(torch.autograd.Function):
         means2d: Tensor,
         background: Tensor,
         camera: Camera,
+        least: float,
         wants_gradient: bool,
         absgrad: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,32 +121,32 @@ class _Blend(torch.autograd.Function):
         hits = _empty(len(bins.entries), dtype=torch.int16) if wants_gradient else None
         bindings.call(
             "splat_blend_forward",
-            *(splats, w, h, bins.tile_start, bins.entries, _floats(background), rgb, alpha, depth, hits, None),
+            *(splats, w, h, bins.tile_start, bins.entries, _floats(background), least, rgb, alpha, depth, hits, None),
         )
         if hits is not None:
             ctx.save_for_backward(splats, bins.first, bins.tile_start, bins.entries, hits, rgb, alpha, depth)
-            ctx.rest = w, h, absgrad, background.dtype
+            ctx.rest = w, h, least, absgrad, background.dtype
         ctx.set_materialize_grads(False)
         return rgb, alpha, depth
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         splats, first, tile_start, entries, hits, rgb, alpha, depth = ctx.saved_tensors
-        w, h, absgrad, background_dtype = ctx.rest
+        w, h, least, absgrad, background_dtype = ctx.rest
         g_rgb, g_alpha, g_depth = (None if g is None else g.contiguous() for g in grads)
         if g_rgb is None:
             g_rgb = torch.zeros_like(rgb)
-        g_splats, g_background = torch.empty_like(splats), _empty(3, dtype=torch.float64)
+        g_splats, g_means2d = torch.empty_like(splats), _empty(len(splats), 2)
+        g_background = _empty(3, dtype=torch.float64)
         records = _empty(len(entries), RECORD)
         workspace = _empty(bindings.query("splat_blend_backward_workspace", w, h), dtype=torch.uint8)
         bindings.call(
             "splat_blend_backward",
-            *(len(splats), splats, w, h, first, tile_start, entries, hits, rgb, alpha, depth, g_rgb, g_alpha, g_depth),
-            *(g_splats, g_background, absgrad, records, workspace),
+            *(len(splats), splats, w, h, first, tile_start, entries, hits, least),
+            *(rgb, alpha, depth, g_rgb, g_alpha, g_depth),
+            *(g_splats, g_means2d, g_background, absgrad, records, workspace),
         )
-        g_means2d = g_splats[:, :2].contiguous()
-        g_splats[:, :2] = 0
-        return g_splats, g_means2d, g_background.to(background_dtype), None, None, None
+        return g_splats, g_means2d, g_background.to(background_dtype), None, None, None, None
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ class Native:
         rows = [_floats(t) for t in (gaussians.means, gaussians.log_scales, gaussians.logit_opacities)]
         kept, ids, count = _empty(n, dtype=torch.uint8), _empty(n, dtype=torch.int64), _empty(1, dtype=torch.int64)
         bindings.call("splat_visible", n, *rows, *_camera(cam_from_world, camera), settings.near, kept, ids, count)
-        return ids[: int(count)].clone()
+        return ids[: int(count)]
 
     def __call__(
         self,
@@ -177,12 +181,16 @@ class Native:
         """Draw. Rows that are not drawn get zero gradient whatever they hold."""
         g = gaussians
         degree = g.sh_degree if settings.sh_degree is None else min(settings.sh_degree, g.sh_degree)
+        sh0_gradient = _empty(len(g), 1, 3) if settings.factored_sh and g.sh.shape[1] > 1 else None
         splats, means2d, radii = _Project.apply(
-            *(g.means, g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh, cam_from_world, camera, degree, settings)
+            *(g.means, g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh),
+            *(cam_from_world, camera, degree, settings, sh0_gradient),
         )
         wants_gradient = torch.is_grad_enabled() and (splats.requires_grad or background.requires_grad)
         if means2d.requires_grad:
             means2d.retain_grad()
         absgrad = torch.zeros_like(means2d) if settings.absgrad else None
-        rgb, alpha, depth = _Blend.apply(splats, means2d, background, camera, wants_gradient, absgrad)
-        return Render(rgb=rgb, alpha=alpha, depth=depth, means2d=means2d, radii=radii, absgrad=absgrad)
+        rgb, alpha, depth = _Blend.apply(
+            *(splats, means2d, background, camera, settings.min_transmittance, wants_gradient, absgrad)
+        )
+        return Render(rgb, alpha, depth, means2d, radii, absgrad, sh0_gradient)

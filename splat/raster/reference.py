@@ -29,7 +29,6 @@ BLUR = 0.3
 """px^2 added to both diagonal entries of every projected covariance: no footprint is narrower than a pixel."""
 MIN_ALPHA = 1 / 255
 MAX_ALPHA = 0.999
-MIN_TRANSMITTANCE = 1e-4
 TILE = 16
 PAIRS_AT_ONCE = 2_000_000
 """(pixel, Gaussian) pairs held in memory together; the rest is recomputed in backward."""
@@ -207,22 +206,22 @@ def alphas(pixels: Float[Tensor, "p 2"], centres: Float[Tensor, "p m 2"], s: Spl
     return (s.opacities * torch.exp(-q / 2)).clamp(max=MAX_ALPHA)
 
 
-def contributing(alpha: Float[Tensor, "p m"]) -> Bool[Tensor, "p m"]:
+def contributing(alpha: Float[Tensor, "p m"], least: float) -> Bool[Tensor, "p m"]:
     """Pairs that are composited, Gaussians in depth order: alpha >= MIN_ALPHA, and the transmittance before it, which
-    only composited Gaussians lower, >= MIN_TRANSMITTANCE. Behind the first that fails the second test, nothing is."""
+    only composited Gaussians lower, >= `least`. Behind the first that fails the second test, nothing is."""
     visible = alpha >= MIN_ALPHA
     passed = torch.cumprod(1 - alpha * visible, 1)
     before = torch.cat([torch.ones_like(passed[:, :1]), passed[:, :-1]], 1)
-    return visible & (before >= MIN_TRANSMITTANCE)
+    return visible & (before >= least)
 
 
-def composite(alpha: Float[Tensor, "p m"], s: Splats) -> tuple[Tensor, Tensor, Tensor]:
+def composite(alpha: Float[Tensor, "p m"], s: Splats, least: float) -> tuple[Tensor, Tensor, Tensor]:
     """Front to back: w_i = alpha_i prod_{j<i} (1 - alpha_j) over contributing pairs.
 
     Returns sum w rgb [p 3], sum w z [p], and the final transmittance [p].
     """
     with torch.no_grad():
-        keep = contributing(alpha)
+        keep = contributing(alpha, least)
     alpha = torch.where(keep, alpha, torch.zeros_like(alpha))
     passed = torch.cumprod(1 - alpha, 1)
     before = torch.cat([torch.ones_like(passed[:, :1]), passed[:, :-1]], 1)
@@ -230,7 +229,9 @@ def composite(alpha: Float[Tensor, "p m"], s: Splats) -> tuple[Tensor, Tensor, T
     return weights @ s.rgb, weights @ s.depths, passed[:, -1]
 
 
-def blend(s: Splats, camera: Camera, watch: PixelGradients | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def blend(
+    s: Splats, camera: Camera, watch: PixelGradients | None = None, least: float = RasterSettings.min_transmittance
+) -> tuple[Tensor, Tensor, Tensor]:
     """Composite depth-sorted splats over all pixels: colour [h w 3], depth [h w] and transmittance [h w].
 
     Works tile by tile with the splats whose box touches the tile, which changes nothing (the others are below
@@ -260,6 +261,7 @@ def blend(s: Splats, camera: Camera, watch: PixelGradients | None = None) -> tup
                         s,
                         ids,
                         watch,
+                        least,
                         use_reentrant=False,
                         preserve_rng_state=False,
                     )
@@ -274,13 +276,13 @@ def blend(s: Splats, camera: Camera, watch: PixelGradients | None = None) -> tup
 
 
 def _blend_pixels(
-    pixels: Float[Tensor, "p 2"], s: Splats, ids: Int[Tensor, "k"], watch: PixelGradients | None
+    pixels: Float[Tensor, "p 2"], s: Splats, ids: Int[Tensor, "k"], watch: PixelGradients | None, least: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     near = s[ids]
     centres = near.means2d.expand(len(pixels), -1, -1)
     if watch is not None and centres.requires_grad:
         centres.register_hook(lambda gradient: watch(ids, gradient.detach()))
-    return composite(alphas(pixels, centres, near), near)
+    return composite(alphas(pixels, centres, near), near, least)
 
 
 # ------------------------------------------------------------------------------------------------------ the rasterizer
@@ -332,7 +334,8 @@ class Reference:
             if absgrad is not None:
                 absgrad.index_add_(0, ids[rows], gradient.abs().sum(0))
 
-        rgb, depth, transmittance = blend(s, camera, add_absolute if settings.absgrad else None)
+        watch = add_absolute if settings.absgrad else None
+        rgb, depth, transmittance = blend(s, camera, watch, settings.min_transmittance)
         return Render(
             rgb=rgb + transmittance[..., None] * background.to(rgb),
             alpha=1 - transmittance,

@@ -16,6 +16,7 @@ from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import matrix_from_quat
 from splat.core.slots import DensityControl, Parameterization, Render
+from splat.native.ops import add_density_statistics
 
 DensitySettings = Callable[[int, int, float], DensityControl]
 """What a phase holds: (first step, number of steps, scene extent) -> the control of that phase."""
@@ -123,12 +124,8 @@ class _Adaptive:
         if gradient is None:
             return
         self._reach(int(ids[-1]) + 1, ids.device)
-        half = gradient.new_tensor([camera.width / 2, camera.height / 2])
-        drawn = render.radii > 0
-        self.pull.index_add_(0, ids, (gradient.detach() * half).norm(dim=1))
-        self.seen.index_add_(0, ids, drawn.to(self.seen))
-        fraction = render.radii.to(self.radius) / max(camera.width, camera.height)
-        self.radius.index_copy_(0, ids, torch.maximum(self.radius[ids], fraction))
+        size = camera.width, camera.height
+        add_density_statistics(ids, gradient, render.radii, size, self.pull, self.seen, self.radius)
 
     def _reach(self, n: int, device: torch.device) -> None:
         if len(self.pull) < n:

@@ -26,6 +26,7 @@ from splat.core.slots import (
     Step,
     TargetSource,
 )
+from splat.native.ops import gather
 from splat.train import checkpoint
 from splat.train.density import DensitySettings, NoDensity
 from splat.train.parameters import FreeGaussians, LearningRates
@@ -45,7 +46,7 @@ class Phase:
     source: TargetSource
     """Asked once per step, with the step counted from the phase's start."""
     losses: Losses
-    """(total to minimize, figures for the log)."""
+    """(total to minimize, figures for the log; "psnr" among them is shown while training runs)."""
     density: DensitySettings = field(default_factory=NoDensity)
     lr_scale: float = 1.0
     """Multiplies every learning rate of the Gaussians."""
@@ -124,7 +125,6 @@ class Trainer:
     """One run of `train`. Hooks get it, and may read and edit `model`, `view_model` and their phase's source."""
 
     LOG_EVERY = 50
-    PSNR_EVERY = 10
     MOST_FAILURES = 50
 
     def __init__(
@@ -223,23 +223,27 @@ class Trainer:
         """Draw the step's items, and move what they pull at. Returns figures for the log."""
         step, progress = self.step, self.step / max(1, self.total)
         gaussians = self.model.gaussians(step)
-        raster = replace(self.settings.raster, absgrad=self.density.wants_absgrad(step))
+        items = list(self.phase.source.items(self.local))
+        factored = len(items) == 1 and self.model.takes_factored_sh
+        raster = replace(self.settings.raster, absgrad=self.density.wants_absgrad(step), factored_sh=factored)
+        seen_from: Tensor | None = None
         ids_of: list[Tensor] = []
         gradients: list[Gaussians] = []
         line: dict[str, Any] = {}
-        for item in self.phase.source.items(self.local):
+        for item in items:
             correction = self.view_model.begin(item, progress)
             background = self.settings.background.colour(item.alpha is not None, self.generator).to(self.device)
             pose = correction.cam_from_world()
             ids = self.raster.visible(gaussians, item.camera, pose.detach(), raster)
             ids = self.settings.dropout.keep(ids, progress, self.generator)
-            # Only what may be seen takes part: gathered rows are where autograd starts.
-            rows = gaussians.map(lambda t: t.index_select(0, ids).requires_grad_())  # noqa: B023
+            rows = _leaves(gaussians, ids)
             drawn = self.settings.dropout.compensate(rows, progress)
             render = self.raster(drawn, item.camera, pose, background, raster)
-            target = _target(item, background)
-            rgb = correction.expose(render, background)
-            loss, figures = self.phase.losses(Step(step, item, render, rgb, target, rows, self.settings.scene_extent))
+            image, affine = correction.expose(render, background)
+            photo = _photo(item, background)
+            loss, figures = self.phase.losses(
+                Step(step, item, render, image, affine, photo, rows, self.settings.scene_extent)
+            )
             value = float(loss.detach())
             if not math.isfinite(value):
                 self._skip(item)
@@ -248,15 +252,17 @@ class Trainer:
             with torch.no_grad():
                 self.view_model.update(correction, progress)
                 self.density.after_backward(step, ids, render, item.camera)
-                if self.local % self.PSNR_EVERY == 0:
-                    self._measure(rgb, target, item)
+            if not math.isnan(psnr := figures.get("psnr", math.nan)):
+                self.psnr = psnr if math.isnan(self.psnr) else 0.98 * self.psnr + 0.02 * psnr
             ids_of.append(ids)
-            gradients.append(_gradient(rows))
-            line = {"loss": value, **{k: float(v) for k, v in figures.items()}}
+            gradients.append(_gradient(rows, render))
+            if gradients[-1].sh.shape != rows.sh.shape:
+                seen_from = _centre(pose.detach())
+            line = {"loss": value, **{k: float(v) for k, v in figures.items() if k != "psnr"}}
         with torch.no_grad():
             if ids_of:
                 self.failures = 0
-                self.model.update(step, *_joined(ids_of, gradients))
+                self.model.update(step, *_joined(ids_of, gradients), seen_from)
             if decay := self.settings.opacity_decay.amount(step, progress):
                 self.model.shift(None, logit_opacities=decay)
             if changed := self.density.after_update(step, self.model, self.generator):
@@ -277,14 +283,6 @@ class Trainer:
                 "lower the learning rates, or check the photos and poses."
             )
 
-    def _measure(self, rgb: Tensor, target: Tensor, item: Item) -> None:
-        error = (rgb.clamp(0, 1) - target).square().mean(2)
-        if item.weight is not None:
-            counts = item.weight > 0
-            error = error[counts] if bool(counts.any()) else error
-        psnr = -10 * math.log10(max(float(error.mean()), 1e-10))
-        self.psnr = psnr if math.isnan(self.psnr) else 0.9 * self.psnr + 0.1 * psnr
-
     # ------------------------------------------------------------------------------------------------ telling, keeping
 
     def _say(self, line: dict[str, Any], meter: Meter) -> None:
@@ -295,7 +293,8 @@ class Trainer:
                 step, self.total, loss=line.get("loss", math.nan), psnr=self.psnr, gaussians=count, rate=meter.rate
             )
         if step % self.LOG_EVERY == 0 or last or "density" in line:
-            head = {"step": step, "phase": self.phase.name, "psnr": self.psnr, "gaussians": count}
+            psnr = {} if math.isnan(self.psnr) else {"psnr": self.psnr}
+            head = {"step": step, "phase": self.phase.name, **psnr, "gaussians": count}
             self._log({**head, **line, "seconds": round(self.seconds, 3), "steps_per_second": round(meter.rate, 2)})
         every = self.settings.evaluate_every
         if self.evaluate is not None and every and (step % every == 0 or last):
@@ -351,18 +350,31 @@ def _drawable(gaussians: Gaussians) -> Gaussians:
     return gaussians[finite & (gaussians.opacities >= 1 / 255)]
 
 
-def _target(item: Item, background: Float[Tensor, "3"]) -> Float[Tensor, "h w 3"]:
-    """The photo as floats, over the step's background where it has alpha."""
-    target = item.rgb.float().div_(255)
+def _leaves(gaussians: Gaussians, ids: Tensor) -> Gaussians:
+    """Only what may be seen takes part: gathered rows are where autograd starts. All rows are not copied."""
+    tensors = list(vars(gaussians).values())
+    rows = [t.detach() for t in tensors] if len(ids) == len(gaussians) else gather(tensors, ids)
+    return Gaussians(*(t.requires_grad_() for t in rows))
+
+
+def _photo(item: Item, background: Float[Tensor, "3"]) -> Tensor:
+    """The photo as it is, or as floats over the step's background where it has alpha."""
     if item.alpha is None:
-        return target
+        return item.rgb
+    target = item.rgb.float().div_(255)
     alpha = item.alpha.float()[..., None] / 255
     return target * alpha + background * (1 - alpha)
 
 
-def _gradient(rows: Gaussians) -> Gaussians:
-    """The rows' gradients as a Gaussians."""
-    return rows.map(lambda t: torch.zeros_like(t) if t.grad is None else t.grad)
+def _gradient(rows: Gaussians, render: Render) -> Gaussians:
+    """The rows' gradients as a Gaussians; of the constant harmonic alone where the rasterizer stopped there."""
+    fields = {name: torch.zeros_like(t) if t.grad is None else t.grad for name, t in vars(rows).items() if name != "sh"}
+    sh = rows.sh.grad if render.sh0_gradient is None else render.sh0_gradient
+    return Gaussians(**fields, sh=torch.zeros_like(rows.sh) if sh is None else sh)
+
+
+def _centre(cam_from_world: Float[Tensor, "4 4"]) -> Float[Tensor, "3"]:
+    return -cam_from_world[:3, :3].T @ cam_from_world[:3, 3]
 
 
 def _joined(ids_of: list[Tensor], gradients: list[Gaussians]) -> tuple[Tensor, Gaussians]:

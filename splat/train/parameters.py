@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from splat.core.gaussians import Gaussians
-from splat.native.ops import AdamTensor, fused_adam
+from splat.native.ops import AdamTensor, adam_harmonics, fused_adam, on_cpu
+from splat.train.harmonics import expanded
 from splat.train.schedule import ShSchedule, log_linear
 
 FIELDS = ("means", "quats_wxyz", "log_scales", "logit_opacities", "sh")
@@ -29,6 +30,9 @@ class LearningRates:
     """Colour that looks the same from everywhere."""
     sh_rest: float = 1.25e-4
     """View-dependent harmonics."""
+    sh_rest_every: int = 1
+    """Steps between two updates of the view-dependent harmonics, three quarters of a Gaussian's numbers (as Taming
+    3DGS, Mallick et al. 2024). One update then stands for all: rate and decay of moments are those of so many steps."""
     opacities: float = 0.05
     """Logits."""
     scales: float = 5e-3
@@ -90,27 +94,63 @@ class FreeGaussians:
 
     # ------------------------------------------------------------------------------------------------------ changing
 
-    def update(self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians) -> None:
+    takes_factored_sh = True
+
+    def update(
+        self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians, seen_from: Float[Tensor, "3"] | None = None
+    ) -> None:
         """One Adam step on rows `ids` (unique)."""
         self.updates += 1
         r, scale = self.rates, self.lr_scale
+        rows = None if len(ids) == self.count else ids
+        every = max(1, r.sh_rest_every)
+        has_rest = self.values["sh"].shape[1] > 1
+        rest_is_due = has_rest and self.updates % every == 0
+        if seen_from is not None and not on_cpu(self.values["sh"]):
+            means, k = self.values["means"][ids], self.values["sh"].shape[1]
+            gradient, seen_from = replace(gradient, sh=expanded(gradient.sh, means, seen_from, k)), None
+        factored = seen_from is not None and rest_is_due
+        if factored:  # before the means move: the directions are those of the step
+            assert seen_from is not None
+            self._update_harmonics(rows, gradient.sh, seen_from, every)
 
         def tensor(name: str, rate: float, columns: tuple[int, int | None] = (0, None)) -> AdamTensor:
-            g = getattr(gradient, name)
-            return AdamTensor(self.values[name], g, self.first[name], self.second[name], scale * rate, columns)
+            values, first, second = (store[name][: self.count] for store in (self.values, self.first, self.second))
+            return AdamTensor(values, getattr(gradient, name), first, second, rate, columns)
 
         tensors = [
-            AdamTensor(
-                self.values["means"], gradient.means, self.first["means"], self.second["means"], self.means_rate(step)
-            ),
-            tensor("quats_wxyz", r.quats),
-            tensor("log_scales", r.scales),
-            tensor("logit_opacities", r.opacities),
-            tensor("sh", r.sh0, (0, 3)),
+            tensor("means", self.means_rate(step)),
+            tensor("quats_wxyz", scale * r.quats),
+            tensor("log_scales", scale * r.scales),
+            tensor("logit_opacities", scale * r.opacities),
         ]
-        if self.values["sh"].shape[1] > 1:
-            tensors.append(tensor("sh", r.sh_rest, (3, None)))
-        fused_adam(tensors, self.updates, ids, r.beta1, r.beta2, r.eps)
+        if not factored or every > 1:
+            tensors.append(tensor("sh", scale * r.sh0, (0, 3)))
+        if rest_is_due and not factored and every == 1:
+            tensors.append(tensor("sh", scale * r.sh_rest, (3, None)))
+        fused_adam(tensors, self.updates, rows, r.beta1, r.beta2, r.eps)
+        if rest_is_due and not factored and every > 1:
+            rest = tensor("sh", scale * r.sh_rest * every, (3, None))
+            fused_adam([rest], self.updates // every, rows, r.beta1**every, r.beta2**every, r.eps)
+
+    def _update_harmonics(self, rows: Tensor | None, constant: Tensor, seen_from: Tensor, every: int) -> None:
+        """All of them every step, or those above the constant for the last `every` steps."""
+        r, scale = self.rates, self.lr_scale
+        adam_harmonics(
+            sh=self.values["sh"][: self.count],
+            first_moment=self.first["sh"][: self.count],
+            second_moment=self.second["sh"][: self.count],
+            means=self.values["means"][: self.count],
+            seen_from=seen_from,
+            constant_gradient=constant,
+            rates=(scale * r.sh0, scale * r.sh_rest * every),
+            step=self.updates // every,
+            ids=rows,
+            constant_too=every == 1,
+            beta1=r.beta1**every,
+            beta2=r.beta2**every,
+            eps=r.eps,
+        )
 
     def edit(self, keep: Tensor, append: Gaussians | None) -> None:
         """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero."""

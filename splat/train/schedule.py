@@ -25,16 +25,18 @@ class ResolutionSchedule:
     """Coarse photos first: cheap steps while only the large structure is wrong (as DashGaussian, Chen et al. 2025)."""
 
     start: float = 0.25
-    """Photos start at this fraction of the working size and double up to 1; 1 = no schedule."""
+    """Photos start at this fraction of the working size and grow to 1; 1 = no schedule."""
     full_at: float = 0.3
     """Fraction of the steps from which photos have the working size; the coarser levels share the time before."""
     min_side: int = 100
     """No level is smaller than this on its long side, in px."""
+    per_octave: int = 1
+    """Levels between a size and its double."""
 
     def factors(self) -> tuple[float, ...]:
         """Every level, coarse to fine, ending in 1."""
-        doublings = max(0, math.ceil(-math.log2(self.start) - 1e-9)) if self.start < 1 else 0
-        return tuple(2.0**-i for i in range(doublings, -1, -1))
+        growths = max(0, math.ceil(-self.per_octave * math.log2(self.start) - 1e-9)) if self.start < 1 else 0
+        return tuple(2.0 ** (-i / self.per_octave) for i in range(growths, -1, -1))
 
     def level(self, progress: float) -> int:
         """Index into `factors()`."""

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core.colour import affine_map
 from splat.core.geometry import rotation_from_axis_angle
 from splat.core.slots import Item, Render
 from splat.train.schedule import log_linear
@@ -135,36 +136,20 @@ class ViewCorrection:
     def cam_from_world(self) -> Float[Tensor, "4 4"]:
         return self.item.cam_from_world if self.pose is None else _moved(self.item.cam_from_world, self.pose)
 
-    def expose(self, render: Render, background: Float[Tensor, "3"]) -> Float[Tensor, "h w 3"]:
-        """The image as this photo's exposure shows it. Where the photo has alpha its background is ours and is not
-        exposed: only the Gaussians' part is."""
+    def expose(
+        self, render: Render, background: Float[Tensor, "3"]
+    ) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "3 4"] | None]:
+        """An image, and the affine map [A | b] of its colours that shows it as this photo's exposure does (None: as it
+        is). Where the photo has alpha its background is ours and is not exposed: only the Gaussians' part is, at once.
+        """
         if self.exposure is None:
-            return render.rgb
+            return render.rgb, None
         delta = self.exposure.reshape(3, 4)
         if self.item.alpha is None:
-            matrix = delta[:, :3] + torch.eye(3, device=delta.device)
-            return _Affine.apply(render.rgb, matrix, delta[:, 3])
+            return render.rgb, delta + torch.eye(3, 4, device=delta.device)
         alpha = render.alpha[..., None]
         own = render.rgb - (1 - alpha) * background
-        return render.rgb + _Affine.apply(own, delta[:, :3], delta.new_zeros(3)) + alpha * delta[:, 3]
-
-
-class _Affine(torch.autograd.Function):
-    """rgb [h w 3] -> matrix [3 3] @ rgb + offset [3] per pixel. Autograd's own rules for so narrow a matrix take four
-    times as long: as much as a tenth of a step."""
-
-    @staticmethod
-    def forward(ctx: Any, rgb: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
-        ctx.save_for_backward(rgb, matrix)
-        return torch.einsum("hwc,dc->hwd", rgb, matrix).add_(offset)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        rgb, matrix = ctx.saved_tensors
-        gradient = gradients[0].contiguous()
-        flat = gradient.reshape(-1, 3)
-        by_rgb = torch.einsum("hwd,dc->hwc", gradient, matrix)
-        return by_rgb, flat.T @ rgb.reshape(-1, 3), flat.sum(0)
+        return render.rgb + affine_map(own, delta[:, :3], delta.new_zeros(3)) + alpha * delta[:, 3], None
 
 
 def _moved(cam_from_world: Float[Tensor, "4 4"], pose: Float[Tensor, "6"]) -> Float[Tensor, "4 4"]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from splat.bench.cells import Cell, Record
-from splat.bench.plots import PALETTE, Bar, bars, scatter, ticks
+from splat.bench.plots import PALETTE, Bar, bars, curves, scatter, ticks
 from splat.bench.tables import Spread, markdown, means_of, rows_of
 
 
@@ -129,3 +129,12 @@ def test_better_is_higher_and_slower_is_to_the_right() -> None:
 def test_empty_plots_do_not_fail() -> None:
     assert bars("t", "dB", [], {}).ndim == 3
     assert scatter("t", "x", "y", {"m": []}).ndim == 3
+
+
+def test_curves_rise_where_values_rise() -> None:
+    image = curves("t", "n", "ms", {"one": [(1000.0, 3.0), (10_000.0, 30.0), (100_000.0, 300.0)]})
+    rows, columns = (image == PALETTE[0]).all(2)[70:].nonzero()
+    assert len(rows) > 300
+    left, right = rows[columns < 300].mean(), rows[columns > 560].mean()
+    assert left > right + 100  # rows count downwards
+    assert curves("t", "x", "y", {"m": []}).ndim == 3

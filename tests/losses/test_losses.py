@@ -26,19 +26,19 @@ def step() -> Step:
     render = Render(rgb, flat, flat, torch.zeros(30, 2), torch.zeros(30, dtype=torch.int64))
     camera = oracles.random_camera(W, H)
     item = Item(camera, torch.eye(4), (255 * target).to(torch.uint8), weight=weight)
-    return Step(1, item, render, rgb, target, gaussians, scene_extent=2.0)
+    return Step(1, item, render, rgb, None, target, gaussians, scene_extent=2.0)
 
 
 OFF = Losses(**{f.name: 0.0 for f in fields(Losses) if f.name != "longest"})
 
 
 def expected(step: Step) -> dict[str, float]:
-    _, l1, dssim = torch_photometric(step.rgb, step.target, step.item.weight, 1.0, 1.0)
+    loss = torch_photometric(step.rgb, step.target, step.item.weight, 1.0, 1.0)
     g = step.gaussians.detach()
     ratio = g.scales.amax(1) / g.scales.amin(1)
     return {
-        "l1": float(l1),
-        "dssim": float(dssim),
+        "l1": loss.l1,
+        "dssim": loss.dssim,
         "opacity": float(g.opacities.mean()),
         "scale": float(g.scales.mean()) / 2,
         "anisotropy": float((ratio.log() - math.log(2)).clamp_min(0).mean()),
@@ -57,7 +57,7 @@ def test_all_terms_add_up(step):
     total, figures = Losses(**weights, longest=2.0)(step)
     truth = expected(step)
     assert float(total.detach()) == pytest.approx(sum(w * truth[k] for k, w in weights.items()), rel=1e-5)
-    assert set(figures) == set(weights)
+    assert set(figures) == {*weights, "psnr"}
 
 
 def test_terms_of_weight_zero_are_never_evaluated(step, monkeypatch):

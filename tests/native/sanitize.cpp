@@ -1,5 +1,5 @@
-// Draws random scenes, poisoned ones too, through every kernel of the rasterizer: forward, backward, from two callers at
-// once on four threads each. Built with a sanitizer by test_sanitizers.py. Buffers have exactly the size they must have.
+// Draws random scenes, poisoned ones too, through every kernel of a training step: rasterizer, loss, statistics, optimizer;
+// forward, backward, from two callers at once on four threads each. Built with a sanitizer by test_sanitizers.py. Buffers have exactly the size they must have.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,7 +29,7 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
         return b;
     };
     int32_t k = (degree + 1) * (degree + 1);
-    auto means = random(3 * n, 1, 0), quats = random(4 * n, 1, 0), scales = random(3 * n, 0.7f, -2.5f);
+    auto means = random(3 * n, 1, 0), quats = random(4 * n, 1, 0), scales = random(3 * n, 0.7f, n > 10000 ? -6.0f : -2.5f);
     auto logits = random(n, 1.5f, 0), sh = random(3 * n * k, 0.3f, 0.3f);
     for (int64_t i = 0; i < n; ++i) means[3 * i + 2] += 3;
     const float pose[16] = {0.995f, -0.0998f, 0, 0.1f, 0.0998f, 0.995f, 0, -0.2f, 0, 0, 1, 0.3f, 0, 0, 0, 1};
@@ -59,21 +59,48 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
     const float background[3] = {0.1f, 0.2f, 0.3f};
     Buffer<float> rgb(3 * pixels), alpha(pixels), depth(pixels);
     Buffer<uint16_t> hits(total);
-    CHECK(splat_blend_forward(splats.data(), width, height, start.data(), entries.data(), background, rgb.data(),
+    CHECK(splat_blend_forward(splats.data(), width, height, start.data(), entries.data(), background, 1e-4f, rgb.data(),
                               alpha.data(), depth.data(), hits.data(), nullptr, nullptr));
-    Buffer<float> g_rgb(3 * pixels, 0.5f), g_splats(n * SPLAT_FIELDS), absgrad(2 * n), records(total * SPLAT_RECORD);
+    Buffer<uint8_t> photo(3 * pixels), weight(pixels);
+    for (auto& x : photo) x = (uint8_t)rng();
+    for (auto& x : weight) x = rng() % 4 ? (uint8_t)rng() : 0;
+    const float affine[12] = {1.1f, 0, 0.1f, 0, 0.1f, 0.9f, 0, 0.1f, 0, 0, 1, -0.1f};
+    Buffer<uint8_t> loss_scratch(splat_photometric_workspace(height, width, 3));
+    Buffer<float> g_rgb(3 * pixels);
+    double losses[3], g_affine[12];
+    CHECK(splat_photometric(height, width, 3, rgb.data(), photo.data(), nullptr, seed % 3 ? weight.data() : nullptr, 0.8f,
+                            seed % 4 ? 0.2f : 0.0f, seed % 2 ? affine : nullptr, losses, g_rgb.data(),
+                            seed % 2 ? g_affine : nullptr, loss_scratch.data(), (int64_t)loss_scratch.size(), nullptr));
+    Buffer<float> g_splats(n * SPLAT_FIELDS), absgrad(2 * n), records(total * SPLAT_RECORD);
     Buffer<double> sums(splat_blend_backward_workspace(width, height) / 8), g_background(3), g_pose(16);
-    CHECK(splat_blend_backward(n, splats.data(), width, height, first.data(), start.data(), entries.data(), hits.data(),
+    CHECK(splat_blend_backward(n, splats.data(), width, height, first.data(), start.data(), entries.data(), hits.data(), 1e-4f,
                                rgb.data(), alpha.data(), depth.data(), g_rgb.data(), alpha.data(), depth.data(),
-                               g_splats.data(), g_background.data(), absgrad.data(), records.data(), sums.data(),
+                               g_splats.data(), nullptr, g_background.data(), absgrad.data(), records.data(), sums.data(),
                                nullptr));
     Buffer<double> partial(splat_project_backward_workspace(n) / 8);
     Buffer<float> gm(3 * n), gq(4 * n), gs(3 * n), gl(n), gh(3 * n * k);
-    CHECK(splat_project_backward(n, k, degree, means.data(), quats.data(), scales.data(), logits.data(), sh.data(), pose,
+    CHECK(splat_project_backward(n, k, degree, k, means.data(), quats.data(), scales.data(), logits.data(), sh.data(), pose,
                                  fx, fy, cx, cy, width, height, seed & 1, radii.data(), g_splats.data(), nullptr,
                                  gm.data(), gq.data(), gs.data(), gl.data(), gh.data(), g_pose.data(), partial.data(),
                                  nullptr));
+    ids.resize(count);
+    Buffer<float> pull(n), seen(n), largest(n), rows(3 * count), rows_sh(3 * k * count), g_sh0(3 * count);
+    if (count) {
+        const int64_t table[6] = {(int64_t)means.data(), (int64_t)rows.data(), 3, (int64_t)sh.data(),
+                                  (int64_t)rows_sh.data(), 3 * k};
+        CHECK(splat_gather(2, count, ids.data(), table, nullptr));
+    }
+    CHECK(splat_density_statistics(count, ids.data(), absgrad.data(), radii.data(), width, height, pull.data(),
+                                   seen.data(), largest.data(), nullptr));
+    for (int64_t i = 0; i < 3 * count; ++i) g_sh0[i] = gm[i];
+    Buffer<float> m(3 * n * k), v(3 * n * k), mm(3 * n), vm(3 * n);
+    CHECK(splat_adam_harmonics(count, ids.data(), k, means.data(), pose, g_sh0.data(), seed % 2 ? 3 : 0, sh.data(),
+                               m.data(), v.data(), 0.01, 0.001, 1 + seed, 0.9, 0.999, 1e-15, nullptr));
+    const int64_t matrix[7] = {(int64_t)means.data(), (int64_t)gm.data(), (int64_t)mm.data(), (int64_t)vm.data(), 3, 3, 3};
+    const double rate = 0.01;
+    CHECK(splat_adam(1, count, ids.data(), matrix, &rate, 1 + seed, 0.9, 0.999, 1e-15, nullptr));
     Buffer<float> all = rgb;
+    all.insert(all.end(), sh.begin(), sh.end());
     all.insert(all.end(), gm.begin(), gm.end());
     all.insert(all.end(), gh.begin(), gh.end());
     return all;
@@ -85,7 +112,7 @@ static bool same(const Buffer<float>& a, const Buffer<float>& b) {
 
 int main() {
     splat_set_threads(4);
-    const int64_t counts[] = {0, 1, 15, 17, 400, 2500, 8000};
+    const int64_t counts[] = {0, 1, 15, 17, 400, 2500, 20000};
     for (int seed = 0; seed < 14; ++seed) {
         int64_t n = counts[seed % 7];
         int32_t width = 1 + 37 * (seed % 4), height = 16 + 23 * (seed % 3);

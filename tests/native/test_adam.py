@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from splat.native import bindings, build
-from splat.native.ops import AdamTensor, fused_adam, torch_adam
+from splat.native.ops import AdamTensor, adam_harmonics, fused_adam, torch_adam
+from splat.train.harmonics import expanded
 
 pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason=f"no kernels: {build.unavailable()}")
 SHAPES = [(3,), (4,), (3,), (), (16, 3)]
@@ -116,3 +117,37 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(bindings.KernelError, match="count from 1"):
         fused_adam([AdamTensor(p, p, p.clone(), p.clone(), 0.1)], 0)
     fused_adam([], 1)
+
+
+def test_gradients_may_hold_only_the_columns_that_move():
+    n, ids = 50, torch.arange(0, 50, 3)
+    p, m, v = (torch.randn(n, 16, 3).abs() for _ in range(3))
+    q, mq, vq = p.clone(), m.clone(), v.clone()
+    g = torch.randn(len(ids), 16, 3)
+    fused_adam([AdamTensor(p, g[:, :1].contiguous(), m, v, 0.1, (0, 3))], 3, ids)
+    fused_adam([AdamTensor(q, g, mq, vq, 0.1, (0, 3))], 3, ids)
+    assert torch.equal(p, q) and torch.equal(m, mq) and torch.equal(v, vq)
+    with pytest.raises(ValueError, match="rows of the parameter's are needed"):
+        fused_adam([AdamTensor(p, g[:, :1].contiguous(), m, v, 0.1, (0, 6))], 3, ids)
+
+
+@pytest.mark.parametrize("k", [1, 4, 9, 16])
+@pytest.mark.parametrize("ids", [None, [], [2], list(range(0, 300, 3))])
+@pytest.mark.parametrize("constant_too", [True, False])
+def test_harmonics_move_as_in_plain_torch_from_the_constants_gradient(k, ids, constant_too):
+    n, rng = 300, torch.Generator().manual_seed(k)
+    ids = None if ids is None else torch.tensor(ids, dtype=torch.int64)
+    ours = [torch.rand(n, k, 3, generator=rng) for _ in range(3)]
+    theirs = [t.double() for t in ours]
+    means, seen_from = torch.randn(n, 3, generator=rng), torch.randn(3, generator=rng)
+    gradient = torch.randn(n if ids is None else len(ids), 1, 3, generator=rng)
+    gradient[:1] = torch.nan
+    chosen = means.double() if ids is None else means.double()[ids]
+    full = expanded(gradient.double(), chosen, seen_from.double(), k)
+    pieces = [AdamTensor(theirs[0], full, *theirs[1:], 0.01, (0, 3))] if constant_too else []
+    pieces += [AdamTensor(theirs[0], full, *theirs[1:], 0.002, (3, None))]
+    for step in (5, 6):
+        adam_harmonics(*ours, means, seen_from, gradient, (0.01, 0.002), step, ids, constant_too)
+        torch_adam(pieces, step, ids, 0.9, 0.999, 1e-15)
+    for a, b in zip(ours, theirs):
+        assert torch.allclose(a.double(), b, rtol=1e-5, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import shutil
 import stat
 import subprocess
@@ -97,9 +98,9 @@ def test_a_file_where_the_cache_should_be_is_named(tiny, tmp_path):
 def test_a_prebuilt_library_serves_where_there_is_no_compiler(tiny, monkeypatch):
     library = build.build()
     (tiny / "prebuilt").mkdir()
-    shutil.copy(library, tiny / "prebuilt" / "splat-x86-64-v3.so")
+    shutil.copy(library, tiny / "prebuilt" / "splat-cpu-x86-64-v3.so")
     monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr(build, "cpu_model", lambda: "flags : avx avx2 fma")
+    monkeypatch.setattr(build, "cpu_model", lambda: "flags : abm avx avx2 bmi1 bmi2 f16c fma movbe")
     loaded = build._load.__wrapped__()
     assert not isinstance(loaded, str) and loaded.answer() == 42
     monkeypatch.setattr(build, "cpu_model", lambda: "flags : sse2")
@@ -113,15 +114,49 @@ def test_importing_compiles_and_loads_nothing():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root, timeout=120)
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_used_again_without_new_pages():
+    code = """if True:
+        import resource, sys, torch
+        from splat.native import build
+        if sys.argv[1] == "keep":
+            build.keep_freed_memory()
+        for repeat in range(20):
+            if repeat == 15:  # by then the heap has found its size
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            torch.ones(12_000_000)  # 48 MB
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    """
+    root = Path(build.__file__).resolve().parents[2]
+    faults = [
+        int(subprocess.run([sys.executable, "-c", code, a], check=True, cwd=root, capture_output=True).stdout)
+        for a in ("keep", "return")
+    ]
+    assert faults[0] < 1000 < faults[1]
+
+
 @pytest.mark.skipif(build.unavailable() is not None, reason="no kernels")
 class TestCalls:
     def test_an_argument_that_does_not_fit_is_refused(self):
         good = torch.zeros(3, 4)
-        arguments = [good, 4, 4, torch.zeros(2, dtype=torch.int32), None, torch.zeros(3), good, good, good, None, None]
+        arguments = [
+            good,
+            4,
+            4,
+            torch.zeros(2, dtype=torch.int32),
+            None,
+            torch.zeros(3),
+            0.0,
+            good,
+            good,
+            good,
+            None,
+            None,
+        ]
         for wrong in (good.double(), good.T, good.tolist()):
             with pytest.raises(TypeError, match="contiguous CPU tensor"):
                 bindings.call("splat_blend_forward", wrong, *arguments[1:])
-        with pytest.raises(TypeError, match="takes 11 arguments"):
+        with pytest.raises(TypeError, match="takes 12 arguments"):
             bindings.call("splat_blend_forward", good)
 
     def test_a_refusal_carries_the_kernels_sentence(self):

@@ -31,7 +31,7 @@ def test_pairs_and_image_agree_with_the_definition():
 
     order = rows[:, bindings.DEPTH].sort().indices.int()
     rgb, margin, pairs = torch.empty(h, w, 3), torch.empty(h, w), torch.empty(1, dtype=torch.int64)
-    bindings.call("splat_count_pairs", rows, w, h, n, order, background, rgb, margin, pairs)
+    bindings.call("splat_count_pairs", rows, w, h, n, order, background, 1e-4, rgb, margin, pairs)
 
     s = rows[order.long()].double()
     camera = Camera(1.0, 1.0, 0.0, 0.0, w, h)
@@ -53,7 +53,7 @@ def test_pairs_and_image_agree_with_the_definition():
 
     bins = bin_tiles(rows, camera)
     mine, plane, evaluated = torch.empty(h, w, 3), torch.empty(2, h, w), torch.empty(6, dtype=torch.int64)
-    image = (background, mine, plane[0], plane[1], None, evaluated)
+    image = (background, 1e-4, mine, plane[0], plane[1], None, evaluated)
     bindings.call("splat_blend_forward", rows, w, h, bins.tile_start, bins.entries, *image)
     assert ((mine - rgb).abs().amax(2)[margin > 1e-4]).max() < 1e-5 and (margin > 1e-4).float().mean() > 0.9
     assert int(pairs) <= int(evaluated.sum()) < 3 * int(pairs)

@@ -41,7 +41,7 @@ def adam(library: ctypes.CDLL, tensors: list[AdamTensor], step: int, ids: torch.
         row = t.parameter[0].numel()
         begin, end, _ = slice(*t.columns).indices(row)
         four = (t.parameter, t.gradient, t.first_moment, t.second_moment)
-        table.append([*(x.data_ptr() + 4 * begin for x in four), end - begin, row])
+        table.append([*(x.data_ptr() + 4 * begin for x in four), end - begin, row, t.gradient[0].numel()])
     numbers, rates = torch.tensor(table), torch.tensor([t.rate for t in tensors], dtype=torch.float64)
     i, l, d, p = ctypes.c_int32, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
     library.splat_adam.argtypes = [i, l, p, p, p, l, d, d, d, p]

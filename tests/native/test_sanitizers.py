@@ -15,7 +15,10 @@ from splat.native import bindings, build
 from splat.raster.native import Native
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")]
-KERNELS = ["pool", "project", "project_backward", "bin", "blend", "blend_backward"]
+KERNELS = [
+    *("pool", "project", "project_backward", "bin", "blend", "blend_backward"),
+    *("ssim", "rows", "adam", "adam_harmonics"),
+]
 
 
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])

@@ -84,6 +84,21 @@ def test_image_and_every_gradient_agree_with_the_reference(mode, degree, used, s
         assert oracles.relative_error(found[name], value) < 1e-3, name
 
 
+@pytest.mark.parametrize("least", [1 / 255, 0.1])
+def test_pixels_may_stop_earlier_and_gradients_know_it(least):
+    g, camera, pose = scene(400, scale=0.4), oracles.random_camera(64, 48, 60.0), oracles.random_pose(seeded(1))
+    options = RasterSettings(min_transmittance=least, absgrad=True)
+    truth, mine = draw(REFERENCE, g, camera, pose, options), draw(NATIVE, g.to(torch.float32), camera, pose, options)
+    whole = draw(NATIVE, g.to(torch.float32), camera, pose)
+    for a, b in zip(images(truth), images(mine)):
+        assert (a - b).abs().max() < 1e-4
+    assert 1e-5 < (mine.alpha - whole.alpha).abs().max() < least
+    expected = gradients(REFERENCE, g, camera, pose, options)
+    found = gradients(NATIVE, g.to(torch.float32), camera, pose, options)
+    for name, value in expected.items():
+        assert oracles.relative_error(found[name], value) < 1e-3, name
+
+
 def test_long_thin_footprints_keep_their_digits():
     """1000 : 1 at 45 degrees: the conic's entries are large and cancel, its Cholesky factor does not."""
     g = scene(25, seed=4)
@@ -335,3 +350,20 @@ def test_every_contributing_pixel_finds_its_gaussian_in_its_tile():
 def test_it_says_why_it_cannot_draw():
     assert NATIVE.unavailable(torch.device("cpu")) is None
     assert "cuda" in (NATIVE.unavailable(torch.device("cuda")) or "")
+
+
+@pytest.mark.parametrize("degree", [1, 3])
+def test_the_constant_harmonics_gradient_alone_is_that_of_all(degree):
+    g, camera = scene(degree=degree).to(torch.float32), oracles.random_camera(50, 40, 50.0)
+    pose = oracles.random_pose(seeded(degree))
+    results = []
+    for constant in (False, True):
+        leaves = oracles.leaves(g)
+        r = draw(NATIVE, leaves, camera, pose, RasterSettings(factored_sh=constant))
+        (r.rgb**2).sum().backward()
+        results.append((leaves, r))
+    (full, _), (part, r) = results
+    assert part.sh.grad is None and r.sh0_gradient is not None and full.sh.grad is not None
+    assert torch.equal(r.sh0_gradient, full.sh.grad[:, :1]) and r.sh0_gradient.abs().max() > 0
+    for a, b in zip(list(oracles.fields(full).values())[:4], list(oracles.fields(part).values())[:4], strict=True):
+        assert a.grad is not None and b.grad is not None and torch.equal(a.grad, b.grad)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from splat.core.gaussians import Gaussians
+from splat.core.sh import sh_basis
 from splat.train.parameters import FreeGaussians, LearningRates
 from splat.train.schedule import ShSchedule
 
@@ -127,3 +128,44 @@ def test_state_comes_back_exactly(grown: bool) -> None:
         model.update(1, ids, like(start, 1))
     for name in oracles.fields(start):
         assert torch.equal(getattr(a.gaussians(2), name), getattr(b.gaussians(2), name))
+
+
+def test_harmonics_may_move_every_few_steps_only() -> None:
+    start = scene()
+    model = FreeGaussians(start, LearningRates(sh_rest_every=4), total_steps=50, scene_extent=2.0)
+    moved = []
+    for step in range(8):
+        before = model.gaussians(step).sh.clone()
+        model.update(step, torch.arange(len(start)), like(start, step))
+        now = model.gaussians(step).sh
+        assert not torch.equal(now[:, 0], before[:, 0])
+        moved.append(not torch.equal(now[:, 1:], before[:, 1:]))
+    assert moved == [False, False, False, True] * 2
+    # Adam's first step is as long as its rate, whatever the gradient.
+    first = FreeGaussians(start, LearningRates(sh_rest_every=4), total_steps=50, scene_extent=2.0)
+    for step in range(4):
+        first.update(step, torch.arange(len(start)), like(start, step))
+    moved_by = (first.gaussians(4).sh - start.sh)[:, 1:].abs()
+    assert torch.allclose(moved_by, torch.full_like(moved_by, 4 * RATES.sh_rest), rtol=1e-3)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("some", [False, True])
+def test_the_constants_gradient_and_a_direction_say_what_all_gradients_say(every, some) -> None:
+    start = scene(degree=2)
+    rates = LearningRates(sh_rest_every=every)
+    whole, factored = (FreeGaussians(start, rates, total_steps=50, scene_extent=2.0) for _ in range(2))
+    ids = torch.tensor([1, 4, 5, 9]) if some else torch.arange(len(start))
+    for step in range(7):
+        seen_from = torch.tensor([0.3, -2.0, 1.0 + step])
+        gradient = like(start[ids], step)
+        directions = torch.nn.functional.normalize(whole.gaussians(step).means[ids] - seen_from, dim=1)
+        basis = sh_basis(directions, 2)
+        full = (basis / basis[:, :1])[..., None] * gradient.sh[:, :1]
+        rest = oracles.fields(gradient)
+        whole.update(step, ids, Gaussians(**{**rest, "sh": full}))
+        factored.update(step, ids, Gaussians(**{**rest, "sh": gradient.sh[:, :1].contiguous()}), seen_from)
+    a, b = whole.gaussians(7), factored.gaussians(7)
+    for name, value in oracles.fields(a).items():
+        assert torch.allclose(value, oracles.fields(b)[name], atol=1e-6), name
+    assert not torch.equal(a.sh[ids, 1:], start.sh[ids, 1:])

@@ -97,9 +97,10 @@ def test_a_virtual_view_is_drawn_as_it_is(world) -> None:
     item = next(PhotoSource(world.photos(), 10).items(0))
     virtual = model.begin(replace(item, view_id=None), 0.5)
     render = world.raster(world.truth, world.camera, item.cam_from_world, torch.zeros(3), RasterSettings())
-    assert torch.equal(virtual.expose(render, torch.zeros(3)), render.rgb)
+    image, affine = virtual.expose(render, torch.zeros(3))
+    assert affine is None and torch.equal(image, render.rgb)
     assert torch.equal(virtual.cam_from_world(), item.cam_from_world)
-    assert not torch.equal(model.begin(item, 0.5).expose(render, torch.zeros(3)), render.rgb)
+    assert model.begin(item, 0.5).expose(render, torch.zeros(3))[1] is not None
 
 
 def test_the_background_of_a_photo_with_alpha_is_not_exposed(world) -> None:
@@ -113,8 +114,8 @@ def test_the_background_of_a_photo_with_alpha_is_not_exposed(world) -> None:
     nothing = world.truth[:1]
     nothing.logit_opacities[:] = -20
     render = world.raster(nothing, world.camera, item.cam_from_world, background, RasterSettings())
-    exposed = model.begin(item, 0.5).expose(render, background)
-    assert torch.allclose(exposed, background.expand(36, 48, 3), atol=1e-6)
+    exposed, affine = model.begin(item, 0.5).expose(render, background)
+    assert affine is None and torch.allclose(exposed, background.expand(36, 48, 3), atol=1e-6)
 
 
 def test_a_wrong_pose_is_recovered(world) -> None:

@@ -42,14 +42,14 @@ SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, cons
             const int64_t first = ids ? ids[i] : i;
             for (last = ids ? i + 1 : end; last < end && ids[last] == first + (last - i);) ++last;
             for (int k = 0; k < tensors; ++k) {
-                const int64_t* t = table + 6 * k;
-                const int64_t width = t[4], stride = t[5];
-                const bool whole = width == stride;
+                const int64_t* t = table + 7 * k;
+                const int64_t width = t[4], stride = t[5], g_stride = t[6];
+                const bool whole = width == stride && width == g_stride;
                 const int64_t pieces = whole ? 1 : last - i, length = whole ? (last - i) * width : width;
                 const float rate = (float)(rates[k] * correct1);
                 for (int64_t j = 0; j < pieces; ++j) {
                     const int64_t at = (first + j) * stride;
-                    update((float*)t[0] + at, (const float*)t[1] + (i + j) * stride, (float*)t[2] + at,
+                    update((float*)t[0] + at, (const float*)t[1] + (i + j) * g_stride, (float*)t[2] + at,
                            (float*)t[3] + at, length, rate, c);
                 }
             }

@@ -1,4 +1,4 @@
-// Which tiles each ellipse touches, front to back: sort by depth, count, then fill.
+// Which tiles each ellipse touches, front to back: find them row by row, sort the rows by depth, count, then fill.
 #include <string.h>
 
 #include <cmath>
@@ -23,6 +23,7 @@ struct Grid {
 
 constexpr float SLACK = 0.01f;  // pixels: rounding must not lose a tile; one too many costs a little time
 constexpr int KEPT_ROWS = 4;
+constexpr int64_t AHEAD = 16;  // rows whose spans are fetched early: in the order of depth they lie anywhere
 
 // The tiles of an ellipse: in row top + i of tiles, columns first[i] ... last[i] - 1. Higher ones are not kept here.
 struct Spans {
@@ -47,11 +48,11 @@ struct Ellipses {
     vf x, y, a, b, c, half_width, reach, widest, inverse_a, slope;
     vi left, right, top, bottom;
 
-    // The rows named by order[0 ... count - 1]; lanes past count repeat the first.
-    Ellipses(const float* splats, const int32_t* order, int count, const Grid& grid) {
+    // `count` rows from `first_row` on; lanes past count repeat the first.
+    Ellipses(const float* splats, int64_t first_row, int count, const Grid& grid) {
         static_assert(SPLAT_HALF_HEIGHT == 7, "the first eight fields of a row are what is needed here");
         vf f[8];
-        load_eight([&](int i) { return splats + (int64_t)order[i < count ? i : 0] * SPLAT_FIELDS; }, f);
+        load_eight([&](int i) { return splats + (first_row + (i < count ? i : 0)) * SPLAT_FIELDS; }, f);
         x = f[SPLAT_X], y = f[SPLAT_Y], a = f[SPLAT_A], b = f[SPLAT_B], c = f[SPLAT_C];
         half_width = f[SPLAT_HALF_WIDTH];
         vf half_height = f[SPLAT_HALF_HEIGHT];
@@ -84,7 +85,7 @@ struct Ellipses {
 // visit(row, first, end) for every row of tiles that a tall ellipse touches, sixteen rows at a time.
 template <class Visit>
 void each_row(const float* splats, int32_t row_id, const Grid& grid, Visit&& visit) {
-    Ellipses e(splats, &row_id, 1, grid);
+    Ellipses e(splats, row_id, 1, grid);
     for (int32_t top = e.top[0]; top < e.bottom[0]; top += LANES) {
         vi first, end;
         e.columns(lane_numbers() + top, grid, first, end);
@@ -93,11 +94,11 @@ void each_row(const float* splats, int32_t row_id, const Grid& grid, Visit&& vis
     }
 }
 
-// Spans of the rows named by order[0 ... count - 1], and how many tiles each touches.
-void find_spans(const float* splats, const int32_t* order, int count, const Grid& grid, Spans* spans,
-                int32_t* touched) {
-    Ellipses e(splats, order, count, grid);
-    vi rows = e.bottom - e.top, total = rows - rows;
+// Spans of `count` rows from `first_row` on, and how many tiles each touches: none where it is not drawn.
+void find_spans(const float* splats, int64_t first_row, int count, const Grid& grid, Spans* spans, int32_t* touched) {
+    Ellipses e(splats, first_row, count, grid);
+    const vm drawn = gt(e.half_width, zero());
+    vi rows = keep(drawn, e.bottom - e.top), total = rows - rows;
     for (int i = 0; i < count; ++i) {
         // Below the image `top` is one past the last row of tiles, and the counts there are another thread's.
         spans[i].top = (uint16_t)(rows[i] > 0 ? e.top[i] : 0);
@@ -106,6 +107,8 @@ void find_spans(const float* splats, const int32_t* order, int count, const Grid
     for (int r = 0; r < KEPT_ROWS; ++r) {
         vi first, end;
         e.columns(e.top + r, grid, first, end);
+        first = keep(drawn, first);
+        end = keep(drawn, end);
         total += end - first;
         for (int i = 0; i < count; ++i) {
             spans[i].first[r] = (uint16_t)first[i];
@@ -116,43 +119,150 @@ void find_spans(const float* splats, const int32_t* order, int count, const Grid
         touched[i] = total[i];
         if (spans[i].rows != Spans::TALL) continue;
         touched[i] = 0;
-        each_row(splats, order[i], grid, [&](int32_t, int32_t first, int32_t end) { touched[i] += end - first; });
+        each_row(splats, (int32_t)(first_row + i), grid,
+                 [&](int32_t, int32_t first, int32_t end) { touched[i] += end - first; });
     }
 }
 
-// Stable radix sort of drawn rows by depth; positive floats order like their bits. Returns how many are drawn.
-int64_t sort_by_depth(int64_t n, const float* splats, int32_t* order, uint32_t* keys, uint32_t* other_keys,
-                      int32_t* other_order) {
-    uint32_t low = ~0u, high = 0;
-    int64_t m = 0;
-    for (int64_t i = 0; i < n; ++i) {
-        const float* s = splats + i * SPLAT_FIELDS;
-        if (!(s[SPLAT_HALF_WIDTH] > 0)) continue;
-        uint32_t key;
-        memcpy(&key, s + SPLAT_DEPTH, 4);
-        keys[m] = key;
-        order[m++] = (int32_t)i;
-        low = std::min(low, key);
-        high = std::max(high, key);
-    }
-    constexpr int BITS = 11, BUCKETS = 1 << BITS;
-    int32_t* from = order;
-    for (int shift = 0; m > 1 && shift < 32 && (high - low) >> shift; shift += BITS) {
-        int64_t start[BUCKETS] = {};
-        for (int64_t i = 0; i < m; ++i) ++start[(keys[i] - low) >> shift & (BUCKETS - 1)];
-        int64_t total = 0;
-        for (auto& s : start) total += std::exchange(s, total);
-        for (int64_t i = 0; i < m; ++i) {
-            int64_t to = start[(keys[i] - low) >> shift & (BUCKETS - 1)]++;
-            other_keys[to] = keys[i];
-            other_order[to] = from[i];
+// Stable radix sort of the drawn rows by depth; positive floats order like their bits.
+//
+// The rows are cut into chunks, which threads read side by side, and the depths into as many ranges of about the same
+// number of rows; every chunk hands each range its rows, in their order, and then each range is sorted by one thread in
+// memory that no other touches. (Threads that scatter into common buckets spend their time passing cache lines around.)
+class DepthSort {
+public:
+    DepthSort(int64_t n, const float* splats, int32_t* order, uint32_t* keys, uint32_t* other_keys, int32_t* other_order)
+        : n(n), splats(splats), here{keys, order}, there{other_keys, other_order},
+          chunks((int)std::min<int64_t>({MAX_CHUNKS, thread_count(), n / 8192 + 1})) {}
+
+    // Leaves the rows in `order`, front to back. Returns how many there are.
+    int64_t sort() {
+        parallel_jobs(chunks, [&](int64_t c) { collect(c); });
+        int64_t drawn = 0;
+        for (int c = 0; c < chunks; ++c) {
+            drawn += size[c];
+            low = std::min(low, lows[c]);
+            high = std::max(high, highs[c]);
         }
-        std::swap(keys, other_keys);
-        std::swap(from, other_order);
+        if (drawn == 0) return 0;
+        if (chunks == 1) {
+            radix_sort(here, there, drawn, false);
+            return drawn;
+        }
+        parallel_jobs(chunks, [&](int64_t c) { count(c); });
+        choose_ranges(drawn);
+        parallel_jobs(chunks, [&](int64_t c) { hand_out(c); });
+        parallel_jobs(chunks, [&](int64_t r) {
+            const int64_t at = range_start[r];
+            radix_sort(there.from(at), here.from(at), range_start[r + 1] - at, true);
+        });
+        return drawn;
     }
-    if (from != order) memcpy(order, from, m * sizeof *order);
-    return m;
-}
+
+private:
+    static constexpr int BITS = 11, BUCKETS = 1 << BITS;
+
+    struct Rows {
+        uint32_t* keys;
+        int32_t* order;
+        Rows from(int64_t at) const { return {keys + at, order + at}; }
+    };
+
+    void collect(int64_t c) {
+        int64_t at = begin[c] = n * c / chunks, end = n * (c + 1) / chunks;
+        uint32_t smallest = ~0u, largest = 0;
+        for (int64_t i = at; i < end; ++i) {
+            const float* s = splats + i * SPLAT_FIELDS;
+            uint32_t key;
+            memcpy(&key, s + SPLAT_DEPTH, 4);
+            const bool seen = s[SPLAT_HALF_WIDTH] > 0;
+            here.keys[at] = key;
+            here.order[at] = (int32_t)i;
+            at += seen;
+            smallest = seen ? std::min(smallest, key) : smallest;
+            largest = seen ? std::max(largest, key) : largest;
+        }
+        size[c] = at - begin[c];
+        lows[c] = smallest;
+        highs[c] = largest;
+    }
+
+    // The highest bits of a key's distance from the lowest.
+    uint32_t bucket(uint32_t key) const {
+        int bits = 32 - __builtin_clz((high - low) | 1);
+        return (key - low) >> std::max(0, bits - BITS);
+    }
+
+    void count(int64_t c) {
+        memset(counts[c], 0, sizeof counts[c]);
+        const uint32_t* key = here.keys + begin[c];
+        for (int64_t i = 0; i < size[c]; ++i) ++counts[c][bucket(key[i])];
+    }
+
+    void choose_ranges(int64_t drawn) {
+        int64_t total = 0, sums[MAX_CHUNKS][MAX_CHUNKS] = {};  // of rows that a chunk has for a range
+        int range = 0;
+        for (int b = 0; b < BUCKETS; ++b) {
+            while (range + 1 < chunks && total >= drawn * (range + 1) / chunks) ++range;
+            range_of[b] = (uint8_t)range;
+            for (int c = 0; c < chunks; ++c) {
+                sums[range][c] += counts[c][b];
+                total += counts[c][b];
+            }
+        }
+        int64_t at = 0;
+        for (int r = 0; r < chunks; ++r) {
+            range_start[r] = at;
+            for (int c = 0; c < chunks; ++c) {
+                place[c][r] = at;
+                at += sums[r][c];
+            }
+        }
+        range_start[chunks] = at;
+    }
+
+    void hand_out(int64_t c) {
+        const Rows from = here.from(begin[c]);
+        int64_t to[MAX_CHUNKS];
+        memcpy(to, place[c], sizeof to);
+        for (int64_t i = 0; i < size[c]; ++i) {
+            const int64_t at = to[range_of[bucket(from.keys[i])]]++;
+            there.keys[at] = from.keys[i];
+            there.order[at] = from.order[i];
+        }
+    }
+
+    // By one thread, from `a` with `b` as scratch; the result is in b if so wanted, else in a.
+    static void radix_sort(Rows a, Rows b, int64_t m, bool into_b) {
+        uint32_t low = ~0u, high = 0;
+        for (int64_t i = 0; i < m; ++i) low = std::min(low, a.keys[i]), high = std::max(high, a.keys[i]);
+        bool in_b = false;
+        for (int shift = 0; shift < 32 && m && (high - low) >> shift; shift += BITS) {
+            const Rows from = in_b ? b : a, to = in_b ? a : b;
+            int32_t start[BUCKETS] = {}, total = 0;
+            auto bucket = [&](uint32_t key) { return (key - low) >> shift & (BUCKETS - 1); };
+            for (int64_t i = 0; i < m; ++i) ++start[bucket(from.keys[i])];
+            for (auto& s : start) total += std::exchange(s, total);
+            for (int64_t i = 0; i < m; ++i) {
+                const int32_t at = start[bucket(from.keys[i])]++;
+                to.keys[at] = from.keys[i];
+                to.order[at] = from.order[i];
+            }
+            in_b = !in_b;
+        }
+        if (in_b != into_b) memcpy(into_b ? b.order : a.order, into_b ? a.order : b.order, m * sizeof *a.order);
+    }
+
+    int64_t n;
+    const float* splats;
+    Rows here, there;
+    int chunks;
+    uint32_t low = ~0u, high = 0;
+    int64_t begin[MAX_CHUNKS], size[MAX_CHUNKS], range_start[MAX_CHUNKS + 1], place[MAX_CHUNKS][MAX_CHUNKS];
+    uint32_t lows[MAX_CHUNKS], highs[MAX_CHUNKS];
+    int32_t counts[MAX_CHUNKS][BUCKETS];
+    uint8_t range_of[BUCKETS];
+};
 
 // Scratch that lives from count to fill.
 struct Workspace {
@@ -161,7 +271,7 @@ struct Workspace {
     int32_t* cursors;    // [chunks tiles]: per chunk, first how many entries of a tile, then where the next one goes
     uint32_t *keys, *other_keys;
     int32_t* other_order;
-    Spans* spans;        // [n], in the order of depth
+    Spans* spans;        // [n]
 
     Workspace(void* p, int64_t n, const Grid& grid) {
         drawn = (int64_t*)p;
@@ -192,40 +302,33 @@ SPLAT_API int splat_bin_count(int64_t n, const float* splats, int32_t width, int
     if (width > 1000000 || height > 1000000) return fail("an image of %d x %d pixels is too large.", width, height);
     Grid grid(width, height);
     Workspace w(workspace, n, grid);
-    int64_t m = *w.drawn = sort_by_depth(n, splats, order, w.keys, w.other_keys, w.other_order);
+    int64_t m = *w.drawn = DepthSort(n, splats, order, w.keys, w.other_keys, w.other_order).sort();
     int64_t chunks = *w.chunks = std::min<int64_t>({MAX_CHUNKS, thread_count(), m / 1024 + 1});
     int64_t tiles = grid.tiles(), stride = grid.columns + 1;
-    memset(first, 0, (n + 1) * sizeof *first);
+    parallel_ranges(n, 1024, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i += LANES)
+            find_spans(splats, i, (int)std::min<int64_t>(LANES, end - i), grid, w.spans + i, first + i);
+    });
     parallel_jobs(chunks, [&](int64_t chunk) {
         // Differences along each row of tiles: one up where a span begins, one down behind its end.
         int32_t* change = w.cursors + chunk * grid.cells();
         memset(change, 0, grid.cells() * sizeof *change);
-        int64_t end = m * (chunk + 1) / chunks;
-        for (int64_t i = m * chunk / chunks; i < end; i += LANES) {
-            int lanes = (int)std::min<int64_t>(LANES, end - i);
-            for (int64_t next = i + 2 * LANES; next < std::min(end, i + 3 * LANES); ++next) {
-                const float* s = splats + (int64_t)order[next] * SPLAT_FIELDS;
-                __builtin_prefetch(s);
-                __builtin_prefetch(s + SPLAT_FIELDS - 1);
+        const int64_t end = m * (chunk + 1) / chunks;
+        for (int64_t i = m * chunk / chunks; i < end; ++i) {
+            if (i + AHEAD < end) __builtin_prefetch(w.spans + order[i + AHEAD]);
+            const Spans& s = w.spans[order[i]];
+            if (s.rows == Spans::TALL) {
+                each_row(splats, order[i], grid, [&](int32_t row, int32_t from, int32_t to) {
+                    ++change[row * stride + from];
+                    --change[row * stride + to];
+                });
+                continue;
             }
-            int32_t touched[LANES];
-            find_spans(splats, order + i, lanes, grid, w.spans + i, touched);
-            for (int lane = 0; lane < lanes; ++lane) {
-                const Spans& s = w.spans[i + lane];
-                first[order[i + lane]] = touched[lane];
-                if (s.rows == Spans::TALL) {
-                    each_row(splats, order[i + lane], grid, [&](int32_t row, int32_t from, int32_t to) {
-                        ++change[row * stride + from];
-                        --change[row * stride + to];
-                    });
-                    continue;
-                }
-                int32_t* at = change + s.top * stride;
-                for (int r = 0; r < KEPT_ROWS; ++r) {
-                    int32_t* row = at + (r < s.rows ? r : 0) * stride;  // rows past the last are empty: 0 to 0
-                    ++row[s.first[r]];
-                    --row[s.last[r]];
-                }
+            int32_t* at = change + s.top * stride;
+            for (int r = 0; r < KEPT_ROWS; ++r) {
+                int32_t* row = at + (r < s.rows ? r : 0) * stride;  // rows past the last are empty: 0 to 0
+                ++row[s.first[r]];
+                --row[s.last[r]];
             }
         }
         for (int64_t row = 0; row < grid.rows; ++row)
@@ -258,7 +361,12 @@ SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int3
         return fail("room for %lld (tile, Gaussian) pairs, where %d are needed.", (long long)capacity, tile_start[tiles]);
     parallel_jobs(chunks, [&](int64_t chunk) {
         int32_t* cursors = w.cursors + chunk * grid.cells();
-        for (int64_t i = m * chunk / chunks; i < m * (chunk + 1) / chunks; ++i) {
+        const int64_t end = m * (chunk + 1) / chunks;
+        for (int64_t i = m * chunk / chunks; i < end; ++i) {
+            if (i + AHEAD < end) {
+                __builtin_prefetch(w.spans + order[i + AHEAD]);
+                __builtin_prefetch(first + order[i + AHEAD]);
+            }
             int32_t row = order[i], slot = first[row];
             auto emit = [&](int32_t tile_row, int32_t from, int32_t to) {
                 int32_t* cursor = cursors + tile_row * stride;
@@ -268,7 +376,7 @@ SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int3
                     e[1] = slot++;
                 }
             };
-            const Spans& s = w.spans[i];
+            const Spans& s = w.spans[row];
             if (s.rows == Spans::TALL) each_row(splats, row, grid, emit);
             else
                 for (int r = 0; r < s.rows; ++r) emit(s.top + r, s.first[r], s.last[r]);

@@ -86,11 +86,11 @@ SPLAT_INLINE void distribute(Batch& batch, const float* splats, const int32_t* e
 // Composites a block's list. Returns how many entries it looked at before no pixel could take more; all: there may be
 // more to take.
 template <bool HITS>
-SPLAT_INLINE int walk(Batch& batch, State& state, int block) {
+SPLAT_INLINE int walk(Batch& batch, State& state, int block, float min_transmittance) {
     vf passed = load(state.passed[block]), red = load(state.red[block]), green = load(state.green[block]);
     vf blue = load(state.blue[block]), depth = load(state.depth[block]);
     const vf X = lane_x(), Y = lane_y();
-    const vf faintest = broadcast(LOG2_MIN_ALPHA), least = broadcast(MIN_TRANSMITTANCE);
+    const vf faintest = broadcast(LOG2_MIN_ALPHA), least = broadcast(min_transmittance);
     const uint16_t bit = (uint16_t)(1u << block);
     const float *u0 = batch.u[block], *v0 = batch.v[block / SIDE];
     int n = batch.count[block], i = 0;
@@ -122,8 +122,8 @@ SPLAT_INLINE int walk(Batch& batch, State& state, int block) {
 
 template <bool HITS>
 void blend_tile(const float* splats, int32_t width, int32_t height, int32_t x0, int32_t y0, const int32_t* entries,
-                int64_t count, const float* background, float* rgb, float* alpha, float* depth, uint16_t* hits,
-                int64_t& evaluated) {
+                int64_t count, const float* background, float min_transmittance, float* rgb, float* alpha,
+                float* depth, uint16_t* hits, int64_t& evaluated) {
     State state;
     Batch batch;
     uint32_t alive = 0;
@@ -140,7 +140,7 @@ void blend_tile(const float* splats, int32_t width, int32_t height, int32_t x0, 
             distribute(batch, splats, entries + 2 * begin, n, count - begin - n, (float)x0, (float)y0, alive);
             for (uint32_t b = alive; b; b &= b - 1) {
                 int block = __builtin_ctz(b);
-                int walked = walk<HITS>(batch, state, block);
+                int walked = walk<HITS>(batch, state, block, min_transmittance);
                 evaluated += walked * LANES;
                 if (walked < batch.count[block]) alive &= ~(1u << block);
             }
@@ -170,15 +170,15 @@ void blend_tile(const float* splats, int32_t width, int32_t height, int32_t x0, 
 using namespace splat;
 
 SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t height, const int32_t* tile_start,
-                                  const int32_t* entries, const float* background, float* rgb, float* alpha,
-                                  float* depth, uint16_t* hits, int64_t* evaluated, void*) {
+                                  const int32_t* entries, const float* background, float min_transmittance, float* rgb,
+                                  float* alpha, float* depth, uint16_t* hits, int64_t* evaluated, void*) {
     int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
-    parallel_jobs(columns * rows, [&](int64_t tile) {
+    parallel_jobs_apart(columns * rows, [&](int64_t tile) {
         int32_t x0 = (int32_t)(tile % columns) * SPLAT_TILE, y0 = (int32_t)(tile / columns) * SPLAT_TILE;
         int64_t pairs = 0;
         auto draw = hits ? blend_tile<true> : blend_tile<false>;
         draw(splats, width, height, x0, y0, entries + 2 * (int64_t)tile_start[tile],
-             tile_start[tile + 1] - tile_start[tile], background, rgb, alpha, depth, hits, pairs);
+             tile_start[tile + 1] - tile_start[tile], background, min_transmittance, rgb, alpha, depth, hits, pairs);
         if (evaluated) evaluated[tile] = pairs;
     });
     return 0;

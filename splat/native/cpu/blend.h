@@ -14,7 +14,6 @@ namespace splat {
 
 constexpr float LOG2_MIN_ALPHA = -7.99435344f;  // log2(1/255)
 constexpr float MAX_ALPHA = 0.999f;
-constexpr float MIN_TRANSMITTANCE = 1e-4f;
 constexpr int BLOCKS = 16, SIDE = 4;
 
 SPLAT_INLINE vf lane_x() { return to_float(lane_numbers() & (SIDE - 1)); }

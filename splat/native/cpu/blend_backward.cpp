@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "blend.h"
 #include "pool.h"
@@ -74,7 +75,8 @@ static_assert((int)SUMS == (int)SPLAT_RECORD, "a record is these sums");
 
 // ALL: gradients of depth and alpha too, not of colours alone.
 template <bool ALL, bool ABSGRAD>
-SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, float y0, float* record) {
+SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, float y0, float min_transmittance,
+                       float* record) {
     const vf X = lane_x(), Y = lane_y();
     const float a = s[SPLAT_A], b = s[SPLAT_B], c = s[SPLAT_C];
     const vf log2_opacity = broadcast(s[SPLAT_LOG2_OPACITY]), depth = broadcast(s[SPLAT_DEPTH]);
@@ -93,7 +95,7 @@ SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, f
         vf u = U + first_u[block], v = V + first_v[block];
         vf power = log2_opacity - v * v - u * u;
         vf passed = load(p.passed[block]);
-        vm on = ge(ge(passed, broadcast(MIN_TRANSMITTANCE)), power, broadcast(LOG2_MIN_ALPHA));
+        vm on = ge(ge(passed, broadcast(min_transmittance)), power, broadcast(LOG2_MIN_ALPHA));
         vf raw = exp2_small(power), alpha = min(raw, broadcast(MAX_ALPHA));
         vf weight = keep(on, alpha * passed);
         vf behind = less_share(on, passed, alpha);
@@ -127,7 +129,7 @@ SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, f
 
 template <bool ALL, bool ABSGRAD>
 void walk_tile(PixelState& p, const float* splats, const int32_t* entries, int64_t count, const uint16_t* hits,
-               float x0, float y0, float* records) {
+               float x0, float y0, float min_transmittance, float* records) {
     constexpr int64_t AHEAD = 12;
     for (int64_t i = 0; i < count; ++i) {
         if (i + 2 * AHEAD < count) __builtin_prefetch(hits + entries[2 * (i + 2 * AHEAD) + 1]);
@@ -138,7 +140,8 @@ void walk_tile(PixelState& p, const float* splats, const int32_t* entries, int64
         }
         int64_t row = entries[2 * i], slot = entries[2 * i + 1];
         if (uint32_t h = hits[slot])
-            walk<ALL, ABSGRAD>(p, splats + row * SPLAT_FIELDS, h, x0, y0, records + slot * SPLAT_RECORD);
+            walk<ALL, ABSGRAD>(p, splats + row * SPLAT_FIELDS, h, x0, y0, min_transmittance,
+                               records + slot * SPLAT_RECORD);
     }
 }
 
@@ -171,20 +174,20 @@ SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height) 
 
 SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* first,
                                    const int32_t* tile_start, const int32_t* entries, const uint16_t* hits,
-                                   const float* rgb, const float* alpha, const float* depth, const float* g_rgb,
-                                   const float* g_alpha, const float* g_depth, float* g_splats, double* g_background,
-                                   float* absgrad, float* records, void* workspace, void*) {
+                                   float min_transmittance, const float* rgb, const float* alpha, const float* depth, const float* g_rgb,
+                                   const float* g_alpha, const float* g_depth, float* g_splats, float* g_centres,
+                                   double* g_background, float* absgrad, float* records, void* workspace, void*) {
     int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
     Image image{width, height, rgb, alpha, depth, g_rgb, g_alpha, g_depth};
     double* partial = (double*)workspace;
     auto walk = g_alpha || g_depth ? (absgrad ? walk_tile<true, true> : walk_tile<true, false>)
                                    : (absgrad ? walk_tile<false, true> : walk_tile<false, false>);
-    parallel_jobs(columns * rows, [&](int64_t tile) {
+    parallel_jobs_apart(columns * rows, [&](int64_t tile) {
         int32_t x0 = (int32_t)(tile % columns) * SPLAT_TILE, y0 = (int32_t)(tile / columns) * SPLAT_TILE;
         PixelState p;
         load_pixels(image, x0, y0, p, partial + 3 * tile);
         walk(p, splats, entries + 2 * (int64_t)tile_start[tile], tile_start[tile + 1] - tile_start[tile], hits,
-             (float)x0, (float)y0, records);
+             (float)x0, (float)y0, min_transmittance, records);
     });
     memset(g_background, 0, 3 * sizeof(double));
     for (int64_t tile = 0; tile < columns * rows; ++tile)
@@ -201,10 +204,15 @@ SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width
             float* g = g_splats + i * SPLAT_FIELDS;
             if (!seen) {
                 memset(g, 0, SPLAT_FIELDS * sizeof(float));
+                if (g_centres) g_centres[2 * i] = g_centres[2 * i + 1] = 0;
                 continue;
             }
             const float* s = splats + i * SPLAT_FIELDS;
             row_gradient(s, sum, g);
+            if (g_centres) {
+                g_centres[2 * i] = std::exchange(g[SPLAT_X], 0.0f);
+                g_centres[2 * i + 1] = std::exchange(g[SPLAT_Y], 0.0f);
+            }
             if (absgrad) {
                 absgrad[2 * i] += 2 * LN2 * s[SPLAT_A] * sum[SUM_ABS_X];
                 absgrad[2 * i + 1] += 2 * LN2 * sum[SUM_ABS_Y];

@@ -12,7 +12,8 @@
 static constexpr int32_t STRETCH = 16;
 
 SPLAT_API int splat_count_pairs(const float* splats, int32_t width, int32_t height, int64_t drawn, const int32_t* order,
-                                const float* background, float* rgb, float* margin, int64_t* pairs, void*) {
+                                const float* background, float min_transmittance, float* rgb, float* margin,
+                                int64_t* pairs, void*) {
     std::vector<int64_t> per_row(height);  // scratch of a measuring tool; the kernels proper allocate nothing
     splat::parallel_jobs(height, [&](int64_t y) {
         std::vector<std::vector<int32_t>> near(width / STRETCH + 1);  // by stretches of the row
@@ -33,8 +34,8 @@ SPLAT_API int splat_count_pairs(const float* splats, int32_t width, int32_t heig
                 double alpha = exp2(s[SPLAT_LOG2_OPACITY] - u * u - v * v);
                 closest = fmin(closest, fabs(alpha * 255 - 1));
                 if (alpha < 1.0 / 255) continue;
-                closest = fmin(closest, fabs(passed / 1e-4 - 1));
-                if (passed < 1e-4) break;
+                closest = fmin(closest, fabs(passed / min_transmittance - 1));
+                if (passed < min_transmittance) break;
                 alpha = fmin(alpha, 0.999);
                 for (int j = 0; j < 3; ++j) sum[j] += alpha * passed * s[SPLAT_RED + j];
                 passed *= 1 - alpha;

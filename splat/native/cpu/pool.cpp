@@ -28,14 +28,25 @@ int default_threads() {
     return std::max(1u, std::thread::hardware_concurrency());
 }
 
+// Kernels come in quick succession, and putting a thread to sleep and waking it costs more than many of them take: it
+// looks around for a while first.
+template <class Condition>
+void spin_while(Condition&& condition) {
+    for (int i = 0; i < 2000 && condition(); ++i) {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+}
+
 struct Pool {
     std::mutex use;    // held by the one caller whose jobs run on the pool
     std::mutex state;  // guards what follows
     std::condition_variable wake, done;
     std::vector<std::thread> workers;
-    uint64_t round = 0;
-    int wanted = 0;   // workers that may still join this round
-    int running = 0;  // workers inside this round
+    std::atomic<uint64_t> round{0};  // changed under `state` alone, as is `running`; read without it while spinning
+    std::atomic<int> running{0};     // workers inside this round
+    int wanted = 0;                  // workers that may still join this round
     bool stop = false;
     void (*job)(void*, int64_t) = nullptr;
     void* context = nullptr;
@@ -59,6 +70,9 @@ struct Pool {
         uint64_t seen = 0;
         std::unique_lock lock(state);
         while (true) {
+            lock.unlock();
+            spin_while([&] { return round.load(std::memory_order_acquire) == seen; });
+            lock.lock();
             wake.wait(lock, [&] { return stop || (wanted > 0 && round != seen); });
             if (stop) return;
             seen = round;
@@ -85,6 +99,9 @@ struct Pool {
         drain();
         std::unique_lock lock(state);
         wanted = 0;  // whoever has not woken yet has nothing left to do
+        lock.unlock();
+        spin_while([&] { return running.load(std::memory_order_acquire) > 0; });
+        lock.lock();
         done.wait(lock, [&] { return running == 0; });
     }
 };

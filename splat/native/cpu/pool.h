@@ -24,6 +24,17 @@ void parallel_jobs(int64_t count, Body&& body) {
     run_jobs(count, [](void* context, int64_t i) { (*static_cast<B*>(context))(i); }, (void*)&body);
 }
 
+// Like parallel_jobs, for bodies whose neighbours write to the same cache lines: threads begin far from each other.
+template <class Body>
+void parallel_jobs_apart(int64_t count, Body&& body) {
+    const int64_t stretches = std::min<int64_t>(thread_count(), count);
+    parallel_jobs(count, [&](int64_t i) {
+        // The i-th job is the next of stretch i % stretches; the first count % stretches of them are longer by one.
+        const int64_t stretch = i % stretches, longer = count % stretches;
+        body(stretch * (count / stretches) + std::min(stretch, longer) + i / stretches);
+    });
+}
+
 // body(begin, end) over pieces of [0, count) of `grain` elements each. The pieces depend on `grain` alone.
 template <class Body>
 void parallel_ranges(int64_t count, int64_t grain, Body&& body) {

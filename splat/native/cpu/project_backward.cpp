@@ -30,7 +30,7 @@ struct Outputs {
 };
 
 template <int DEGREE>
-void project_backward(const Pinhole& c, bool antialiased, int32_t k, const Inputs& in, int64_t begin, int count,
+void project_backward(const Pinhole& c, bool antialiased, int32_t k, int32_t g_k, const Inputs& in, int64_t begin, int count,
                       const Outputs& out, PoseGradient& pose) {
     constexpr int K = (DEGREE + 1) * (DEGREE + 1);
     float size[LANES];
@@ -41,7 +41,7 @@ void project_backward(const Pinhole& c, bool antialiased, int32_t k, const Input
         memset(out.quats + 4 * begin, 0, sizeof(float) * 4 * count);
         memset(out.log_scales + 3 * begin, 0, sizeof(float) * 3 * count);
         memset(out.logit_opacities + begin, 0, sizeof(float) * count);
-        memset(out.sh + 3 * k * begin, 0, sizeof(float) * 3 * k * count);
+        memset(out.sh + 3 * g_k * begin, 0, sizeof(float) * 3 * g_k * count);
         return;
     }
     Footprint f = footprint(c, in.means, in.quats, in.log_scales, begin, count);
@@ -125,7 +125,8 @@ void project_backward(const Pinhole& c, bool antialiased, int32_t k, const Input
                      g_rgb[2] * coefficients[3 * i + 2];
         for (int j = 0; j < 3; ++j) coefficients[3 * i + j] = keep(drawn, basis[i] * g_rgb[j]);
     }
-    store_sh<DEGREE>(out.sh, k, begin, count, coefficients);
+    if (g_k == k) store_sh<DEGREE>(out.sh, k, begin, count, coefficients);
+    else store_rows(out.sh, begin, count, {coefficients[0], coefficients[1], coefficients[2]});
     vec3 g_direction = sh_basis_gradient<DEGREE>(direction, g_basis);
     vec3 g_ray = inverse_length * (g_direction - dot(g_direction, direction) * direction);
 
@@ -166,7 +167,8 @@ SPLAT_API int64_t splat_project_backward_workspace(int64_t n) {
     return ((n + PIECE - 1) / PIECE) * SUMS * (int64_t)sizeof(double);
 }
 
-SPLAT_API int splat_project_backward(int64_t n, int32_t k, int32_t degree, const float* means, const float* quats_wxyz,
+SPLAT_API int splat_project_backward(int64_t n, int32_t k, int32_t degree, int32_t g_k, const float* means,
+                                     const float* quats_wxyz,
                                      const float* log_scales, const float* logit_opacities, const float* sh,
                                      const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
                                      int32_t height, int32_t antialiased, const int32_t* radii, const float* g_splats,
@@ -175,6 +177,7 @@ SPLAT_API int splat_project_backward(int64_t n, int32_t k, int32_t degree, const
                                      void*) {
     if (degree < 0 || degree > 3 || (degree + 1) * (degree + 1) > k)
         return fail("harmonics of degree %d cannot be read from %d coefficients: use 0 to 3.", degree, k);
+    if (g_k != k && g_k != 1) return fail("gradients of %d or of 1 coefficients can be had, not of %d.", k, g_k);
     Pinhole c(cam_from_world, fx, fy, cx, cy, width, height);
     Inputs in{means, quats_wxyz, log_scales, logit_opacities, sh, radii, g_splats, g_means2d};
     Outputs out{g_means, g_quats_wxyz, g_log_scales, g_logit_opacities, g_sh};
@@ -184,7 +187,7 @@ SPLAT_API int splat_project_backward(int64_t n, int32_t k, int32_t degree, const
             PoseGradient pose;
             memset((void*)&pose, 0, sizeof pose);
             for (int64_t i = begin; i < end; i += LANES)
-                project_backward<decltype(d)::value>(c, antialiased, k, in, i, (int)std::min<int64_t>(LANES, end - i),
+                project_backward<decltype(d)::value>(c, antialiased, k, g_k, in, i, (int)std::min<int64_t>(LANES, end - i),
                                                      out, pose);
             to_doubles(pose, partial + begin / PIECE * SUMS);
         });

@@ -1,0 +1,107 @@
+// One Adam step of spherical harmonics from the gradient of the constant alone.
+//
+// A Gaussian's colour is a sum of coefficients times the basis at one direction, so the gradient of coefficient k is that
+// of the constant times basis_k / basis_0. Three floats stand for forty-eight: neither is the gradient of the others
+// written by projection, nor read here.
+#include <math.h>
+
+#include "pool.h"
+#include "projection.h"
+
+namespace splat {
+namespace {
+
+struct HarmonicsStep {
+    const int64_t* ids;
+    const float *means, *g_constant;
+    row3 seen_from;
+    int32_t from;
+    float *sh, *first, *second;
+    float rate_constant, rate_rest, beta1, beta2, eps, correct2;
+};
+
+// basis_k / basis_0 at the direction of rows [begin, begin + count), by row.
+template <int DEGREE>
+void basis_of_rows(const HarmonicsStep& s, int64_t begin, int count, float (&out)[LANES][LANES]) {
+    float t[3][LANES];
+    for (int i = 0; i < LANES; ++i) {
+        const int64_t row = begin + (i < count ? i : 0);
+        for (int j = 0; j < 3; ++j) t[j][i] = s.means[3 * (s.ids ? s.ids[row] : row) + j];
+    }
+    const vec3 ray = vec3{load(t[0]), load(t[1]), load(t[2])} - s.seen_from;
+    const vec3 direction = (1 / max(sqrt(dot(ray, ray)), broadcast(1e-12f))) * ray;
+    vf basis[(DEGREE + 1) * (DEGREE + 1)], v[LANES];
+    sh_basis<DEGREE>(direction, basis);
+    for (int i = 0; i < LANES; ++i) v[i] = zero();
+    for (int i = 0; i < (DEGREE + 1) * (DEGREE + 1); ++i) v[i] = basis[i] * (1 / SH0);
+    transpose(v);
+    for (int i = 0; i < LANES; ++i) store(out[i], v[i]);
+}
+
+// COUNT numbers of a row from column `at` on, of which those before column `from` stay.
+template <int COUNT>
+SPLAT_INLINE void update(const HarmonicsStep& s, int64_t place, int at, vf g, vf rate) {
+    const vf d = keep(finite(g), g);
+    const vf p = load_some<COUNT>(s.sh + place + at), m0 = load_some<COUNT>(s.first + place + at);
+    const vf v0 = load_some<COUNT>(s.second + place + at);
+    const vf m = s.beta1 * m0 + (1 - s.beta1) * d, v = s.beta2 * v0 + (1 - s.beta2) * d * d;
+    const vf moved = p - rate * m / (sqrt(v) * s.correct2 + s.eps);
+    const vm touched = gt(lane_numbers() + at, lane_numbers() * 0 + (s.from - 1));
+    store_some<COUNT>(s.sh + place + at, select(touched, moved, p));
+    store_some<COUNT>(s.first + place + at, select(touched, m, m0));
+    store_some<COUNT>(s.second + place + at, select(touched, v, v0));
+}
+
+template <int DEGREE>
+void update_rows(const HarmonicsStep& s, int64_t begin, int count) {
+    constexpr int FIELDS = 3 * (DEGREE + 1) * (DEGREE + 1);
+    float basis[LANES][LANES];
+    basis_of_rows<DEGREE>(s, begin, count, basis);
+    const vf rest = broadcast(s.rate_rest);
+    const vf constant = select(first_lanes(3), broadcast(s.rate_constant), rest);
+    for (int i = 0; i < count; ++i) {
+        const int64_t row = begin + i, place = (s.ids ? s.ids[row] : row) * FIELDS;
+        const float *b = basis[i], *g = s.g_constant + 3 * row;
+        // Column 3 k + j is basis_k g_j.
+        const vf all = load(b), colour = load_some<3>(g);
+        const vf g0 = SPLAT_SHUFFLE(colour, colour, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0);
+        update<std::min(FIELDS, LANES)>(
+            s, place, 0, g0 * SPLAT_SHUFFLE(all, all, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5), constant);
+        if constexpr (FIELDS > LANES) {
+            const vf g1 = SPLAT_SHUFFLE(colour, colour, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1);
+            update<std::min(FIELDS - LANES, LANES)>(
+                s, place, LANES, g1 * SPLAT_SHUFFLE(all, all, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10), rest);
+        }
+        if constexpr (FIELDS > 2 * LANES) {
+            const vf g2 = SPLAT_SHUFFLE(colour, colour, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2);
+            update<LANES>(s, place, 2 * LANES,
+                          g2 * SPLAT_SHUFFLE(all, all, 10, 11, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15),
+                          rest);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace splat
+
+using namespace splat;
+
+SPLAT_API int splat_adam_harmonics(int64_t rows, const int64_t* ids, int32_t k, const float* means,
+                                   const float* seen_from, const float* g_constant, int32_t from, float* sh,
+                                   float* first, float* second, double rate_constant, double rate_rest, int64_t step,
+                                   double beta1, double beta2, double eps, void*) {
+    if (rows < 0 || step < 1)
+        return fail("%lld rows at step %lld: steps count from 1.", (long long)rows, (long long)step);
+    if (k != 1 && k != 4 && k != 9 && k != 16) return fail("%d coefficients are no whole degree up to 3.", k);
+    const double correct1 = 1 / (1 - pow(beta1, (double)step));
+    HarmonicsStep s{ids, means, g_constant, {seen_from[0], seen_from[1], seen_from[2]}, from, sh, first, second,
+                    (float)(rate_constant * correct1), (float)(rate_rest * correct1), (float)beta1, (float)beta2,
+                    (float)eps, (float)(1 / sqrt(1 - pow(beta2, (double)step)))};
+    with_degree(k == 1 ? 0 : k == 4 ? 1 : k == 9 ? 2 : 3, [&](auto d) {
+        parallel_ranges(rows, 1024, [&](int64_t begin, int64_t end) {
+            for (int64_t i = begin; i < end; i += LANES)
+                update_rows<decltype(d)::value>(s, i, (int)std::min<int64_t>(LANES, end - i));
+        });
+    });
+    return 0;
+}
