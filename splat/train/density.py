@@ -84,6 +84,9 @@ class DefaultDensity:
     """Fraction of the steps after which nothing is added."""
     every: float = 1 / 70
     """Fraction of the steps between two changes; never less than 50 steps."""
+    growth: float = 2.0
+    """How the budget reaches `cap`: 1 - (1 - t)^growth of the way at fraction t of the time to `stop`. 2: fast at
+    first, since Gaussians that come early are trained longest; 1: evenly, which costs less."""
     prune_opacity: float = 0.005
     """Remove Gaussians fainter than this."""
     prune_screen: float = 0.0
@@ -174,10 +177,10 @@ class _Adaptive:
         return candidates
 
     def _budget(self, progress: float) -> int:
-        """From the first count to the cap, fast at first: Gaussians that come early are trained longest."""
+        """From the first count to the cap."""
         s = self.settings
         t = min(1.0, progress / max(s.stop, 1e-9))
-        return round(self.first_count + (s.cap - self.first_count) * (1 - (1 - t) ** 2))
+        return round(self.first_count + (s.cap - self.first_count) * (1 - (1 - t) ** s.growth))
 
     def _reset_opacities(self, step: int, model: Parameterization) -> None:
         """Opacities fall to at most twice the pruning limit, as 3DGS does it, and must earn their place again."""
