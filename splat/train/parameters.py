@@ -38,6 +38,8 @@ class LearningRates:
     scales: float = 5e-3
     """Logarithms."""
     quats: float = 1e-3
+    others_final: float = 1.0
+    """Fraction of all rates but the positions' that is left at the end; a straight line in the logarithm."""
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-15
@@ -101,7 +103,7 @@ class FreeGaussians:
     ) -> None:
         """One Adam step on rows `ids` (unique)."""
         self.updates += 1
-        r, scale = self.rates, self.lr_scale
+        r, scale = self.rates, self._others_scale(step)
         rows = None if len(ids) == self.count else ids
         every = max(1, r.sh_rest_every)
         has_rest = self.values["sh"].shape[1] > 1
@@ -112,7 +114,7 @@ class FreeGaussians:
         factored = seen_from is not None and rest_is_due
         if factored:  # before the means move: the directions are those of the step
             assert seen_from is not None
-            self._update_harmonics(rows, gradient.sh, seen_from, every)
+            self._update_harmonics(rows, gradient.sh, seen_from, every, scale)
 
         def tensor(name: str, rate: float, columns: tuple[int, int | None] = (0, None)) -> AdamTensor:
             values, first, second = (store[name][: self.count] for store in (self.values, self.first, self.second))
@@ -133,9 +135,15 @@ class FreeGaussians:
             rest = tensor("sh", scale * r.sh_rest * every, (3, None))
             fused_adam([rest], self.updates // every, rows, r.beta1**every, r.beta2**every, r.eps)
 
-    def _update_harmonics(self, rows: Tensor | None, constant: Tensor, seen_from: Tensor, every: int) -> None:
+    def _others_scale(self, step: int) -> float:
+        """What the rates of everything but positions are multiplied by."""
+        return self.lr_scale * log_linear(1.0, self.rates.others_final, step / self.total_steps)
+
+    def _update_harmonics(
+        self, rows: Tensor | None, constant: Tensor, seen_from: Tensor, every: int, scale: float
+    ) -> None:
         """All of them every step, or those above the constant for the last `every` steps."""
-        r, scale = self.rates, self.lr_scale
+        r = self.rates
         adam_harmonics(
             sh=self.values["sh"][: self.count],
             first_moment=self.first["sh"][: self.count],
