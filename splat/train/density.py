@@ -80,13 +80,13 @@ class DefaultDensity:
     independent of the resolution) above which a Gaussian is divided. 0: 6e-4 with absgrad, 2e-4 without."""
     start: float = 0.02
     """Fraction of the steps before the first change."""
-    stop: float = 0.5
+    stop: float = 0.6
     """Fraction of the steps after which nothing is added."""
     every: float = 1 / 70
     """Fraction of the steps between two changes; never less than 50 steps."""
-    growth: float = 2.0
-    """How the budget reaches `cap`: 1 - (1 - t)^growth of the way at fraction t of the time to `stop`. 2: fast at
-    first, since Gaussians that come early are trained longest; 1: evenly, which costs less."""
+    growth: float = 1.0
+    """How the budget reaches `cap`: 1 - (1 - t)^growth of the way at fraction t of the time to `stop`. 1: evenly, as
+    the photos grow; 2: fast at first, so that more Gaussians are trained for longer, at a higher cost."""
     prune_opacity: float = 0.005
     """Remove Gaussians fainter than this."""
     prune_screen: float = 0.0

@@ -26,11 +26,11 @@ class ResolutionSchedule:
 
     start: float = 0.25
     """Photos start at this fraction of the working size and grow to 1; 1 = no schedule."""
-    full_at: float = 0.3
+    full_at: float = 0.6
     """Fraction of the steps from which photos have the working size; the coarser levels share the time before."""
-    min_side: int = 100
+    min_side: int = 250
     """No level is smaller than this on its long side, in px."""
-    per_octave: int = 1
+    per_octave: int = 2
     """Levels between a size and its double."""
 
     def factors(self) -> tuple[float, ...]:
