@@ -48,7 +48,7 @@ def test_gaussians_are_added_where_the_image_pulls(world) -> None:
 
 
 def test_the_count_never_passes_the_cap(world) -> None:
-    density = DefaultDensity(cap=47, every=0.1, start=0.0, stop=1.0, threshold=1e-12)
+    density = DefaultDensity(cap=47, every=0.1, start=0.0, stop=1.0, threshold=1e-12, growth=4.0)
     result = world.train(60, phase={"density": density})
     counts = [line["gaussians"] for line in result.history]
     assert max(counts) == 47
@@ -95,7 +95,8 @@ def test_absolute_gradients_find_what_cancels(world) -> None:
     plain, absolute = render.means2d.grad.norm(), render.absgrad.norm()
     assert float(absolute) > 20 * float(plain)
     for absgrad, divides in ((True, True), (False, False)):
-        control = DefaultDensity(cap=10, absgrad=absgrad, start=0.0, every=0.01, threshold=float(absolute))(0, 50, 1.0)
+        settings = DefaultDensity(cap=100, absgrad=absgrad, start=0.0, every=0.01, threshold=float(absolute))
+        control = settings(0, 50, 1.0)
         control.after_backward(0, torch.tensor([0]), render, world.camera)
         control.every = 1
         model = model_of(one)

@@ -34,7 +34,7 @@ def test_all_rows_in_every_step_is_torch_adam() -> None:
     optimizer = torch.optim.Adam([{"params": [leaves.means], "lr": 0.0}, *groups], eps=1e-15)
     for step in range(20):
         gradient = like(start, step)
-        optimizer.param_groups[0]["lr"] = 2.0 * 1.6e-4 * 0.01 ** (step / 50)
+        optimizer.param_groups[0]["lr"] = 2.0 * 3.2e-4 * 0.005 ** (step / 50)
         leaves.means.grad = gradient.means
         for t, g in zip(tensors[:3], (gradient.quats_wxyz, gradient.log_scales, gradient.logit_opacities), strict=True):
             t.grad = g

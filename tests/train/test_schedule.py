@@ -19,12 +19,19 @@ def test_log_linear_is_halfway_at_the_geometric_mean() -> None:
 
 
 def test_resolution_doubles_from_the_start_and_never_goes_under_the_smallest_side() -> None:
-    schedule = ResolutionSchedule(0.25, 0.3, 100)
+    schedule = ResolutionSchedule(0.25, 0.3, 100, per_octave=1)
     assert schedule.factors() == (0.25, 0.5, 1.0)
     assert [schedule.level(p) for p in (0.0, 0.149, 0.151, 0.3, 1.0)] == [0, 0, 1, 2, 2]
     assert [schedule.factor_for(i, 160) for i in range(3)] == [0.625, 0.625, 1.0]
     assert schedule.factor_for(0, 60) == 1.0
     assert ResolutionSchedule(1.0).factors() == (1.0,) and ResolutionSchedule(1.0).level(0.0) == 0
+
+
+def test_resolution_may_grow_in_smaller_steps() -> None:
+    schedule = ResolutionSchedule(0.25, 0.6, 250, per_octave=2)
+    assert schedule.factors() == pytest.approx((0.25, 0.5**1.5, 0.5, 0.5**0.5, 1.0))
+    assert [schedule.level(p) for p in (0.0, 0.16, 0.31, 0.46, 0.6)] == [0, 1, 2, 3, 4]
+    assert [schedule.factor_for(i, 400) for i in range(5)] == pytest.approx([0.625, 0.625, 0.625, 0.5**0.5, 1.0])
 
 
 def test_harmonics_come_one_degree_at_a_time() -> None:
