@@ -39,7 +39,7 @@ class BuildPy(build_py):
         folder = Path(self.build_lib) / "splat" / "native" / "prebuilt"
         folder.mkdir(parents=True, exist_ok=True)
         for level in build.LEVELS:
-            shutil.copy(build.build_level(level), folder / f"splat-cpu-{level}.so")
+            shutil.copy(build.build_level(level), folder / build.shipped_name(level))
 
 
 class BdistWheel(bdist_wheel):

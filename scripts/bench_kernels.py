@@ -30,10 +30,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import bench_steps
 from kernel_loads import Load, fixed_load, lifted, of_run, project, rows_of
 
 from splat.core.camera import Camera
-from splat.core.gaussians import Gaussians
 from splat.core.slots import RasterSettings
 from splat.native import bindings, build
 from splat.raster import native, reference
@@ -200,44 +200,6 @@ def print_table(rows: list[dict[str, Any]]) -> None:
             print(f"{r['load']:<22}" + "".join(f"{f:>9}" for f in figures))
 
 
-def training_step(load: Load, repeats: int) -> dict[str, Any]:
-    """Whole training steps, as the training loop does them: cull, gather, draw, 0.8 L1 + 0.2 (1 - SSIM), backward,
-    Adam on the rows that were seen. Median wall times in ms by part."""
-    from splat.losses.photometric import photometric
-    from splat.train.parameters import FreeGaussians, LearningRates
-
-    assert load.scene is not None and load.cam_from_world is not None
-    model = FreeGaussians(load.scene, LearningRates(), 30_000, 1.0)
-    rasterizer, settings, camera = native.Native(), RasterSettings(), load.camera
-    target = (255 * torch.rand(camera.height, camera.width, 3)).to(torch.uint8)
-    parts: dict[str, list[float]] = {k: [] for k in ("cull", "gather", "draw", "loss", "backward", "adam", "whole")}
-    for step in range(repeats + 2):
-        marks = [time.perf_counter()]
-        everything = model.gaussians(step)
-        ids = rasterizer.visible(everything, camera, load.cam_from_world, settings)
-        marks.append(time.perf_counter())
-        rows = everything.map(lambda t: t.index_select(0, ids).requires_grad_())  # noqa: B023
-        marks.append(time.perf_counter())
-        render = rasterizer(rows, camera, load.cam_from_world, BACKGROUND, settings)
-        marks.append(time.perf_counter())
-        loss = photometric(render.rgb, target).total
-        marks.append(time.perf_counter())
-        loss.backward()
-        marks.append(time.perf_counter())
-        with torch.no_grad():
-            model.update(step, ids, Gaussians(*(t.grad for t in (rows.means, *rest_of(rows)))))
-        marks.append(time.perf_counter())
-        for name, start, end in zip(parts, marks, marks[1:]):
-            parts[name].append(end - start)
-        parts["whole"].append(marks[-1] - marks[0])
-    ms = {name: 1e3 * statistics.median(seconds[2:]) for name, seconds in parts.items()}
-    return {"load": load.name, "gaussians": len(load.scene), "ms": ms, "steps_per_second": 1e3 / ms["whole"]}
-
-
-def rest_of(g: Gaussians) -> tuple[Tensor, ...]:
-    return g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only the smallest load, fewer repeats")
@@ -264,11 +226,9 @@ def main() -> None:
     repeats = 3 if arguments.quick else arguments.repeats
     rows = [measure(load, repeats, float(hertz)) for load in loads]
     print_table(rows)
-    bindings.set_threads(2)
-    torch.set_num_threads(2)
-    step = training_step(lifted(fixed_load(60_000, 504, 378)), 3 * repeats)
-    shares = ", ".join(f"{name} {value:.1f}" for name, value in step["ms"].items())
-    print(f"training step, {step['load']}, 2 threads: {step['steps_per_second']:.1f} per second (ms: {shares})")
+    build.keep_freed_memory()
+    step = bench_steps.measure(60_000, 504, 378, 2, arguments.quick)
+    bench_steps.show(step)
     if arguments.json:
         arguments.json.write_text(
             json.dumps({"clock_hz": float(hertz), "loads": rows, "training_step": step}, indent=1)

@@ -152,11 +152,16 @@ def build_level(level: str) -> Path:
     return build(("-static-libstdc++", "-static-libgcc"), LEVELS[level][1])
 
 
+def shipped_name(level: str) -> str:
+    """The file of one of LEVELS in `prebuilt/`."""
+    return f"splat-cpu-{level}.so"
+
+
 def prebuilt() -> Path | None:
     """The best library shipped with the package that this CPU can run."""
     flags = set(cpu_model().split())
     for level, (needed, _) in LEVELS.items():
-        path = HERE / "prebuilt" / f"splat-cpu-{level}.so"
+        path = HERE / "prebuilt" / shipped_name(level)
         if needed <= flags and path.exists():
             return path
     return None

@@ -17,7 +17,7 @@ _SFM_SECONDS_PER_PAIR = 0.05
 # Bytes: parameters, Adam moments, gradients and per-row buffers of one SH3 Gaussian; uint8 photos over all levels of
 # the resolution schedule; what torch, cv2 and pycolmap occupy once loaded.
 _BYTES_PER_GAUSSIAN = 2200
-_BYTES_PER_PHOTO_PIXEL = 4.2
+_BYTES_PER_PHOTO_PIXEL = 6.0
 _BYTES_PER_RENDER_PIXEL = 220
 _BYTES_BASE = 0.7e9
 

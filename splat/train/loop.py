@@ -256,7 +256,7 @@ class Trainer:
                 self.psnr = psnr if math.isnan(self.psnr) else 0.98 * self.psnr + 0.02 * psnr
             ids_of.append(ids)
             gradients.append(_gradient(rows, render))
-            if gradients[-1].sh.shape != rows.sh.shape:
+            if render.sh0_gradient is not None:
                 seen_from = _centre(pose.detach())
             line = {"loss": value, **{k: float(v) for k, v in figures.items() if k != "psnr"}}
         with torch.no_grad():

@@ -129,10 +129,8 @@ class FreeGaussians:
         ]
         if not factored or every > 1:
             tensors.append(tensor("sh", scale * r.sh0, (0, 3)))
-        if rest_is_due and not factored and every == 1:
-            tensors.append(tensor("sh", scale * r.sh_rest, (3, None)))
         fused_adam(tensors, self.updates, rows, r.beta1, r.beta2, r.eps)
-        if rest_is_due and not factored and every > 1:
+        if rest_is_due and not factored:
             rest = tensor("sh", scale * r.sh_rest * every, (3, None))
             fused_adam([rest], self.updates // every, rows, r.beta1**every, r.beta2**every, r.eps)
 

@@ -74,7 +74,8 @@ def shrink(photo: Photo, width: int, height: int) -> Photo:
 class PhotoSource:
     """TargetSource of photos: every view once per epoch in random order; the order is part of the state.
 
-    Holds 1.33 times the photos' bytes: 3 per pixel, one more each with alpha and mask (`memory_bytes`).
+    Holds 1.94 times the photos' bytes with the default schedule: 3 per pixel, one more each with alpha and mask
+    (`memory_bytes`).
     """
 
     def __init__(

@@ -253,3 +253,12 @@ def test_evaluation_sees_no_dropout_and_its_figures_are_logged(world) -> None:
     result = world.train(20, settings=settings, losses=l1, evaluate=evaluate)
     assert max(drawn) < 40 and seen == [40, 40]
     assert [line["evaluation"]["psnr"] for line in result.history if "evaluation" in line][-1] > 15
+
+
+def test_a_loss_that_does_not_look_at_the_image_moves_no_colour(world) -> None:
+    start = world.start()
+    start = Init(start.gaussians.with_sh_degree(1))
+    settings = TrainSettings(scene_extent=4.0, sh=ShSchedule(degree_every=0.0))
+    result = world.train(3, init=start, losses=lambda s: (s.gaussians.opacities.mean(), {}), settings=settings)
+    assert torch.equal(result.gaussians.sh, start.gaussians.sh)
+    assert not torch.equal(result.gaussians.logit_opacities, start.gaussians.logit_opacities)
