@@ -189,9 +189,9 @@ class Render:
     radii: Int[Tensor, "n"]
     """Radius in pixels of the drawn footprint; 0 = not drawn."""
     absgrad: Float[Tensor, "n 2"] | None = None
-    """Filled in by backward when asked for."""
+    """Filled in by backward when asked for: means something once `means2d.grad` is there."""
     sh0_gradient: Float[Tensor, "n 1 3"] | None = None
-    """Of the constant harmonic; filled in by backward where `RasterSettings.factored_sh` is made use of."""
+    """Of the constant harmonic, where `RasterSettings.factored_sh` is made use of; filled in like `absgrad`."""
 
 
 @runtime_checkable

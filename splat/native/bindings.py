@@ -1,7 +1,8 @@
 """Python's side of `kernels.h`: one entry of `SIGNATURES` per function, called through `call`.
 
-A tensor argument is passed as its address after a check of device, layout and type; None is a null pointer. Calls
-release the GIL. The last argument of a kernel, the stream, is added here.
+A tensor argument is passed as its address after a check of device, layout and type; None is a null pointer; short
+tables in host memory may be ctypes arrays (`int64s`, `doubles`), which cost a tenth of a tensor. Calls release the
+GIL. The last argument of a kernel, the stream, is added here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import ctypes
 import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,6 +68,21 @@ RECORD = 12
 TILE = 16
 
 
+_HOST = {torch.int64: ctypes.c_int64, torch.float64: ctypes.c_double}
+
+
+def int64s(values: Iterable[int]) -> ctypes.Array[ctypes.c_int64]:
+    """A table for a kernel, in host memory."""
+    table = tuple(values)
+    return (ctypes.c_int64 * len(table))(*table)
+
+
+def doubles(values: Iterable[float]) -> ctypes.Array[ctypes.c_double]:
+    """Likewise."""
+    table = tuple(values)
+    return (ctypes.c_double * len(table))(*table)
+
+
 class KernelError(RuntimeError):
     """A kernel refused its arguments."""
 
@@ -100,6 +116,8 @@ def call(name: str, *arguments: Any) -> None:
             passed.append(value)
         elif isinstance(value, Tensor) and value.dtype == dtype and value.is_contiguous() and not value.is_cuda:
             passed.append(value.data_ptr())
+        elif isinstance(value, ctypes.Array) and _HOST.get(dtype) is value._type_:
+            passed.append(value)
         else:
             what = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else repr(value)
             raise TypeError(f"{name} argument {len(passed)} must be a contiguous CPU tensor of {dtype}, not {what}.")

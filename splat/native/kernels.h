@@ -150,7 +150,7 @@ SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t he
 
 // g_splats [n SPLAT_FIELDS] from g_rgb, g_alpha and g_depth (the last two may be null) and what the forward pass left.
 // g_centres [n 2] (may be null) takes the gradient by SPLAT_X and SPLAT_Y, which is then 0 in g_splats.
-// g_background [3] in double. absgrad [n 2] (null: not wanted) is added to: sums over pixels of |dL/dx| and |dL/dy| of
+// g_background [3] in double. absgrad [n 2] (null: not wanted) takes the sums over pixels of |dL/dx| and |dL/dy| of
 // the centre. records [total SPLAT_RECORD] is scratch.
 enum { SPLAT_RECORD = 12 };
 SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height);

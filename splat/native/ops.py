@@ -76,16 +76,15 @@ def fused_adam(
 def _native_adam(
     tensors: Sequence[AdamTensor], step: int, ids: Tensor | None, beta1: float, beta2: float, eps: float
 ) -> None:
-    table = []
+    table: list[int] = []
     for t in tensors:
         row = math.prod(t.parameter.shape[1:])
         begin, end, _ = slice(*t.columns).indices(row)
         four = (t.parameter, t.gradient, t.first_moment, t.second_moment)
-        table.append([*(x.data_ptr() + 4 * begin for x in four), end - begin, row, math.prod(t.gradient.shape[1:])])
-    rates = torch.tensor([t.rate for t in tensors], dtype=torch.float64)
+        table.extend([*(x.data_ptr() + 4 * begin for x in four), end - begin, row, math.prod(t.gradient.shape[1:])])
+    rates = bindings.doubles(t.rate for t in tensors)
     rows = len(tensors[0].gradient)
-    numbers = torch.tensor(table, dtype=torch.int64)
-    bindings.call("splat_adam", len(tensors), rows, ids, numbers, rates, step, beta1, beta2, eps)
+    bindings.call("splat_adam", len(tensors), rows, ids, bindings.int64s(table), rates, step, beta1, beta2, eps)
 
 
 def torch_adam(
@@ -143,8 +142,8 @@ def gather(tensors: Sequence[Tensor], ids: Int[Tensor, "m"]) -> list[Tensor]:
     if not on_cpu(*tensors) or not all(t.is_contiguous() and t.dtype == torch.float32 for t in tensors):
         return [t.index_select(0, ids) for t in tensors]
     gathered = [t.new_empty(len(ids), *t.shape[1:]) for t in tensors]
-    table = [[t.data_ptr(), g.data_ptr(), math.prod(t.shape[1:])] for t, g in zip(tensors, gathered)]
-    bindings.call("splat_gather", len(tensors), len(ids), ids, torch.tensor(table, dtype=torch.int64))
+    table = [x for t, g in zip(tensors, gathered) for x in (t.data_ptr(), g.data_ptr(), math.prod(t.shape[1:]))]
+    bindings.call("splat_gather", len(tensors), len(ids), ids, bindings.int64s(table))
     return gathered
 
 

@@ -181,8 +181,7 @@ class Native:
         """Draw. Rows that are not drawn get zero gradient whatever they hold."""
         g = gaussians
         degree = g.sh_degree if settings.sh_degree is None else min(settings.sh_degree, g.sh_degree)
-        # Zeros: backward may never come here, when the loss does not look at the image.
-        sh0_gradient = torch.zeros(len(g), 1, 3) if settings.factored_sh and g.sh.shape[1] > 1 else None
+        sh0_gradient = _empty(len(g), 1, 3) if settings.factored_sh and g.sh.shape[1] > 1 else None
         splats, means2d, radii = _Project.apply(
             *(g.means, g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh),
             *(cam_from_world, camera, degree, settings, sh0_gradient),
@@ -190,7 +189,7 @@ class Native:
         wants_gradient = torch.is_grad_enabled() and (splats.requires_grad or background.requires_grad)
         if means2d.requires_grad:
             means2d.retain_grad()
-        absgrad = torch.zeros_like(means2d) if settings.absgrad else None
+        absgrad = torch.empty_like(means2d) if settings.absgrad else None
         rgb, alpha, depth = _Blend.apply(
             *(splats, means2d, background, camera, settings.min_transmittance, wants_gradient, absgrad)
         )

@@ -124,7 +124,7 @@ class _Adaptive:
         if self._progress(step) > self.settings.stop or len(ids) == 0:
             return
         gradient = render.absgrad if self.settings.absgrad else render.means2d.grad
-        if gradient is None:
+        if gradient is None or render.means2d.grad is None:
             return
         self._reach(int(ids[-1]) + 1, ids.device)
         size = camera.width, camera.height

@@ -369,12 +369,14 @@ def _photo(item: Item, background: Float[Tensor, "3"]) -> Tensor:
 def _gradient(rows: Gaussians, render: Render) -> Gaussians:
     """The rows' gradients as a Gaussians; of the constant harmonic alone where the rasterizer stopped there."""
     fields = {name: torch.zeros_like(t) if t.grad is None else t.grad for name, t in vars(rows).items() if name != "sh"}
-    sh = rows.sh.grad if render.sh0_gradient is None else render.sh0_gradient
+    sh, constant = rows.sh.grad, render.sh0_gradient
+    if constant is not None:  # not filled in by a loss that does not look at the image
+        sh = constant if render.means2d.grad is not None else torch.zeros_like(constant)
     return Gaussians(**fields, sh=torch.zeros_like(rows.sh) if sh is None else sh)
 
 
 def _centre(cam_from_world: Float[Tensor, "4 4"]) -> Float[Tensor, "3"]:
-    return -cam_from_world[:3, :3].T @ cam_from_world[:3, 3]
+    return -(cam_from_world[:3, :3] * cam_from_world[:3, 3:]).sum(0)
 
 
 def _joined(ids_of: list[Tensor], gradients: list[Gaussians]) -> tuple[Tensor, Gaussians]:

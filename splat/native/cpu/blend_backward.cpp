@@ -205,6 +205,7 @@ SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width
             if (!seen) {
                 memset(g, 0, SPLAT_FIELDS * sizeof(float));
                 if (g_centres) g_centres[2 * i] = g_centres[2 * i + 1] = 0;
+                if (absgrad) absgrad[2 * i] = absgrad[2 * i + 1] = 0;
                 continue;
             }
             const float* s = splats + i * SPLAT_FIELDS;
@@ -214,8 +215,8 @@ SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width
                 g_centres[2 * i + 1] = std::exchange(g[SPLAT_Y], 0.0f);
             }
             if (absgrad) {
-                absgrad[2 * i] += 2 * LN2 * s[SPLAT_A] * sum[SUM_ABS_X];
-                absgrad[2 * i + 1] += 2 * LN2 * sum[SUM_ABS_Y];
+                absgrad[2 * i] = 2 * LN2 * s[SPLAT_A] * sum[SUM_ABS_X];
+                absgrad[2 * i + 1] = 2 * LN2 * sum[SUM_ABS_Y];
             }
         }
     });

@@ -32,7 +32,7 @@ int default_threads() {
 // looks around for a while first.
 template <class Condition>
 void spin_while(Condition&& condition) {
-    for (int i = 0; i < 2000 && condition(); ++i) {
+    for (int i = 0; i < 8000 && condition(); ++i) {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif
