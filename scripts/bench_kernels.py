@@ -92,7 +92,7 @@ class Buffers:
             "splat_blend_backward",
             *(len(self.rows), self.rows, w, h, b.first, b.tile_start, b.entries, self.hits, LEAST),
             *(self.rgb, self.alpha, self.depth, self.g_rgb, None, None),
-            *(self.g_rows, None, self.g_background, None, self.records, self.workspace),
+            *(self.g_rows, None, self.g_background, None, self.records, len(self.records), self.workspace),
         )
 
 

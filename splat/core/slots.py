@@ -205,6 +205,10 @@ class Rasterizer(Protocol):
         """Why it cannot run there, in one sentence; None when it can."""
         ...
 
+    def culls(self, device: torch.device) -> bool:
+        """Whether training should give it all rows: where it culls by itself at less than gathering costs."""
+        ...
+
     def visible(
         self,
         gaussians: Gaussians,
@@ -296,10 +300,16 @@ class Parameterization(Protocol):
     """Whether `update` can do with the gradient of the constant harmonic alone."""
 
     def update(
-        self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians, seen_from: Float[Tensor, "3"] | None = None
+        self,
+        step: int,
+        ids: Int[Tensor, "m"] | None,
+        gradient: Gaussians,
+        seen_from: Float[Tensor, "3"] | None = None,
+        seen: Int[Tensor, "m"] | None = None,
     ) -> None:
-        """One optimizer step from gradients of rows `ids` (a Gaussians whose fields are gradients). Where `seen_from`,
-        the one point they were all seen from, is given, `sh` holds the constant's alone."""
+        """One optimizer step from gradients of rows `ids` (a Gaussians whose fields are gradients; None: of all rows),
+        of which those with `seen` 0 are left out. Where `seen_from`, the one point they were all seen from, is given,
+        `sh` holds the constant's alone."""
         ...
 
     def edit(self, keep: Tensor, append: Gaussians | None) -> None:
@@ -326,7 +336,9 @@ class DensityControl(Protocol):
         """Whether it reads `Render.absgrad` in this step."""
         ...
 
-    def after_backward(self, step: int, ids: Tensor, render: Render, camera: Camera) -> None: ...
+    def after_backward(self, step: int, ids: Tensor | None, render: Render, camera: Camera) -> None:
+        """Rows `ids` (None: all) were drawn."""
+        ...
 
     def after_update(self, step: int, model: Parameterization, generator: torch.Generator) -> str | None:
         """Returns a line for the log when it changed the number of Gaussians or replaced some."""

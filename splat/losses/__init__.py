@@ -29,10 +29,11 @@ class Losses:
     longest: float = 10.0
     """Ratio of the longest to the shortest side that `anisotropy` leaves alone."""
 
-    def __call__(self, step: Step) -> tuple[Float[Tensor, ""], dict[str, float]]:
-        """The weighted sum, and each term before its weight, for the log."""
+    def __call__(self, step: Step) -> tuple[Float[Tensor, ""], dict[str, float | Tensor]]:
+        """The weighted sum, and each term before its weight, for the log: tensors where reading a number would
+        wait for a GPU."""
         total = step.image.new_zeros(())
-        figures: dict[str, float] = {}
+        figures: dict[str, float | Tensor] = {}
         if self.l1 or self.dssim:
             loss = photometric(step.image, step.photo, step.item.weight, self.l1, self.dssim, step.affine)
             total = total + loss.total
@@ -50,6 +51,6 @@ class Losses:
         return total, figures
 
 
-def _noted(figures: dict[str, float], name: str, value: Tensor) -> Tensor:
-    figures[name] = float(value.detach())
+def _noted(figures: dict[str, float | Tensor], name: str, value: Tensor) -> Tensor:
+    figures[name] = value.detach() if value.is_cuda else float(value.detach())
     return value

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from splat.core.metrics import ssim_map
 from splat.native import bindings
-from splat.native.ops import on_cpu
+from splat.native.ops import compiled
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +21,10 @@ class Photometric:
 
     total: Float[Tensor, ""]
     """`l1_weight * l1 + dssim_weight * dssim`, differentiable by the image and by the affine map."""
-    l1: float
-    dssim: float
-    psnr: float
+    l1: float | Tensor
+    """Numbers; on a GPU tensors without dimensions, which wait for it when they are read."""
+    dssim: float | Tensor
+    psnr: float | Tensor
     """dB, over the pixels whose weight is not 0, the image clamped to [0, 1]."""
 
 
@@ -47,11 +48,13 @@ def photometric(
     """
     if target.shape != image.shape or (weight is not None and weight.shape != image.shape[:2]):
         raise ValueError(f"the image is {tuple(image.shape)}, its target {tuple(target.shape)}: they must agree.")
-    if not on_cpu(image, target):
+    if not compiled(image, target):
         return torch_photometric(image, target, weight, l1_weight, dssim_weight, affine)
-    parts = torch.empty(3, dtype=torch.float64)
+    parts = torch.empty(3, dtype=torch.float64, device=image.device)
     wanted = torch.is_grad_enabled()
     total = _Photometric.apply(image, target, weight, l1_weight, dssim_weight, affine, parts, wanted)
+    if parts.is_cuda:
+        return Photometric(total, parts[0], parts[1], -10 * parts[2].clamp_min(1e-10).log10())
     l1, dssim, square = parts.tolist()
     return Photometric(total, l1, dssim, _psnr(square))
 
@@ -82,8 +85,8 @@ class _Photometric(torch.autograd.Function):
         by_affine = differentiate and affine is not None and ctx.needs_input_grad[5]
         by_image = differentiate and (ctx.needs_input_grad[0] or by_affine)
         gradient = torch.empty_like(image) if by_image else None
-        g_affine = torch.empty(3, 4, dtype=torch.float64) if by_affine else None
-        size = bindings.query("splat_photometric_workspace", h, w, c)
+        g_affine = torch.empty(3, 4, dtype=torch.float64, device=image.device) if by_affine else None
+        workspace = bindings.workspace("splat_photometric_workspace", h, w, c, device=image.device)
         bindings.call(
             "splat_photometric",
             *(h, w, c, image),
@@ -91,7 +94,7 @@ class _Photometric(torch.autograd.Function):
             None if weight is None else weight.contiguous(),
             *(l1_weight, dssim_weight, None if affine is None else affine.detach().contiguous()),
             *(parts, gradient, g_affine),
-            *(torch.empty(size, dtype=torch.uint8), size),
+            *(workspace, len(workspace)),
         )
         ctx.gradients = gradient, g_affine
         return (l1_weight * parts[0] + dssim_weight * parts[1]).float()
@@ -99,7 +102,8 @@ class _Photometric(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         by_image, by_affine = ctx.gradients
-        if (scale := float(gradients[0])) != 1:
+        scale = gradients[0] if gradients[0].is_cuda else float(gradients[0])
+        if isinstance(scale, Tensor) or scale != 1:
             by_image = None if by_image is None else by_image * scale
             by_affine = None if by_affine is None else by_affine * scale
         return by_image, None, None, None, None, None if by_affine is None else by_affine.float(), None, None

@@ -1,8 +1,8 @@
 """Python's side of `kernels.h`: one entry of `SIGNATURES` per function, called through `call`.
 
-A tensor argument is passed as its address after a check of device, layout and type; None is a null pointer; short
-tables in host memory may be ctypes arrays (`int64s`, `doubles`), which cost a tenth of a tensor. Calls release the
-GIL. The last argument of a kernel, the stream, is added here.
+A tensor argument is passed as its address after a check of device, layout and type; None is a null pointer. Calls run
+where their tensors are, on the CPU or on a CUDA device (then on torch's current stream, which is added here as the last
+argument), and release the GIL.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from splat.native import build
+from splat.native import build, build_cuda
 
 # The letters of a signature: what each argument is.
 #   i int32   l int64   f float   d double        by value
 #   F D I L H B  float32, float64, int32, int64, int16, uint8 tensor (or None)
+#   T R  int64, float64 table in host memory: `int64s`, `doubles`, or a CPU tensor (or None)
 _BY_VALUE = {"i": ctypes.c_int32, "l": ctypes.c_int64, "f": ctypes.c_float, "d": ctypes.c_double}
 _TENSORS = {
     "F": torch.float32,
@@ -32,23 +33,24 @@ _TENSORS = {
     "H": torch.int16,
     "B": torch.uint8,
 }
+_TABLES = {"T": (torch.int64, ctypes.c_int64), "R": (torch.float64, ctypes.c_double)}
 
 # name -> letters of its arguments, in the order of kernels.h (without the trailing stream).
 _CAMERA = "F" + "ffff" + "ii"  # cam_from_world, fx fy cx cy, width height
 KERNELS: dict[str, str] = {
-    "splat_visible": "l" + "FFF" + _CAMERA + "f" + "BLL",
+    "splat_visible": "l" + "FFF" + _CAMERA + "f" + "LT" + "B",
     "splat_project_forward": "lii" + "FFFFF" + _CAMERA + "fi" + "FFI",
     "splat_project_backward": "liii" + "FFFFF" + _CAMERA + "i" + "IFF" + "FFFFFD" + "B",
-    "splat_bin_count": "lFii" + "IIIL" + "B",
-    "splat_bin_fill": "lFii" + "III" + "lI" + "B",
+    "splat_bin_count": "lFii" + "IIT" + "B",
+    "splat_bin_fill": "lFii" + "II" + "lIII" + "BB",
     "splat_blend_forward": "Fii" + "IIFf" + "FFFHL",
-    "splat_blend_backward": "lFii" + "IIIHf" + "FFF" + "FFF" + "FFDFF" + "B",
+    "splat_blend_backward": "lFii" + "IIIHf" + "FFF" + "FFF" + "FFDFFl" + "B",
     "splat_count_pairs": "Fii" + "lIFf" + "FFL",
-    "splat_measure_clock": "D",
+    "splat_measure_clock": "R",
     "splat_photometric": "iiiFBFBffFDFDBl",
-    "splat_adam": "ilLLDlddd",
-    "splat_adam_harmonics": "lLiFFFiFFFddlddd",
-    "splat_gather": "ilLL",
+    "splat_adam": "ilLITRlddd",
+    "splat_adam_harmonics": "lLIiFFFiFFFddlddd",
+    "splat_gather": "ilLT",
     "splat_density_statistics": "lLFIiiFFF",
     "splat_knn": "lFiFIBl",
 }
@@ -56,7 +58,9 @@ KERNELS: dict[str, str] = {
 # Functions that return an int64 (workspace sizes and other figures) and take neither tensors nor a stream.
 QUERIES: dict[str, str] = {
     "splat_project_backward_workspace": "l",
+    "splat_visible_workspace": "l",
     "splat_bin_workspace": "lii",
+    "splat_bin_fill_workspace": "liil",
     "splat_blend_backward_workspace": "ii",
     "splat_photometric_workspace": "iii",
     "splat_knn_workspace": "l",
@@ -66,9 +70,6 @@ QUERIES: dict[str, str] = {
 FIELDS, HALF_WIDTH, DEPTH = 12, 6, 8
 RECORD = 12
 TILE = 16
-
-
-_HOST = {torch.int64: ctypes.c_int64, torch.float64: ctypes.c_double}
 
 
 def int64s(values: Iterable[int]) -> ctypes.Array[ctypes.c_int64]:
@@ -87,42 +88,64 @@ class KernelError(RuntimeError):
     """A kernel refused its arguments."""
 
 
-def _last_error() -> str:
-    f = build.load().splat_last_error
+def _library(cuda: bool) -> ctypes.CDLL:
+    return build_cuda.load() if cuda else build.load()
+
+
+def _last_error(cuda: bool = False) -> str:
+    f = _library(cuda).splat_last_error
     f.restype = ctypes.c_char_p
     return (f() or b"").decode(errors="replace")
 
 
 @functools.cache
-def _function(name: str) -> tuple[Callable[..., int], tuple[torch.dtype | None, ...]]:
-    letters = KERNELS[name]
-    function = getattr(build.load(), name)
-    function.restype = ctypes.c_int
-    function.argtypes = [*(_BY_VALUE.get(c, ctypes.c_void_p) for c in letters), ctypes.c_void_p]
-    return function, tuple(_TENSORS.get(c) for c in letters)
+def _letters(name: str) -> tuple[tuple[torch.dtype | None, Any], ...]:
+    """Of each argument the type of its tensor (None: by value) and of a table in host memory (None: not one)."""
+    return tuple(_TABLES.get(c, (_TENSORS.get(c), None)) for c in KERNELS[name])
 
 
-def call(name: str, *arguments: Any) -> None:
-    """Run kernel `name`. Tensors must be contiguous CPU tensors of the signature's type, or None.
+@functools.cache
+def _function(name: str, cuda: bool) -> Callable[..., int]:
+    function: Callable[..., int] = getattr(_library(cuda), name)
+    function.restype = ctypes.c_int  # type: ignore[attr-defined]
+    letters = [_BY_VALUE.get(c, ctypes.c_void_p) for c in KERNELS[name]]
+    function.argtypes = [*letters, ctypes.c_void_p]  # type: ignore[attr-defined]
+    return function
+
+
+def call(name: str, *arguments: Any, device: torch.device | None = None) -> None:
+    """Run kernel `name` where its tensors are (on `device` where there may be none). They must be contiguous and of the
+    signature's type, or None.
 
     Raises KernelError with the kernel's sentence, TypeError on an argument that does not fit the signature.
     """
-    function, dtypes = _function(name)
-    if len(arguments) != len(dtypes):
-        raise TypeError(f"{name} takes {len(dtypes)} arguments, not {len(arguments)}.")
+    letters = _letters(name)
+    if len(arguments) != len(letters):
+        raise TypeError(f"{name} takes {len(letters)} arguments, not {len(arguments)}.")
     passed: list[Any] = []
-    for value, dtype in zip(arguments, dtypes, strict=True):
-        if dtype is None or value is None:
+    for value, (dtype, table) in zip(arguments, letters, strict=True):
+        if dtype is None or value is None or (table is not None and getattr(value, "_type_", None) is table):
             passed.append(value)
-        elif isinstance(value, Tensor) and value.dtype == dtype and value.is_contiguous() and not value.is_cuda:
+        elif isinstance(value, Tensor) and value.dtype == dtype and value.is_contiguous():
+            if table is not None and value.is_cuda:
+                raise TypeError(f"{name} argument {len(passed)} must be in host memory.")
+            if table is None and device is None:
+                device = value.device
+            elif table is None and value.device != device:
+                raise TypeError(f"{name} argument {len(passed)} is on {value.device}, others are on {device}.")
             passed.append(value.data_ptr())
-        elif isinstance(value, ctypes.Array) and _HOST.get(dtype) is value._type_:
-            passed.append(value)
         else:
             what = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else repr(value)
-            raise TypeError(f"{name} argument {len(passed)} must be a contiguous CPU tensor of {dtype}, not {what}.")
-    if function(*passed, None):
-        raise KernelError(f"{name}: {_last_error()}")
+            raise TypeError(f"{name} argument {len(passed)} must be a contiguous tensor of {dtype}, not {what}.")
+    if device is None or device.type != "cuda":
+        if device is not None and device.type != "cpu":
+            raise TypeError(f"{name} runs on the CPU or a CUDA device, not on {device}.")
+        if _function(name, False)(*passed, None):
+            raise KernelError(f"{name}: {_last_error()}")
+        return
+    with torch.cuda.device(device):
+        if _function(name, True)(*passed, torch.cuda.current_stream(device).cuda_stream):
+            raise KernelError(f"{name}: {_last_error(True)}")
 
 
 @contextmanager
@@ -131,10 +154,10 @@ def timed() -> Iterator[dict[str, float]]:
     global call
     untimed, seconds = call, defaultdict[str, float](float)
 
-    def timing(name: str, *arguments: Any) -> None:
+    def timing(name: str, *arguments: Any, device: torch.device | None = None) -> None:
         started = time.perf_counter()
         try:
-            untimed(name, *arguments)
+            untimed(name, *arguments, device=device)
         finally:
             seconds[name] += time.perf_counter() - started
 
@@ -146,16 +169,21 @@ def timed() -> Iterator[dict[str, float]]:
 
 
 @functools.cache
-def _query(name: str) -> Callable[..., int]:
-    function = getattr(build.load(), name)
-    function.restype = ctypes.c_int64
-    function.argtypes = [_BY_VALUE[c] for c in QUERIES[name]]
+def _query(name: str, cuda: bool) -> Callable[..., int]:
+    function: Callable[..., int] = getattr(_library(cuda), name)
+    function.restype = ctypes.c_int64  # type: ignore[attr-defined]
+    function.argtypes = [_BY_VALUE[c] for c in QUERIES[name]]  # type: ignore[attr-defined]
     return function
 
 
-def query(name: str, *arguments: int | float) -> int:
-    """Ask `name`, one of `QUERIES`."""
-    return _query(name)(*arguments)
+def query(name: str, *arguments: int | float, device: torch.device | str = "cpu") -> int:
+    """Ask `name`, one of `QUERIES`, of the kernels of a device."""
+    return _query(name, torch.device(device).type == "cuda")(*arguments)
+
+
+def workspace(name: str, *arguments: int | float, device: torch.device | str = "cpu") -> Tensor:
+    """Scratch memory of as many bytes as the query `name` says."""
+    return torch.empty(query(name, *arguments, device=device), dtype=torch.uint8, device=device)
 
 
 def set_threads(threads: int) -> None:

@@ -102,12 +102,25 @@ def build(extra_flags: Sequence[str] = (), machine_flags: Sequence[str] | None =
         )
     cxx = shlex.split(found)
     machine = list(machine_flags) if machine_flags is not None else _machine_flags(cxx)
-    command = [*cxx, *FLAGS, *machine, *extra_flags]
     sources = sorted((HERE / "cpu").glob("*.cpp"))
-    headers = sorted([*HERE.glob("*.h"), *(HERE / "cpu").glob("*.h")])
+    headers = sorted(h for folder in (HERE, HERE / "cpu", HERE / "shared") for h in folder.glob("*.h"))
+    command = [*cxx, *FLAGS, *machine, *extra_flags]
+    return cached_library("cpu", command, sources, headers, cpu_model() if machine else "")
 
+
+def cached_library(
+    kind: str,
+    command: Sequence[str],
+    sources: Sequence[Path],
+    headers: Sequence[Path],
+    machine: str,
+    compile_only: Sequence[str] = (),
+) -> Path:
+    """The path of a shared library of `sources`, each compiled by `command` (with `compile_only`, and linked without);
+    only what changed since the last time is compiled. `machine` is what the result depends on besides the compiler's
+    version, its flags and the sources."""
     common = hashlib.sha256()
-    for part in (_run([*cxx, "--version"]), "\0".join(command), cpu_model() if machine else ""):
+    for part in (_run([command[0], "--version"]), "\0".join([*command, *compile_only]), machine):
         common.update(part.encode() + b"\0")
     for header in headers:
         common.update(header.name.encode() + b"\0" + header.read_bytes() + b"\0")
@@ -120,7 +133,7 @@ def build(extra_flags: Sequence[str] = (), machine_flags: Sequence[str] | None =
     keys = [key(s) for s in sources]
     name = hashlib.sha256("".join(keys).encode()).hexdigest()[:24]
     cache = cache_dir()
-    library = cache / f"splat-cpu-{name}.so"
+    library = cache / f"splat-{kind}-{name}.so"
     if library.exists():
         return library
     try:
@@ -131,7 +144,7 @@ def build(extra_flags: Sequence[str] = (), machine_flags: Sequence[str] | None =
                 kept = cache / f"{source.stem}-{key}.o"
                 if not kept.exists():
                     part = Path(folder) / f"{source.stem}.o"
-                    _run([*command, "-c", str(source), "-o", str(part)])
+                    _run([*command, *compile_only, "-c", str(source), "-o", str(part)])
                     os.replace(part, kept)
                 return str(kept)
 

@@ -2,8 +2,9 @@
 //
 // Rules: plain pointers to densely packed arrays; sizes before outputs; a `stream` last argument (a CUDA stream, ignored
 // on the CPU); every function returns 0, or another value and leaves a sentence for splat_last_error(). Nothing here
-// allocates: where scratch memory is needed, a *_workspace query says how many bytes the caller brings. The same input
-// gives the same output bit for bit, whatever the number of threads.
+// allocates: where scratch memory is needed, a *_workspace query says how many bytes the caller brings. Pointers are to the
+// memory of the processor that computes, but for those said to be in host memory. The same input gives the same output bit
+// for bit, whatever the number of threads.
 #pragma once
 #include <stdint.h>
 
@@ -43,21 +44,21 @@ SPLAT_API int splat_photometric(int32_t height, int32_t width, int32_t channels,
 // ----------------------------------------------------------------------------------------------------------------- Adam
 
 // One Adam step, in place, of `tensors` (at most 16) matrices of float rows that share their row numbers. `ids` names
-// the rows to update, each at most once, and gradients then have `rows` rows; null: all `rows` rows. Moments of other
-// rows stay as they are, and bias is corrected by the global `step` (from 1) for every row, as 3DGS's sparse Adam does:
+// the rows to update, each at most once, and gradients then have `rows` rows; null: all `rows` rows. Of these, rows i with
+// seen[i] 0 are left out (null: none is). Moments of other rows stay as they are, and bias is corrected by the global `step` (from 1) for every row, as 3DGS's sparse Adam does:
 // a row first seen late moves a little less at first than its own count would make it.
 // table: seven numbers per tensor, in host memory: addresses of parameters, gradients, first and second moments; columns
 // updated; floats from one row to the next, and from one row of gradients to the next (so a tensor's columns may have
 // rates of their own).
 // rates: one per tensor, in host memory. A gradient that is not finite counts as zero.
-SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, const int64_t* table, const double* rates,
-                         int64_t step, double beta1, double beta2, double eps, void* stream);
+SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, const int32_t* seen, const int64_t* table,
+                         const double* rates, int64_t step, double beta1, double beta2, double eps, void* stream);
 
 // The same for spherical harmonics [n k 3] from the gradient of the constant alone, g_constant [rows 3], of Gaussians at
-// means [n 3] seen from one point [3] (in host memory): the gradient of coefficient i is that times basis_i / basis_0.
-// `ids` as above. Columns of a row before `from` (0 or 3) stay. k: 1, 4, 9 or 16.
-SPLAT_API int splat_adam_harmonics(int64_t rows, const int64_t* ids, int32_t k, const float* means,
-                                   const float* seen_from, const float* g_constant, int32_t from, float* sh,
+// means [n 3] seen from one point [3]: the gradient of coefficient i is that times basis_i / basis_0.
+// `ids` and `seen` as above. Columns of a row before `from` (0 or 3) stay. k: 1, 4, 9 or 16.
+SPLAT_API int splat_adam_harmonics(int64_t rows, const int64_t* ids, const int32_t* seen, int32_t k,
+                                   const float* means, const float* seen_from, const float* g_constant, int32_t from, float* sh,
                                    float* first, float* second, double rate_constant, double rate_rest, int64_t step,
                                    double beta1, double beta2, double eps, void* stream);
 
@@ -67,7 +68,7 @@ SPLAT_API int splat_adam_harmonics(int64_t rows, const int64_t* ids, int32_t k, 
 // addresses of the source and of the destination [m columns], and columns.
 SPLAT_API int splat_gather(int32_t tensors, int64_t m, const int64_t* ids, const int64_t* table, void* stream);
 
-// Statistics for density control. gradient [m 2] and radii [m] are of rows `ids`: pull[id] += the gradient's length in
+// Statistics for density control. gradient [m 2] and radii [m] are of rows `ids` (null: of rows 0 to m - 1): pull[id] += the gradient's length in
 // units of half the image's width and height, seen[id] += 1 where the radius is not 0, and radius[id] becomes the largest
 // radius / max(width, height) so far.
 SPLAT_API int splat_density_statistics(int64_t m, const int64_t* ids, const float* gradient, const int32_t* radii,
@@ -101,11 +102,12 @@ enum {
     SPLAT_FIELDS
 };
 
-// kept [n] and ids [n]: rows that may be drawn, ascending; count [1] says how many. Never leaves out a row that
+// ids [n]: rows that may be drawn, ascending; count [1], in host memory, says how many. Never leaves out a row that
 // splat_project_forward draws.
+SPLAT_API int64_t splat_visible_workspace(int64_t n);
 SPLAT_API int splat_visible(int64_t n, const float* means, const float* log_scales, const float* logit_opacities,
                             const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
-                            int32_t height, float near_z, uint8_t* kept, int64_t* ids, int64_t* count, void* stream);
+                            int32_t height, float near_z, int64_t* ids, int64_t* count, void* workspace, void* stream);
 
 // Rows splats [n SPLAT_FIELDS], means2d [n 2] and radii [n] (pixels, rounded up; 0: not drawn, and its row is zero).
 // `degree` <= 3: harmonics in use, (degree + 1)^2 <= k. `antialiased`: 0 or 1.
@@ -128,21 +130,26 @@ SPLAT_API int splat_project_backward(int64_t n, int32_t k, int32_t degree, int32
                                      float* g_logit_opacities, float* g_sh, double* g_cam_from_world, void* workspace,
                                      void* stream);
 
-// Which tiles (SPLAT_TILE x SPLAT_TILE pixels) each ellipse touches, exactly. First the counts: order [n] (rows by depth,
-// ties by index), first [n + 1] (the slots of row i are first[i] ... first[i + 1] - 1), tile_start [tiles + 1], and
-// total [1], the number of intersections, for which the caller then makes room.
+// Which tiles (SPLAT_TILE x SPLAT_TILE pixels) each ellipse touches, exactly. First the counts: order [n] (drawn rows by depth,
+// ties by index; then anything), first [n + 1] (the slots of row i are first[i] ... first[i + 1] - 1), and
+// total [1], in host memory: the number of intersections, for which the caller then makes room. A GPU waits for it; with
+// total null it does not, and the caller must know a capacity.
 enum { SPLAT_TILE = 16 };
 SPLAT_API int64_t splat_bin_workspace(int64_t n, int32_t width, int32_t height);
 SPLAT_API int splat_bin_count(int64_t n, const float* splats, int32_t width, int32_t height, int32_t* order,
-                              int32_t* first, int32_t* tile_start, int64_t* total, void* workspace, void* stream);
-// Then the lists: entries [capacity 2], (row, slot) by tile and within a tile front to back. Same workspace, untouched in
-// between. Fails, and writes nothing, when capacity < total.
+                              int32_t* first, int64_t* total, void* workspace, void* stream);
+// Then the lists: entries [capacity 2], (row, slot) by tile and within a tile front to back, those of tile i from
+// tile_start[i] to tile_start[i + 1] [tiles + 1]. `workspace` is that of the count, untouched in between; `more` has as many
+// bytes as its query says. Where the total is known here, too small a capacity fails and nothing is written; on a GPU
+// that did not wait, the farthest Gaussians are left out and overflow [1] (null: nobody asks) says how many intersections.
+SPLAT_API int64_t splat_bin_fill_workspace(int64_t n, int32_t width, int32_t height, int64_t capacity);
 SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* order,
-                             const int32_t* first, const int32_t* tile_start, int64_t capacity, int32_t* entries,
-                             void* workspace, void* stream);
+                             const int32_t* first, int64_t capacity, int32_t* tile_start, int32_t* entries,
+                             int32_t* overflow, void* workspace, void* more, void* stream);
 
-// Composites front to back until less than min_transmittance is left: rgb [h w 3] over background [3], alpha [h w], depth [h w] (sum of weight x z). hits [total]
-// (null: not wanted): by slot, the 4 x 4 blocks of the tile in which the Gaussian contributed to some pixel.
+// Composites front to back until less than min_transmittance is left: rgb [h w 3] over background [3], alpha [h w], depth
+// [h w] (sum of weight x z). hits [total] (null: not wanted): notes for the backward pass, by slot; on the CPU the 4 x 4
+// blocks of the tile in which the Gaussian contributed to some pixel.
 // evaluated [tiles] (null: not wanted): (pixel, Gaussian) pairs that were computed, contributing or not.
 SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t height, const int32_t* tile_start,
                                   const int32_t* entries, const float* background, float min_transmittance, float* rgb,
@@ -151,14 +158,16 @@ SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t he
 // g_splats [n SPLAT_FIELDS] from g_rgb, g_alpha and g_depth (the last two may be null) and what the forward pass left.
 // g_centres [n 2] (may be null) takes the gradient by SPLAT_X and SPLAT_Y, which is then 0 in g_splats.
 // g_background [3] in double. absgrad [n 2] (null: not wanted) takes the sums over pixels of |dL/dx| and |dL/dy| of
-// the centre. records [total SPLAT_RECORD] is scratch.
+// the centre. records [capacity SPLAT_RECORD] is scratch; slots beyond are left out.
 enum { SPLAT_RECORD = 12 };
 SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height);
 SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* first,
                                    const int32_t* tile_start, const int32_t* entries, const uint16_t* hits,
-                                   float min_transmittance, const float* rgb, const float* alpha, const float* depth, const float* g_rgb,
-                                   const float* g_alpha, const float* g_depth, float* g_splats, float* g_centres,
-                                   double* g_background, float* absgrad, float* records, void* workspace, void* stream);
+                                   float min_transmittance, const float* rgb, const float* alpha,
+                                   const float* depth, const float* g_rgb, const float* g_alpha,
+                                   const float* g_depth, float* g_splats, float* g_centres,
+                                   double* g_background, float* absgrad, float* records,
+                                   int64_t capacity, void* workspace, void* stream);
 
 // The slow counter, for measurements and tests: composites the first `drawn` rows of `order` in double precision and
 // counts contributing pairs [1]. margin [h w]: how close, relatively, the pixel came to a threshold (alpha 1/255,

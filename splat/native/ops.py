@@ -14,15 +14,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from splat.native import bindings, build
+from splat.native import bindings, build, build_cuda
 
 
-def on_cpu(*tensors: Tensor | None) -> bool:
-    """Whether the compiled CPU kernels can take these tensors: they exist here, and every tensor is float32 on the CPU
-    (or of the integer type its kernel asks for)."""
-    if build.unavailable() is not None:
-        return False
-    return all(t is None or (not t.is_cuda and t.dtype != torch.float64) for t in tensors)
+def compiled(*tensors: Tensor | None) -> bool:
+    """Whether the compiled kernels can take these tensors: there are some for their one device, CPU or CUDA, and every
+    tensor is float32 (or of the integer type its kernel asks for)."""
+    given = [t for t in tensors if t is not None]
+    devices = {t.device.type for t in given}
+    if devices <= {"cpu"}:
+        ready = build.unavailable() is None
+    else:
+        ready = devices == {"cuda"} and build_cuda.unavailable() is None
+    return ready and all(t.dtype != torch.float64 for t in given)
 
 
 # ---------------------------------------------------------------------------------------------------------------- Adam
@@ -51,10 +55,12 @@ def fused_adam(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-15,
+    seen: Int[Tensor, "m"] | None = None,
 ) -> None:
     """One Adam step (Kingma & Ba 2015, algorithm 1), in place, of tensors that share their rows.
 
-    `ids` names the rows to update, each at most once; the moments of other rows stay as they are. Bias is corrected by
+    `ids` names the rows to update, each at most once, of which those with `seen` (int32) 0 are left out; the moments of
+    other rows stay as they are. Bias is corrected by
     the global `step`, from 1, for every row, as in 3DGS's sparse Adam. A gradient that is not finite counts as zero.
     """
     everything = [x for t in tensors for x in (t.parameter, t.gradient, t.first_moment, t.second_moment)]
@@ -67,14 +73,20 @@ def fused_adam(
             raise ValueError(f"the gradient is {tuple(t.gradient.shape)}; {rows} rows of the parameter's are needed.")
     if not tensors or not len(tensors[0].gradient):
         return
-    if on_cpu(*everything) and all(x.is_contiguous() for x in everything):
-        _native_adam(tensors, step, ids, beta1, beta2, eps)
+    if compiled(*everything) and all(x.is_contiguous() for x in everything):
+        _native_adam(tensors, step, ids, seen, beta1, beta2, eps)
     else:
-        torch_adam(tensors, step, ids, beta1, beta2, eps)
+        torch_adam(tensors, step, ids, beta1, beta2, eps, seen)
 
 
 def _native_adam(
-    tensors: Sequence[AdamTensor], step: int, ids: Tensor | None, beta1: float, beta2: float, eps: float
+    tensors: Sequence[AdamTensor],
+    step: int,
+    ids: Tensor | None,
+    seen: Tensor | None,
+    beta1: float,
+    beta2: float,
+    eps: float,
 ) -> None:
     table: list[int] = []
     for t in tensors:
@@ -84,18 +96,29 @@ def _native_adam(
         table.extend([*(x.data_ptr() + 4 * begin for x in four), end - begin, row, math.prod(t.gradient.shape[1:])])
     rates = bindings.doubles(t.rate for t in tensors)
     rows = len(tensors[0].gradient)
-    bindings.call("splat_adam", len(tensors), rows, ids, bindings.int64s(table), rates, step, beta1, beta2, eps)
+    numbers, device = bindings.int64s(table), tensors[0].parameter.device
+    bindings.call("splat_adam", len(tensors), rows, ids, seen, numbers, rates, step, beta1, beta2, eps, device=device)
 
 
 def torch_adam(
-    tensors: Sequence[AdamTensor], step: int, ids: Tensor | None, beta1: float, beta2: float, eps: float
+    tensors: Sequence[AdamTensor],
+    step: int,
+    ids: Tensor | None,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    seen: Tensor | None = None,
 ) -> None:
     """`fused_adam` in plain torch."""
+    among: Tensor | slice = slice(None)
+    if seen is not None:
+        among = seen.nonzero()[:, 0]
+        ids = among if ids is None else ids[among]
     for t in tensors:
         p, m, v = (
             x.detach().reshape(len(x), -1)[:, slice(*t.columns)] for x in (t.parameter, t.first_moment, t.second_moment)
         )
-        g = t.gradient.detach().reshape(len(t.gradient), -1)[:, slice(*t.columns)].nan_to_num(0, 0, 0)
+        g = t.gradient.detach().reshape(len(t.gradient), -1)[among, slice(*t.columns)].nan_to_num(0, 0, 0)
         rows: Tensor | slice = slice(None) if ids is None else ids
         m[rows] = mean = beta1 * m[rows] + (1 - beta1) * g
         v[rows] = square = beta2 * v[rows] + (1 - beta2) * g * g
@@ -116,20 +139,30 @@ def adam_harmonics(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-15,
+    seen: Int[Tensor, "m"] | None = None,
 ) -> None:
     """`fused_adam` for spherical harmonics, in place, from the gradient of their constant alone.
 
     The Gaussians lie at `means` and were seen from one point, so the gradient of coefficient k is that of the constant
     times basis_k / basis_0 in their direction: neither made nor read, which is most of what a step would move through
     memory. `rates`: of the constant and of the others. `constant_too`: else the constant stays as it is. Contiguous
-    float32 tensors on the CPU only; its twin, which expands the gradient, is `splat.train.harmonics`.
+    float32 tensors only; its twin, which expands the gradient, is `splat.train.harmonics`.
     """
     m = len(sh) if ids is None else len(ids)
     if constant_gradient.shape != (m, 1, 3):
         raise ValueError(f"the constant's gradient is {tuple(constant_gradient.shape)}; {m} rows are needed.")
     bindings.call(
         "splat_adam_harmonics",
-        *(m, ids, sh.shape[1], means, seen_from.float().contiguous(), constant_gradient, 0 if constant_too else 3),
+        *(
+            m,
+            ids,
+            seen,
+            sh.shape[1],
+            means,
+            seen_from.float().contiguous(),
+            constant_gradient,
+            0 if constant_too else 3,
+        ),
         *(sh, first_moment, second_moment, *rates, step, beta1, beta2, eps),
     )
 
@@ -139,7 +172,7 @@ def adam_harmonics(
 
 def gather(tensors: Sequence[Tensor], ids: Int[Tensor, "m"]) -> list[Tensor]:
     """Rows `ids` of each of at most 16 tensors."""
-    if not on_cpu(*tensors) or not all(t.is_contiguous() and t.dtype == torch.float32 for t in tensors):
+    if not compiled(*tensors) or not all(t.is_contiguous() and t.dtype == torch.float32 for t in tensors):
         return [t.index_select(0, ids) for t in tensors]
     gathered = [t.new_empty(len(ids), *t.shape[1:]) for t in tensors]
     table = [x for t, g in zip(tensors, gathered) for x in (t.data_ptr(), g.data_ptr(), math.prod(t.shape[1:]))]
@@ -148,7 +181,7 @@ def gather(tensors: Sequence[Tensor], ids: Int[Tensor, "m"]) -> list[Tensor]:
 
 
 def add_density_statistics(
-    ids: Int[Tensor, "m"],
+    ids: Int[Tensor, "m"] | None,
     gradient: Float[Tensor, "m 2"],
     radii: Int[Tensor, "m"],
     size: tuple[int, int],
@@ -156,18 +189,20 @@ def add_density_statistics(
     seen: Float[Tensor, "n"],
     radius: Float[Tensor, "n"],
 ) -> None:
-    """What density control wants to know of the rows `ids` (unique) of an image of `size` (width, height), in place:
+    """What density control wants to know of the rows `ids` (unique; None: the first m) of an image of `size` (width,
+    height), in place:
 
     `pull` grows by the length of the gradient of the loss by the pixel position, in units of half the image's width and
     height; `seen` by 1 where the row was drawn; `radius` is the largest drawn radius so far over the image's long side.
     """
     width, height = size
     gradient = gradient.detach().contiguous()
-    if on_cpu(gradient, radii, pull, seen, radius) and radii.dtype == torch.int32:
+    if compiled(gradient, radii, pull, seen, radius) and radii.dtype == torch.int32:
         bindings.call(
-            "splat_density_statistics", len(ids), ids, gradient, radii.contiguous(), width, height, pull, seen, radius
+            "splat_density_statistics", len(radii), ids, gradient, radii.contiguous(), width, height, pull, seen, radius
         )
         return
+    ids = torch.arange(len(radii), device=radii.device) if ids is None else ids
     half = gradient.new_tensor([width / 2, height / 2])
     pull.index_add_(0, ids, (gradient * half).norm(dim=1))
     seen.index_add_(0, ids, (radii > 0).to(seen))
@@ -183,14 +218,14 @@ def nearest_neighbours(positions: Float[Tensor, "n 3"], k: int) -> tuple[Float[T
     Infinity and -1 where there are fewer than k others. A point that is not finite has NaN and is nobody's neighbour.
     """
     positions = positions.detach()
-    if not on_cpu(positions):
+    if not compiled(positions):
         return torch_nearest_neighbours(positions, k)
     n = len(positions)
-    distances = torch.empty(n, k)
-    ids = torch.empty(n, k, dtype=torch.int32)
-    size = bindings.query("splat_knn_workspace", n)
-    workspace = torch.empty(size, dtype=torch.uint8)
-    bindings.call("splat_knn", n, positions.float().contiguous(), k, distances, ids, workspace, size)
+    positions = positions.float().contiguous()
+    distances = positions.new_empty(n, k)
+    ids = torch.empty(n, k, dtype=torch.int32, device=positions.device)
+    workspace = bindings.workspace("splat_knn_workspace", n, device=positions.device)
+    bindings.call("splat_knn", n, positions, k, distances, ids, workspace, len(workspace))
     return distances, ids
 
 

@@ -41,6 +41,9 @@ class Gsplat:
             return f"gsplat cannot be imported ({type(e).__name__}: {e})."
         return None if hasattr(gsplat, "rasterization") else f"this gsplat has no rasterization(); {INSTALL}"
 
+    def culls(self, device: torch.device) -> bool:
+        return True
+
     def visible(
         self, gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"], settings: RasterSettings
     ) -> Int[Tensor, "m"]:

@@ -13,12 +13,12 @@ from torch import Tensor
 from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
 from splat.core.slots import RasterSettings, Render
-from splat.native import bindings, build
+from splat.native import bindings, build, build_cuda
 from splat.native.bindings import FIELDS, RECORD, TILE
 
 
-def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.empty(shape, dtype=dtype)
+def _empty(*shape: int, like: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device=like.device)
 
 
 def _floats(t: Tensor) -> Tensor:
@@ -49,7 +49,8 @@ class _Project(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         rows = [_floats(t) for t in (means, quats_wxyz, log_scales, logit_opacities, sh)]
         n, k = sh.shape[:2]
-        splats, means2d, radii = _empty(n, FIELDS), _empty(n, 2), _empty(n, dtype=torch.int32)
+        splats, means2d = _empty(n, FIELDS, like=means), _empty(n, 2, like=means)
+        radii = _empty(n, like=means, dtype=torch.int32)
         view = _camera(cam_from_world, camera)
         antialiased = int(settings.mode == "antialiased")
         bindings.call(
@@ -67,8 +68,8 @@ class _Project(torch.autograd.Function):
         g_splats, g_means2d = (None if g is None else g.contiguous() for g in grads[:2])
         out = [torch.empty_like(row) for row in rows[:4]]
         g_sh = torch.empty_like(rows[4]) if sh0_gradient is None else sh0_gradient
-        g_pose = _empty(4, 4, dtype=torch.float64)
-        workspace = _empty(bindings.query("splat_project_backward_workspace", n), dtype=torch.uint8)
+        g_pose = _empty(4, 4, like=radii, dtype=torch.float64)
+        workspace = bindings.workspace("splat_project_backward_workspace", n, device=radii.device)
         bindings.call(
             "splat_project_backward",
             *(n, k, degree, g_sh.shape[1], *rows, *view, antialiased, radii, g_splats, g_means2d),
@@ -90,13 +91,14 @@ def bin_tiles(splats: Float[Tensor, "n fields"], camera: Camera) -> Bins:
     """Sort projected rows by depth and list them by tile."""
     n, w, h = len(splats), camera.width, camera.height
     tiles = math.ceil(w / TILE) * math.ceil(h / TILE)
-    order, first = _empty(n, dtype=torch.int32), _empty(n + 1, dtype=torch.int32)
-    tile_start, total = _empty(tiles + 1, dtype=torch.int32), _empty(1, dtype=torch.int64)
-    workspace = _empty(bindings.query("splat_bin_workspace", n, w, h), dtype=torch.uint8)
-    bindings.call("splat_bin_count", n, splats, w, h, order, first, tile_start, total, workspace)
-    capacity = int(total)
-    entries = _empty(capacity, 2, dtype=torch.int32)
-    bindings.call("splat_bin_fill", n, splats, w, h, order, first, tile_start, capacity, entries, workspace)
+    order, first = _empty(n, like=splats, dtype=torch.int32), _empty(n + 1, like=splats, dtype=torch.int32)
+    tile_start, total = _empty(tiles + 1, like=splats, dtype=torch.int32), bindings.int64s([0])
+    workspace = bindings.workspace("splat_bin_workspace", n, w, h, device=splats.device)
+    bindings.call("splat_bin_count", n, splats, w, h, order, first, total, workspace)
+    capacity = total[0]
+    entries = _empty(capacity, 2, like=splats, dtype=torch.int32)
+    more = bindings.workspace("splat_bin_fill_workspace", n, w, h, capacity, device=splats.device)
+    bindings.call("splat_bin_fill", n, splats, w, h, order, first, capacity, tile_start, entries, None, workspace, more)
     return Bins(first, tile_start, entries)
 
 
@@ -117,8 +119,8 @@ class _Blend(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         w, h = camera.width, camera.height
         bins = bin_tiles(splats, camera)
-        rgb, alpha, depth = _empty(h, w, 3), _empty(h, w), _empty(h, w)
-        hits = _empty(len(bins.entries), dtype=torch.int16) if wants_gradient else None
+        rgb, alpha, depth = (_empty(*shape, like=splats) for shape in ((h, w, 3), (h, w), (h, w)))
+        hits = _empty(len(bins.entries), like=splats, dtype=torch.int16) if wants_gradient else None
         bindings.call(
             "splat_blend_forward",
             *(splats, w, h, bins.tile_start, bins.entries, _floats(background), least, rgb, alpha, depth, hits, None),
@@ -136,29 +138,32 @@ class _Blend(torch.autograd.Function):
         g_rgb, g_alpha, g_depth = (None if g is None else g.contiguous() for g in grads)
         if g_rgb is None:
             g_rgb = torch.zeros_like(rgb)
-        g_splats, g_means2d = torch.empty_like(splats), _empty(len(splats), 2)
-        g_background = _empty(3, dtype=torch.float64)
-        records = _empty(len(entries), RECORD)
-        workspace = _empty(bindings.query("splat_blend_backward_workspace", w, h), dtype=torch.uint8)
+        g_splats, g_means2d = torch.empty_like(splats), _empty(len(splats), 2, like=splats)
+        g_background = _empty(3, like=splats, dtype=torch.float64)
+        records = _empty(len(entries), RECORD, like=splats)
+        workspace = bindings.workspace("splat_blend_backward_workspace", w, h, device=splats.device)
         bindings.call(
             "splat_blend_backward",
             *(len(splats), splats, w, h, first, tile_start, entries, hits, least),
             *(rgb, alpha, depth, g_rgb, g_alpha, g_depth),
-            *(g_splats, g_means2d, g_background, absgrad, records, workspace),
+            *(g_splats, g_means2d, g_background, absgrad, records, len(entries), workspace),
         )
         return g_splats, g_means2d, g_background.to(background_dtype), None, None, None, None
 
 
 @dataclass(frozen=True)
 class Native:
-    """Draws float32 Gaussians on the CPU with the compiled kernels. See `slots.Rasterizer`."""
+    """Draws float32 Gaussians with our compiled kernels, on the CPU or a CUDA device. See `slots.Rasterizer`."""
 
     name: str = "native"
 
     def unavailable(self, device: torch.device) -> str | None:
-        if device.type != "cpu":
-            return f"the compiled kernels run on the CPU, not on {device.type}."
-        return build.unavailable()
+        if device.type == "cuda":
+            return build_cuda.unavailable()
+        return build.unavailable() if device.type == "cpu" else f"there are no kernels for {device.type}."
+
+    def culls(self, device: torch.device) -> bool:
+        return device.type == "cuda"
 
     def visible(
         self, gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"], settings: RasterSettings
@@ -166,9 +171,10 @@ class Native:
         """Ids of rows that may be drawn, ascending; never leaves out one that is."""
         n = len(gaussians)
         rows = [_floats(t) for t in (gaussians.means, gaussians.log_scales, gaussians.logit_opacities)]
-        kept, ids, count = _empty(n, dtype=torch.uint8), _empty(n, dtype=torch.int64), _empty(1, dtype=torch.int64)
-        bindings.call("splat_visible", n, *rows, *_camera(cam_from_world, camera), settings.near, kept, ids, count)
-        return ids[: int(count)]
+        ids, count = _empty(n, like=rows[0], dtype=torch.int64), bindings.int64s([0])
+        workspace = bindings.workspace("splat_visible_workspace", n, device=ids.device)
+        bindings.call("splat_visible", n, *rows, *_camera(cam_from_world, camera), settings.near, ids, count, workspace)
+        return ids[: count[0]]
 
     def __call__(
         self,
@@ -181,7 +187,7 @@ class Native:
         """Draw. Rows that are not drawn get zero gradient whatever they hold."""
         g = gaussians
         degree = g.sh_degree if settings.sh_degree is None else min(settings.sh_degree, g.sh_degree)
-        sh0_gradient = _empty(len(g), 1, 3) if settings.factored_sh and g.sh.shape[1] > 1 else None
+        sh0_gradient = _empty(len(g), 1, 3, like=g.means) if settings.factored_sh and g.sh.shape[1] > 1 else None
         splats, means2d, radii = _Project.apply(
             *(g.means, g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh),
             *(cam_from_world, camera, degree, settings, sh0_gradient),

@@ -297,6 +297,9 @@ class Reference:
     def unavailable(self, device: torch.device) -> str | None:
         return None
 
+    def culls(self, device: torch.device) -> bool:
+        return False
+
     def visible(
         self, gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"], settings: RasterSettings
     ) -> Int[Tensor, "m"]:

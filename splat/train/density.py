@@ -43,7 +43,7 @@ class _PruneOnly:
     def wants_absgrad(self, step: int) -> bool:
         return False
 
-    def after_backward(self, step: int, ids: Tensor, render: Render, camera: Camera) -> None: ...
+    def after_backward(self, step: int, ids: Tensor | None, render: Render, camera: Camera) -> None: ...
 
     def after_update(self, step: int, model: Parameterization, generator: torch.Generator) -> str | None:
         if self.settings.prune_opacity <= 0 or (step - self.first_step + 1) % self.every:
@@ -119,14 +119,14 @@ class _Adaptive:
     def wants_absgrad(self, step: int) -> bool:
         return self.settings.absgrad and self._progress(step) <= self.settings.stop
 
-    def after_backward(self, step: int, ids: Tensor, render: Render, camera: Camera) -> None:
+    def after_backward(self, step: int, ids: Tensor | None, render: Render, camera: Camera) -> None:
         """Add this image's pull to the rows it drew."""
-        if self._progress(step) > self.settings.stop or len(ids) == 0:
+        if self._progress(step) > self.settings.stop or len(render.radii) == 0:
             return
         gradient = render.absgrad if self.settings.absgrad else render.means2d.grad
         if gradient is None or render.means2d.grad is None:
             return
-        self._reach(int(ids[-1]) + 1, ids.device)
+        self._reach(len(render.radii) if ids is None else int(ids[-1]) + 1, render.radii.device)
         size = camera.width, camera.height
         add_density_statistics(ids, gradient, render.radii, size, self.pull, self.seen, self.radius)
 

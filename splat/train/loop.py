@@ -34,7 +34,7 @@ from splat.train.progress import Meter, stop_requests
 from splat.train.schedule import Background, Dropout, OpacityDecay, ShSchedule
 from splat.train.view_model import ViewModel
 
-Losses = Callable[[Step], tuple[Tensor, dict[str, float]]]
+Losses = Callable[[Step], tuple[Tensor, dict[str, Any]]]
 Hook = Callable[["Trainer"], None]
 
 
@@ -154,6 +154,7 @@ class Trainer:
         self.index, self.local = -1, 0  # phase, and step within it
         self.history: list[dict[str, Any]] = []
         self.seconds, self.failures, self.psnr = 0.0, 0, float("nan")
+        self.unread: list[tuple[Tensor, float | Tensor, int | None]] = []
 
     @property
     def phase(self) -> Phase:
@@ -227,42 +228,47 @@ class Trainer:
         factored = len(items) == 1 and self.model.takes_factored_sh
         raster = replace(self.settings.raster, absgrad=self.density.wants_absgrad(step), factored_sh=factored)
         seen_from: Tensor | None = None
-        ids_of: list[Tensor] = []
-        gradients: list[Gaussians] = []
+        drawn_of: list[_Drawn] = []
+        dropout = self.settings.dropout
         line: dict[str, Any] = {}
+        waits_for_gpu = self.device.type != "cpu"  # asking for a number would
         for item in items:
             correction = self.view_model.begin(item, progress)
             background = self.settings.background.colour(item.alpha is not None, self.generator).to(self.device)
             pose = correction.cam_from_world()
-            ids = self.raster.visible(gaussians, item.camera, pose.detach(), raster)
-            ids = self.settings.dropout.keep(ids, progress, self.generator)
+            ids: Tensor | None = None
+            if not self.raster.culls(self.device):
+                ids = self.raster.visible(gaussians, item.camera, pose.detach(), raster)
+            elif dropout.share(progress) > 0:
+                ids = torch.arange(len(gaussians), device=self.device)
+            if ids is not None:
+                ids = dropout.keep(ids, progress, self.generator)
             rows = _leaves(gaussians, ids)
-            drawn = self.settings.dropout.compensate(rows, progress)
+            drawn = dropout.compensate(rows, progress)
             render = self.raster(drawn, item.camera, pose, background, raster)
             image, affine = correction.expose(render, background)
             photo = _photo(item, background)
             loss, figures = self.phase.losses(
                 Step(step, item, render, image, affine, photo, rows, self.settings.scene_extent)
             )
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                self._skip(item)
+            if not waits_for_gpu and not math.isfinite(float(loss.detach())):
+                self._skip(item.view_id)
                 continue
             (loss * item.loss_weight).backward()
             with torch.no_grad():
                 self.view_model.update(correction, progress)
                 self.density.after_backward(step, ids, render, item.camera)
-            if not math.isnan(psnr := figures.get("psnr", math.nan)):
-                self.psnr = psnr if math.isnan(self.psnr) else 0.98 * self.psnr + 0.02 * psnr
-            ids_of.append(ids)
-            gradients.append(_gradient(rows, render))
+            self.unread.append((loss.detach(), figures.get("psnr", math.nan), item.view_id))
+            drawn_of.append(_Drawn(ids, _gradient(rows, render), render.radii if ids is None else None))
             if render.sh0_gradient is not None:
                 seen_from = _centre(pose.detach())
-            line = {"loss": value, **{k: float(v) for k, v in figures.items() if k != "psnr"}}
+            line = {"loss": loss.detach(), **{k: v for k, v in figures.items() if k != "psnr"}}
+        if not waits_for_gpu or len(self.unread) >= self.LOG_EVERY:
+            self._read_losses()
         with torch.no_grad():
-            if ids_of:
-                self.failures = 0
-                self.model.update(step, *_joined(ids_of, gradients), seen_from)
+            if drawn_of:
+                one = _joined(drawn_of)
+                self.model.update(step, one.ids, one.gradient, seen_from, one.seen)
             if decay := self.settings.opacity_decay.amount(step, progress):
                 self.model.shift(None, logit_opacities=decay)
             if changed := self.density.after_update(step, self.model, self.generator):
@@ -272,11 +278,21 @@ class Trainer:
                 self.density.forget()
         return line
 
-    def _skip(self, item: Item) -> None:
+    def _read_losses(self) -> None:
+        """Losses and PSNRs since the last time: on a GPU reading them means waiting for it, and is done rarely.
+        (There a loss without a value is found late; its gradient counts as zero.)"""
+        for loss, psnr, view_id in self.unread:
+            if not math.isfinite(float(loss)):
+                self._skip(view_id)
+                continue
+            self.failures = 0
+            if not math.isnan(db := float(psnr)):
+                self.psnr = db if math.isnan(self.psnr) else 0.98 * self.psnr + 0.02 * db
+        self.unread.clear()
+
+    def _skip(self, view_id: int | None) -> None:
         self.failures += 1
-        self.report.warn(
-            f"The loss of step {self.step} (view {item.view_id}) has no finite value: the step is skipped."
-        )
+        self.report.warn(f"The loss of step {self.step} (view {view_id}) has no finite value: the step is skipped.")
         if self.failures >= self.MOST_FAILURES:
             raise SplatError(
                 f"The loss has had no finite value for {self.failures} steps (now step {self.step}): "
@@ -287,12 +303,17 @@ class Trainer:
 
     def _say(self, line: dict[str, Any], meter: Meter) -> None:
         step, last = self.step, self.step == self.total
+        due = meter.due(step) or last
+        logs = step % self.LOG_EVERY == 0 or last or "density" in line
+        if due or logs:
+            self._read_losses()
+            line = {k: float(v) if isinstance(v, Tensor) else v for k, v in line.items()}
         count = len(self.model.gaussians(step))
-        if meter.due(step) or last:
+        if due:
             self.report.progress(
                 step, self.total, loss=line.get("loss", math.nan), psnr=self.psnr, gaussians=count, rate=meter.rate
             )
-        if step % self.LOG_EVERY == 0 or last or "density" in line:
+        if logs:
             psnr = {} if math.isnan(self.psnr) else {"psnr": self.psnr}
             head = {"step": step, "phase": self.phase.name, **psnr, "gaussians": count}
             self._log({**head, **line, "seconds": round(self.seconds, 3), "steps_per_second": round(meter.rate, 2)})
@@ -309,6 +330,7 @@ class Trainer:
     def _save(self) -> None:
         if self.checkpoint_dir is None:
             return
+        self._read_losses()
         state = {
             "phase": self.index,
             "local": self.local,
@@ -350,10 +372,21 @@ def _drawable(gaussians: Gaussians) -> Gaussians:
     return gaussians[finite & (gaussians.opacities >= 1 / 255)]
 
 
-def _leaves(gaussians: Gaussians, ids: Tensor) -> Gaussians:
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """What one item leaves for the update."""
+
+    ids: Tensor | None
+    """The rows; None: all of them, of which those with `seen` not 0 were drawn."""
+    gradient: Gaussians
+    seen: Tensor | None
+
+
+def _leaves(gaussians: Gaussians, ids: Tensor | None) -> Gaussians:
     """Only what may be seen takes part: gathered rows are where autograd starts. All rows are not copied."""
     tensors = list(vars(gaussians).values())
-    rows = [t.detach() for t in tensors] if len(ids) == len(gaussians) else gather(tensors, ids)
+    whole = ids is None or len(ids) == len(gaussians)
+    rows = [t.detach() for t in tensors] if ids is None or whole else gather(tensors, ids)
     return Gaussians(*(t.requires_grad_() for t in rows))
 
 
@@ -379,10 +412,15 @@ def _centre(cam_from_world: Float[Tensor, "4 4"]) -> Float[Tensor, "3"]:
     return -(cam_from_world[:3, :3] * cam_from_world[:3, 3:]).sum(0)
 
 
-def _joined(ids_of: list[Tensor], gradients: list[Gaussians]) -> tuple[Tensor, Gaussians]:
+def _joined(drawn_of: list[_Drawn]) -> _Drawn:
     """The sum of several items' gradients on the union of their rows."""
-    if len(ids_of) == 1:
-        return ids_of[0], gradients[0]
+    if len(drawn_of) == 1:
+        return drawn_of[0]
+    stacked = Gaussians.cat([d.gradient for d in drawn_of])
+    ids_of = [d.ids for d in drawn_of if d.ids is not None]
+    if not ids_of:
+        radii = torch.stack([d.seen for d in drawn_of if d.seen is not None])
+        return _Drawn(None, stacked.map(lambda t: t.unflatten(0, (len(drawn_of), -1)).sum(0)), radii.amax(0))
     union, where = torch.cat(ids_of).unique(return_inverse=True)
-    stacked = Gaussians.cat(gradients)
-    return union, stacked.map(lambda t: t.new_zeros(len(union), *t.shape[1:]).index_add_(0, where, t))
+    summed = stacked.map(lambda t: t.new_zeros(len(union), *t.shape[1:]).index_add_(0, where, t))
+    return _Drawn(union, summed, None)

@@ -54,7 +54,7 @@ class _Sampler:
     def wants_absgrad(self, step: int) -> bool:
         return False
 
-    def after_backward(self, step: int, ids: Tensor, render: Render, camera: Camera) -> None: ...
+    def after_backward(self, step: int, ids: Tensor | None, render: Render, camera: Camera) -> None: ...
 
     def after_update(self, step: int, model: Parameterization, generator: torch.Generator) -> str | None:
         s = self.settings

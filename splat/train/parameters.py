@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from splat.core.gaussians import Gaussians
-from splat.native.ops import AdamTensor, adam_harmonics, fused_adam, on_cpu
+from splat.native.ops import AdamTensor, adam_harmonics, compiled, fused_adam
 from splat.train.harmonics import expanded
 from splat.train.schedule import ShSchedule, log_linear
 
@@ -100,22 +100,30 @@ class FreeGaussians:
     takes_factored_sh = True
 
     def update(
-        self, step: int, ids: Int[Tensor, "m"], gradient: Gaussians, seen_from: Float[Tensor, "3"] | None = None
+        self,
+        step: int,
+        ids: Int[Tensor, "m"] | None,
+        gradient: Gaussians,
+        seen_from: Float[Tensor, "3"] | None = None,
+        seen: Int[Tensor, "m"] | None = None,
     ) -> None:
-        """One Adam step on rows `ids` (unique)."""
+        """One Adam step on rows `ids` (unique; None: all) that were seen."""
         self.updates += 1
         r, scale = self.rates, self._others_scale(step)
-        rows = None if len(ids) == self.count else ids
+        rows = None if ids is None or len(ids) == self.count else ids
         every = max(1, r.sh_rest_every)
         has_rest = self.values["sh"].shape[1] > 1
         rest_is_due = has_rest and self.updates % every == 0
-        if seen_from is not None and not on_cpu(self.values["sh"]):
-            means, k = self.values["means"][ids], self.values["sh"].shape[1]
+        if seen_from is not None and not compiled(self.values["sh"]):
+            means, k = (
+                self.values["means"][: self.count][slice(None) if ids is None else ids],
+                self.values["sh"].shape[1],
+            )
             gradient, seen_from = replace(gradient, sh=expanded(gradient.sh, means, seen_from, k)), None
         factored = seen_from is not None and rest_is_due
         if factored:  # before the means move: the directions are those of the step
             assert seen_from is not None
-            self._update_harmonics(rows, gradient.sh, seen_from, every, scale)
+            self._update_harmonics(rows, seen, gradient.sh, seen_from, every, scale)
 
         def tensor(name: str, rate: float, columns: tuple[int, int | None] = (0, None)) -> AdamTensor:
             values, first, second = (store[name][: self.count] for store in (self.values, self.first, self.second))
@@ -129,17 +137,23 @@ class FreeGaussians:
         ]
         if not factored or every > 1:
             tensors.append(tensor("sh", scale * r.sh0, (0, 3)))
-        fused_adam(tensors, self.updates, rows, r.beta1, r.beta2, r.eps)
+        fused_adam(tensors, self.updates, rows, r.beta1, r.beta2, r.eps, seen)
         if rest_is_due and not factored:
             rest = tensor("sh", scale * r.sh_rest * every, (3, None))
-            fused_adam([rest], self.updates // every, rows, r.beta1**every, r.beta2**every, r.eps)
+            fused_adam([rest], self.updates // every, rows, r.beta1**every, r.beta2**every, r.eps, seen)
 
     def _others_scale(self, step: int) -> float:
         """What the rates of everything but positions are multiplied by."""
         return self.lr_scale * log_linear(1.0, self.rates.others_final, step / self.total_steps)
 
     def _update_harmonics(
-        self, rows: Tensor | None, constant: Tensor, seen_from: Tensor, every: int, scale: float
+        self,
+        rows: Tensor | None,
+        seen: Tensor | None,
+        constant: Tensor,
+        seen_from: Tensor,
+        every: int,
+        scale: float,
     ) -> None:
         """All of them every step, or those above the constant for the last `every` steps."""
         r = self.rates
@@ -157,6 +171,7 @@ class FreeGaussians:
             beta1=r.beta1**every,
             beta2=r.beta2**every,
             eps=r.eps,
+            seen=seen,
         )
 
     def edit(self, keep: Tensor, append: Gaussians | None) -> None:

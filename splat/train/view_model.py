@@ -89,14 +89,16 @@ class ViewModel:
         if i is None:
             return
         exposure, pose = correction.exposure, correction.pose
-        if exposure is not None and exposure.grad is not None and bool(exposure.grad.isfinite().all()):
+        if exposure is not None and _usable(exposure.grad):
             rate = min(s.exposure_lr, s.exposure_reach * self.count / max(1, self.total_steps))
             rate *= log_linear(1.0, 0.1, progress)
+            assert exposure.grad is not None
             self.exposure.step(i, exposure.grad, torch.full((12,), rate, device=exposure.device))
             self.exposure.values -= self.exposure.values.mean(0)
-        if pose is not None and pose.grad is not None and bool(pose.grad.isfinite().all()):
+        if pose is not None and _usable(pose.grad):
             fade = log_linear(1.0, s.pose_lr_final, progress)
             rates = pose.new_tensor([s.rotation_lr] * 3 + [s.translation_lr * self.scene_extent] * 3)
+            assert pose.grad is not None
             self.poses.step(i, pose.grad, fade * rates)
             self._fix_gauge()
 
@@ -150,6 +152,16 @@ class ViewCorrection:
         alpha = render.alpha[..., None]
         own = render.rgb - (1 - alpha) * background
         return render.rgb + affine_map(own, delta[:, :3], delta.new_zeros(3)) + alpha * delta[:, 3], None
+
+
+def _usable(gradient: Tensor | None) -> bool:
+    """Whether it is there and finite. On a GPU asking would wait for it: what is not finite there becomes 0."""
+    if gradient is None:
+        return False
+    if gradient.is_cuda:
+        gradient.nan_to_num_(0, 0, 0)
+        return True
+    return bool(gradient.isfinite().all())
 
 
 def _moved(cam_from_world: Float[Tensor, "4 4"], pose: Float[Tensor, "6"]) -> Float[Tensor, "4 4"]:

@@ -35,11 +35,11 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
     const float pose[16] = {0.995f, -0.0998f, 0, 0.1f, 0.0998f, 0.995f, 0, -0.2f, 0, 0, 1, 0.3f, 0, 0, 0, 1};
     float fx = 0.8f * width, fy = 0.9f * width, cx = 0.45f * width, cy = 0.55f * height;
 
-    Buffer<uint8_t> kept(n);
+    Buffer<uint8_t> kept(splat_visible_workspace(n));
     Buffer<int64_t> ids(n);
     int64_t count = 0, total = 0;
     CHECK(splat_visible(n, means.data(), scales.data(), logits.data(), pose, fx, fy, cx, cy, width, height, 0.01f,
-                        kept.data(), ids.data(), &count, nullptr));
+                        ids.data(), &count, kept.data(), nullptr));
     Buffer<float> splats(n * SPLAT_FIELDS), centres(2 * n);
     Buffer<int32_t> radii(n);
     CHECK(splat_project_forward(n, k, degree, means.data(), quats.data(), scales.data(), logits.data(), sh.data(), pose,
@@ -48,13 +48,13 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
     int64_t tiles = (int64_t)((width + 15) / 16) * ((height + 15) / 16), pixels = (int64_t)width * height;
     Buffer<int32_t> order(n), first(n + 1), start(tiles + 1);
     Buffer<int64_t> scratch((splat_bin_workspace(n, width, height) + 7) / 8);
-    CHECK(splat_bin_count(n, splats.data(), width, height, order.data(), first.data(), start.data(), &total,
-                          scratch.data(), nullptr));
+    CHECK(splat_bin_count(n, splats.data(), width, height, order.data(), first.data(), &total, scratch.data(),
+                          nullptr));
     Buffer<int32_t> entries(2 * total);
-    CHECK(splat_bin_fill(n, splats.data(), width, height, order.data(), first.data(), start.data(), total,
-                         entries.data(), scratch.data(), nullptr));
-    if (total && !splat_bin_fill(n, splats.data(), width, height, order.data(), first.data(), start.data(), total - 1,
-                                 entries.data(), scratch.data(), nullptr))
+    CHECK(splat_bin_fill(n, splats.data(), width, height, order.data(), first.data(), total, start.data(),
+                         entries.data(), nullptr, scratch.data(), nullptr, nullptr));
+    if (total && !splat_bin_fill(n, splats.data(), width, height, order.data(), first.data(), total - 1, start.data(),
+                                 entries.data(), nullptr, scratch.data(), nullptr, nullptr))
         exit(4);
     const float background[3] = {0.1f, 0.2f, 0.3f};
     Buffer<float> rgb(3 * pixels), alpha(pixels), depth(pixels);
@@ -75,8 +75,8 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
     Buffer<double> sums(splat_blend_backward_workspace(width, height) / 8), g_background(3), g_pose(16);
     CHECK(splat_blend_backward(n, splats.data(), width, height, first.data(), start.data(), entries.data(), hits.data(), 1e-4f,
                                rgb.data(), alpha.data(), depth.data(), g_rgb.data(), alpha.data(), depth.data(),
-                               g_splats.data(), nullptr, g_background.data(), absgrad.data(), records.data(), sums.data(),
-                               nullptr));
+                               g_splats.data(), nullptr, g_background.data(), absgrad.data(), records.data(), total,
+                               sums.data(), nullptr));
     Buffer<double> partial(splat_project_backward_workspace(n) / 8);
     Buffer<float> gm(3 * n), gq(4 * n), gs(3 * n), gl(n), gh(3 * n * k);
     CHECK(splat_project_backward(n, k, degree, k, means.data(), quats.data(), scales.data(), logits.data(), sh.data(), pose,
@@ -94,11 +94,11 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
                                    seen.data(), largest.data(), nullptr));
     for (int64_t i = 0; i < 3 * count; ++i) g_sh0[i] = gm[i];
     Buffer<float> m(3 * n * k), v(3 * n * k), mm(3 * n), vm(3 * n);
-    CHECK(splat_adam_harmonics(count, ids.data(), k, means.data(), pose, g_sh0.data(), seed % 2 ? 3 : 0, sh.data(),
+    CHECK(splat_adam_harmonics(count, ids.data(), seed % 3 ? nullptr : radii.data(), k, means.data(), pose, g_sh0.data(), seed % 2 ? 3 : 0, sh.data(),
                                m.data(), v.data(), 0.01, 0.001, 1 + seed, 0.9, 0.999, 1e-15, nullptr));
     const int64_t matrix[7] = {(int64_t)means.data(), (int64_t)gm.data(), (int64_t)mm.data(), (int64_t)vm.data(), 3, 3, 3};
     const double rate = 0.01;
-    CHECK(splat_adam(1, count, ids.data(), matrix, &rate, 1 + seed, 0.9, 0.999, 1e-15, nullptr));
+    CHECK(splat_adam(1, count, ids.data(), seed % 3 ? nullptr : radii.data(), matrix, &rate, 1 + seed, 0.9, 0.999, 1e-15, nullptr));
     Buffer<float> all = rgb;
     all.insert(all.end(), sh.begin(), sh.end());
     all.insert(all.end(), gm.begin(), gm.end());

@@ -1,96 +1,89 @@
-"""The GPU's kernels compile wherever there is nvcc, with the names of `kernels.h`; on a GPU they agree with torch."""
+"""The GPU's kernels compile wherever there is nvcc, with the names of `kernels.h`; on a GPU they meet the CPU's tests.
+
+Where there is no GPU the same code runs on an emulated one: tests/*/test_cuda_*.py."""
 
 import ctypes
+import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 import torch
 
-from splat.native.bindings import KERNELS
-from splat.native.ops import AdamTensor, torch_adam
+from splat.native import bindings, build, build_cuda
+from splat.native.ops import AdamTensor, fused_adam, gather, torch_adam
 
-ROOT = Path(__file__).resolve().parents[2]
-NVCC = shutil.which("nvcc")
+ARCHITECTURES = ["arch=compute_80,code=sm_80", "arch=compute_90,code=[sm_90,compute_90]"]
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory) -> ctypes.CDLL:
-    if NVCC is None:
+def path():
+    if build_cuda.nvcc() is None:
         pytest.skip("no nvcc on PATH")
-    path = tmp_path_factory.mktemp("cuda") / "libsplat_cuda.so"
-    architectures = ["arch=compute_80,code=sm_80", "arch=compute_90,code=[sm_90,compute_90]"]
-    command = [NVCC, "-shared", "-Xcompiler", "-fPIC", "-std=c++17", "-O3", "-t", "2", "-o", str(path)]
-    command += [word for a in architectures for word in ("-gencode", a)]
-    done = subprocess.run(
-        [*command, *map(str, sorted((ROOT / "cuda").glob("*.cu")))], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "warning" not in done.stderr, done.stderr
-    loaded = ctypes.CDLL(str(path))
-    loaded.splat_last_error.restype = ctypes.c_char_p
-    return loaded
+    return build_cuda.build(ARCHITECTURES)
 
 
-def adam(library: ctypes.CDLL, tensors: list[AdamTensor], step: int, ids: torch.Tensor | None = None) -> int:
-    """Call the kernel as `splat.native.ops` calls the CPU's."""
-    assert KERNELS["splat_adam"] == "ilLLDlddd"
-    table = []
-    for t in tensors:
-        row = t.parameter[0].numel()
-        begin, end, _ = slice(*t.columns).indices(row)
-        four = (t.parameter, t.gradient, t.first_moment, t.second_moment)
-        table.append([*(x.data_ptr() + 4 * begin for x in four), end - begin, row, t.gradient[0].numel()])
-    numbers, rates = torch.tensor(table), torch.tensor([t.rate for t in tensors], dtype=torch.float64)
+def test_every_function_of_the_header_is_there_for_both_processors(path):
+    names = set(re.findall(r"\bsplat_\w+(?=\()", (build.HERE / "kernels.h").read_text()))
+    assert {*bindings.KERNELS, *bindings.QUERIES} <= names
+    for library in (ctypes.CDLL(str(path)), build.load()):
+        assert [name for name in sorted(names) if not hasattr(library, name)] == []
+
+
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="no readelf")
+def test_it_links_to_neither_torch_nor_python_nor_a_driver(path):
+    listed = subprocess.run(["readelf", "-d", str(path)], capture_output=True, text=True, check=True).stdout
+    needed = re.findall(r"NEEDED.*\[(.+?)\]", listed)
+    assert needed and all(name.startswith(("libc.", "libm.", "libgcc_s.", "libstdc++.", "ld-")) for name in needed)
+
+
+def test_it_refuses_what_the_cpu_refuses_before_it_looks_for_a_gpu(path):
+    library = ctypes.CDLL(str(path))
+    library.splat_last_error.restype = ctypes.c_char_p
     i, l, d, p = ctypes.c_int32, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
-    library.splat_adam.argtypes = [i, l, p, p, p, l, d, d, d, p]
-    stream = torch.cuda.current_stream().cuda_stream if torch.cuda.is_available() else None
-    return library.splat_adam(
-        len(tensors), len(tensors[0].gradient), None if ids is None else ids.data_ptr(), numbers.data_ptr(),
-        rates.data_ptr(), step, 0.9, 0.999, 1e-15, stream,
-    )  # fmt: skip
-
-
-def test_it_compiles_and_refuses_what_the_cpu_refuses(library):
-    p = torch.zeros(4, 3)
-    assert adam(library, [AdamTensor(p, p, p, p, 0.1)], step=0) == 1
+    library.splat_adam.argtypes = [i, l, p, p, p, p, l, d, d, d, p]
+    table, rates = bindings.int64s([0] * 7), bindings.doubles([0.1])
+    assert library.splat_adam(1, 4, None, None, table, rates, 0, 0.9, 0.999, 1e-15, None) == 1
     assert b"count from 1" in library.splat_last_error()
-    assert adam(library, [AdamTensor(p, p, p, p, 0.1)] * 17, step=1) == 1
+    assert library.splat_adam(17, 4, None, None, table, rates, 1, 0.9, 0.999, 1e-15, None) == 1
     assert b"1 to 16 tensors" in library.splat_last_error()
+    if not torch.cuda.is_available():
+        assert library.splat_adam(1, 4, None, None, table, rates, 1, 0.9, 0.999, 1e-15, None) == 1
+        assert b"splat_adam" in library.splat_last_error()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so(library):
-    p = torch.zeros(4, 3)
-    assert adam(library, [AdamTensor(p, p, p, p, 0.1)], step=1) == 1
-    assert b"splat_adam" in library.splat_last_error() and not p.any()
+def test_nvcc_alone_starts_nothing(monkeypatch):
+    monkeypatch.setattr(build_cuda, "build", lambda *_: pytest.fail("it compiled for a GPU that is not there"))
+    build_cuda._load.cache_clear()
+    assert "CUDA" in (build_cuda.unavailable() or "")
+
+
+def test_tensors_on_different_devices_are_refused():
+    count, meta = bindings.int64s([0]), torch.zeros(4, 3, device="meta")
+    workspace = torch.empty(4, dtype=torch.uint8)
+    view = (torch.eye(4), 10.0, 10.0, 5.0, 5.0, 10, 10, 0.01)
+    ids = torch.empty(4, dtype=torch.int64)
+    with pytest.raises(TypeError, match="is on cpu, others are on meta"):
+        bindings.call("splat_visible", 4, meta, torch.zeros(4, 3), torch.zeros(4), *view, ids, count, workspace)
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@GPU
 @pytest.mark.parametrize("sparse", [False, True])
-def test_steps_are_those_of_torch(library, sparse):
+def test_tables_of_addresses_work_on_the_gpu(sparse):
     n = 5000
     ids = torch.randperm(n)[:2000].sort().values.cuda() if sparse else None
-    shapes = [(3,), (4,), (), (16, 3), (16, 3)]
-    columns = [(0, None), (0, None), (0, None), (0, 3), (3, None)]
-    start = [torch.randn(n, *s).cuda() for s in shapes[:4]]
-    start.append(start[3])
-    states = []
-    for run in (lambda t, s: adam(library, t, s, ids), lambda t, s: torch_adam(t, s, ids, 0.9, 0.999, 1e-15)):
-        torch.manual_seed(1)
-        p = [x.clone() for x in start[:4]]
-        p.append(p[3])
-        moments = [[torch.zeros_like(x) for x in p[:4]] for _ in range(2)]
-        for m in moments:
-            m.append(m[3])
-        for step in range(1, 4):
-            g = [torch.randn(n if ids is None else len(ids), *s).cuda() for s in shapes[:4]]
-            g[0][3, 1] = float("nan")
-            g.append(g[3])
-            assert not run([AdamTensor(*x, 0.01, c) for *x, c in zip(p, g, *moments, columns)], step)
-        torch.cuda.synchronize()
-        states.append([*p, *moments[0], *moments[1]])
-    for a, b in zip(*states):
+    start = [torch.randn(n, *s).cuda() for s in ((3,), (4,), (), (16, 3))]
+    gradients = [torch.randn(n if ids is None else len(ids), *t.shape[1:]).cuda() for t in start]
+    results = []
+    for step in (fused_adam, lambda t, s, i: torch_adam(t, s, i, 0.9, 0.999, 1e-15)):
+        p, m, v = [t.clone() for t in start], [t * 0 for t in start], [t * 0 for t in start]
+        step([AdamTensor(*x, 0.01) for x in zip(p, gradients, m, v, strict=True)], 3, ids)
+        results.append([*p, *m, *v])
+    for a, b in zip(*results, strict=True):
         assert torch.allclose(a, b, atol=1e-6, rtol=1e-5)
+    chosen = torch.arange(0, n, 3, device="cuda")
+    for a, t in zip(gather(start, chosen), start, strict=True):
+        assert torch.equal(a, t[chosen])

@@ -349,7 +349,7 @@ def test_every_contributing_pixel_finds_its_gaussian_in_its_tile():
 
 def test_it_says_why_it_cannot_draw():
     assert NATIVE.unavailable(torch.device("cpu")) is None
-    assert "cuda" in (NATIVE.unavailable(torch.device("cuda")) or "")
+    assert "CUDA" in (NATIVE.unavailable(torch.device("cuda")) or "")
 
 
 @pytest.mark.parametrize("degree", [1, 3])

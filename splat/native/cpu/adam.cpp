@@ -27,8 +27,8 @@ inline void update(float* __restrict p, const float* __restrict g, float* __rest
 }  // namespace
 }  // namespace splat
 
-SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, const int64_t* table, const double* rates,
-                         int64_t step, double beta1, double beta2, double eps, void*) {
+SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, const int32_t* seen, const int64_t* table,
+                         const double* rates, int64_t step, double beta1, double beta2, double eps, void*) {
     using namespace splat;
     if (tensors < 1 || tensors > 16) return fail("1 to 16 tensors can be updated at once, not %d.", tensors);
     if (rows < 0 || step < 1)
@@ -39,8 +39,11 @@ SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, cons
     parallel_ranges(rows, 2048, [&](int64_t begin, int64_t end) {
         // Consecutive rows are one stretch of memory, and all rows are one run.
         for (int64_t i = begin, last; i < end; i = last) {
+            last = i + 1;
+            if (seen && !seen[i]) continue;
             const int64_t first = ids ? ids[i] : i;
-            for (last = ids ? i + 1 : end; last < end && ids[last] == first + (last - i);) ++last;
+            if (!ids && !seen) last = end;
+            while (last < end && (!ids || ids[last] == first + (last - i)) && (!seen || seen[last])) ++last;
             for (int k = 0; k < tensors; ++k) {
                 const int64_t* t = table + 7 * k;
                 const int64_t width = t[4], stride = t[5], g_stride = t[6];

@@ -3,21 +3,23 @@
 // A Gaussian's colour is a sum of coefficients times the basis at one direction, so the gradient of coefficient k is that
 // of the constant times basis_k / basis_0. Three floats stand for forty-eight: neither is the gradient of the others
 // written by projection, nor read here.
-#include <math.h>
-
 #include "pool.h"
-#include "projection.h"
+#include "rows.h"
+#include "../shared/adam.h"
+#include "../shared/projection.h"
 
 namespace splat {
 namespace {
 
 struct HarmonicsStep {
     const int64_t* ids;
+    const int32_t* seen;
     const float *means, *g_constant;
     row3 seen_from;
     int32_t from;
     float *sh, *first, *second;
-    float rate_constant, rate_rest, beta1, beta2, eps, correct2;
+    AdamConstants adam;
+    float rate_constant, rate_rest;
 };
 
 // basis_k / basis_0 at the direction of rows [begin, begin + count), by row.
@@ -41,13 +43,12 @@ void basis_of_rows(const HarmonicsStep& s, int64_t begin, int count, float (&out
 // COUNT numbers of a row from column `at` on, of which those before column `from` stay.
 template <int COUNT>
 SPLAT_INLINE void update(const HarmonicsStep& s, int64_t place, int at, vf g, vf rate) {
-    const vf d = keep(finite(g), g);
-    const vf p = load_some<COUNT>(s.sh + place + at), m0 = load_some<COUNT>(s.first + place + at);
+    const vf p0 = load_some<COUNT>(s.sh + place + at), m0 = load_some<COUNT>(s.first + place + at);
     const vf v0 = load_some<COUNT>(s.second + place + at);
-    const vf m = s.beta1 * m0 + (1 - s.beta1) * d, v = s.beta2 * v0 + (1 - s.beta2) * d * d;
-    const vf moved = p - rate * m / (sqrt(v) * s.correct2 + s.eps);
+    vf p = p0, m = m0, v = v0;
+    adam_step(s.adam, rate, g, p, m, v);
     const vm touched = gt(lane_numbers() + at, lane_numbers() * 0 + (s.from - 1));
-    store_some<COUNT>(s.sh + place + at, select(touched, moved, p));
+    store_some<COUNT>(s.sh + place + at, select(touched, p, p0));
     store_some<COUNT>(s.first + place + at, select(touched, m, m0));
     store_some<COUNT>(s.second + place + at, select(touched, v, v0));
 }
@@ -60,6 +61,7 @@ void update_rows(const HarmonicsStep& s, int64_t begin, int count) {
     const vf rest = broadcast(s.rate_rest);
     const vf constant = select(first_lanes(3), broadcast(s.rate_constant), rest);
     for (int i = 0; i < count; ++i) {
+        if (s.seen && !s.seen[begin + i]) continue;
         const int64_t row = begin + i, place = (s.ids ? s.ids[row] : row) * FIELDS;
         const float *b = basis[i], *g = s.g_constant + 3 * row;
         // Column 3 k + j is basis_k g_j.
@@ -86,17 +88,16 @@ void update_rows(const HarmonicsStep& s, int64_t begin, int count) {
 
 using namespace splat;
 
-SPLAT_API int splat_adam_harmonics(int64_t rows, const int64_t* ids, int32_t k, const float* means,
-                                   const float* seen_from, const float* g_constant, int32_t from, float* sh,
+SPLAT_API int splat_adam_harmonics(int64_t rows, const int64_t* ids, const int32_t* seen, int32_t k,
+                                   const float* means, const float* seen_from, const float* g_constant, int32_t from, float* sh,
                                    float* first, float* second, double rate_constant, double rate_rest, int64_t step,
                                    double beta1, double beta2, double eps, void*) {
     if (rows < 0 || step < 1)
         return fail("%lld rows at step %lld: steps count from 1.", (long long)rows, (long long)step);
     if (k != 1 && k != 4 && k != 9 && k != 16) return fail("%d coefficients are no whole degree up to 3.", k);
-    const double correct1 = 1 / (1 - pow(beta1, (double)step));
-    HarmonicsStep s{ids, means, g_constant, {seen_from[0], seen_from[1], seen_from[2]}, from, sh, first, second,
-                    (float)(rate_constant * correct1), (float)(rate_rest * correct1), (float)beta1, (float)beta2,
-                    (float)eps, (float)(1 / sqrt(1 - pow(beta2, (double)step)))};
+    const AdamConstants c(beta1, beta2, eps, step);
+    HarmonicsStep s{ids, seen, means, g_constant, {seen_from[0], seen_from[1], seen_from[2]}, from, sh, first, second, c,
+                    (float)(rate_constant * c.correct1), (float)(rate_rest * c.correct1)};
     with_degree(k == 1 ? 0 : k == 4 ? 1 : k == 9 ? 2 : 3, [&](auto d) {
         parallel_ranges(rows, 1024, [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i += LANES)

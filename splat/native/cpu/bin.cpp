@@ -4,24 +4,15 @@
 #include <cmath>
 #include <utility>
 
-#include "../kernels.h"
 #include "pool.h"
 #include "simd.h"
+#include "../shared/ellipse.h"
 
 namespace splat {
 namespace {
 
 constexpr int MAX_CHUNKS = 16;  // of the depth order, counted and filled side by side
 
-struct Grid {
-    int32_t columns, rows;
-    Grid(int32_t width, int32_t height)
-        : columns((width + SPLAT_TILE - 1) / SPLAT_TILE), rows((height + SPLAT_TILE - 1) / SPLAT_TILE) {}
-    int64_t tiles() const { return (int64_t)columns * rows; }
-    int64_t cells() const { return (int64_t)(columns + 1) * rows; }  // with one past the end of each row
-};
-
-constexpr float SLACK = 0.01f;  // pixels: rounding must not lose a tile; one too many costs a little time
 constexpr int KEPT_ROWS = 4;
 constexpr int64_t AHEAD = 16;  // rows whose spans are fetched early: in the order of depth they lie anywhere
 
@@ -32,60 +23,17 @@ struct Spans {
     static constexpr uint16_t TALL = 0xffff;  // in `rows`
 };
 
-// Along one axis of `tiles` tiles, those of which a pixel's centre (at .5) lies in [low, high]: from `first` to `end` - 1.
-SPLAT_INLINE void tile_range(vf low, vf high, int32_t tiles, vi& first, vi& end) {
-    vf size = broadcast((float)tiles * SPLAT_TILE);
-    low = clamp(low - (0.5f + SLACK), zero(), size);
-    high = clamp(high + (0.5f + SLACK), zero(), size);  // one more than the last pixel, rounded down below
-    first = to_int(low);
-    first = (first + keep(gt(low, to_float(first)), vi{} + 1)) >> 4;  // the pixel rounded up, then its tile
-    end = (to_int(high) + 15) >> 4;
+// Sixteen ellipses of `count` rows from `first_row` on; lanes past count repeat the first.
+SPLAT_INLINE TiledEllipse ellipses(const float* splats, int64_t first_row, int count, const Grid& grid) {
+    vf f[8];
+    load_eight([&](int i) { return splats + (first_row + (i < count ? i : 0)) * SPLAT_FIELDS; }, f);
+    return TiledEllipse(f, grid);
 }
-static_assert(SPLAT_TILE == 16, "the shifts above");
-
-// Sixteen ellipses against the grid of tiles.
-struct Ellipses {
-    vf x, y, a, b, c, half_width, reach, widest, inverse_a, slope;
-    vi left, right, top, bottom;
-
-    // `count` rows from `first_row` on; lanes past count repeat the first.
-    Ellipses(const float* splats, int64_t first_row, int count, const Grid& grid) {
-        static_assert(SPLAT_HALF_HEIGHT == 7, "the first eight fields of a row are what is needed here");
-        vf f[8];
-        load_eight([&](int i) { return splats + (first_row + (i < count ? i : 0)) * SPLAT_FIELDS; }, f);
-        x = f[SPLAT_X], y = f[SPLAT_Y], a = f[SPLAT_A], b = f[SPLAT_B], c = f[SPLAT_C];
-        half_width = f[SPLAT_HALF_WIDTH];
-        vf half_height = f[SPLAT_HALF_HEIGHT];
-        tile_range(x - half_width, x + half_width, grid.columns, left, right);
-        tile_range(y - half_height, y + half_height, grid.rows, top, bottom);
-        // u^2 + v^2 <= reach with u = a dx + b dy, v = c dy. On the line at height dy the ellipse spans
-        // dx = (-b dy +- sqrt(reach - v^2)) / a; it is widest to the right at v = -b sqrt(reach / (b^2 + c^2)).
-        reach = f[SPLAT_LOG2_OPACITY] + (7.99435344f + 1e-3f);
-        widest = -b * sqrt(reach / (b * b + c * c));
-        inverse_a = 1 / a;
-        slope = b / c;
-    }
-
-    // The columns that are touched in these rows of tiles, one row per lane.
-    SPLAT_INLINE void columns(vi row, const Grid& grid, vi& first, vi& end) const {
-        vf low = c * (to_float(row * (int32_t)SPLAT_TILE) + 0.5f - y), high = low + c * (float)(SPLAT_TILE - 1);
-        vf to_right = clamp(widest, low, high), to_left = clamp(-widest, low, high);
-        vf r = reach - to_right * to_right, l = max(reach - to_left * to_left, zero());
-        vf slack = 1e-4f * half_width;
-        tile_range(x + (-sqrt(l) - slope * to_left) * inverse_a - slack,
-                   x + (sqrt(max(r, zero())) - slope * to_right) * inverse_a + slack, grid.columns, first, end);
-        first = max(first, left);
-        end = min(end, right);
-        vm met = both(both(gt(bottom, row), ge(r, zero())), gt(end, first));
-        first = keep(met, first);
-        end = keep(met, end);
-    }
-};
 
 // visit(row, first, end) for every row of tiles that a tall ellipse touches, sixteen rows at a time.
 template <class Visit>
 void each_row(const float* splats, int32_t row_id, const Grid& grid, Visit&& visit) {
-    Ellipses e(splats, row_id, 1, grid);
+    const TiledEllipse e = ellipses(splats, row_id, 1, grid);
     for (int32_t top = e.top[0]; top < e.bottom[0]; top += LANES) {
         vi first, end;
         e.columns(lane_numbers() + top, grid, first, end);
@@ -96,7 +44,7 @@ void each_row(const float* splats, int32_t row_id, const Grid& grid, Visit&& vis
 
 // Spans of `count` rows from `first_row` on, and how many tiles each touches: none where it is not drawn.
 void find_spans(const float* splats, int64_t first_row, int count, const Grid& grid, Spans* spans, int32_t* touched) {
-    Ellipses e(splats, first_row, count, grid);
+    const TiledEllipse e = ellipses(splats, first_row, count, grid);
     const vm drawn = gt(e.half_width, zero());
     vi rows = keep(drawn, e.bottom - e.top), total = rows - rows;
     for (int i = 0; i < count; ++i) {
@@ -268,7 +216,8 @@ private:
 struct Workspace {
     int64_t* drawn;      // [1]
     int64_t* chunks;     // [1]
-    int32_t* cursors;    // [chunks tiles]: per chunk, first how many entries of a tile, then where the next one goes
+    int32_t* tile_start; // [tiles + 1]
+    int32_t* cursors;    // [chunks cells]: per chunk, first how many entries of a tile, then where the next one goes
     uint32_t *keys, *other_keys;
     int32_t* other_order;
     Spans* spans;        // [n]
@@ -276,14 +225,15 @@ struct Workspace {
     Workspace(void* p, int64_t n, const Grid& grid) {
         drawn = (int64_t*)p;
         chunks = drawn + 1;
-        cursors = (int32_t*)(chunks + 1);
+        tile_start = (int32_t*)(chunks + 1);
+        cursors = tile_start + grid.tiles() + 1;
         keys = (uint32_t*)(cursors + MAX_CHUNKS * grid.cells());
         other_keys = keys + n;
         other_order = (int32_t*)(other_keys + n);
         spans = (Spans*)(other_order + n);
     }
     static int64_t bytes(int64_t n, const Grid& grid) {
-        return 16 + 4 * (MAX_CHUNKS * grid.cells() + 3 * n) + n * (int64_t)sizeof(Spans);
+        return 16 + 4 * (grid.tiles() + 1 + MAX_CHUNKS * grid.cells() + 3 * n) + n * (int64_t)sizeof(Spans);
     }
 };
 
@@ -296,8 +246,10 @@ SPLAT_API int64_t splat_bin_workspace(int64_t n, int32_t width, int32_t height) 
     return Workspace::bytes(n, Grid(width, height));
 }
 
+SPLAT_API int64_t splat_bin_fill_workspace(int64_t, int32_t, int32_t, int64_t) { return 0; }
+
 SPLAT_API int splat_bin_count(int64_t n, const float* splats, int32_t width, int32_t height, int32_t* order,
-                              int32_t* first, int32_t* tile_start, int64_t* total, void* workspace, void*) {
+                              int32_t* first, int64_t* total, void* workspace, void*) {
     if (n >= INT32_MAX) return fail("%lld Gaussians are too many for one image.", (long long)n);
     if (width > 1000000 || height > 1000000) return fail("an image of %d x %d pixels is too large.", width, height);
     Grid grid(width, height);
@@ -337,14 +289,14 @@ SPLAT_API int splat_bin_count(int64_t n, const float* splats, int32_t width, int
     });
     int64_t sum = 0;
     for (int64_t tile = 0; tile < tiles; ++tile) {
-        tile_start[tile] = (int32_t)sum;
+        w.tile_start[tile] = (int32_t)sum;
         int64_t cell = tile / grid.columns * stride + tile % grid.columns;
         for (int64_t chunk = 0; chunk < chunks; ++chunk)
             sum += std::exchange(w.cursors[chunk * grid.cells() + cell], (int32_t)sum);
         if (sum > INT32_MAX) return fail("%lld and more (tile, Gaussian) pairs are too many for one image.", (long long)sum);
     }
-    tile_start[tiles] = (int32_t)sum;
-    *total = sum;
+    w.tile_start[tiles] = (int32_t)sum;
+    if (total) *total = sum;
     int32_t slot = 0;
     for (int64_t i = 0; i < n; ++i) slot += std::exchange(first[i], slot);
     first[n] = slot;
@@ -352,13 +304,16 @@ SPLAT_API int splat_bin_count(int64_t n, const float* splats, int32_t width, int
 }
 
 SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* order,
-                             const int32_t* first, const int32_t* tile_start, int64_t capacity, int32_t* entries,
-                             void* workspace, void*) {
+                             const int32_t* first, int64_t capacity, int32_t* tile_start, int32_t* entries,
+                             int32_t* overflow, void* workspace, void*, void*) {
     Grid grid(width, height);
     Workspace w(workspace, n, grid);
     int64_t m = *w.drawn, chunks = *w.chunks, tiles = grid.tiles(), stride = grid.columns + 1;
-    if (capacity < tile_start[tiles])
-        return fail("room for %lld (tile, Gaussian) pairs, where %d are needed.", (long long)capacity, tile_start[tiles]);
+    if (capacity < w.tile_start[tiles])
+        return fail("room for %lld (tile, Gaussian) pairs, where %d are needed.", (long long)capacity,
+                    w.tile_start[tiles]);
+    memcpy(tile_start, w.tile_start, (tiles + 1) * sizeof *tile_start);
+    if (overflow) *overflow = 0;
     parallel_jobs(chunks, [&](int64_t chunk) {
         int32_t* cursors = w.cursors + chunk * grid.cells();
         const int64_t end = m * (chunk + 1) / chunks;

@@ -90,7 +90,7 @@ SPLAT_INLINE int walk(Batch& batch, State& state, int block, float min_transmitt
     vf passed = load(state.passed[block]), red = load(state.red[block]), green = load(state.green[block]);
     vf blue = load(state.blue[block]), depth = load(state.depth[block]);
     const vf X = lane_x(), Y = lane_y();
-    const vf faintest = broadcast(LOG2_MIN_ALPHA), least = broadcast(min_transmittance);
+    const vf least = broadcast(min_transmittance);
     const uint16_t bit = (uint16_t)(1u << block);
     const float *u0 = batch.u[block], *v0 = batch.v[block / SIDE];
     int n = batch.count[block], i = 0;
@@ -102,11 +102,9 @@ SPLAT_INLINE int walk(Batch& batch, State& state, int block, float min_transmitt
         vf p = g[SPLAT_LOG2_OPACITY] - v * v - u * u;
         vm live = ge(passed, least);
         if (!any(live)) break;
-        vm on = ge(live, p, faintest);
-        if (HITS) batch.hits[at] |= any(on) ? bit : 0;
-        vf alpha = min(exp2_small(p), broadcast(MAX_ALPHA));
-        vf weight = keep(on, alpha * passed);
-        passed = less_share(on, passed, alpha);
+        const Share share = take(p, live, passed);
+        const vf weight = share.weight;
+        if (HITS) batch.hits[at] |= any(share.on) ? bit : 0;
         red += weight * g[SPLAT_RED];
         green += weight * g[SPLAT_GREEN];
         blue += weight * g[SPLAT_BLUE];

@@ -7,13 +7,11 @@
 
 #include <algorithm>
 
-#include "../kernels.h"
 #include "simd.h"
+#include "../shared/pair.h"
 
 namespace splat {
 
-constexpr float LOG2_MIN_ALPHA = -7.99435344f;  // log2(1/255)
-constexpr float MAX_ALPHA = 0.999f;
 constexpr int BLOCKS = 16, SIDE = 4;
 
 SPLAT_INLINE vf lane_x() { return to_float(lane_numbers() & (SIDE - 1)); }

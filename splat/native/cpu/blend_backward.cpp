@@ -1,9 +1,6 @@
 // Gradients of compositing.
 //
-// With g the gradient of the image at a pixel, a Gaussian's weight w_i = alpha_i T_i counts q_i = g . (colour, depth, 1)_i;
-// the loss is linear in sum w_i q_i, and dL/dalpha_i = T_i q_i - (what all that lies behind counts) / (1 - alpha_i).
-// What all counts together is known from the image, so the walk goes front to back again and subtracts: two numbers per
-// pixel, T and what is left. Moments of dL/dlog(alpha) in the whitened coordinates (u, v) are summed in registers over
+// The mathematics is in shared/pair.h. Moments of dL/dlog(alpha) in the whitened coordinates (u, v) are summed in registers over
 // the blocks that the forward pass marked and written once, a record per (tile, Gaussian); the records of a Gaussian are
 // then added in the order of its tiles and turned into gradients: no atomics, the same bits every time.
 #include <string.h>
@@ -16,8 +13,6 @@
 
 namespace splat {
 namespace {
-
-constexpr float LN2 = 0.69314718f;
 
 struct alignas(64) PixelState {
     float passed[BLOCKS][LANES], left[BLOCKS][LANES];
@@ -69,10 +64,6 @@ void load_pixels(const Image& image, int32_t x0, int32_t y0, PixelState& p, doub
     g_background[2] = sum(sum_blue);
 }
 
-// The sums of a record: moments of g = dL/dlog(alpha), then sums of weight x dL/dcolour and dL/ddepth.
-enum { SUM_1, SUM_U, SUM_V, SUM_UU, SUM_UV, SUM_VV, SUM_DEPTH, SUM_RED, SUM_GREEN, SUM_BLUE, SUM_ABS_X, SUM_ABS_Y, SUMS };
-static_assert((int)SUMS == (int)SPLAT_RECORD, "a record is these sums");
-
 // ALL: gradients of depth and alpha too, not of colours alone.
 template <bool ALL, bool ABSGRAD>
 SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, float y0, float min_transmittance,
@@ -95,18 +86,15 @@ SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, f
         vf u = U + first_u[block], v = V + first_v[block];
         vf power = log2_opacity - v * v - u * u;
         vf passed = load(p.passed[block]);
-        vm on = ge(ge(passed, broadcast(min_transmittance)), power, broadcast(LOG2_MIN_ALPHA));
-        vf raw = exp2_small(power), alpha = min(raw, broadcast(MAX_ALPHA));
-        vf weight = keep(on, alpha * passed);
-        vf behind = less_share(on, passed, alpha);
+        const Share share = take(power, ge(passed, broadcast(min_transmittance)), passed);
+        const vf weight = share.weight;
         vf g_red = load(p.g_red[block]), g_green = load(p.g_green[block]), g_blue = load(p.g_blue[block]);
         vf q = g_red * red + (ALL ? g_green * green + (g_blue * blue + (load(p.g_depth[block]) * depth +
                                                                          load(p.g_alpha[block])))
                                   : g_green * green + g_blue * blue);
-        vf left = load(p.left[block]) - weight * q;
-        vf g = (behind * q - left) * (alpha * reciprocal(1 - alpha));
-        g = keep(ge(on, broadcast(MAX_ALPHA), raw), g);
-        store(p.passed[block], behind);
+        vf left = load(p.left[block]);
+        const vf g = by_log_alpha(share, passed, q, left);
+        store(p.passed[block], passed);
         store(p.left[block], left);
         sum[SUM_RED] += weight * g_red;
         sum[SUM_GREEN] += weight * g_green;
@@ -145,23 +133,6 @@ void walk_tile(PixelState& p, const float* splats, const int32_t* entries, int64
     }
 }
 
-// The gradient of a projected row from its sums. The exponent is p = l - u^2 - v^2 octaves, u = a dx + b dy, v = c dy;
-// the moments are taken of u and v, and dx = u/a - b v/(a c), dy = v/c.
-void row_gradient(const float* s, const float* sum, float* g) {
-    float a = s[SPLAT_A], b = s[SPLAT_B], c = s[SPLAT_C];
-    g[SPLAT_X] = 2 * LN2 * a * sum[SUM_U];
-    g[SPLAT_Y] = 2 * LN2 * (b * sum[SUM_U] + c * sum[SUM_V]);
-    g[SPLAT_A] = -2 * LN2 * (sum[SUM_UU] - b / c * sum[SUM_UV]) / a;
-    g[SPLAT_B] = -2 * LN2 * sum[SUM_UV] / c;
-    g[SPLAT_C] = -2 * LN2 * sum[SUM_VV] / c;
-    g[SPLAT_LOG2_OPACITY] = LN2 * sum[SUM_1];
-    g[SPLAT_DEPTH] = sum[SUM_DEPTH];
-    g[SPLAT_RED] = sum[SUM_RED];
-    g[SPLAT_GREEN] = sum[SUM_GREEN];
-    g[SPLAT_BLUE] = sum[SUM_BLUE];
-    g[SPLAT_HALF_WIDTH] = g[SPLAT_HALF_HEIGHT] = 0;
-}
-
 }  // namespace
 }  // namespace splat
 
@@ -174,9 +145,10 @@ SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height) 
 
 SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* first,
                                    const int32_t* tile_start, const int32_t* entries, const uint16_t* hits,
-                                   float min_transmittance, const float* rgb, const float* alpha, const float* depth, const float* g_rgb,
-                                   const float* g_alpha, const float* g_depth, float* g_splats, float* g_centres,
-                                   double* g_background, float* absgrad, float* records, void* workspace, void*) {
+                                   float min_transmittance, const float* rgb, const float* alpha,
+                                   const float* depth, const float* g_rgb, const float* g_alpha, const float* g_depth, float* g_splats, float* g_centres,
+                                   double* g_background, float* absgrad, float* records, int64_t,
+                                   void* workspace, void*) {
     int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
     Image image{width, height, rgb, alpha, depth, g_rgb, g_alpha, g_depth};
     double* partial = (double*)workspace;
@@ -214,10 +186,7 @@ SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width
                 g_centres[2 * i] = std::exchange(g[SPLAT_X], 0.0f);
                 g_centres[2 * i + 1] = std::exchange(g[SPLAT_Y], 0.0f);
             }
-            if (absgrad) {
-                absgrad[2 * i] = 2 * LN2 * s[SPLAT_A] * sum[SUM_ABS_X];
-                absgrad[2 * i + 1] = 2 * LN2 * sum[SUM_ABS_Y];
-            }
+            if (absgrad) absolute_gradient(s, sum, absgrad + 2 * i);
         }
     });
     return 0;

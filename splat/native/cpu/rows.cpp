@@ -30,7 +30,7 @@ SPLAT_API int splat_density_statistics(int64_t m, const int64_t* ids, const floa
     const float half_width = 0.5f * width, half_height = 0.5f * height, scale = 1.0f / std::max(width, height);
     parallel_ranges(m, 4096, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
-            const int64_t id = ids[i];
+            const int64_t id = ids ? ids[i] : i;
             const float x = gradient[2 * i] * half_width, y = gradient[2 * i + 1] * half_height;
             pull[id] += std::sqrt(x * x + y * y);
             seen[id] += radii[i] > 0 ? 1.0f : 0.0f;

@@ -9,19 +9,14 @@
 
 #include <cmath>
 
-#include "../kernels.h"
 #include "pool.h"
 #include "simd.h"
+#include "../shared/similarity.h"
 
 namespace splat {
 namespace {
 
-constexpr int R = 5, TAPS = 2 * R + 1, KEPT = TAPS + 1;  // rows of a ring: those that a pair of rows needs
-constexpr float C1 = 0.01f * 0.01f, C2 = 0.03f * 0.03f;
-// exp(-k^2 / (2 1.5^2)) for k = 0 ... 5, divided by the sum over k = -5 ... 5.
-constexpr float WINDOW[R + 1] = {0.2660117248617943f, 0.21300553771125366f, 0.1093606895097f,
-                                 0.03600077212843082f, 0.007598758135239184f, 0.0010283800844791099f};
-
+constexpr int KEPT = TAPS + 1;  // rows of a ring: those that a pair of rows needs
 int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 
 // What a row adds to the losses and to the gradient of the affine map, added up over rows in their order.
@@ -145,7 +140,7 @@ struct Job {
 struct Taps {
     vf w[R + 1];
     Taps() {
-        for (int k = 0; k <= R; ++k) w[k] = broadcast(WINDOW[k]);
+        for (int k = 0; k <= R; ++k) w[k] = broadcast(window(k));
     }
 
     // Along a padded row, at one vector of positions.
@@ -169,22 +164,6 @@ struct Taps {
         lower += w[R] * load(rows[TAPS] + i);
     }
 };
-
-// From the blurred x, t, x^2 + t^2 and xt: w (1 - similarity), and the derivatives of `scale` times that by the blurred x,
-// x^2 and xt.
-SPLAT_INLINE vf similarity(const vf (&m)[4], vf w, float scale, float* by_x, float* by_xx, float* by_xt) {
-    const vf mx = m[0], mt = m[1];
-    const vf mxt = mx * mt, mm = mx * mx + mt * mt;
-    const vf a1 = 2 * mxt + C1, a2 = 2 * (m[3] - mxt) + C2;
-    const vf b1 = mm + C1, b2 = m[2] - mm + C2;
-    const vf inverse = 1 / (b1 * b2), ssim = a1 * a2 * inverse;
-    const vf g = w * (-2 * scale) * inverse;
-    // b2 holds -mx^2 too: its share of the derivative by mx has the other sign.
-    store(by_x, g * (mt * (a2 - a1) - ssim * mx * (b2 - b1)));
-    store(by_xx, g * -0.5f * ssim * b1);
-    store(by_xt, g * a1);
-    return w * (1 - ssim);
-}
 
 void Job::run_band(int64_t number) const {
     const Shape& s = shape;
@@ -253,8 +232,13 @@ void Job::run_band(int64_t number) const {
             vf upper[4], lower[4];
             for (int m = 0; m < 4; ++m) taps.down(rows[m], i, upper[m], lower[m]);
             const float c = dssim_weight * scale;
-            upper_total += similarity(upper, load(weights[0] + i), c, d[0][0] + i, d[0][1] + i, d[0][2] + i);
-            lower_total += similarity(lower, load(lower_weights + i), c, d[1][0] + i, d[1][1] + i, d[1][2] + i);
+            vf by_upper[3], by_lower[3];
+            upper_total += dissimilarity(upper, load(weights[0] + i), c, by_upper);
+            lower_total += dissimilarity(lower, load(lower_weights + i), c, by_lower);
+            for (int m = 0; m < 3; ++m) {
+                store(d[0][m] + i, by_upper[m]);
+                store(d[1][m] + i, by_lower[m]);
+            }
         }
         if (y >= top && y < bottom) sums[y].dssim = sum(upper_total);
         if (y + 1 >= top && y + 1 < bottom) sums[y + 1].dssim = sum(lower_total);
@@ -284,8 +268,7 @@ void Job::run_band(int64_t number) const {
                 counted[r] += keep(counts, broadcast(1));
                 l1[r] += w * abs(d);
                 if (!gradient) continue;
-                const vf sign = keep(gt(d, zero()), broadcast(1)) - keep(gt(zero(), d), broadcast(1));
-                const vf g = keep(counts, by[0][r] + 2 * a * by[1][r] + b * by[2][r]) + w * sign * (l1_weight * scale);
+                const vf g = value_gradient({by[0][r], by[1][r], by[2][r]}, a, b, w, l1_weight * scale);
                 float* out = gradient + (z + r) * s.row + i;
                 if (i + LANES <= s.row) store(out, g);
                 else memcpy(out, &g, (s.row - i) * sizeof(float));

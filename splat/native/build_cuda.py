@@ -1,0 +1,85 @@
+"""Compiles the CUDA kernels on first use, for the GPU that is there, and loads them by ctypes. Beside `build`, which
+does so for the CPU and says where libraries are kept.
+
+Nothing here runs where torch finds no CUDA device: nvcc on PATH alone starts nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from splat.native.build import HERE, NativeUnavailable, cached_library
+
+FLAGS = ("-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-Wextra", "-Werror", "all-warnings")
+"""The runtime is linked statically, nvcc's default: the library needs a driver and nothing else."""
+
+
+def source_folder() -> Path:
+    """`cuda/` of a checkout, or what a wheel has of it."""
+    packaged = HERE / "cuda"
+    return packaged if (packaged / "library.cuh").exists() else HERE.parents[1] / "cuda"
+
+
+def nvcc() -> str | None:
+    """The CUDA compiler: `$CUDACXX`, nvcc on PATH, or that of `$CUDA_HOME` or /usr/local/cuda."""
+    named = os.environ.get("CUDACXX")
+    homes = [os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
+    for candidate in [named, "nvcc", *(str(Path(home) / "bin" / "nvcc") for home in homes if home)]:
+        if candidate and (path := shutil.which(candidate)):
+            return path
+    return None
+
+
+def build(architectures: Sequence[str], extra_flags: Sequence[str] = ()) -> Path:
+    """The path of the library compiled for `architectures`: values of nvcc's -gencode. Needs no GPU.
+
+    Raises NativeUnavailable when there is no nvcc or it fails.
+    """
+    compiler = nvcc()
+    if compiler is None:
+        raise NativeUnavailable("no nvcc was found: install the CUDA toolkit, or name the compiler in CUDACXX.")
+    folder = source_folder()
+    sources = sorted(folder.glob("*.cu"))
+    headers = sorted([*folder.glob("*.cuh"), *HERE.glob("*.h"), *(HERE / "shared").glob("*.h")])
+    generate = [flag for a in architectures for flag in ("-gencode", a)]
+    command = [compiler, *FLAGS, *generate, *extra_flags, "-I", str(HERE)]
+    return cached_library("cuda", command, sources, headers, "")
+
+
+@functools.cache
+def _load() -> ctypes.CDLL | str:
+    """The loaded library, or why there is none. Asked once per process."""
+    if not torch.backends.cuda.is_built():
+        return "this torch is built without CUDA."
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device."
+    major, minor = torch.cuda.get_device_capability()
+    number = f"{major}{minor}"
+    try:
+        path = build([f"arch=compute_{number},code=sm_{number}"])
+        return ctypes.CDLL(str(path))
+    except NativeUnavailable as e:
+        return str(e)
+    except OSError as e:
+        return f"the compiled CUDA kernels do not load ({e})."
+
+
+def load() -> ctypes.CDLL:
+    """The kernels. Raises NativeUnavailable."""
+    loaded = _load()
+    if isinstance(loaded, str):
+        raise NativeUnavailable(loaded)
+    return loaded
+
+
+def unavailable() -> str | None:
+    """Why there are no CUDA kernels; None when there are."""
+    loaded = _load()
+    return loaded if isinstance(loaded, str) else None

@@ -1,0 +1,30 @@
+"""The GPU's rasterizer meets the CPU's tests, on an emulated GPU (see `emulated`)."""
+
+import emulated
+import pytest
+from raster.test_native import (  # noqa: F401
+    test_drawing_the_visible_rows_alone_changes_nothing,
+    test_equal_depths_are_composited_in_order_of_their_index,
+    test_every_contributing_pixel_finds_its_gaussian_in_its_tile,
+    test_gradients_of_one_output_alone,
+    test_image_and_every_gradient_agree_with_the_reference,
+    test_long_thin_footprints_keep_their_digits,
+    test_near_plane_removes_what_is_nearer,
+    test_no_bits_crash_it_and_the_image_is_finite,
+    test_no_gaussians_leave_the_background,
+    test_one_gaussian_has_the_opacity_of_the_formula,
+    test_permuting_gaussians_changes_nothing,
+    test_pixels_may_stop_earlier_and_gradients_know_it,
+    test_poison_stays_in_its_row,
+    test_the_constant_harmonics_gradient_alone_is_that_of_all,
+)
+
+from splat.native import build
+
+pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def gpu():
+    with emulated.kernels():
+        yield
