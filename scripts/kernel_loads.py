@@ -52,7 +52,7 @@ def lifted(load: Load) -> Load:
     projection leads back to (nearly) the same footprints."""
     s, c = load.flat, load.camera
     assert s is not None
-    camera = Camera(c.width, c.width, c.width / 2, c.height / 2, c.width, c.height)
+    camera = Camera(float(c.width), float(c.width), c.width / 2, c.height / 2, c.width, c.height)
     z = 2 + 8 * s.depths / s.depths.max()
     xx, xy, yy = (s.covariances - torch.tensor([reference.BLUR, 0, reference.BLUR])).unbind(1)
     values, vectors = torch.linalg.eigh(torch.stack([xx, xy, xy, yy], 1).reshape(-1, 2, 2))

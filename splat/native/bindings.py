@@ -123,38 +123,52 @@ def call(name: str, *arguments: Any, device: torch.device | None = None) -> None
     if len(arguments) != len(letters):
         raise TypeError(f"{name} takes {len(letters)} arguments, not {len(arguments)}.")
     passed: list[Any] = []
+    on_cpu, on_gpu = False, device if device is not None and device.type == "cuda" else None
     for value, (dtype, table) in zip(arguments, letters, strict=True):
-        if dtype is None or value is None or (table is not None and getattr(value, "_type_", None) is table):
+        if dtype is None or value is None:
             passed.append(value)
         elif isinstance(value, Tensor) and value.dtype == dtype and value.is_contiguous():
-            if table is not None and value.is_cuda:
-                raise TypeError(f"{name} argument {len(passed)} must be in host memory.")
-            if table is None and device is None:
-                device = value.device
-            elif table is None and value.device != device:
-                raise TypeError(f"{name} argument {len(passed)} is on {value.device}, others are on {device}.")
+            if value.is_cpu:
+                on_cpu |= table is None
+            elif table is None and value.is_cuda and on_gpu in (None, value.device):
+                on_gpu = value.device
+            else:
+                raise TypeError(f"{name} argument {len(passed)} is on {value.device}, where it cannot be used.")
             passed.append(value.data_ptr())
+        elif table is not None and getattr(value, "_type_", None) is table:
+            passed.append(value)
         else:
             what = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else repr(value)
             raise TypeError(f"{name} argument {len(passed)} must be a contiguous tensor of {dtype}, not {what}.")
-    if device is None or device.type != "cuda":
-        if device is not None and device.type != "cpu":
-            raise TypeError(f"{name} runs on the CPU or a CUDA device, not on {device}.")
+    if on_gpu is None:
         if _function(name, False)(*passed, None):
             raise KernelError(f"{name}: {_last_error()}")
         return
-    with torch.cuda.device(device):
-        if _function(name, True)(*passed, torch.cuda.current_stream(device).cuda_stream):
+    if on_cpu:
+        raise TypeError(f"{name} got tensors both on the CPU and on {on_gpu}.")
+    with torch.cuda.device(on_gpu):
+        if _function(name, True)(*passed, torch.cuda.current_stream(on_gpu).cuda_stream):
             raise KernelError(f"{name}: {_last_error(True)}")
 
 
 @contextmanager
 def timed() -> Iterator[dict[str, float]]:
-    """Wall seconds spent in each kernel inside the block, by name; for measurements."""
+    """Seconds spent in each kernel inside the block, by name; for measurements. Wall time, and on a GPU its own time,
+    which is there when the block has ended."""
     global call
     untimed, seconds = call, defaultdict[str, float](float)
+    events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+    has_gpu = torch.cuda.is_available()
 
     def timing(name: str, *arguments: Any, device: torch.device | None = None) -> None:
+        on_gpu = device is not None and device.type == "cuda"
+        if has_gpu and (on_gpu or any(isinstance(a, Tensor) and a.is_cuda for a in arguments)):
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            untimed(name, *arguments, device=device)
+            end.record()
+            events.append((name, begin, end))
+            return
         started = time.perf_counter()
         try:
             untimed(name, *arguments, device=device)
@@ -166,6 +180,10 @@ def timed() -> Iterator[dict[str, float]]:
         yield seconds
     finally:
         call = untimed
+        if events:
+            torch.cuda.synchronize()
+        for name, begin, end in events:
+            seconds[name] += 1e-3 * begin.elapsed_time(end)
 
 
 @functools.cache

@@ -18,7 +18,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "fast": Preset(iterations=3000, max_resolution=480, cap=60_000),
-    "default": Preset(iterations=5500, max_resolution=800, cap=150_000),
+    "default": Preset(iterations=6000, max_resolution=800, cap=150_000),
     "quality": Preset(iterations=30_000, max_resolution=1600, cap=1_000_000),
 }
 

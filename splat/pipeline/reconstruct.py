@@ -39,7 +39,7 @@ class Reconstruct:
     out: Path = Path()
     """The run folder, made if it is not there (default: runs/NAME after the photos' folder or file)."""
     preset: Literal["fast", "default", "quality"] = "default"
-    """fast: 3,000 steps at 480 px; default: 5,500 at 800 px; quality: 30,000 at 1,600 px. Other flags win over it."""
+    """fast: 3,000 steps at 480 px; default: 6,000 at 800 px; quality: 30,000 at 1,600 px. Other flags win over it."""
     method: Literal["auto", "points"] = "auto"
     """How the first Gaussians are made; auto decides by the number of photos and says why."""
     iterations: int = PRESETS["default"].iterations

@@ -254,7 +254,7 @@ class Trainer:
             if not waits_for_gpu and not math.isfinite(float(loss.detach())):
                 self._skip(item.view_id)
                 continue
-            (loss * item.loss_weight).backward()
+            loss.backward(loss.new_tensor(item.loss_weight))
             with torch.no_grad():
                 self.view_model.update(correction, progress)
                 self.density.after_backward(step, ids, render, item.camera)

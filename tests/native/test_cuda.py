@@ -65,7 +65,7 @@ def test_tensors_on_different_devices_are_refused():
     workspace = torch.empty(4, dtype=torch.uint8)
     view = (torch.eye(4), 10.0, 10.0, 5.0, 5.0, 10, 10, 0.01)
     ids = torch.empty(4, dtype=torch.int64)
-    with pytest.raises(TypeError, match="is on cpu, others are on meta"):
+    with pytest.raises(TypeError, match="is on meta, where it cannot be used"):
         bindings.call("splat_visible", 4, meta, torch.zeros(4, 3), torch.zeros(4), *view, ids, count, workspace)
 
 

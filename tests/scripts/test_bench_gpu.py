@@ -1,0 +1,41 @@
+"""The GPU's bench runs from end to end on the emulated GPU: who is lent a real one must not find it broken."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import emulated
+import pytest
+import torch
+
+from splat.native import build, build_cuda
+
+pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench_gpu.py"
+
+
+class Properties:
+    name, multi_processor_count = "an emulated GPU", 1
+
+
+def test_it_checks_times_and_prints_a_table(monkeypatch, capsys):
+    sys.path.insert(0, str(SCRIPT.parent))
+    spec = importlib.util.spec_from_file_location("bench_gpu", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    monkeypatch.setattr(bench, "DEVICE", torch.device("cpu"))
+    monkeypatch.setattr(bench, "SIZE", (48, 32))
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py", "--quick", "--only", "400"])
+    monkeypatch.setattr(build_cuda, "unavailable", lambda: None)
+    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 10**6)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Properties())
+    with emulated.kernels():
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        bench.main()
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    printed = capsys.readouterr().out
+    assert "against the reference: image" in printed and "against the CPU kernels" in printed
+    assert printed.count("| synthetic 0k |") == 1 and printed.count("| trained 0k |") == 1
