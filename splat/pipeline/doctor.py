@@ -73,6 +73,7 @@ class Doctor:
             ("kernels", kernels),
             ("CUDA", cuda),
             ("gsplat", gsplat),
+            ("rasterizer", rasterizer),
             ("Open3D", open3d),
             ("LPIPS", lambda: lpips(self.weights)),
             ("weights", lambda: learned_priors(self.weights)),
@@ -281,6 +282,18 @@ def gsplat() -> Check:
     if not torch.cuda.is_available():
         return Check("gsplat", "note", f"{version}, but no CUDA device: it is not used")
     return Check("gsplat", "ok", version)
+
+
+def rasterizer() -> Check:
+    """Which one `--raster auto` takes, and why not the others."""
+    import torch
+
+    from splat.raster import choose, reasons
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    taken = choose(device).name
+    others = [f"{name}: {why or 'slower here'}" for name, why in reasons(device).items() if name != taken]
+    return Check("rasterizer", "ok", f"{taken} draws on {device} ({'; '.join(o.rstrip('.') for o in others)})")
 
 
 def open3d() -> Check:
