@@ -17,6 +17,10 @@ SPLAT_INLINE vf zero() { return 0; }
 SPLAT_INLINE vf to_float(vi a) { return (float)a; }
 SPLAT_INLINE vi to_int(vf a) { return (int32_t)a; }
 
+SPLAT_INLINE bool any(vm a) { return a; }
+SPLAT_INLINE vf gather(const float* p, vi at) { return p[at]; }
+SPLAT_INLINE vi gather(const int32_t* p, vi at) { return p[at]; }
+
 SPLAT_INLINE vm ge(vf a, vf b) { return a >= b; }
 SPLAT_INLINE vm gt(vf a, vf b) { return a > b; }
 SPLAT_INLINE vm gt(vi a, vi b) { return a > b; }

@@ -5,6 +5,7 @@
 //   ge, gt (a mask; ge(m, a, b): lanes of m where a >= b), both, bits, any, first_lanes(count)
 //   select(m, a, b), keep(m, a) (0 elsewhere), less_share(m, a, b): a - a * b in the lanes of m, a elsewhere
 //   min, max (the second argument where either is NaN), sqrt, rough_rsqrt (relative error below 1e-4), rough_reciprocal
+//   gather(p, i): p[i[0]], p[i[1]], ...
 //   compress(p, m, v): the lanes of m side by side at p, and anything up to p + 16
 //   load_some<COUNT>, store_some<COUNT>: the first COUNT lanes; load_two_eights(p, q)
 //   low_ones, ..., odd_fours, SPLAT_SHUFFLE: rearranged lanes of two vectors, see below

@@ -248,6 +248,19 @@ SPLAT_INLINE vf shuffled(vf x, vf y) {
 }
 #define SPLAT_SHUFFLE(a, b, ...) shuffled<__VA_ARGS__>(a, b)
 
+SPLAT_INLINE vf gather(const float* p, vi at) {
+    float t[16];
+    for (int i = 0; i < 16; ++i) t[i] = p[at[i]];
+    return load(t);
+}
+SPLAT_INLINE vi gather(const int32_t* p, vi at) {
+    int32_t t[16];
+    for (int i = 0; i < 16; ++i) t[i] = p[at[i]];
+    vi v;
+    memcpy(&v, t, sizeof v);
+    return v;
+}
+
 SPLAT_INLINE void compress(int32_t* p, vm m, vi a) {
     int32_t t[16];
     memcpy(t, &a, sizeof t);

@@ -50,6 +50,9 @@ SPLAT_INLINE vf sqrt(vf a) { return (vf)_mm512_sqrt_ps((__m512)a); }
 SPLAT_INLINE vf rough_rsqrt(vf a) { return (vf)_mm512_rsqrt14_ps((__m512)a); }
 SPLAT_INLINE vf rough_reciprocal(vf a) { return (vf)_mm512_rcp14_ps((__m512)a); }
 
+SPLAT_INLINE vf gather(const float* p, vi at) { return (vf)_mm512_i32gather_ps((__m512i)at, p, 4); }
+SPLAT_INLINE vi gather(const int32_t* p, vi at) { return (vi)_mm512_i32gather_epi32((__m512i)at, p, 4); }
+
 SPLAT_INLINE void compress(int32_t* p, vm m, vi a) {
     _mm512_storeu_si512(p, _mm512_maskz_compress_epi32(m, (__m512i)a));
 }
