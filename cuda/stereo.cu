@@ -22,15 +22,15 @@ __global__ void search(const __grid_constant__ StereoJob j, int32_t parity, int3
 
 SPLAT_API int splat_stereo_search(int32_t height, int32_t width, const float* grey, float fx, float fy, float cx,
                                   float cy, int32_t sources, const int64_t* table, const double* warps, int32_t best,
-                                  float low, float high, float spread, const float* noise, int32_t parity,
-                                  float* planes, float* cost, void* stream) {
+                                  float low, float high, float spread, float turn, const float* noise,
+                                  int32_t parity, float* planes, float* cost, void* stream) {
     using namespace splat;
     if (sources < 1 || sources > MAX_SOURCES)
         return fail("1 to %d other photos can be compared, not %d.", MAX_SOURCES, sources);
     if (best < 1 || best > MAX_BEST) return fail("the best 1 to %d photos can be believed, not %d.", MAX_BEST, best);
     if ((int64_t)height * width > INT32_MAX / 4) return fail("an image of %d x %d pixels is too large.", width, height);
     const StereoJob j = stereo_job(height, width, grey, fx, fy, cx, cy, sources, table, warps, best, low, high, spread,
-                                   noise, planes, cost);
+                                   turn, noise, planes, cost);
     const int32_t step = noise ? 2 : 1;
     return launch_each("splat_stereo_search", search, (int64_t)ceil_div(width, step) * height, stream, j, parity, step);
 }

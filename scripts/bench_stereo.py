@@ -30,9 +30,9 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture, PointCloud, View
 from splat.core.geometry import Rigid
 from splat.core.slots import Silent
+from splat.pipeline.scenes import load_scenes
 from splat.priors.neighbours import overlap
 from splat.priors.stereo import Stereo, StereoView, consistent, grey_of
-from splat.pipeline.scenes import load_scenes
 
 FOCAL, CX, CY, DOFFS, BASELINE = 994.978, 311.193, 254.877, 31.086, 193.001
 

@@ -53,7 +53,7 @@ KERNELS: dict[str, str] = {
     "splat_gather": "ilLT",
     "splat_density_statistics": "lLFIiiFFF",
     "splat_knn": "lFiFIBl",
-    "splat_stereo_search": "iiF" + "ffff" + "iTR" + "i" + "fff" + "Fi" + "FF",
+    "splat_stereo_search": "iiF" + "ffff" + "iTR" + "i" + "ffff" + "Fi" + "FF",
 }
 
 # Functions that return an int64 (workspace sizes and other figures) and take neither tensors nor a stream.

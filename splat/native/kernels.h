@@ -182,7 +182,8 @@ SPLAT_API int splat_count_pairs(const float* splats, int32_t width, int32_t heig
 // is in shared/stereo.h.
 //
 // Tries at every pixel of one colour of a chessboard (those with x + y + parity even) the planes of eight pixels of the
-// other, and random changes of its own: `noise` [3 h w] in [-1, 1], times `spread` of the range [low, high] of inverse depths.
+// other, and random changes of its own: `noise` [3 h w] in [-1, 1], times `spread` of the range [low, high] of inverse depths and
+// `turn` of a unit slope (by which inverse depth changes by itself over a focal length).
 // With noise null every pixel's cost is found for the plane it has. cost [h w]: 1 - correlation, the mean of the `best`
 // (1 to 4) photos; 2 where they do not see it. grey [h w] is 0 to 255. table, in host memory: of each of `sources` (at most
 // 8) other photos the address of its texels [h w] (int32: the bytes of the grey values here, to the right, below and below
@@ -190,8 +191,8 @@ SPLAT_API int splat_count_pairs(const float* splats, int32_t width, int32_t heig
 // is at A p + w b there (homogeneous).
 SPLAT_API int splat_stereo_search(int32_t height, int32_t width, const float* grey, float fx, float fy, float cx,
                                   float cy, int32_t sources, const int64_t* table, const double* warps, int32_t best,
-                                  float low, float high, float spread, const float* noise, int32_t parity,
-                                  float* planes, float* cost, void* stream);
+                                  float low, float high, float spread, float turn, const float* noise,
+                                  int32_t parity, float* planes, float* cost, void* stream);
 
 // Cycles per second of this core now [1].
 SPLAT_API int splat_measure_clock(double* hertz, void* stream);

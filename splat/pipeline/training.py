@@ -19,7 +19,9 @@ from splat.native.build import keep_freed_memory
 from splat.pipeline.arrays_io import load_gaussians, save_gaussians
 from splat.pipeline.preflight import available_cores
 from splat.pipeline.run_folder import hash_of
+from splat.priors.neighbours import nearest_depths
 from splat.train import DefaultDensity, MCMCDensity, NoDensity
+from splat.train.clearance import Clearance
 from splat.train.density import DensitySettings
 from splat.train.loop import Phase, TrainSettings
 from splat.train.loop import train as run_phases
@@ -50,6 +52,9 @@ class TrainConfig:
     min_transmittance: float = 1 / 255
     """While training, a pixel is done where less than this is left of the light from behind: what a display cannot show
     is not computed. Everything else is drawn down to 1e-4."""
+    clearance: float = 0.3
+    """No Gaussian may be nearer to a training photo's camera than this fraction of the nearest sparse point it sees:
+    no haze before the lens. 0: anywhere."""
     views: ViewSettings = field(default_factory=ViewSettings)
     checkpoint_minutes: float = 3.0
     """Minutes between checkpoints; one is also written on Ctrl-C."""
@@ -118,7 +123,15 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
         source = PhotoSource(posed, k.iterations, config.resolution, k.seed, c.device)
         centres = torch.stack([v.world_from_cam.translation for v in views if v.world_from_cam is not None])
         model = ViewModel(len(views), config.views, centres.float(), extent, c.device)
-        phase = Phase(steps=k.iterations, source=source, losses=losses, density=config.chosen_density(cap))
+        density: DensitySettings = config.chosen_density(cap)
+        near = (
+            None
+            if config.clearance <= 0
+            else nearest_depths(capture.select([v.role == "train" for v in capture.views]))
+        )
+        if near is not None:
+            density = Clearance(density, centres.float(), config.clearance * near.float())
+        phase = Phase(steps=k.iterations, source=source, losses=losses, density=density)
         start = replace(init, gaussians=init.gaussians.to(c.device))
         result = run_phases(start, (phase,), c.raster, model, settings, c.report, folder / "checkpoint", c.run.log)
         names = [v.name for v in views]

@@ -56,6 +56,16 @@ def overlap(capture: Capture) -> Overlap:
     return Overlap(score, torch.stack([_range(depth[i][seen[i]], depth[seen & (depth > 0)]) for i in range(v)]))
 
 
+def nearest_depths(capture: Capture) -> Float[Tensor, "v"] | None:
+    """How near the nearest of what each view is known to see is (one percent of its sparse points are nearer); None
+    where the capture has no sparse points."""
+    if capture.points is None or len(capture.points) < 8 or not capture.posed:
+        return None
+    seen, depth, _, _ = _sightings(capture)
+    rows = [depth[i][seen[i] & (depth[i] > 0)] for i in range(len(seen))]
+    return torch.stack([d.quantile(0.01) if len(d) >= 8 else d.new_zeros(()) for d in rows])
+
+
 def _pixels_per_unit(view: View) -> float:
     return 0.5 * (view.camera.fx + view.camera.fy)
 

@@ -125,12 +125,12 @@ class Stereo:
             search = _Search(view, [pyramids[o][level] for o in others], min(self.best, len(others)), low, high)
             if planes is None:
                 planes = search.sweep(self.hypotheses)
-                spread = 1.0 / self.hypotheses
+                spread, turn = 1.0 / self.hypotheses, 1.0
             else:
                 planes = search.judged(_finer(planes, view.camera))
-                spread /= 2
+                spread, turn = spread / 2, turn / 2
             for k in range(self.rounds[levels - 1 - level]):
-                planes = search.round(planes, spread * 0.5**k, generator)
+                planes = search.round(planes, spread * 0.5**k, turn * 0.5**k, generator)
         if planes is None:
             c = pyramids[i][0].camera
             flat = torch.zeros(3, c.height, c.width)
@@ -166,18 +166,18 @@ class _Search:
         self.warps = bindings.doubles(float(x) for s in sources for x in warp(view, s))
         self.grey = view.grey.contiguous()
 
-    def _run(self, planes: Planes, spread: float, noise: Tensor | None, parity: int) -> None:
+    def _run(self, planes: Planes, spread: float, turn: float, noise: Tensor | None, parity: int) -> None:
         c = self.view.camera
         bindings.call(
             "splat_stereo_search",
             *(c.height, c.width, self.grey, c.fx, c.fy, c.cx, c.cy, len(self.texels), self.table, self.warps),
-            *(self.best, self.low, self.high, spread, noise, parity, planes.planes, planes.cost),
+            *(self.best, self.low, self.high, spread, turn, noise, parity, planes.planes, planes.cost),
         )
 
     def judged(self, planes: Tensor) -> Planes:
         """Planes as they are, with their costs."""
         out = Planes(planes.contiguous(), torch.empty(planes.shape[1:]))
-        self._run(out, 0.0, None, 0)
+        self._run(out, 0.0, 0.0, None, 0)
         return out
 
     def sweep(self, hypotheses: int) -> Planes:
@@ -192,12 +192,12 @@ class _Search:
             best = Planes(torch.where(better, tried.planes, best.planes), torch.where(better, tried.cost, best.cost))
         return best
 
-    def round(self, planes: Planes, spread: float, generator: torch.Generator) -> Planes:
+    def round(self, planes: Planes, spread: float, turn: float, generator: torch.Generator) -> Planes:
         """Both halves of the chessboard once."""
         out = Planes(planes.planes.clone(), planes.cost.clone())
         for parity in (0, 1):
             noise = 2 * torch.rand(out.planes.shape, generator=generator) - 1
-            self._run(out, spread, noise, parity)
+            self._run(out, spread, turn, noise, parity)
         return out
 
 
@@ -262,7 +262,10 @@ def consistent(
     in_b = b_from_a.apply(a.camera.unproject(pixels, depth_a).reshape(-1, 3))
     u, v = b.camera.project(in_b).unbind(1)
     inside = (in_b[:, 2] > 0) & (u >= 0) & (u < b.camera.width) & (v >= 0) & (v < b.camera.height)
-    row, column = v.nan_to_num().long().clamp(0, b.camera.height - 1), u.nan_to_num().long().clamp(0, b.camera.width - 1)
+    row, column = (
+        v.nan_to_num().long().clamp(0, b.camera.height - 1),
+        u.nan_to_num().long().clamp(0, b.camera.width - 1),
+    )
     # The depth of the pixel there, not an average over an edge.
     there = depth_b[row, column]
     back = b_from_a.inverse().apply(b.camera.unproject(torch.stack([u, v], 1), there))

@@ -146,7 +146,7 @@ struct StereoJob {
     SourcePhoto sources[MAX_SOURCES];
     int count, best;
     float low, high;     // inverse depths
-    float spread;        // of random changes, as a fraction of the range and of a unit slope
+    float spread, turn;  // of random changes: as a fraction of the range, and of a unit slope
     const float* noise;  // [3 h w], -1 to 1; null: costs of the planes as they are, nothing else
     float *planes, *cost;  // [3 h w], [h w]
 
@@ -159,8 +159,8 @@ struct StereoJob {
 
 inline StereoJob stereo_job(int32_t height, int32_t width, const float* grey, float fx, float fy, float cx, float cy,
                             int32_t sources, const int64_t* table, const double* warps, int32_t best, float low,
-                            float high, float spread, const float* noise, float* planes, float* cost) {
-    StereoJob j{{grey, width, height, fx, fy, cx, cy}, {}, sources, best, low, high, spread, noise, planes, cost};
+                            float high, float spread, float turn, const float* noise, float* planes, float* cost) {
+    StereoJob j{{grey, width, height, fx, fy, cx, cy}, {}, sources, best, low, high, spread, turn, noise, planes, cost};
     for (int i = 0; i < sources; ++i) {
         j.sources[i].texels = (const int32_t*)table[3 * i];
         j.sources[i].width = (int32_t)table[3 * i + 1];
@@ -208,7 +208,7 @@ SPLAT_INLINE Found search_plane(const StereoJob& j, vi x, vi y) {
     }
     const int32_t size = (int32_t)j.pixels();
     const vf noise[3] = {gather(j.noise, at), gather(j.noise + size, at), gather(j.noise + 2 * size, at)};
-    const float shift = j.spread * (j.high - j.low), turn = 2 * j.spread;
+    const float shift = j.spread * (j.high - j.low), turn = j.turn;
     auto changed = [&](float by, vf dw, vf dx, vf dy) {
         Plane p = found.plane;
         p.w = p.w + by * shift * dw;
