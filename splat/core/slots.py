@@ -132,6 +132,23 @@ class DepthMap:
     confidence: Float[Tensor, "h w"]
     family: Literal["metric", "up-to-scale", "disparity"] = "metric"
     normals_cam: Float[Tensor, "h w 3"] | None = None
+    """Towards the camera."""
+    neighbours: tuple[int, ...] = ()
+    """Views of the capture that it was found and checked with, the most useful first."""
+
+
+@runtime_checkable
+class DepthPrior(Protocol):
+    def __call__(self, capture: Capture, report: Reporter, seed: int = 0) -> list[DepthMap]:
+        """A depth map per view of a posed capture, in its order."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Priors:
+    """What an initializer may ask about the photos, beyond sparse points."""
+
+    depth: DepthPrior | None = None
 
 
 # ---------------------------------------------------------------------------------------------------------------- init
@@ -148,7 +165,9 @@ class Init:
 
 @runtime_checkable
 class Initializer(Protocol):
-    def __call__(self, capture: Capture, sh_degree: int, seed: int, report: Reporter) -> Init: ...
+    def __call__(
+        self, capture: Capture, sh_degree: int, seed: int, report: Reporter, priors: Priors | None = None
+    ) -> Init: ...
 
 
 # -------------------------------------------------------------------------------------------------------------- raster

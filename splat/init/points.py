@@ -13,7 +13,7 @@ from splat.core.capture import Capture, PointCloud, View
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import Rigid
-from splat.core.slots import Init, Reporter
+from splat.core.slots import Init, Priors, Reporter
 from splat.native.ops import mean_knn_distance
 
 FEWEST_POINTS = 10
@@ -35,7 +35,9 @@ class Points:
     random_colour: Literal["grey", "random"] = "grey"
     """Colour of those."""
 
-    def __call__(self, capture: Capture, sh_degree: int, seed: int, report: Reporter) -> Init:
+    def __call__(
+        self, capture: Capture, sh_degree: int, seed: int, report: Reporter, priors: Priors | None = None
+    ) -> Init:
         """Raises SplatError where there is neither a point nor a camera to place any by."""
         views = _posed(capture)
         cloud = _merged(capture.points)

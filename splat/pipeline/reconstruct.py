@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from splat.core.errors import SplatError
 from splat.core.files import write_json
+from splat.init.edgs import Edgs
 from splat.init.points import Points
 from splat.losses import Losses
 from splat.pipeline import evaluation, results, stages, training
@@ -19,6 +20,7 @@ from splat.pipeline.strict import PoseSearch
 from splat.pipeline.training import TrainConfig
 from splat.poses.known import Known
 from splat.poses.sfm import Sfm
+from splat.priors.stereo import Stereo
 
 
 def default_out(photos: Path) -> Path:
@@ -40,7 +42,7 @@ class Reconstruct:
     """The run folder, made if it is not there (default: runs/NAME after the photos' folder or file)."""
     preset: Literal["fast", "default", "quality"] = "default"
     """fast: 3,000 steps at 480 px; default: 6,000 at 800 px; quality: 30,000 at 1,600 px. Other flags win over it."""
-    method: Literal["auto", "points"] = "auto"
+    method: Literal["auto", "points", "edgs"] = "auto"
     """How the first Gaussians are made; auto decides by the number of photos and says why."""
     iterations: int = PRESETS["default"].iterations
     """Training steps, one photo each."""
@@ -78,6 +80,10 @@ class Reconstruct:
     """Multiply the size of a scene found from photos alone by this (see --sfm.frame for GPS and measured lengths)."""
     points: Points = field(default_factory=Points)
     """First Gaussians from sparse points."""
+    edgs: Edgs = field(default_factory=Edgs)
+    """First Gaussians from dense matching."""
+    stereo: Stereo = field(default_factory=Stereo)
+    """Dense matching between posed photos."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Optimization."""
     losses: Losses = field(default_factory=Losses)

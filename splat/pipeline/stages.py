@@ -19,7 +19,7 @@ from splat import raster as rasterizers
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_json
-from splat.core.slots import Init, PoseResult, Rasterizer, RasterSettings, ReadOptions
+from splat.core.slots import Init, Initializer, PoseResult, Priors, Rasterizer, RasterSettings, ReadOptions
 from splat.init import INITIALIZERS
 from splat.pipeline.arrays_io import load_init, save_init
 from splat.pipeline.capture_io import load_capture, save_capture
@@ -208,14 +208,15 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
     k = c.config
     assert k.cap is not None, "fit_to_memory decides it"
     cap = k.cap
-    initializer = getattr(k, method)
+    initializer: Initializer = getattr(k, method)
     assert isinstance(initializer, INITIALIZERS[method])
     size = [(v.camera.width, v.camera.height) for v in capture.views]
-    key = hash_of("init", poses_key, method, initializer, k.sh_degree, k.seed, size)
+    priors = Priors(depth=k.stereo) if method == "edgs" else None
+    key = hash_of("init", poses_key, method, initializer, priors and k.stereo, k.sh_degree, k.seed, size)
     seen = capture.select([v.role == "train" for v in capture.views])
 
     def make(folder: Path) -> Init:
-        result = initializer(seen, k.sh_degree, k.seed, c.report)
+        result = initializer(seen, k.sh_degree, k.seed, c.report, priors)
         if len(result.gaussians) > cap:
             generator = torch.Generator().manual_seed(k.seed)
             ids = torch.randperm(len(result.gaussians), generator=generator)[:cap].sort().values

@@ -2,4 +2,4 @@
 
 from splat.priors.stereo import Stereo
 
-STEREO = Stereo()
+__all__ = ["Stereo"]

@@ -19,6 +19,7 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
+from splat.core.reproject import there_and_back
 from splat.core.slots import DepthMap, Reporter
 from splat.native import bindings, build
 from splat.priors.neighbours import Overlap, overlap
@@ -145,14 +146,18 @@ class Stereo:
         depth = maps[i].depth
         agreeing = torch.zeros_like(depth)
         for o in others:
-            agreeing += consistent(views[i], depth, views[o], maps[o].depth, self.most_shift, self.most_difference)
+            other = views[o]
+            seen = there_and_back(
+                views[i].camera, views[i].world_from_cam, depth, other.camera, other.world_from_cam, maps[o].depth
+            )
+            agreeing += seen.agrees(self.most_shift, self.most_difference)
         fine = (agreeing >= min(self.support, max(1, len(others)))) & (maps[i].cost < self.most_cost)
         low, high = views[i].depths
         fine &= (depth > low) & (depth < high)
         fine &= large_enough(depth, fine, self.smallest)
         share = agreeing / max(1, len(others))
         confidence = torch.where(fine, (1 - maps[i].cost) * (0.5 + 0.5 * share), 0).clamp(0, 1)
-        return DepthMap(depth, confidence, "metric", maps[i].normals(views[i].camera))
+        return DepthMap(depth, confidence, "metric", maps[i].normals(views[i].camera), tuple(others))
 
 
 class _Search:
@@ -243,35 +248,6 @@ def _finer(planes: Planes, camera: Camera) -> Float[Tensor, "3 h w"]:
     row, column = y.floor().long().clamp(0, h - 1), x.floor().long().clamp(0, w - 1)
     at, gx, gy = planes.planes[:, row, column]
     return torch.stack([at + gx * (x - column - 0.5) + gy * (y - row - 0.5), gx * sx, gy * sy])
-
-
-# ---------------------------------------------------------------------------------------------------------- agreement
-
-
-def consistent(
-    a: StereoView,
-    depth_a: Float[Tensor, "h w"],
-    b: StereoView,
-    depth_b: Float[Tensor, "hb wb"],
-    most_shift: float,
-    most_difference: float,
-) -> Tensor:
-    """Where b's depth map leads a pixel of a back to within `most_shift` pixels of itself, at the same depth [h w]."""
-    pixels = a.camera.pixel_centres().to(depth_a)
-    b_from_a = b.world_from_cam.inverse() @ a.world_from_cam
-    in_b = b_from_a.apply(a.camera.unproject(pixels, depth_a).reshape(-1, 3))
-    u, v = b.camera.project(in_b).unbind(1)
-    inside = (in_b[:, 2] > 0) & (u >= 0) & (u < b.camera.width) & (v >= 0) & (v < b.camera.height)
-    row, column = (
-        v.nan_to_num().long().clamp(0, b.camera.height - 1),
-        u.nan_to_num().long().clamp(0, b.camera.width - 1),
-    )
-    # The depth of the pixel there, not an average over an edge.
-    there = depth_b[row, column]
-    back = b_from_a.inverse().apply(b.camera.unproject(torch.stack([u, v], 1), there))
-    shift = (a.camera.project(back) - pixels.reshape(-1, 2)).norm(dim=1)
-    difference = (back[:, 2] / depth_a.reshape(-1) - 1).abs()
-    return (inside & (back[:, 2] > 0) & (shift < most_shift) & (difference < most_difference)).reshape(depth_a.shape)
 
 
 def large_enough(depth: Float[Tensor, "h w"], fine: Tensor, smallest: int) -> Tensor:
