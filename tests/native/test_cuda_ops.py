@@ -1,7 +1,10 @@
 """The GPU's other kernels meet the CPU's tests, on an emulated GPU (see `emulated`)."""
 
+import ctypes
+
 import emulated
 import pytest
+import torch
 from native.test_adam import (  # noqa: F401
     test_a_gradient_that_is_not_finite_counts_as_zero,
     test_columns_of_one_tensor_may_have_their_own_rates,
@@ -15,7 +18,7 @@ from native.test_count import test_pairs_and_image_agree_with_the_definition  # 
 from native.test_knn import test_distances_are_those_of_scipy, test_too_few_points_and_points_that_are_not_finite  # noqa: F401
 from native.test_rows import test_gathered_rows_are_those_of_torch, test_statistics_are_those_of_torch  # noqa: F401
 
-from splat.native import build
+from splat.native import bindings, build
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
 
@@ -24,3 +27,28 @@ pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compile
 def gpu():
     with emulated.kernels():
         yield
+
+
+def test_stereo_finds_on_the_gpu_what_it_finds_on_the_cpu():
+    import planes
+
+    from splat.core.camera import Camera
+    from splat.priors.stereo import Stereo, StereoView, _Search, grey_of
+
+    camera = Camera(60.0, 60.0, 20.0, 15.0, 40, 30)
+    scene, poses = planes.PlaneScene.make(20.0), planes.walk(3)
+    views = [StereoView(camera, p, grey_of(scene.photo(camera, p).float() / 255), (1.5, 12.0)) for p in poses]
+
+    def searched():
+        search = _Search(views[1], [views[0], views[2]], Stereo().best, 1 / 12, 1 / 1.5)
+        return search.round(search.sweep(16), 0.05, 0.5, torch.Generator().manual_seed(0))
+
+    mine = searched()  # by the fixture on the GPU
+    bindings._function.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "_load", lambda: ctypes.CDLL(str(build.prebuilt() or build.build())))
+        theirs = searched()
+    bindings._function.cache_clear()
+    same = (mine.planes[0] / theirs.planes[0] - 1).abs() < 1e-3
+    assert float(same.float().mean()) > 0.97, "where two planes are equally good, rounding decides"
+    assert float((mine.cost - theirs.cost).abs()[same].max()) < 1e-2

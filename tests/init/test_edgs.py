@@ -1,0 +1,171 @@
+"""Dense initialization puts Gaussians on surfaces, once, in the right size, shape and colour."""
+
+from dataclasses import dataclass, replace
+
+import planes
+import pytest
+import torch
+
+from splat.core.camera import Camera
+from splat.core.capture import Capture
+from splat.core.errors import SplatError
+from splat.core.geometry import Similarity, matrix_from_quat, rotation_from_axis_angle
+from splat.core.slots import DepthMap, Priors, Silent
+from splat.init.edgs import Edgs, smoothed_normals, stratified
+
+CAMERA = Camera(150.0, 155.0, 83.0, 57.0, 160, 120)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The plane's own depth, as a depth prior."""
+
+    scene: planes.PlaneScene
+    scale: float = 1.0
+    confidence: float = 1.0
+
+    def __call__(self, capture: Capture, report, seed: int = 0) -> list[DepthMap]:
+        maps = []
+        for i, v in enumerate(capture.views):
+            pose = planes.walk(len(capture.views))[i]
+            depth = self.scene.depth(v.camera, pose).float()
+            normal = pose.rotation.T.float() @ self.scene.normal.float()
+            others = tuple(j for j in range(len(capture.views)) if j != i)
+            sure = torch.full_like(depth, self.confidence)
+            maps.append(DepthMap(self.scale * depth, sure, "metric", normal.expand(*depth.shape, 3), others))
+        return maps
+
+
+def made(capture: Capture, depth, **settings):
+    return Edgs(keep_points=0.0, **settings)(capture, 2, 0, Silent(), Priors(depth))
+
+
+@pytest.mark.parametrize("tilt", [0.0, 40.0])
+def test_gaussians_lie_on_the_plane_flat_against_it(tmp_path, tilt):
+    scene = planes.PlaneScene.make(tilt)
+    result = made(planes.capture_of(scene, CAMERA, planes.walk(3), tmp_path), Known(scene))
+    g = result.gaussians
+    off = ((g.means.double() - scene.origin) @ scene.normal).abs()
+    assert float((off / g.means[:, 2]).max()) < 1e-5
+    turn = matrix_from_quat(g.quats_wxyz)
+    assert torch.allclose(torch.linalg.det(turn), torch.ones(len(g)), atol=1e-4)
+    shortest = turn.gather(2, g.log_scales.argmin(1)[:, None, None].expand(-1, 3, 1))[..., 0]
+    assert float((shortest.double() @ scene.normal).abs().min()) > 0.985  # 10 degrees
+    assert result.view_ids is not None and result.pixels is not None
+
+
+def test_what_several_photos_see_is_made_once(tmp_path):
+    scene = planes.PlaneScene.make(0.0)
+    poses = planes.walk(4, step=0.05)
+    capture = planes.capture_of(scene, CAMERA, poses, tmp_path)
+
+    @dataclass(frozen=True)
+    class Close(Known):
+        def __call__(self, capture, report, seed=0):
+            maps = []
+            for i, (v, pose) in enumerate(zip(capture.views, poses, strict=True)):
+                depth = self.scene.depth(v.camera, pose).float()
+                normal = pose.rotation.T.float() @ self.scene.normal.float()
+                others = tuple(j for j in range(4) if j != i)
+                maps.append(DepthMap(depth, torch.ones_like(depth), "metric", normal.expand(*depth.shape, 3), others))
+            return maps
+
+    result = made(capture, Close(scene), detail=1.0)
+    ids = result.view_ids
+    assert ids is not None
+    share = (ids == ids.mode().values).float().mean()
+    assert float(share) > 0.85, "photos from nearly one place: one of them has nearly all of the surface"
+    budget = 4 * CAMERA.width * CAMERA.height / Edgs().pixels_per_gaussian
+    assert len(result.gaussians) == pytest.approx(budget, rel=0.1)
+
+
+def test_a_gaussian_is_as_large_as_its_spacing_at_any_focal_length(tmp_path):
+    sizes = []
+    for focal in (100.0, 200.0):
+        scene, camera = planes.PlaneScene.make(0.0), replace(CAMERA, fx=focal, fy=focal)
+        result = made(planes.capture_of(scene, camera, planes.walk(2), tmp_path / str(focal)), Known(scene), detail=1.0)
+        g = result.gaussians
+        sizes.append(float((g.log_scales.exp().median(1).values * focal / g.means[:, 2]).median()))
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.15)
+
+
+def test_colours_are_those_of_the_pixels_centre(tmp_path):
+    """On a ramp half a pixel would be seen."""
+    from splat.core.image import write_png
+
+    scene, poses = planes.PlaneScene.make(0.0), planes.walk(2)
+    capture = planes.capture_of(scene, CAMERA, poses, tmp_path)
+    ramp = torch.arange(CAMERA.width).byte()[None, :, None].expand(CAMERA.height, -1, 3).contiguous()
+    for v in capture.views:
+        write_png(v.image_path, ramp.numpy())
+    result = made(capture, Known(scene))
+    assert result.pixels is not None
+    inner = (result.pixels[:, 0] > 16) & (result.pixels[:, 0] < CAMERA.width - 16)
+    rgb = result.gaussians.base_rgb[inner]
+    assert float((rgb[:, 0] - (result.pixels[inner, 0] - 0.5) / 255).abs().max()) < 1 / 255
+    assert not bool(result.gaussians.sh[:, 1:].any())
+
+
+def test_it_does_not_depend_on_the_worlds_frame(tmp_path):
+    scene = planes.PlaneScene.make(25.0)
+    capture = planes.capture_of(scene, CAMERA, planes.walk(3), tmp_path)
+    move = Similarity(
+        7.0, rotation_from_axis_angle(torch.tensor([0.3, 1.0, -0.2]).double()), torch.tensor([1.0, 2, 3]).double()
+    )
+    one = made(capture, Known(scene)).gaussians
+    two = made(capture.transformed(move), Known(scene, scale=7.0)).gaussians
+    assert len(one) == len(two)
+    assert torch.allclose(move.apply(one.means.double()).float(), two.means, atol=1e-3)
+    assert torch.allclose(one.log_scales + torch.log(torch.tensor(7.0)), two.log_scales, atol=1e-4)
+
+
+def test_sparse_points_are_kept_where_nothing_dense_is(tmp_path):
+    scene = planes.PlaneScene.make(0.0)
+    capture = planes.capture_of(scene, CAMERA, planes.walk(2), tmp_path)
+    assert capture.points is not None
+    lonely = torch.tensor([[0.0, 0.0, 1.5], [0.5, 0.2, 1.2]])
+    points = replace(
+        capture.points,
+        positions=torch.cat([capture.points.positions, lonely]),
+        rgb=torch.cat([capture.points.rgb, torch.full_like(lonely, 0.5)]),
+    )
+    result = Edgs()(replace(capture, points=points), 0, 0, Silent(), Priors(Known(scene)))
+    assert result.view_ids is not None
+    kept = result.gaussians.means[result.view_ids < 0]
+    assert len(kept) == 2 and torch.allclose(kept.sort(0).values, lonely.sort(0).values)
+
+
+def test_where_nothing_matches_it_starts_from_the_sparse_points(tmp_path):
+    scene, report = planes.PlaneScene.make(0.0), Silent()
+    capture = planes.capture_of(scene, CAMERA, planes.walk(2), tmp_path)
+    result = Edgs()(capture, 0, 0, report, Priors(Known(scene, confidence=0.0)))
+    assert capture.points is not None and len(result.gaussians) <= len(capture.points) and report.warnings
+    one = capture.select([True, False])
+    assert len(Edgs()(one, 0, 0, Silent(), Priors(Known(scene))).gaussians) > 0
+    with pytest.raises(SplatError, match="depth prior"):
+        Edgs()(capture, 0, 0, Silent())
+
+
+def test_samples_are_as_many_as_asked_and_spread_evenly():
+    generator = torch.Generator().manual_seed(0)
+    density = torch.zeros(64, 96)
+    density[:, 48:] = 0.1
+    density[:, 72:] = 0.4
+    chosen = stratified(density, generator)
+    assert len(chosen) == pytest.approx(float(density.sum()), abs=1) and len(set(chosen.tolist())) == len(chosen)
+    counts = torch.zeros(64 * 96)
+    counts[chosen] = 1
+    cells = torch.nn.functional.avg_pool2d(counts.reshape(1, 1, 64, 96), 8)[0, 0] * 64
+    assert not cells[:, :6].any() and (cells[:, 6:9] - 6.4).abs().max() <= 3 and (cells[:, 9:] - 25.6).abs().max() <= 4
+
+
+def test_normals_are_averaged_on_each_side_of_an_edge_alone():
+    depth = torch.ones(20, 30)
+    depth[:, 15:] = 2
+    normals = torch.zeros(20, 30, 3)
+    normals[..., 2] = -1
+    normals[:, 15:, 0] = 1
+    normals = torch.nn.functional.normalize(normals + 0.1 * torch.randn(20, 30, 3), dim=2)
+    smooth = smoothed_normals(normals, depth, torch.ones(20, 30, dtype=torch.bool))
+    for side, truth in ((smooth[:, :15], [0.0, 0, -1]), (smooth[:, 15:], [0.7071, 0, -0.7071])):
+        assert float((side @ torch.tensor(truth)).min()) > 0.99
