@@ -8,8 +8,9 @@ for every photo; a total budget goes where detail is; size and shape follow spac
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -42,6 +43,13 @@ class Edgs:
     """A surface seen from its edge is sampled thinly along one direction: Gaussians reach at most this much farther."""
     opacity: float = 0.6
     """Opacity of a Gaussian that all photos agree on; half of it where matching was least sure."""
+    fill: float = 0.25
+    """How densely what no photo's depth explains is sampled, relative to what one does: blank walls, sky, what a single
+    photo sees. Its depth is guessed from around it. 0: it is left empty."""
+    fill_opacity: float = 0.3
+    """Opacity of those."""
+    fill_farther: float = 1.2
+    """They are put this much farther than the mean of what is around: behind edges rather than before them."""
     keep_points: float = 3.0
     """Sparse points farther than this many spacings from any dense Gaussian are kept."""
     most_shift: float = 2.0
@@ -81,6 +89,19 @@ class Edgs:
             ids.append(torch.full((len(part),), i))
             pixels.append(surface.view.camera.pixel_centres().reshape(-1, 2)[chosen].float())
             spacings.append(spacing * surface.footprint.reshape(-1)[chosen])
+        if self.fill > 0:
+            found = torch.cat([p.means for p in parts])
+            for i, surface in enumerate(surfaces):
+                density = self.fill * budget / total * surface.unexplained(found)
+                chosen = stratified(density.clamp(max=1.0), generator)
+                guessed = surface.guessed(self.fill_farther)
+                spacing = 1 / density.reshape(-1)[chosen].sqrt()
+                part = self._gaussians(guessed, chosen, spacing, sh_degree)
+                faint = torch.logit(torch.full((len(part),), self.fill_opacity))
+                parts.append(replace(part, logit_opacities=faint))
+                ids.append(torch.full((len(part),), i))
+                pixels.append(surface.view.camera.pixel_centres().reshape(-1, 2)[chosen].float())
+                spacings.append(spacing * guessed.footprint.reshape(-1)[chosen])
         dense = Gaussians.cat(parts)
         kept = self._far_from(sparse.gaussians, dense, torch.cat(spacings))
         report.info(f"{len(dense):,} Gaussians by dense matching, {int(kept.sum()):,} sparse points beside them.")
@@ -161,19 +182,39 @@ class _Surface:
         photo = view.load()
         self.rgb = torch.from_numpy(photo.rgb).float() / 255
         self.depth, self.confidence = found.depth, found.confidence
-        self.covered = found.confidence > 0
+        self.usable = torch.ones(self.depth.shape, dtype=torch.bool)
         for mask in (photo.weight, photo.alpha):
             if mask is not None:
-                self.covered &= torch.from_numpy(mask) > 127
+                self.usable &= torch.from_numpy(mask) > 127
+        self.covered = self.usable & (found.confidence > 0)
         assert found.normals_cam is not None
         self.normals = smoothed_normals(found.normals_cam, self.depth, self.covered)
         self.footprint = self.depth * (2 / (view.camera.fx + view.camera.fy))
         """World units per pixel across the ray."""
-        self.resolution = 1 / self.footprint
-        rays = view.camera.unproject(view.camera.pixel_centres().float(), torch.ones_like(self.depth))
-        self.resolution = self.resolution * -(self.normals * torch.nn.functional.normalize(rays, dim=2)).sum(2).clamp(
-            -1, -0.05
-        )
+        cos = -(self.normals * view_rays(view)).sum(2)
+        self.resolution = cos.clamp(0.05, 1) / self.footprint
+        """How finely the photo shows the surface: edge-on or far away less than from the front or near."""
+
+    def unexplained(self, points: Float[Tensor, "n 3"], cell: int = 16) -> Float[Tensor, "h w"]:
+        """1 at pixels without a depth of their own, in cells of the photo where no point of any photo falls; else 0."""
+        h, w = self.depth.shape
+        inside = self.pose.inverse().apply(points)
+        x, y = self.view.camera.project(inside).unbind(1)
+        seen = (inside[:, 2] > 0) & (x >= 0) & (x < w) & (y >= 0) & (y < h)
+        columns = math.ceil(w / cell)
+        taken = torch.zeros(math.ceil(h / cell) * columns, dtype=torch.bool)
+        taken[(y[seen] / cell).long() * columns + (x[seen] / cell).long()] = True
+        grid = taken.reshape(-1, columns).repeat_interleave(cell, 0).repeat_interleave(cell, 1)[:h, :w]
+        return (self.usable & ~self.covered & ~grid).float()
+
+    def guessed(self, farther: float) -> _Surface:
+        """The same photo with depths carried over from where they are known, facing the camera, hardly believed."""
+        inverse = pushed_and_pulled(1 / self.depth.clamp_min(1e-9), self.covered) / farther
+        other = copy.copy(self)
+        other.depth = torch.where(self.covered, self.depth, 1 / inverse.clamp_min(1e-9))
+        other.normals = -view_rays(self.view)
+        other.footprint = self.footprint / self.depth * other.depth
+        return other
 
     def importance(self, detail: float) -> Float[Tensor, "h w"]:
         """1 where the photo is flat, up to `detail` where it has the most edges."""
@@ -195,6 +236,26 @@ class _Surface:
             mine = level == k
             out[mine] = mean[0].reshape(3, -1).T[chosen[mine]]
         return out
+
+
+def view_rays(view: View) -> Float[Tensor, "h w 3"]:
+    """Unit directions of pixel centres in the camera's frame."""
+    pixels = view.camera.pixel_centres().float()
+    return torch.nn.functional.normalize(view.camera.unproject(pixels, torch.ones(pixels.shape[:2])), dim=2)
+
+
+def pushed_and_pulled(values: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """Where a value is not known, the mean of those known in the smallest block around it that has any (blocks of two,
+    four, ... pixels, blended; Gortler et al. 1996)."""
+    if bool(known.all()) or not bool(known.any()):
+        return values
+    h, w = values.shape
+    padded = torch.nn.functional.pad(torch.stack([torch.where(known, values, 0), known.float()]), (0, w % 2, 0, h % 2))
+    total, share = 4 * torch.nn.functional.avg_pool2d(padded[None], 2)[0]
+    coarse = pushed_and_pulled(total / share.clamp_min(1e-9), share > 0)
+    size = (2 * coarse.shape[0], 2 * coarse.shape[1])
+    fine = torch.nn.functional.interpolate(coarse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+    return torch.where(known, values, fine[:h, :w])
 
 
 def smoothed_normals(
