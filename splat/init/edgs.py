@@ -22,7 +22,7 @@ from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import quat_from_matrix
 from splat.core.reproject import there_and_back
 from splat.core.slots import DepthMap, Init, Priors, Reporter, Silent
-from splat.init.points import Points
+from splat.init.points import FEWEST_POINTS, Points
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Edgs:
         if self.fill > 0:
             found = torch.cat([p.means for p in parts])
             for i, surface in enumerate(surfaces):
-                density = self.fill * budget / total * surface.unexplained(found)
+                density = self.fill * budget / total * surface.unexplained(found, budget / total)
                 chosen = stratified(density.clamp(max=1.0), generator)
                 guessed = surface.guessed(self.fill_farther)
                 spacing = 1 / density.reshape(-1)[chosen].sqrt()
@@ -103,7 +103,9 @@ class Edgs:
                 pixels.append(surface.view.camera.pixel_centres().reshape(-1, 2)[chosen].float())
                 spacings.append(spacing * guessed.footprint.reshape(-1)[chosen])
         dense = Gaussians.cat(parts)
-        kept = self._far_from(sparse.gaussians, dense, torch.cat(spacings))
+        kept = torch.zeros(len(sparse.gaussians), dtype=torch.bool)
+        if capture.points is not None and len(capture.points) >= FEWEST_POINTS:  # else they are random
+            kept = self._far_from(sparse.gaussians, dense, torch.cat(spacings))
         report.info(f"{len(dense):,} Gaussians by dense matching, {int(kept.sum()):,} sparse points beside them.")
         rest = sparse.gaussians[kept]
         nowhere = torch.full((len(rest),), -1)
@@ -195,15 +197,18 @@ class _Surface:
         self.resolution = cos.clamp(0.05, 1) / self.footprint
         """How finely the photo shows the surface: edge-on or far away less than from the front or near."""
 
-    def unexplained(self, points: Float[Tensor, "n 3"], cell: int = 16) -> Float[Tensor, "h w"]:
-        """1 at pixels without a depth of their own, in cells of the photo where no point of any photo falls; else 0."""
+    def unexplained(self, points: Float[Tensor, "n 3"], usual: float, cell: int = 16) -> Float[Tensor, "h w"]:
+        """1 at pixels without a depth of their own, in cells of the photo into which fewer points of all photos fall than
+        half the `usual` number per pixel; else 0."""
         h, w = self.depth.shape
         inside = self.pose.inverse().apply(points)
         x, y = self.view.camera.project(inside).unbind(1)
         seen = (inside[:, 2] > 0) & (x >= 0) & (x < w) & (y >= 0) & (y < h)
         columns = math.ceil(w / cell)
-        taken = torch.zeros(math.ceil(h / cell) * columns, dtype=torch.bool)
-        taken[(y[seen] / cell).long() * columns + (x[seen] / cell).long()] = True
+        count = torch.zeros(math.ceil(h / cell) * columns)
+        cells = (y[seen] / cell).long() * columns + (x[seen] / cell).long()
+        count.index_add_(0, cells, torch.ones(len(cells)))
+        taken = count > 0.5 * usual * cell**2
         grid = taken.reshape(-1, columns).repeat_interleave(cell, 0).repeat_interleave(cell, 1)[:h, :w]
         return (self.usable & ~self.covered & ~grid).float()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,8 @@ from splat.core.capture import PointCloud
 from splat.export import save_splat
 from splat.export.pointcloud import write_point_cloud
 from splat.export.sidecar import to_original_frame, write_sidecar
+from splat.ingest.colmap_writer import write_colmap
+from splat.init.edgs import Edgs
 from splat.init.points import Points
 from splat.pipeline import stages
 from splat.pipeline.presets import resolve_method
@@ -18,11 +20,13 @@ from splat.pipeline.reconstruct import Reconstruct
 from splat.pipeline.reporter import Console
 from splat.pipeline.run_folder import RunFolder
 from splat.poses.sfm import Sfm
+from splat.priors.stereo import Stereo
 
 
 @dataclass(frozen=True)
 class InitOnly:
-    """Photos -> the first Gaussians as `init.ply` (splat) and `points.ply` (point cloud), for any other trainer.
+    """Photos -> the first Gaussians as `init.ply` (splat), `points.ply` (point cloud) and `colmap/` (photos, cameras
+    and points3D), for any other trainer.
 
     The folder is an ordinary run folder: `splat reconstruct` on it goes on from here.
     """
@@ -31,12 +35,14 @@ class InitOnly:
     """As in `splat reconstruct`."""
     out: Path = Path()
     """The run folder (default: runs/NAME); the files are written to its `export/`."""
-    method: Literal["auto", "points"] = "auto"
+    method: Literal["auto", "points", "edgs"] = "auto"
     max_resolution: int = 800
     ignore_poses: bool = False
     test_every: int = 8
     sfm: Sfm = field(default_factory=Sfm)
     points: Points = field(default_factory=Points)
+    edgs: Edgs = field(default_factory=Edgs)
+    stereo: Stereo = field(default_factory=Stereo)
     seed: int = 0
     quiet: bool = False
 
@@ -49,6 +55,8 @@ class InitOnly:
             test_every=self.test_every,
             sfm=self.sfm,
             points=self.points,
+            edgs=self.edgs,
+            stereo=self.stereo,
             seed=self.seed,
             quiet=self.quiet,
         )
@@ -69,5 +77,7 @@ class InitOnly:
         write_sidecar(target, working)
         rgb = original.base_rgb.clamp(0, 1)
         write_point_cloud(config.folder / "export" / "points.ply", PointCloud(original.means, rgb))
+        first = PointCloud(init.gaussians.means, init.gaussians.base_rgb.clamp(0, 1))
+        write_colmap(replace(working, points=first, tracks=None), config.folder / "export" / "colmap")
         print(f"{target}: {len(original)} Gaussians", file=sys.stderr)
         return 0

@@ -163,3 +163,24 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_partial_file(
     with pytest.raises(SplatError, match="disk is full"):
         reconstruct(posed_photos, tmp_path / "run", iterations=10)
     assert not list((tmp_path / "run").rglob("*.part*"))
+
+
+def test_dense_initialization_trains_even_where_there_are_no_surfaces(
+    posed_photos: Path, finished: tuple[Path, dict], tmp_path: Path
+) -> None:
+    """Translucent blobs on grey, far apart: the worst case of dense matching."""
+    dense = reconstruct(posed_photos, tmp_path / "edgs", method="edgs", iterations=400)
+    assert dense["method"] == "edgs" and dense["psnr"] > finished[1]["psnr"] - 4
+
+
+def test_the_first_gaussians_alone_are_written_for_other_trainers(posed_photos: Path, tmp_path: Path) -> None:
+    import pycolmap
+
+    from splat.pipeline.init import InitOnly
+
+    assert InitOnly(posed_photos, tmp_path / "init", method="edgs", quiet=True)() == 0
+    export = tmp_path / "init" / "export"
+    written = load_splat(export / "init.ply")
+    model = pycolmap.Reconstruction(export / "colmap" / "sparse" / "0")
+    assert model.num_points3D() == len(written) > 100 and model.num_images() == 10
+    assert len(list((export / "colmap" / "images").rglob("*.*"))) == 10 and (export / "points.ply").exists()
