@@ -198,8 +198,8 @@ class _Surface:
         """How finely the photo shows the surface: edge-on or far away less than from the front or near."""
 
     def unexplained(self, points: Float[Tensor, "n 3"], usual: float, cell: int = 16) -> Float[Tensor, "h w"]:
-        """1 at pixels without a depth of their own, in cells of the photo into which fewer points of all photos fall than
-        half the `usual` number per pixel; else 0."""
+        """1 at pixels without a depth of their own, in cells of the photo into which fewer points of all photos fall
+        than half the `usual` number per pixel; else 0."""
         h, w = self.depth.shape
         inside = self.pose.inverse().apply(points)
         x, y = self.view.camera.project(inside).unbind(1)
