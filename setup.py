@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from setuptools import find_namespace_packages, setup
+from setuptools import Distribution, find_namespace_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
@@ -42,11 +42,14 @@ class BuildPy(build_py):
             shutil.copy(build.build_level(level), folder / build.shipped_name(level))
 
 
-class BdistWheel(bdist_wheel):
-    def finalize_options(self):
-        super().finalize_options()
-        self.root_is_pure = not ships_kernels()
+class BinaryDistribution(Distribution):
+    """There are no extension modules, but what is installed is for one platform all the same."""
 
+    def has_ext_modules(self):
+        return ships_kernels()
+
+
+class BdistWheel(bdist_wheel):
     def get_tag(self):
         python, abi, system = super().get_tag()
         return (python, abi, system) if self.root_is_pure else ("py3", "none", system)  # ctypes: any Python
@@ -55,5 +58,6 @@ class BdistWheel(bdist_wheel):
 setup(
     packages=[*find_namespace_packages(include=["splat", "splat.*"]), "splat.scenes", "splat.native.cuda"],
     package_dir={"splat.scenes": "scenes", "splat.native.cuda": "cuda"},
+    distclass=BinaryDistribution,
     cmdclass={"build_py": BuildPy, "bdist_wheel": BdistWheel},
 )

@@ -43,7 +43,7 @@ class Edgs:
     """A surface seen from its edge is sampled thinly along one direction: Gaussians reach at most this much farther."""
     opacity: float = 0.6
     """Opacity of a Gaussian that all photos agree on; half of it where matching was least sure."""
-    fill: float = 0.25
+    fill: float = 0.0
     """How densely what no photo's depth explains is sampled, relative to what one does: blank walls, sky, what a single
     photo sees. Its depth is guessed from around it. 0: it is left empty."""
     fill_opacity: float = 0.3
