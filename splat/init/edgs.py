@@ -43,9 +43,12 @@ class Edgs:
     """A surface seen from its edge is sampled thinly along one direction: Gaussians reach at most this much farther."""
     opacity: float = 0.6
     """Opacity of a Gaussian that all photos agree on; half of it where matching was least sure."""
-    fill: float = 0.0
+    fill: float = 0.25
     """How densely what no photo's depth explains is sampled, relative to what one does: blank walls, sky, what a single
     photo sees. Its depth is guessed from around it. 0: it is left empty."""
+    fill_below: float = 0.4
+    """Only where matching is sure of less than this share of the pixels: guesses help where there is little else, but
+    density control does better beside well matched surfaces (kermit: 20.0 dB without, 19.1 with)."""
     fill_opacity: float = 0.3
     """Opacity of those."""
     fill_farther: float = 1.2
@@ -78,6 +81,8 @@ class Edgs:
         if total == 0:
             report.warn("dense matching found nothing to be sure of: starting from the sparse points")
             return sparse
+        known = sum(float(s.covered.sum()) for s in surfaces) / sum(s.covered.numel() for s in surfaces)
+        report.info(f"dense matching is sure of {100 * known:.0f} % of the pixels.")
         generator = torch.Generator().manual_seed(seed)
         parts, ids, pixels, spacings = [], [], [], []
         for i, (surface, weight) in enumerate(zip(surfaces, weights, strict=True)):
@@ -89,7 +94,7 @@ class Edgs:
             ids.append(torch.full((len(part),), i))
             pixels.append(surface.view.camera.pixel_centres().reshape(-1, 2)[chosen].float())
             spacings.append(spacing * surface.footprint.reshape(-1)[chosen])
-        if self.fill > 0:
+        if self.fill > 0 and known < self.fill_below:
             found = torch.cat([p.means for p in parts])
             for i, surface in enumerate(surfaces):
                 density = self.fill * budget / total * surface.unexplained(found, budget / total)
