@@ -99,7 +99,19 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
     const int64_t matrix[7] = {(int64_t)means.data(), (int64_t)gm.data(), (int64_t)mm.data(), (int64_t)vm.data(), 3, 3, 3};
     const double rate = 0.01;
     CHECK(splat_adam(1, count, ids.data(), seed % 3 ? nullptr : radii.data(), matrix, &rate, 1 + seed, 0.9, 0.999, 1e-15, nullptr));
+    Buffer<float> grey(pixels), noise(3 * pixels), planes(3 * pixels), cost(pixels);
+    Buffer<int32_t> texels(pixels);
+    for (auto& x : grey) x = (float)(rng() % 256);
+    for (auto& x : texels) x = (int32_t)rng();
+    for (auto& x : noise) x = (float)(rng() % 2001) / 1000 - 1;
+    for (int64_t i = 0; i < pixels; ++i) planes[i] = 0.1f + (float)(rng() % 190) / 100;
+    const int64_t photos[6] = {(int64_t)texels.data(), width, height, (int64_t)texels.data(), width, height};
+    const double warps[24] = {1, 0, 0, 0, 1, 0, 0, 0, 1, 0.1 * width, 0, 0, 1, 0.1, 0, 0, 1, 0, 0, 1e-4, 1, 0, -8, 0.2};
+    for (int turn = 0; turn < 3; ++turn)
+        CHECK(splat_stereo_search(height, width, grey.data(), fx, fy, cx, cy, 2, photos, warps, 1, 0.1f, 2.0f, 0.1f, 0.5f,
+                                  turn ? noise.data() : nullptr, turn & 1, planes.data(), cost.data(), nullptr));
     Buffer<float> all = rgb;
+    all.insert(all.end(), planes.begin(), planes.end());
     all.insert(all.end(), sh.begin(), sh.end());
     all.insert(all.end(), gm.begin(), gm.end());
     all.insert(all.end(), gh.begin(), gh.end());

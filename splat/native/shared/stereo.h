@@ -200,8 +200,10 @@ SPLAT_INLINE Found search_plane(const StereoJob& j, vi x, vi y) {
         const int far = i < 4 ? 1 : 5;
         const int dx = i % 4 == 0 ? far : i % 4 == 1 ? -far : 0, dy = i % 4 == 2 ? far : i % 4 == 3 ? -far : 0;
         const vi none = x * 0;
-        // At the border the pixel's own plane is offered again.
-        const vi tx = min(max(x + dx, none), none + (r.width - 1)), ty = min(max(y + dy, none), none + (r.height - 1));
+        // Beyond the border the pixel's own plane is offered again, not one of its own colour, which may be changing.
+        const vm inside = both(both(gt(x + dx, none - 1), gt(none + r.width, x + dx)),
+                               both(gt(y + dy, none - 1), gt(none + r.height, y + dy)));
+        const vi tx = x + keep(inside, none + dx), ty = y + keep(inside, none + dy);
         Plane p = j.plane(ty * r.width + tx);
         p.w = p.w + p.gx * to_float(x - tx) + p.gy * to_float(y - ty);
         offer(p);
