@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -52,6 +53,13 @@ def kernels() -> Iterator[None]:
     finally:
         build._load = before
         _forget()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def gpu() -> Iterator[None]:
+    """For modules whose tests are all to be computed by `cuda/`: import it."""
+    with kernels():
+        yield
 
 
 _ADDRESSES = {"splat_adam", "splat_gather"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -63,6 +63,11 @@ class Camera:
         """Pixel coordinates of points in the camera's frame; meaningful where z > 0."""
         x, y, z = points_cam.unbind(-1)
         return torch.stack([self.fx * x / z + self.cx, self.fy * y / z + self.cy], -1)
+
+    def holds(self, pixels: Float[Tensor, "*n 2"]) -> Bool[Tensor, "*n"]:
+        """Which pixel coordinates lie in the frame."""
+        x, y = pixels.unbind(-1)
+        return (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)
 
     def unproject(self, pixels: Float[Tensor, "*n 2"], depth: Float[Tensor, "*n"]) -> Float[Tensor, "*n 3"]:
         """Points in the camera's frame at z = `depth`."""

@@ -21,8 +21,6 @@ class ThereAndBack:
     row: Int[Tensor, "h w"]
     """The pixel of b it falls into (the nearest where it is not inside)."""
     column: Int[Tensor, "h w"]
-    depth: Float[Tensor, "h w"]
-    """Of the point in b."""
     shift: Float[Tensor, "h w"]
     """Pixels by which b's own depth there, taken back to a, misses the pixel."""
     difference: Float[Tensor, "h w"]
@@ -44,11 +42,12 @@ def there_and_back(
     pixels = camera_a.pixel_centres().to(depth_a)
     b_from_a = world_from_b.inverse() @ world_from_a
     in_b = b_from_a.apply(camera_a.unproject(pixels, depth_a))
-    u, v = camera_b.project(in_b).unbind(-1)
-    inside = (in_b[..., 2] > 0) & (u >= 0) & (u < camera_b.width) & (v >= 0) & (v < camera_b.height)
+    there = camera_b.project(in_b)
+    u, v = there.unbind(-1)
+    inside = (in_b[..., 2] > 0) & camera_b.holds(there)
     row = v.nan_to_num().clamp(0, camera_b.height - 1).long()
     column = u.nan_to_num().clamp(0, camera_b.width - 1).long()
-    back = b_from_a.inverse().apply(camera_b.unproject(torch.stack([u, v], -1), depth_b[row, column]))
+    back = b_from_a.inverse().apply(camera_b.unproject(there, depth_b[row, column]))
     shift = (camera_a.project(back) - pixels).norm(dim=-1)
     difference = torch.where(back[..., 2] > 0, back[..., 2] / depth_a - 1, torch.inf)
-    return ThereAndBack(inside, row, column, in_b[..., 2], shift, difference)
+    return ThereAndBack(inside, row, column, shift, difference)

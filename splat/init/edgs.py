@@ -85,28 +85,26 @@ class Edgs:
         report.info(f"dense matching is sure of {100 * known:.0f} % of the pixels.")
         generator = torch.Generator().manual_seed(seed)
         parts, ids, pixels, spacings = [], [], [], []
-        for i, (surface, weight) in enumerate(zip(surfaces, weights, strict=True)):
-            density = (budget / total * weight).clamp(max=1.0)  # of samples per pixel
+
+        def sample(i: int, surface: _Surface, density: Float[Tensor, "h w"], opacity: float | None = None) -> None:
+            density = density.clamp(max=1.0)  # of samples per pixel
             chosen = stratified(density, generator)
             spacing = 1 / density.reshape(-1)[chosen].sqrt()
             part = self._gaussians(surface, chosen, spacing, sh_degree)
+            if opacity is not None:
+                part = replace(part, logit_opacities=torch.logit(torch.full((len(part),), opacity)))
             parts.append(part)
             ids.append(torch.full((len(part),), i))
             pixels.append(surface.view.camera.pixel_centres().reshape(-1, 2)[chosen].float())
             spacings.append(spacing * surface.footprint.reshape(-1)[chosen])
+
+        for i, (surface, weight) in enumerate(zip(surfaces, weights, strict=True)):
+            sample(i, surface, budget / total * weight)
         if self.fill > 0 and known < self.fill_below:
             found = torch.cat([p.means for p in parts])
             for i, surface in enumerate(surfaces):
                 density = self.fill * budget / total * surface.unexplained(found, budget / total)
-                chosen = stratified(density.clamp(max=1.0), generator)
-                guessed = surface.guessed(self.fill_farther)
-                spacing = 1 / density.reshape(-1)[chosen].sqrt()
-                part = self._gaussians(guessed, chosen, spacing, sh_degree)
-                faint = torch.logit(torch.full((len(part),), self.fill_opacity))
-                parts.append(replace(part, logit_opacities=faint))
-                ids.append(torch.full((len(part),), i))
-                pixels.append(surface.view.camera.pixel_centres().reshape(-1, 2)[chosen].float())
-                spacings.append(spacing * guessed.footprint.reshape(-1)[chosen])
+                sample(i, surface.guessed(self.fill_farther), density, self.fill_opacity)
         dense = Gaussians.cat(parts)
         kept = torch.zeros(len(sparse.gaussians), dtype=torch.bool)
         if capture.points is not None and len(capture.points) >= FEWEST_POINTS:  # else they are random
@@ -207,8 +205,9 @@ class _Surface:
         than half the `usual` number per pixel; else 0."""
         h, w = self.depth.shape
         inside = self.pose.inverse().apply(points)
-        x, y = self.view.camera.project(inside).unbind(1)
-        seen = (inside[:, 2] > 0) & (x >= 0) & (x < w) & (y >= 0) & (y < h)
+        pixels = self.view.camera.project(inside)
+        seen = (inside[:, 2] > 0) & self.view.camera.holds(pixels)
+        x, y = pixels.unbind(1)
         columns = math.ceil(w / cell)
         count = torch.zeros(math.ceil(h / cell) * columns)
         cells = (y[seen] / cell).long() * columns + (x[seen] / cell).long()

@@ -168,8 +168,7 @@ def _in_frustums(views: tuple[View, ...], count: int, generator: torch.Generator
         seen = torch.zeros(count, dtype=torch.int64)
         for view, pose in zip(views, poses):
             inside = pose.inverse().apply(points)
-            x, y = view.camera.project(inside).unbind(1)
-            seen += (inside[:, 2] > 0) & (x >= 0) & (x < view.camera.width) & (y >= 0) & (y < view.camera.height)
+            seen += (inside[:, 2] > 0) & view.camera.holds(view.camera.project(inside))
         points = points[seen >= min(2, len(views))] if attempt < 7 else points
         best.append(points)
         found += len(points)

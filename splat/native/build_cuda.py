@@ -21,6 +21,10 @@ FLAGS = ("-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-We
 """The runtime is linked statically, nvcc's default: the library needs a driver and nothing else."""
 
 
+RELEASED = ("arch=compute_80,code=sm_80", "arch=compute_90,code=[sm_90,compute_90]")
+"""What CI and the tests compile for, where there is no GPU to ask."""
+
+
 def source_folder() -> Path:
     """`cuda/` of a checkout, or what a wheel has of it."""
     packaged = HERE / "cuda"

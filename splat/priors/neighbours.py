@@ -81,14 +81,13 @@ def _sightings(
         raise ValueError("every view needs a pose.")
     centres = torch.stack([p.translation for p in poses]).double()
     points = _stand_ins(capture) if cloud is None or len(cloud) < 8 else cloud.positions.double()
-    depth = torch.stack([p.inverse().apply(points)[:, 2] for p in poses])
+    in_cam = torch.stack([p.inverse().apply(points) for p in poses])
+    depth = in_cam[..., 2]
     seen = torch.zeros(len(views), len(points), dtype=torch.bool)
     if capture.tracks is not None and cloud is not None and len(cloud) >= 8:
         seen[capture.tracks.view_ids.long(), capture.tracks.point_ids.long()] = True
-    for i, (view, pose) in enumerate(zip(views, poses, strict=True)):
-        inside = pose.inverse().apply(points)
-        x, y = view.camera.project(inside).unbind(1)
-        visible = (inside[:, 2] > 0) & (x >= 0) & (x < view.camera.width) & (y >= 0) & (y < view.camera.height)
+    for i, view in enumerate(views):
+        visible = (depth[i] > 0) & view.camera.holds(view.camera.project(in_cam[i]))
         seen[i] = seen[i] & visible if int((seen[i] & visible).sum()) >= 8 else visible
     return seen, depth, centres, points
 

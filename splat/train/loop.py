@@ -385,8 +385,10 @@ class _Drawn:
 def _leaves(gaussians: Gaussians, ids: Tensor | None) -> Gaussians:
     """Only what may be seen takes part: gathered rows are where autograd starts. All rows are not copied."""
     tensors = list(vars(gaussians).values())
-    whole = ids is None or len(ids) == len(gaussians)
-    rows = [t.detach() for t in tensors] if ids is None or whole else gather(tensors, ids)
+    if ids is None or len(ids) == len(gaussians):
+        rows = [t.detach() for t in tensors]
+    else:
+        rows = gather(tensors, ids)
     return Gaussians(*(t.requires_grad_() for t in rows))
 
 

@@ -1,7 +1,7 @@
 """The GPU's loss meets the CPU's tests, on an emulated GPU (see `emulated`)."""
 
-import emulated
 import pytest
+from emulated import gpu  # noqa: F401
 from losses.test_photometric import (  # noqa: F401
     test_an_affine_map_of_colours_is_applied_and_differentiated,
     test_one_part_alone,
@@ -12,9 +12,3 @@ from losses.test_photometric import (  # noqa: F401
 from splat.native import build
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def gpu():
-    with emulated.kernels():
-        yield

@@ -13,7 +13,6 @@ import torch
 from splat.native import bindings, build, build_cuda
 from splat.native.ops import AdamTensor, fused_adam, gather, torch_adam
 
-ARCHITECTURES = ["arch=compute_80,code=sm_80", "arch=compute_90,code=[sm_90,compute_90]"]
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
@@ -21,7 +20,7 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def path():
     if build_cuda.nvcc() is None:
         pytest.skip("no nvcc on PATH")
-    return build_cuda.build(ARCHITECTURES)
+    return build_cuda.build(build_cuda.RELEASED)
 
 
 def test_every_function_of_the_header_is_there_for_both_processors(path):

@@ -2,9 +2,9 @@
 
 import ctypes
 
-import emulated
 import pytest
 import torch
+from emulated import gpu  # noqa: F401
 from native.test_adam import (  # noqa: F401
     test_a_gradient_that_is_not_finite_counts_as_zero,
     test_columns_of_one_tensor_may_have_their_own_rates,
@@ -21,12 +21,6 @@ from native.test_rows import test_gathered_rows_are_those_of_torch, test_statist
 from splat.native import bindings, build
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def gpu():
-    with emulated.kernels():
-        yield
 
 
 def test_stereo_finds_on_the_gpu_what_it_finds_on_the_cpu():

@@ -1,7 +1,7 @@
 """The GPU's rasterizer meets the CPU's tests, on an emulated GPU (see `emulated`)."""
 
-import emulated
 import pytest
+from emulated import gpu  # noqa: F401
 from raster.test_native import (  # noqa: F401
     test_drawing_the_visible_rows_alone_changes_nothing,
     test_equal_depths_are_composited_in_order_of_their_index,
@@ -22,9 +22,3 @@ from raster.test_native import (  # noqa: F401
 from splat.native import build
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def gpu():
-    with emulated.kernels():
-        yield
