@@ -335,6 +335,11 @@ class Parameterization(Protocol):
         """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero."""
         ...
 
+    def rearrange(self, order: Int[Tensor, "n"]) -> None:
+        """Row i becomes what row order[i] was, optimizer state and all. Where rows have a place of their own (pixels
+        of a photo), nothing happens."""
+        ...
+
     def assign(self, ids: Int[Tensor, "m"], rows: Gaussians) -> None:
         """Overwrite rows in place and forget their optimizer state."""
         ...

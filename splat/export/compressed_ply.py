@@ -10,9 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
+from splat.core.order import morton_order
 from splat.core.ply import read_ply, write_ply
 from splat.core.slots import Reporter
 from splat.export.packing import (
@@ -21,7 +23,6 @@ from splat.export.packing import (
     colour_from_dc,
     dc_from_colour,
     from_smallest_three,
-    morton_order,
     smallest_three,
 )
 from splat.export.ply import comment_lines
@@ -41,7 +42,7 @@ class CompressedPlyCodec:
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str]) -> None:
         means, quats, log_scales, opacities, sh = arrays(gaussians)
-        order = morton_order(means)
+        order = morton_order(torch.from_numpy(means)).numpy()
         means, quats, log_scales, opacities, sh = (a[order] for a in (means, quats, log_scales, opacities, sh))
         colour = colour_from_dc(sh[:, 0])
         log_scales = np.clip(log_scales, -20, 20)

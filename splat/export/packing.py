@@ -59,31 +59,6 @@ def from_smallest_three(largest: np.ndarray, others: np.ndarray) -> np.ndarray:
     return quats
 
 
-def morton_order(means: np.ndarray) -> np.ndarray:
-    """Ids that sort points along a Z-order curve of 2^21 cells per axis, so that neighbours compress together."""
-    if len(means) == 0:
-        return np.zeros(0, np.int64)
-    low, high = means.min(0).astype(np.float64), means.max(0).astype(np.float64)
-    cell = ((means - low) / np.maximum(high - low, 1e-30) * ((1 << 21) - 1)).astype(np.uint64)
-    code = np.zeros(len(means), np.uint64)
-    for axis in range(3):
-        code |= _spread(cell[:, axis]) << np.uint64(axis)
-    return np.argsort(code, kind="stable")
-
-
-def _spread(v: np.ndarray) -> np.ndarray:
-    """Two zero bits after each of 21 bits."""
-    for shift, mask in (
-        (32, 0x1F00000000FFFF),
-        (16, 0x1F0000FF0000FF),
-        (8, 0x100F00F00F00F00F),
-        (4, 0x10C30C30C30C30C3),
-        (2, 0x1249249249249249),
-    ):
-        v = (v | (v << np.uint64(shift))) & np.uint64(mask)
-    return v
-
-
 def codebook(values: np.ndarray, size: int = 256, rounds: int = 8) -> tuple[np.ndarray, np.ndarray]:
     """The `size` numbers that stand for `values` with least squared error (Lloyd's algorithm on one axis), ascending,
     and for every value the id (uint8) of its number. The first guess has a share of cells per value and per range, so

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
 
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic
 from splat.core.gaussians import Gaussians
+from splat.core.order import morton_order
 from splat.core.slots import Reporter
-from splat.export.packing import arrays, bundle, codebook, from_smallest_three, morton_order, palette, smallest_three
+from splat.export.packing import arrays, bundle, codebook, from_smallest_three, palette, smallest_three
 from splat.export.repair import repaired
 
 _COEFFICIENTS = (0, 3, 8, 15)
@@ -63,7 +65,7 @@ class SogCodec:
 def encode(gaussians: Gaussians) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The meta data and the images by file name."""
     means, quats, log_scales, opacities, sh = arrays(gaussians)
-    order = morton_order(means)
+    order = morton_order(torch.from_numpy(means)).numpy()
     means, quats, log_scales, opacities, sh = (a[order] for a in (means, quats, log_scales, opacities, sh))
     n = len(means)
     if n == 0:

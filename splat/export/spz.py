@@ -21,8 +21,9 @@ from splat.core.errors import SplatError
 from splat.core.files import write_atomic
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Similarity
+from splat.core.order import morton_order
 from splat.core.slots import Reporter
-from splat.export.packing import arrays, bundle, from_smallest_three, morton_order, smallest_three, to_bytes
+from splat.export.packing import arrays, bundle, from_smallest_three, smallest_three, to_bytes
 from splat.export.repair import repaired, warn
 
 _MAGIC = b"NGSP"
@@ -41,7 +42,7 @@ class SpzCodec:
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str]) -> None:
         means, quats, log_scales, opacities, sh = arrays(_turned(gaussians))
-        order = morton_order(means)
+        order = morton_order(torch.from_numpy(means)).numpy()
         means, quats, log_scales, opacities, sh = (a[order] for a in (means, quats, log_scales, opacities, sh))
         reach = float(np.abs(means).max()) if len(means) else 1.0
         # 23 bits and a sign: large scenes get fewer bits behind the point

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
+from splat.core.order import morton_order
 from splat.core.slots import (
     Init,
     Item,
@@ -126,6 +127,9 @@ class Trainer:
 
     LOG_EVERY = 50
     MOST_FAILURES = 50
+    ARRANGE_EVERY = 8
+    """Changes by density control between two arrangements of the rows. Each change adds rows that are in order among
+    themselves, so that a few of them break what a photo sees into no more than a few stretches."""
 
     def __init__(
         self,
@@ -153,6 +157,7 @@ class Trainer:
         view_model.prepare(self.total)
         self.index, self.local = -1, 0  # phase, and step within it
         self.history: list[dict[str, Any]] = []
+        self.changes = 0  # by density control
         self.seconds, self.failures, self.psnr = 0.0, 0, float("nan")
         self.unread: list[tuple[Tensor, float | Tensor, int | None]] = []
 
@@ -273,10 +278,19 @@ class Trainer:
                 self.model.shift(None, logit_opacities=decay)
             if changed := self.density.after_update(step, self.model, self.generator):
                 line["density"] = changed
+                self._arrange()
             if self.phase.round_every and (self.local + 1) % self.phase.round_every == 0 and self.phase.on_round:
                 self.phase.on_round(self)
                 self.density.forget()
         return line
+
+    def _arrange(self) -> None:
+        """Now and then put the rows in an order in which what one photo sees lies together in memory: gathering and
+        moving 60,000 rows strewn among 600,000 takes three times as long as 60,000 that follow one another."""
+        if self.changes % self.ARRANGE_EVERY == 0:
+            self.model.rearrange(morton_order(self.model.gaussians(self.step).means))
+            self.density.forget()
+        self.changes += 1
 
     def _read_losses(self) -> None:
         """Losses and PSNRs since the last time: on a GPU reading them means waiting for it, and is done rarely.
@@ -341,6 +355,7 @@ class Trainer:
             "generator": self.generator.get_state(),
             "history": self.history,
             "seconds": self.seconds,
+            "changes": self.changes,
             "failures": self.failures,
             "psnr": self.psnr,
         }
@@ -361,7 +376,7 @@ class Trainer:
         self.view_model.load_state(state["view_model"])
         self.generator.set_state(state["generator"])
         self.history, self.seconds = state["history"], state["seconds"]
-        self.failures, self.psnr = state["failures"], state["psnr"]
+        self.changes, self.failures, self.psnr = state["changes"], state["failures"], state["psnr"]
         if self.step < self.total:
             self.report.info(f"Going on from step {self.step} of {self.total}.")
 

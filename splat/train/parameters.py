@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from splat.core.gaussians import Gaussians
-from splat.native.ops import AdamTensor, adam_harmonics, compiled, fused_adam
+from splat.native.ops import AdamTensor, adam_harmonics, compiled, fused_adam, gather
 from splat.train.harmonics import expanded
 from splat.train.schedule import ShSchedule, log_linear
 
@@ -197,6 +197,12 @@ class FreeGaussians:
                 store[name] = new
         self.count = kept + added
 
+    def rearrange(self, order: Int[Tensor, "n"]) -> None:
+        """Row i becomes what row order[i] was, moments and all."""
+        for store in (self.values, self.first, self.second):
+            for name in FIELDS:
+                store[name][: self.count] = gather([store[name][: self.count]], order)[0]
+
     def assign(self, ids: Int[Tensor, "m"], rows: Gaussians) -> None:
         """Overwrite rows in place and forget their optimizer state."""
         rows = rows.with_sh_degree(self._degree())
@@ -246,10 +252,10 @@ class FreeGaussians:
         return math.isqrt(self.values["sh"].shape[1]) - 1
 
     def _widen_sh(self, degree: int) -> None:
-        missing = (degree + 1) ** 2 - self.values["sh"].shape[1]
         for store in (self.values, self.first, self.second):
             old = store["sh"]
-            store["sh"] = torch.cat([old, old.new_zeros(len(old), missing, 3)], 1)
+            store["sh"] = old.new_zeros(len(old), (degree + 1) ** 2, 3)
+            store["sh"][:, : old.shape[1]] = old
 
 
 def _used_degree(gaussians: Gaussians) -> int:

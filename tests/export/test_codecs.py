@@ -20,7 +20,7 @@ from splat.core.geometry import Rigid
 from splat.core.metrics import psnr
 from splat.core.slots import Codec, RasterSettings, Silent
 from splat.export import CODECS, codec_for, load_splat, save_splat
-from splat.export.packing import codebook, from_smallest_three, morton_order, palette, smallest_three
+from splat.export.packing import codebook, from_smallest_three, palette, smallest_three
 from splat.raster.reference import Reference
 
 COMPRESSED = [c for c in CODECS if c.name != "ply"]
@@ -226,14 +226,6 @@ def test_the_palette_is_exact_when_it_fits_and_close_when_not():
     book, ids = palette(vectors, 256)
     assert len(book) <= 256 and ids.max() < len(book)
     assert np.sqrt(np.mean((book[ids] - vectors) ** 2)) < 0.06
-
-
-def test_neighbours_in_morton_order_are_neighbours_in_space():
-    points = np.random.default_rng(0).random((4000, 3))
-    order = morton_order(points)
-    assert np.array_equal(np.sort(order), np.arange(4000))
-    step = np.linalg.norm(np.diff(points[order], axis=0), axis=1).mean()
-    assert step < 0.2 * np.linalg.norm(np.diff(points, axis=0), axis=1).mean()
 
 
 # ----------------------------------------------------------------------------------------------- other people's files

@@ -78,6 +78,20 @@ def test_editing_moves_optimizer_state_with_its_row() -> None:
         assert torch.equal(getattr(edited.gaussians(2), name)[:10], getattr(plain.gaussians(2), name)[keep])
 
 
+def test_rearranging_moves_everything_with_its_row() -> None:
+    start = scene()
+    moved, plain = (FreeGaussians(start, RATES, 10, 1.0) for _ in range(2))
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(3))
+    for model in (moved, plain):
+        model.update(0, None, like(start, 0))
+    moved.rearrange(order)
+    second = like(start, 1)
+    plain.update(1, None, second)
+    moved.update(1, None, second[order])
+    for name in oracles.fields(start):
+        assert torch.equal(getattr(moved.gaussians(2), name), getattr(plain.gaussians(2), name)[order])
+
+
 def test_new_and_overwritten_rows_start_without_momentum() -> None:
     start = scene()
     model = FreeGaussians(start, RATES, 10, 1.0)
