@@ -18,6 +18,8 @@ class ThereAndBack:
 
     inside: Bool[Tensor, "h w"]
     """b sees the point, as far as its frame goes."""
+    pixels: Float[Tensor, "h w 2"]
+    """Where b sees it, in pixels; means nothing where it is not inside."""
     row: Int[Tensor, "h w"]
     """The pixel of b it falls into (the nearest where it is not inside)."""
     column: Int[Tensor, "h w"]
@@ -50,4 +52,4 @@ def there_and_back(
     back = b_from_a.inverse().apply(camera_b.unproject(there, depth_b[row, column]))
     shift = (camera_a.project(back) - pixels).norm(dim=-1)
     difference = torch.where(back[..., 2] > 0, back[..., 2] / depth_a - 1, torch.inf)
-    return ThereAndBack(inside, row, column, shift, difference)
+    return ThereAndBack(inside, there, row, column, shift, difference)

@@ -7,7 +7,7 @@ dataclass whose fields are its settings; the fields' docstrings are the help tex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -121,6 +121,29 @@ class Matches:
     pixels_a: Float[Tensor, "m 2"]
     pixels_b: Float[Tensor, "m 2"]
     confidence: Float[Tensor, "m"]
+
+
+@dataclass(frozen=True, eq=False)
+class DenseMatch:
+    """Where view b shows what each pixel of view a shows; at a's working size."""
+
+    view_a: int
+    """Index into `Capture.views`."""
+    view_b: int
+    pixels_b: Float[Tensor, "h w 2"]
+    """In pixels of b's working size; anything where there is no match."""
+    certainty: Float[Tensor, "h w"]
+    """0 ... 1; 0: no match, or none in b's frame."""
+
+
+@runtime_checkable
+class DenseMatcher(Protocol):
+    def __call__(
+        self, capture: Capture, pairs: Sequence[tuple[int, int]], report: Reporter, seed: int = 0
+    ) -> Iterator[DenseMatch]:
+        """A match for each pair (a, b) of views of a posed capture, in their order, each made when it is asked for: all
+        of them may not fit in memory."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,7 +39,7 @@ def overlap(capture: Capture) -> Overlap:
     Raises ValueError where a view has no pose.
     """
     views = capture.views
-    seen, depth, centres, points = _sightings(capture)
+    seen, depth, centres, points = sightings(capture)
     v = len(views)
     score = torch.zeros(v, v, dtype=torch.float64)
     rays = torch.nn.functional.normalize(points[None] - centres[:, None], dim=2)  # [v p 3]
@@ -61,7 +61,7 @@ def nearest_depths(capture: Capture) -> Float[Tensor, "v"] | None:
     where the capture has no sparse points."""
     if capture.points is None or len(capture.points) < 8 or not capture.posed:
         return None
-    seen, depth, _, _ = _sightings(capture)
+    seen, depth, _, _ = sightings(capture)
     rows = [depth[i][seen[i] & (depth[i] > 0)] for i in range(len(seen))]
     return torch.stack([d.quantile(0.01) if len(d) >= 8 else d.new_zeros(()) for d in rows])
 
@@ -70,7 +70,7 @@ def _pixels_per_unit(view: View) -> float:
     return 0.5 * (view.camera.fx + view.camera.fy)
 
 
-def _sightings(
+def sightings(
     capture: Capture,
 ) -> tuple[Bool[Tensor, "v p"], Float[Tensor, "v p"], Float[Tensor, "v 3"], Float[Tensor, "p 3"]]:
     """Which view sees which point, at what depth; camera centres; points. By tracks where there are any, else by

@@ -1,0 +1,266 @@
+"""Dense matches between posed photos without learned weights: by depth maps, or by optical flow along epipolar lines.
+
+`priors/roma.py` has the learned matcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from splat.core.camera import Camera
+from splat.core.capture import Capture, View
+from splat.core.errors import SplatError
+from splat.core.geometry import Rigid
+from splat.core.reproject import there_and_back
+from splat.core.slots import DenseMatch, Reporter
+from splat.priors.neighbours import sightings
+from splat.priors.stereo import Stereo, grey_of
+
+
+@dataclass(frozen=True)
+class StereoMatcher:
+    """Where a photo's depth map leads in another one, and what the other one's depth map says of it."""
+
+    stereo: Stereo = field(default_factory=Stereo)
+    """Makes the depth maps."""
+    matching_size: int = 640
+    """Long side of the photos that are matched, px."""
+    most_shift: float = 1.5
+    """Pixels (of the photos matched) within which the other photo's depth must lead back to the pixel."""
+    most_difference: float = 0.02
+    """And the relative difference of depths."""
+
+    def __call__(
+        self, capture: Capture, pairs: Sequence[tuple[int, int]], report: Reporter, seed: int = 0
+    ) -> Iterator[DenseMatch]:
+        """All depth maps are made before the first match. Raises SplatError as `Stereo` does."""
+        small = _posed(capture).resized(self.matching_size)
+        maps = self.stereo(small, report, seed)
+        for a, b in pairs:
+            one, two = small.views[a], small.views[b]
+            seen = there_and_back(
+                one.camera, _pose(one), maps[a].depth, two.camera, _pose(two), maps[b].depth.to(maps[a].depth)
+            )
+            agreed = seen.agrees(self.most_shift, self.most_difference)
+            certainty = torch.where(agreed, maps[a].confidence, 0)
+            yield enlarged(DenseMatch(a, b, seen.pixels, certainty), two.camera, capture)
+
+
+@dataclass(frozen=True)
+class FlowMatcher:
+    """DIS optical flow (Kroeger et al. 2016) of what is left once the other photo is warped by a coarse depth, kept to
+    the epipolar line and checked from the other side."""
+
+    matching_size: int = 640
+    """Long side of the photos that are matched, px."""
+    preset: Literal["ultrafast", "fast", "medium"] = "medium"
+    """How thoroughly OpenCV searches."""
+    most_error: float = 1.5
+    """Pixels by which a match may miss the epipolar line, or the pixel on the way back."""
+    least_texture: float = 2.0
+    """Grey levels (of 255) per pixel along the epipolar line, rms over 9 x 9 pixels; with less, nothing tells one place
+    on the line from the next."""
+
+    def __call__(
+        self, capture: Capture, pairs: Sequence[tuple[int, int]], report: Reporter, seed: int = 0
+    ) -> Iterator[DenseMatch]:
+        small = _posed(capture).resized(self.matching_size)
+        greys: dict[int, np.ndarray] = {}
+        inverse_depths = coarse_inverse_depths(small)
+        search = cv2.DISOpticalFlow.create(
+            {
+                "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+                "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+                "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+            }[self.preset]
+        )
+        for k, (a, b) in enumerate(pairs):
+            for i in (a, b):
+                if i not in greys:
+                    greys[i] = grey_of(small.views[i].rgb()).round().clamp(0, 255).byte().numpy()
+            one = _Side(small.views[a], greys[a], inverse_depths[a])
+            two = _Side(small.views[b], greys[b], inverse_depths[b])
+            yield enlarged(self._match(search, one, two, a, b), two.camera, capture)
+            report.progress(k + 1, len(pairs), what="flow")
+
+    def _match(self, search: cv2.DISOpticalFlow, one: _Side, two: _Side, a: int, b: int) -> DenseMatch:
+        nothing = torch.zeros(one.camera.height, one.camera.width)
+        if float((one.pose.translation - two.pose.translation).norm()) == 0:
+            return DenseMatch(a, b, one.camera.pixel_centres(), nothing)  # there is no epipolar line
+        there, off = _along_epipolar_lines(one, two, _flow(search, one, two))
+        back, _ = _along_epipolar_lines(two, one, _flow(search, two, one))
+        inside = two.camera.holds(there)
+        returned = sampled(back, there)
+        miss = (returned - one.camera.pixel_centres()).norm(dim=2)
+        error = torch.maximum(miss, off).nan_to_num(torch.inf)
+        slope = _slope_along(two.grey, there, _epipolar_lines(one, two)[..., :2])
+        certain = inside & (error <= self.most_error) & (slope >= self.least_texture)
+        # A match without error is certain, one with the most half so.
+        certainty = torch.where(certain, 1 - 0.5 * error / self.most_error, 0)
+        return DenseMatch(a, b, there.float(), certainty.float())
+
+
+# ---------------------------------------------------------------------------------------------------------------- sizes
+
+
+def enlarged(match: DenseMatch, camera_b: Camera, capture: Capture) -> DenseMatch:
+    """A match of smaller photos (b's camera at that size given) at the capture's working size.
+
+    Offsets are interpolated between four pixels that all have a match and agree within a pixel: never over an edge.
+    """
+    a, b = capture.views[match.view_a].camera, capture.views[match.view_b].camera
+    h, w = match.certainty.shape
+    size_b = match.pixels_b.new_tensor([camera_b.width, camera_b.height])
+    full_b = match.pixels_b.new_tensor([b.width, b.height])
+    if (h, w) == (a.height, a.width):
+        return DenseMatch(match.view_a, match.view_b, match.pixels_b * (full_b / size_b), match.certainty)
+    # As a share of the photo's size, what is interpolated hardly changes where photos differ in size or shape.
+    y, x = torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij")
+    offset = match.pixels_b / size_b - torch.stack([x, y], 2)
+    (top, down), (left, right) = _between(h, a.height), _between(w, a.width)
+    corners = [(r, c) for r in (top, top + 1) for c in (left, left + 1)]
+    weights = [v[:, None] * u[None] for v in (1 - down, down) for u in (1 - right, right)]
+
+    def around(image: Tensor) -> list[Tensor]:
+        return [image[r.clamp(max=h - 1)[:, None], c.clamp(max=w - 1)[None]] for r, c in corners]
+
+    offsets, sure = around(offset), around(match.certainty)
+    smooth = sum((k[..., None] * o for k, o in zip(weights, offsets)), torch.zeros(()))
+    mean = torch.stack(offsets).mean(0)
+    spread = torch.stack([((o - mean) * size_b).norm(dim=2) for o in offsets]).amax(0)
+    kept = (torch.stack(sure).amin(0) > 0) & (spread < 1.0)
+    share = a.pixel_centres() / torch.tensor([a.width, a.height])
+    pixels = torch.where(kept[..., None], (share + smooth) * full_b, 0.0)
+    certainty = sum((k * c for k, c in zip(weights, sure)), torch.zeros(())).clamp(0, 1)
+    certainty = torch.where(kept & b.holds(pixels), certainty, 0.0)
+    return DenseMatch(match.view_a, match.view_b, pixels, certainty)
+
+
+def _between(few: int, many: int) -> tuple[Int[Tensor, "m"], Float[Tensor, "m"]]:
+    """For each of many pixels across the same length as a few: the one of the few before it, and how far it is on the
+    way to the next; before 0 or beyond 1 at the borders."""
+    at = (torch.arange(many) + 0.5) * (few / many) - 0.5
+    before = at.floor().clamp(0, max(0, few - 2))
+    return before.long(), at - before
+
+
+def sampled(image: Float[Tensor, "h w c"], pixels: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n c"]:
+    """Bilinear, at pixel coordinates (centres at .5); the border goes on outside; anything where they are nan."""
+    h, w, c = image.shape
+    grid = 2 * pixels.nan_to_num(0.0).reshape(1, 1, -1, 2).to(image) / image.new_tensor([w, h]) - 1
+    rows = torch.nn.functional.grid_sample(
+        image.permute(2, 0, 1)[None], grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return rows[0, :, 0].T.reshape(*pixels.shape[:-1], c)
+
+
+def _posed(capture: Capture) -> Capture:
+    if not capture.posed:
+        raise SplatError("Dense matching needs photos with poses: run the poses stage.")
+    return capture
+
+
+def _pose(view: View) -> Rigid:
+    assert view.world_from_cam is not None
+    return view.world_from_cam
+
+
+# ----------------------------------------------------------------------------------------------------------------- flow
+
+
+class _Side:
+    """One of the two photos."""
+
+    def __init__(self, view: View, grey: np.ndarray, inverse_depth: Float[Tensor, "h w"]) -> None:
+        self.camera, self.pose, self.grey, self.inverse_depth = view.camera, _pose(view), grey, inverse_depth
+
+
+def coarse_inverse_depths(capture: Capture, cell: int = 16) -> list[Float[Tensor, "h w"]]:
+    """Per view a smooth guess of one over depth, from the sparse points it sees; float64, world units^-1.
+
+    One over depth, because that of a plane is linear in the photo; means weighted by inverse squared distance.
+    """
+    seen, depth, _, points = sightings(capture)
+    guesses = []
+    for i, view in enumerate(capture.views):
+        c = view.camera
+        mine = seen[i] & (depth[i] > 0)
+        if not bool(mine.any()):
+            mine = depth[i] > 0
+        at = c.project(_pose(view).inverse().apply(points[mine]))
+        value = 1 / depth[i][mine]
+        if not len(value):
+            at, value = torch.zeros(1, 2).double(), torch.ones(1).double()
+        if len(value) >= 8:  # a stray point very near would pull everything towards it
+            value = value.clamp(value.quantile(0.02), value.quantile(0.98))
+        grid = c.resized(max(2, c.width // cell), max(2, c.height // cell))
+        scale = torch.tensor([c.width / grid.width, c.height / grid.height])
+        places = (grid.pixel_centres() * scale).double().reshape(-1, 2)
+        weight = 1 / (torch.cdist(places, at.double()).square() + (0.5 * cell) ** 2)
+        mean = ((weight @ value) / weight.sum(1)).reshape(1, 1, grid.height, grid.width)
+        guesses.append(
+            torch.nn.functional.interpolate(mean, (c.height, c.width), mode="bilinear", align_corners=False)[0, 0]
+        )
+    return guesses
+
+
+def _flow(search: cv2.DISOpticalFlow, one: _Side, two: _Side) -> Float[Tensor, "h w 2"]:
+    """Where `two` shows the pixels of `one`, anywhere in it: nan where the coarse depth leads out of its frame."""
+    c = one.camera
+    coarse = _led(one, two, one.inverse_depth)
+    inside = two.camera.holds(coarse)
+    at = (coarse.nan_to_num(-1e4, -1e4, -1e4).clamp(-1e4, 1e5) - 0.5).float().numpy()  # OpenCV has centres at integers
+    warped = cv2.remap(two.grey, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    residual = torch.from_numpy(search.calc(one.grey, warped, np.zeros((c.height, c.width, 2), np.float32))).double()
+    moved = c.pixel_centres().double() + residual
+    target = sampled(torch.where(inside[..., None], coarse, torch.nan), moved)
+    return torch.where(c.holds(moved)[..., None], target, torch.nan)
+
+
+def _led(one: _Side, two: _Side, inverse_depth: Float[Tensor, "h w"]) -> Float[Tensor, "h w 2"]:
+    """Pixels of `two` at the depths given in `one`; nan behind it."""
+    pixels = one.camera.pixel_centres().double()
+    inside = (two.pose.inverse() @ one.pose).apply(one.camera.unproject(pixels, 1 / inverse_depth))
+    return torch.where((inside[..., 2] > 0)[..., None], two.camera.project(inside), torch.nan)
+
+
+def _epipolar_lines(one: _Side, two: _Side) -> Float[Tensor, "h w 3"]:
+    """Of the pixels of `one`, in `two`: (x, y, 1) . line is the distance from it in pixels."""
+    two_from_one = two.pose.inverse() @ one.pose
+    rays = one.camera.unproject(one.camera.pixel_centres().double(), torch.ones(one.grey.shape, dtype=torch.float64))
+    turned = rays @ two_from_one.rotation.T
+    # The plane through the baseline and the ray, as a line of pixels.
+    planes = torch.linalg.cross(two_from_one.translation.expand_as(turned), turned)
+    lines = planes @ torch.linalg.inv(two.camera.matrix())
+    return lines / lines[..., :2].norm(dim=2, keepdim=True)
+
+
+def _along_epipolar_lines(
+    one: _Side, two: _Side, target: Float[Tensor, "h w 2"]
+) -> tuple[Float[Tensor, "h w 2"], Float[Tensor, "h w"]]:
+    """The nearest places on the lines, and how far away they are."""
+    lines = _epipolar_lines(one, two)
+    off = (target * lines[..., :2]).sum(2) + lines[..., 2]
+    return target - off[..., None] * lines[..., :2], off.abs()
+
+
+def _slope_along(
+    grey: np.ndarray, there: Float[Tensor, "h w 2"], across: Float[Tensor, "h w 2"]
+) -> Float[Tensor, "h w"]:
+    """Root mean square of the photo's slope along lines with these unit normals, over 9 x 9 pixels."""
+    smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.0)  # so that noise is no texture
+    dx = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
+    dy = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
+    tensor = cv2.boxFilter(np.stack([dx * dx, dx * dy, dy * dy], 2), -1, (9, 9))
+    xx, xy, yy = sampled(torch.from_numpy(tensor), there).double().unbind(2)
+    y, x = across.unbind(2)
+    y = -y
+    return (xx * x * x + 2 * xy * x * y + yy * y * y).clamp_min(0).sqrt()
