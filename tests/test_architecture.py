@@ -43,6 +43,7 @@ DOORS = {
     "peft": ("priors/*.py",),
     "kornia": ("priors/*.py",),
     "romatch": ("priors/*.py",),
+    "romav2": ("priors/*.py",),
     "ray": ("bench/*.py",),
     "pillow_heif": ("core/image.py",),
 }

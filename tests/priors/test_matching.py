@@ -68,7 +68,7 @@ def test_a_target_outside_the_other_photo_is_no_match(tmp_path: Path, matcher: D
         outside = ~CAMERA.holds(true)
         assert int(outside.sum()) > 3000
         far = ((true < -2) | (true > torch.tensor([CAMERA.width + 2, CAMERA.height + 2]))).any(2)
-        assert float((m.certainty[far] > 0).float().mean()) < 0.01, "but by mistake"
+        assert float((m.certainty[far] > 0).float().mean()) < 0.02, "but for mistaken depths"
         assert bool(CAMERA.holds(m.pixels_b[m.certainty > 0]).all())
 
 
@@ -120,7 +120,7 @@ def test_an_edge_along_the_epipolar_line_is_no_texture(tmp_path: Path):
     assert float((m.certainty > 0).float().mean()) < 0.005
 
 
-def test_depth_maps_are_made_once(tmp_path: Path):
+def test_depth_maps_are_made_once_and_lead_into_the_frame_alone(tmp_path: Path):
     calls = []
 
     @dataclass(frozen=True)
@@ -130,11 +130,14 @@ def test_depth_maps_are_made_once(tmp_path: Path):
             sizes = [(v.camera.height, v.camera.width) for v in capture.views]
             return [DepthMap(torch.full(s, 4.0), torch.full(s, 0.8)) for s in sizes]
 
-    capture = planes.capture_of(planes.PlaneScene.make(0.0), CAMERA, planes.walk(3), tmp_path)
+    scene, poses = planes.PlaneScene.make(0.0), [Rigid(torch.eye(3).double(), p.translation) for p in planes.walk(3)]
+    capture = planes.capture_of(scene, CAMERA, poses, tmp_path)
     found = list(StereoMatcher(Counted())(capture, [*PAIRS, (1, 0)], Silent(), 5))
     assert calls == [5] and len(found) == 4
     certain = found[0].certainty
     assert bool(certain.any()) and bool(((certain == 0) | (certain == 0.8)).all()), "the map's own confidence, or none"
+    inside = CAMERA.holds(truth(scene, CAMERA, poses[0], CAMERA, poses[1]))
+    assert torch.equal(certain > 0, inside) and not bool(inside.all())
 
 
 def test_the_coarse_depth_of_a_plane_is_near_its_own(tmp_path: Path):
