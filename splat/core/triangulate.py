@@ -81,7 +81,6 @@ def triangulate(
     valid = valid & pixels.isfinite().all(2) & rig.holds(pixels)
     pixels = torch.where(valid[..., None], pixels, 0.0)
     n, v = valid.shape
-    rays = rig.rays(pixels)
 
     best = torch.full((n,), -torch.inf, dtype=torch.float64)
     points = torch.full((n, 3), torch.nan, dtype=torch.float64)
@@ -92,7 +91,7 @@ def triangulate(
         proposed = _linear(rig, pixels, pair)
         agreeing, error = _support(rig, proposed, pixels, valid, gates, VOTE)
         # A pair too narrow to say where along the rays comes last; of equally many votes those that are nearer win.
-        wide = _angle(rays, rig.centres, proposed, i, j) >= gates.least_parallax
+        wide = _angle(rig.centres, proposed, i, j) >= gates.least_parallax
         near = torch.where(agreeing, error, 0).sum(1) / (agreeing.sum(1).clamp_min(1) * VOTE * gates.most_error)
         score = agreeing.sum(1) - 0.5 * near - torch.where(wide, 0.0, 2.0 * v)
         score = torch.where(agreeing[:, i] & agreeing[:, j], score, -torch.inf)
@@ -124,7 +123,7 @@ def triangulate(
     depth_sigmas = variances.clamp_min(0).sqrt() / depths
     parallax = torch.zeros(n, dtype=torch.float64)
     for i, j in combinations(range(v), 2):
-        angle = _angle(rays, rig.centres, points, i, j)
+        angle = _angle(rig.centres, points, i, j)
         parallax = torch.where(support[:, i] & support[:, j], torch.maximum(parallax, angle), parallax)
     sure = ((depth_sigmas >= 0) & (depth_sigmas <= gates.most_depth_sigma)) | ~support
     accepted = kept & sure.all(1) & (parallax >= gates.least_parallax) & points.isfinite().all(1)
@@ -176,11 +175,6 @@ class _Rig:
     def normalized(self, pixels: Float[Tensor, "n v 2"]) -> Float[Tensor, "n v 2"]:
         """x / z and y / z."""
         return (pixels - self.principal) / self.focal
-
-    def rays(self, pixels: Float[Tensor, "n v 2"]) -> Float[Tensor, "n v 3"]:
-        """Unit directions of observations, world."""
-        x = torch.nn.functional.pad(self.normalized(pixels), (0, 1), value=1.0)
-        return torch.nn.functional.normalize(torch.einsum("nvi,vij->nvj", x, self.rotations), dim=2)
 
     def in_cam(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n v 3"]:
         return torch.einsum("vij,nvj->nvi", self.rotations, points[:, None] - self.centres)
@@ -244,23 +238,17 @@ def _support(
     gates: Gates,
     slack: float = 1.0,
 ) -> tuple[Bool[Tensor, "n v"], Float[Tensor, "n v"]]:
-    """Observations that a point is in front of, in the frame of, and near to; and how near."""
+    """Observations that a point is in front of and near to; and how near, px."""
     _, residual, depths = rig.linearized(points, pixels)
     error = residual.norm(dim=2)
     error = torch.where(valid & (depths > gates.near) & (depths > 0), error.nan_to_num(torch.inf), torch.inf)
-    return (error <= slack * gates.most_error) & rig.holds(residual + pixels), error
+    return error <= slack * gates.most_error, error
 
 
-def _angle(
-    rays: Float[Tensor, "n v 3"], centres: Float[Tensor, "v 3"], points: Float[Tensor, "n 3"], i: int, j: int
-) -> Float[Tensor, "n"]:
-    """Degrees at which two views' rays meet: the lesser of the angle that their pixels say and that at the point.
-
-    Noise alone gives views from one place an angle between pixels, and a point at the cameras any angle at the point.
-    """
+def _angle(centres: Float[Tensor, "v 3"], points: Float[Tensor, "n 3"], i: int, j: int) -> Float[Tensor, "n"]:
+    """Degrees between two views' rays where they meet."""
     a, b = (torch.nn.functional.normalize(points - centres[k], dim=1) for k in (i, j))
-    cos = torch.maximum((rays[:, i] * rays[:, j]).sum(1), (a * b).sum(1))
-    return cos.clamp(-1, 1).arccos().rad2deg()
+    return (a * b).sum(1).clamp(-1, 1).arccos().rad2deg()
 
 
 def _normal_matrix(jacobian: Float[Tensor, "n v 2 3"], use: Bool[Tensor, "n v"]) -> Float[Tensor, "n 3 3"]:

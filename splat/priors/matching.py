@@ -50,6 +50,7 @@ class StereoMatcher:
                 one.camera, _pose(one), maps[a].depth, two.camera, _pose(two), maps[b].depth.to(maps[a].depth)
             )
             agreed = seen.agrees(self.most_shift, self.most_difference)
+            agreed &= maps[b].confidence[seen.row, seen.column] > 0  # a guess may agree by chance
             certainty = torch.where(agreed, maps[a].confidence, 0)
             yield enlarged(DenseMatch(a, b, seen.pixels, certainty), two.camera, capture)
 

@@ -129,6 +129,21 @@ def test_the_tolerance_is_a_hundredth_of_half_the_photo(tmp_path, shift, kept):
     assert bool(report.warnings) != kept, "what fails is not kept: here nothing is left but the sparse points"
 
 
+def test_the_tolerance_holds_in_both_photos(tmp_path):
+    """The same quarter of a pixel is more of a photo of 30 rows than of one of 120."""
+    poses = [Rigid(torch.eye(3).double(), torch.tensor([x, 0.0, 0.0]).double()) for x in (-0.2, 0.2)]
+    scene, capture = scene_of(tmp_path, poses, tilt=0.0)
+    low = replace(CAMERA, cy=15.0, height=30)
+    views = (capture.views[0], replace(capture.views[1], camera=low, photo_size=(160, 30)))
+    write_png(views[1].image_path, scene.photo(low, poses[1]).numpy())
+    for shift, kept in ((0.2, True), (0.5, False)):
+        report = Silent()
+        FaithfulEdgs(matches_per_ref=500)(
+            capture.with_views(views), 0, 0, report, Exact(scene, poses, shift=(0.0, shift))
+        )
+        assert bool(report.warnings) != kept
+
+
 def test_the_neighbour_with_the_least_error_gives_the_point(tmp_path):
     poses = planes.walk(3, step=0.15)
     scene, capture = scene_of(tmp_path, poses)

@@ -100,6 +100,21 @@ def test_photos_of_other_sizes_match_at_their_own(tmp_path: Path, matcher: Dense
         assert float(certain[b.holds(true)].float().mean()) >= 0.4
 
 
+def test_what_is_hidden_in_the_other_photo_is_no_match(tmp_path: Path, matcher: DenseMatcher):
+    """A poster before half of one photo's scene: nothing there leads back to where it came from."""
+    scene, poses = planes.PlaneScene.make(0.0), planes.walk(3)
+    capture = planes.capture_of(scene, CAMERA, poses, tmp_path)
+    poster = planes.PlaneScene.make(0.0, seed=5).photo(CAMERA, poses[1])
+    photo = scene.photo(CAMERA, poses[1])
+    photo[60:180, 80:240] = poster[60:180, 80:240]
+    write_png(capture.views[1].image_path, photo.numpy())
+    (m,) = matcher(capture, [(0, 1)], Silent())
+    x, y = truth(scene, CAMERA, poses[0], CAMERA, poses[1]).unbind(2)
+    hidden = (x > 90) & (x < 230) & (y > 70) & (y < 170)
+    assert float((m.certainty > 0)[hidden].float().mean()) < 0.1
+    assert float((m.certainty > 0)[~hidden & CAMERA.holds(torch.stack([x, y], 2))].float().mean()) > 0.5
+
+
 def test_photos_from_one_place_have_no_epipolar_lines(tmp_path: Path):
     scene, pose = planes.PlaneScene.make(0.0), planes.walk(1)[0]
     capture = planes.capture_of(scene, CAMERA, [pose, pose], tmp_path)
