@@ -180,7 +180,7 @@ def main() -> None:
     one, two = (r["ms"]["whole"] for r in rows[:2])
     load = lifted(fixed_load(60_000, 504, 378))
     alone, hidden = (training(among_hidden(load, share), 2, 15, 5)["ms"]["whole"] for share in (1, 10))
-    print(f"60k Gaussians among 540k behind the camera: {hidden:.1f} ms, {hidden / alone:.2f} times a step without them")
+    print(f"60k Gaussians among 540k behind the camera: {hidden:.1f} ms, {hidden / alone:.2f} times what it is alone")
     print(f"2 threads are {one / two:.2f} times as fast as one")
     if arguments.plot:
         plot(rows, arguments.plot)

@@ -11,11 +11,12 @@ from typing import Any
 
 from splat.core.files import write_json
 
-Value = str | int | float | bool
+Value = str | int | float | bool | list[int]
 
 COPIED = (
     "psnr", "ssim", "lpips", "cc_psnr", "lpips_variant", "views", "num_gaussians", "seconds", "peak_memory_mb",
-    "registered", "resolution", "iterations", "method", "seed", "heldout",
+    "registered", "resolution", "iterations", "method", "seed", "heldout", "timeline",
+    "displacement",
 )  # fmt: skip
 """What a cell's JSON takes from `RUN/metrics.json`: numbers and names, no path of the machine that ran it."""
 
@@ -47,12 +48,15 @@ class Cell:
 
 
 def flags_of(overrides: Mapping[str, Value]) -> list[str]:
-    """Command-line flags: {"a.b": True} becomes `--a.b`, {"a.b": False} becomes `--a.no-b`, others `--a.b value`."""
+    """Command-line flags: {"a.b": True} becomes `--a.b`, {"a.b": False} becomes `--a.no-b`, {"a.b": [1, 2]}
+    `--a.b 1 2`, others `--a.b value`."""
     flags = []
     for key, value in overrides.items():
         if isinstance(value, bool):
             head, dot, last = key.rpartition(".")
             flags.append(f"--{key}" if value else f"--{head}{dot}no-{last}")
+        elif isinstance(value, list):
+            flags += [f"--{key}", *map(str, value)]
         else:
             flags += [f"--{key}", str(value)]
     return flags

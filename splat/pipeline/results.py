@@ -128,6 +128,7 @@ def gather_metrics(
     averages = result.averages()
     seconds = {name: round(s, 2) for name, s in c.run.seconds.items()}
     sizes = [(v.camera.width, v.camera.height) for v in capture.views]
+    asked = {"timeline": trained.timeline, "displacement": trained.displacement} if trained.timeline else {}
     return {
         "psnr": averages["psnr"],
         "ssim": averages["ssim"],
@@ -146,6 +147,7 @@ def gather_metrics(
         "iterations": trained.steps,
         "raster": c.raster.name,
         "warnings": list(c.report.warnings),
+        **asked,
     }
 
 

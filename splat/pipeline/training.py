@@ -17,6 +17,7 @@ from splat.core.gaussians import Gaussians
 from splat.core.slots import Init
 from splat.native.build import keep_freed_memory
 from splat.pipeline.arrays_io import load_gaussians, save_gaussians
+from splat.pipeline.measure import mean, measure
 from splat.pipeline.preflight import available_cores
 from splat.pipeline.run_folder import hash_of
 from splat.priors.neighbours import nearest_depths
@@ -61,6 +62,10 @@ class TrainConfig:
     checkpoint_every: int = 0
     """Also after every so many steps; 0: by the clock alone."""
 
+    evaluate_at: tuple[int, ...] = ()
+    """Also measure the held-out photos after these steps (0: before the first), and how far Gaussians travel: see
+    `timeline` and `displacement` in metrics.json. It takes no part in the seconds of training."""
+
     def chosen_density(self, cap: int) -> DensitySettings:
         if self.density == "default":
             return replace(self.default, cap=cap)
@@ -80,6 +85,18 @@ class Trained:
     scene_extent: float
     steps: int
     history: list[dict[str, Any]]
+    displacement: float | None = None
+    """How far Gaussians are from where some Gaussian started (see `displacement`), over the scene's extent; only where
+    `evaluate_at` asked."""
+
+    @property
+    def timeline(self) -> list[dict[str, Any]]:
+        """Held-out figures at the steps of `evaluate_at`, with seconds of training and Gaussians."""
+        return [
+            {"step": line["step"], **line["evaluation"], "gaussians": line["gaussians"], "seconds": line["seconds"]}
+            for line in self.history
+            if "evaluation" in line
+        ]
 
 
 def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trained, str]:
@@ -114,8 +131,14 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
         background=config.background,
         checkpoint_minutes=config.checkpoint_minutes,
         checkpoint_every=config.checkpoint_every,
+        evaluate_at=config.evaluate_at,
         key=key,
     )
+    background = torch.tensor(config.background.rgb)
+
+    def held_out(step: int, gaussians: Gaussians) -> dict[str, Any]:
+        found = list(measure(gaussians, capture.test_views, c.raster, c.settings, background.to(gaussians.means)))
+        return {"psnr": mean([m.psnr for m in found]), "ssim": mean([m.ssim for m in found])}
 
     def make(folder: Path) -> Trained:
         keep_freed_memory()
@@ -133,20 +156,24 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
             density = Clearance(density, centres.float(), config.clearance * near.float())
         phase = Phase(steps=k.iterations, source=source, losses=losses, density=density)
         start = replace(init, gaussians=init.gaussians.to(c.device))
-        result = run_phases(start, (phase,), c.raster, model, settings, c.report, folder / "checkpoint", c.run.log)
+        result = run_phases(
+            start, (phase,), c.raster, model, settings, c.report, folder / "checkpoint", c.run.log, held_out
+        )
         names = [v.name for v in views]
         exposures = dict(zip(names, result.view_model.exposures().cpu())) if config.views.exposure else {}
         poses = {}
         if config.views.poses:
             poses = {n: model.corrected_pose(i, posed[i].cam_from_world.to(c.device)) for i, n in enumerate(names)}
+        last = result.gaussians.to("cpu")
         trained = Trained(
-            gaussians=result.gaussians.to("cpu"),
+            gaussians=last,
             exposures=exposures,
             poses={n: p.detach().cpu() for n, p in poses.items()},
-            background=torch.tensor(config.background.rgb),
+            background=background,
             scene_extent=extent,
             steps=result.steps,
             history=result.history,
+            displacement=displacement(init.gaussians, last) / extent if config.evaluate_at else None,
         )
         save_trained(folder, trained)
         return trained
@@ -154,6 +181,14 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
     trained = c.run.stage("train", key, config, make, load_trained, extent=k.iterations)
     c.report.info(f"{len(trained.gaussians)} Gaussians after {trained.steps} steps")
     return trained, hash_of(key, k.iterations)
+
+
+def displacement(first: Gaussians, last: Gaussians, sample: int = 5000) -> float:
+    """The median distance from a Gaussian to the nearest place where one started, world units; of at most `sample`
+    Gaussians, evenly spread over the rows."""
+    chosen = torch.linspace(0, len(last) - 1, min(sample, len(last))).round().long()
+    nearest = [torch.cdist(some, first.means).amin(1) for some in last.means[chosen].split(500)]
+    return float(torch.cat(nearest).median()) if nearest else 0.0
 
 
 def _has_alpha(capture: Capture) -> bool:
@@ -171,6 +206,7 @@ def save_trained(folder: Path, trained: Trained) -> None:
             "background": trained.background.tolist(),
             "scene_extent": trained.scene_extent,
             "steps": trained.steps,
+            "displacement": trained.displacement,
             "history": trained.history,
         },
     )
@@ -186,4 +222,5 @@ def load_trained(folder: Path) -> Trained:
         scene_extent=saved["scene_extent"],
         steps=saved["steps"],
         history=saved["history"],
+        displacement=saved["displacement"],
     )

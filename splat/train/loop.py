@@ -75,8 +75,8 @@ class TrainSettings:
     opacity_decay: OpacityDecay = field(default_factory=OpacityDecay)
     dropout: Dropout = field(default_factory=Dropout)
     background: Background = field(default_factory=Background)
-    evaluate_every: int = 0
-    """Steps between evaluations while training; 0 = none."""
+    evaluate_at: tuple[int, ...] = ()
+    """Steps after which to evaluate, 0 before the first; the time it takes does not count."""
     checkpoint_minutes: float = 3.0
     """Minutes between checkpoints."""
     checkpoint_every: int = 0
@@ -113,8 +113,7 @@ def train(
 
     On the CPU the result does not depend, bit for bit, on where it was interrupted or when checkpoints were written.
     Phases that are longer than when the checkpoint was written are continued. `log` gets a JSON-able dict every
-    50 steps; `evaluate` gets the step and the Gaussians every `settings.evaluate_every` steps and its figures are
-    logged.
+    50 steps; `evaluate` gets the step and the Gaussians at `settings.evaluate_at`, and its figures are logged.
 
     Raises Interrupted after SIGINT or SIGTERM, with everything saved; SplatError when the loss stays without a value.
     """
@@ -158,6 +157,7 @@ class Trainer:
         self.index, self.local = -1, 0  # phase, and step within it
         self.history: list[dict[str, Any]] = []
         self.changes = 0  # by density control
+        self.not_counted = 0.0  # seconds of evaluation in this run
         self.seconds, self.failures, self.psnr = 0.0, 0, float("nan")
         self.unread: list[tuple[Tensor, float | Tensor, int | None]] = []
 
@@ -184,12 +184,15 @@ class Trainer:
         started, offset = time.monotonic(), self.seconds
         saved = started
         meter = Meter(self.step)
+        if self.step == 0:
+            self._evaluate()
         with stop_requests() as stop:
             while self._advance():
                 line = self._one_step()
                 self.local += 1
-                self.seconds = offset + time.monotonic() - started
+                self.seconds = offset + time.monotonic() - started - self.not_counted
                 self._say(line, meter)
+                self._evaluate()
                 every = self.settings.checkpoint_every
                 due = every and self.step % every == 0
                 if due or time.monotonic() - saved > 60 * self.settings.checkpoint_minutes:
@@ -331,10 +334,18 @@ class Trainer:
             psnr = {} if math.isnan(self.psnr) else {"psnr": self.psnr}
             head = {"step": step, "phase": self.phase.name, **psnr, "gaussians": count}
             self._log({**head, **line, "seconds": round(self.seconds, 3), "steps_per_second": round(meter.rate, 2)})
-        every = self.settings.evaluate_every
-        if self.evaluate is not None and every and (step % every == 0 or last):
-            with torch.no_grad():
-                self._log({"step": step, "evaluation": self.evaluate(step, self.model.gaussians(step))})
+
+    def _evaluate(self) -> None:
+        """Where it was asked for."""
+        step = self.step
+        if self.evaluate is None or step not in self.settings.evaluate_at:
+            return
+        started = time.monotonic()
+        with torch.no_grad():
+            figures = self.evaluate(step, _drawable(self.model.gaussians(step)))
+        self.not_counted += time.monotonic() - started
+        count = len(self.model.gaussians(step))
+        self._log({"step": step, "evaluation": figures, "gaussians": count, "seconds": round(self.seconds, 3)})
 
     def _log(self, line: dict[str, Any]) -> None:
         self.history.append(line)

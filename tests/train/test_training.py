@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -243,7 +244,7 @@ def test_evaluation_sees_no_dropout_and_its_figures_are_logged(world) -> None:
         seen.append(len(gaussians))
         return {"psnr": world.psnr(gaussians)}
 
-    settings = TrainSettings(scene_extent=4.0, dropout=Dropout(0.5, ramp=False), evaluate_every=10)
+    settings = TrainSettings(scene_extent=4.0, dropout=Dropout(0.5, ramp=False), evaluate_at=(0, 10, 20))
     drawn: list[int] = []
 
     def l1(step: Step):
@@ -251,8 +252,23 @@ def test_evaluation_sees_no_dropout_and_its_figures_are_logged(world) -> None:
         return (step.rgb - step.target).abs().mean(), {}
 
     result = world.train(20, settings=settings, losses=l1, evaluate=evaluate)
-    assert max(drawn) < 40 and seen == [40, 40]
-    assert [line["evaluation"]["psnr"] for line in result.history if "evaluation" in line][-1] > 15
+    assert max(drawn) < 40 and seen == [40, 40, 40]
+    lines = [line for line in result.history if "evaluation" in line]
+    assert [line["step"] for line in lines] == [0, 10, 20] and lines[-1]["evaluation"]["psnr"] > 15
+
+
+def test_time_spent_evaluating_does_not_count_as_training(world) -> None:
+    def slowly(step: int, gaussians: Gaussians) -> dict[str, Any]:
+        time.sleep(0.5)
+        return {}
+
+    def l1(step: Step):
+        return (step.rgb - step.target).abs().mean(), {}
+
+    settings = TrainSettings(scene_extent=4.0, evaluate_at=(0, 1, 2, 3))
+    started = time.monotonic()
+    result = world.train(4, settings=settings, losses=l1, evaluate=slowly)
+    assert result.seconds < time.monotonic() - started - 1.9
 
 
 def test_a_loss_that_does_not_look_at_the_image_moves_no_colour(world) -> None:
