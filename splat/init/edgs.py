@@ -18,6 +18,7 @@ from torch import Tensor
 
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
+from splat.core.filling import filled
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import quat_from_matrix
 from splat.core.reproject import there_and_back
@@ -43,16 +44,13 @@ class Edgs:
     """A surface seen from its edge is sampled thinly along one direction: Gaussians reach at most this much farther."""
     opacity: float = 0.6
     """Opacity of a Gaussian that all photos agree on; half of it where matching was least sure."""
-    fill: float = 0.25
+    fill: float = 0.5
     """How densely what no photo's depth explains is sampled, relative to what one does: blank walls, sky, what a single
-    photo sees. Its depth is guessed from around it. 0: it is left empty."""
-    fill_below: float = 0.4
-    """Only where matching is sure of less than this share of the pixels: guesses help where there is little else, but
-    density control does better beside well matched surfaces (kermit: 20.0 dB without, 19.1 with)."""
-    fill_opacity: float = 0.3
+    photo sees. Its depth is carried over from what looks alike around it (`core.filling`). 0: it is left empty."""
+    fill_opacity: float = 0.6
     """Opacity of those."""
-    fill_farther: float = 1.2
-    """They are put this much farther than the mean of what is around: behind edges rather than before them."""
+    fill_before: float = 0.05
+    """They must not hide from another photo what it is sure of: not if they are nearer by more than this fraction."""
     keep_points: float = 3.0
     """Sparse points farther than this many spacings from any dense Gaussian are kept."""
     most_shift: float = 2.0
@@ -100,11 +98,12 @@ class Edgs:
 
         for i, (surface, weight) in enumerate(zip(surfaces, weights, strict=True)):
             sample(i, surface, budget / total * weight)
-        if self.fill > 0 and known < self.fill_below:
-            found = torch.cat([p.means for p in parts])
-            for i, surface in enumerate(surfaces):
-                density = self.fill * budget / total * surface.unexplained(found, budget / total)
-                sample(i, surface.guessed(self.fill_farther), density, self.fill_opacity)
+        if self.fill > 0:
+            for i, surface in enumerate(surfaces):  # one after the other: what one has filled the next finds explained
+                found = torch.cat([p.means for p in parts])
+                guessed = surface.guessed()
+                open_to = surface.unexplained(found, budget / total) * ~self._hides(guessed, surfaces)
+                sample(i, guessed, self.fill * budget / total * open_to, self.fill_opacity)
         dense = Gaussians.cat(parts)
         kept = torch.zeros(len(sparse.gaussians), dtype=torch.bool)
         if capture.points is not None and len(capture.points) >= FEWEST_POINTS:  # else they are random
@@ -130,6 +129,17 @@ class Edgs:
             better = theirs > 1.05 * mine.resolution if i < o else theirs * 1.05 >= mine.resolution
             best &= ~(same & better)
         return best
+
+    def _hides(self, guessed: _Surface, surfaces: list[_Surface]) -> Bool[Tensor, "h w"]:
+        """Pixels whose guessed depth puts them before what a neighbour is sure of."""
+        hides = torch.zeros_like(guessed.covered)
+        for o in guessed.neighbours:
+            other = surfaces[o]
+            seen = there_and_back(
+                guessed.view.camera, guessed.pose, guessed.depth, other.view.camera, other.pose, other.depth
+            )
+            hides |= seen.inside & other.covered[seen.row, seen.column] & (seen.difference > self.fill_before)
+        return hides
 
     def _gaussians(
         self, s: _Surface, chosen: Int[Tensor, "k"], spacing: Float[Tensor, "k"], sh_degree: int
@@ -216,11 +226,10 @@ class _Surface:
         grid = taken.reshape(-1, columns).repeat_interleave(cell, 0).repeat_interleave(cell, 1)[:h, :w]
         return (self.usable & ~self.covered & ~grid).float()
 
-    def guessed(self, farther: float) -> _Surface:
-        """The same photo with depths carried over from where they are known, facing the camera, hardly believed."""
-        inverse = pushed_and_pulled(1 / self.depth.clamp_min(1e-9), self.covered) / farther
+    def guessed(self) -> _Surface:
+        """The same photo with a depth everywhere, surfaces in the middle of nowhere facing the camera."""
         other = copy.copy(self)
-        other.depth = torch.where(self.covered, self.depth, 1 / inverse.clamp_min(1e-9))
+        other.depth = filled(self.depth, self.confidence * self.covered, self.rgb)
         other.normals = -view_rays(self.view)
         other.footprint = self.footprint / self.depth * other.depth
         return other
@@ -251,20 +260,6 @@ def view_rays(view: View) -> Float[Tensor, "h w 3"]:
     """Unit directions of pixel centres in the camera's frame."""
     pixels = view.camera.pixel_centres().float()
     return torch.nn.functional.normalize(view.camera.unproject(pixels, torch.ones(pixels.shape[:2])), dim=2)
-
-
-def pushed_and_pulled(values: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """Where a value is not known, the mean of those known in the smallest block around it that has any (blocks of two,
-    four, ... pixels, blended; Gortler et al. 1996)."""
-    if bool(known.all()) or not bool(known.any()):
-        return values
-    h, w = values.shape
-    padded = torch.nn.functional.pad(torch.stack([torch.where(known, values, 0), known.float()]), (0, w % 2, 0, h % 2))
-    total, share = 4 * torch.nn.functional.avg_pool2d(padded[None], 2)[0]
-    coarse = pushed_and_pulled(total / share.clamp_min(1e-9), share > 0)
-    size = (2 * coarse.shape[0], 2 * coarse.shape[1])
-    fine = torch.nn.functional.interpolate(coarse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-    return torch.where(known, values, fine[:h, :w])
 
 
 def smoothed_normals(

@@ -1,0 +1,97 @@
+"""Depth where nothing was measured: carried over from where it was, along what looks alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+
+def filled(
+    depth: Float[Tensor, "h w"],
+    confidence: Float[Tensor, "h w"],
+    rgb: Float[Tensor, "h w 3"],
+    pull: float = 4.0,
+    contrast: float = 0.03,
+    iterations: int = 150,
+) -> Float[Tensor, "h w"]:
+    """A depth for every pixel: the inverse depths x that minimize
+
+        sum_p c_p (x_p - measured_p)^2 + pull * sum_pq w_pq (x_p - x_q)^2,   w_pq = exp(-|I_p - I_q| / contrast)
+
+    over neighbouring pixels p, q of the photo at half its size (weighted least squares, Farbman et al. 2008). Inverse
+    depth is linear over the photo of any flat surface, so walls between measured edges become flat. Depth stays as it
+    is where it was measured. `rgb` in [0, 1]; `confidence` 0 where nothing was measured; nothing measured at all: the
+    depth is returned.
+    """
+    known = confidence > 0
+    if bool(known.all()) or not bool(known.any()):
+        return depth
+    h, w = depth.shape
+    inverse = torch.where(known, 1 / depth.clamp_min(1e-12), 0)
+    unit = inverse[known].median()
+    # Half the size, odd rows and columns repeated: means over what was measured.
+    edge = (0, w % 2, 0, h % 2)
+    stack = torch.stack([confidence * known, confidence * inverse / unit])
+    c, cx = avg_pool2d(torch.nn.functional.pad(stack[None], edge), 2)[0]
+    image = torch.nn.functional.pad(rgb.permute(2, 0, 1)[None], edge, mode="replicate")
+    image = avg_pool2d(image, 2)[0]
+    right = pull * torch.exp(-(image[:, :, 1:] - image[:, :, :-1]).abs().sum(0) / contrast).clamp_min(1e-4)
+    down = pull * torch.exp(-(image[:, 1:] - image[:, :-1]).abs().sum(0) / contrast).clamp_min(1e-4)
+    diagonal = c.clone()
+    diagonal[:, :-1] += right
+    diagonal[:, 1:] += right
+    diagonal[:-1] += down
+    diagonal[1:] += down
+
+    def apply(x: Tensor) -> Tensor:
+        out = diagonal * x
+        out[:, :-1] -= right * x[:, 1:]
+        out[:, 1:] -= right * x[:, :-1]
+        out[:-1] -= down * x[1:]
+        out[1:] -= down * x[:-1]
+        return out
+
+    x = conjugate_gradients(apply, cx, diagonal, pushed_and_pulled(cx / c.clamp_min(1e-9), c > 0), iterations)
+    fine = interpolate(x[None, None], scale_factor=2.0, mode="bilinear", align_corners=False)[0, 0, :h, :w] * unit
+    return torch.where(known, depth, 1 / fine.clamp_min(1e-6 * float(unit)))
+
+
+def conjugate_gradients(
+    apply: Callable[[Tensor], Tensor], right: Tensor, diagonal: Tensor, start: Tensor, iterations: int
+) -> Tensor:
+    """Solves apply(x) = right for a positive definite `apply`, preconditioned by its diagonal (Hestenes & Stiefel 1952);
+    stops early where the residual has fallen to a thousandth of the right side."""
+    x = start.clone()
+    r = right - apply(x)
+    z = r / diagonal
+    p, rz = z.clone(), (r * z).sum()
+    enough = 1e-6 * right.square().sum()
+    for _ in range(iterations):
+        if r.square().sum() <= enough:
+            break
+        ap = apply(p)
+        step = rz / (p * ap).sum()
+        x += step * p
+        r -= step * ap
+        z = r / diagonal
+        rz, before = (r * z).sum(), rz
+        p = z + rz / before * p
+    return x
+
+
+def pushed_and_pulled(values: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """Where a value is not known, the mean of those known in the smallest block around it that has any (blocks of two,
+    four, ... pixels, blended; Gortler et al. 1996)."""
+    if bool(known.all()) or not bool(known.any()):
+        return values
+    h, w = values.shape
+    padded = torch.nn.functional.pad(torch.stack([torch.where(known, values, 0), known.float()]), (0, w % 2, 0, h % 2))
+    total, share = 4 * avg_pool2d(padded[None], 2)[0]
+    coarse = pushed_and_pulled(total / share.clamp_min(1e-9), share > 0)
+    size = (2 * coarse.shape[0], 2 * coarse.shape[1])
+    fine = interpolate(coarse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+    return torch.where(known, values, fine[:h, :w])
