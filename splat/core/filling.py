@@ -63,8 +63,8 @@ def filled(
 def conjugate_gradients(
     apply: Callable[[Tensor], Tensor], right: Tensor, diagonal: Tensor, start: Tensor, iterations: int
 ) -> Tensor:
-    """Solves apply(x) = right for a positive definite `apply`, preconditioned by its diagonal (Hestenes & Stiefel 1952);
-    stops early where the residual has fallen to a thousandth of the right side."""
+    """Solves apply(x) = right, `apply` positive definite, preconditioned by its diagonal (Hestenes & Stiefel 1952).
+    Stops early where the residual has fallen to a thousandth of the right side."""
     x = start.clone()
     r = right - apply(x)
     z = r / diagonal

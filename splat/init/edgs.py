@@ -99,11 +99,11 @@ class Edgs:
         for i, (surface, weight) in enumerate(zip(surfaces, weights, strict=True)):
             sample(i, surface, budget / total * weight)
         if self.fill > 0:
-            for i, surface in enumerate(surfaces):  # one after the other: what one has filled the next finds explained
+            guesses = [s.guessed() for s in surfaces]
+            for i, guess in enumerate(guesses):  # one after the other: what one has filled the next finds explained
                 found = torch.cat([p.means for p in parts])
-                guessed = surface.guessed()
-                open_to = surface.unexplained(found, budget / total) * ~self._hides(guessed, surfaces)
-                sample(i, guessed, self.fill * budget / total * open_to, self.fill_opacity)
+                open_to = guess.unexplained(found, budget / total) * self._plausible(guess, guesses)
+                sample(i, guess, self.fill * budget / total * open_to, self.fill_opacity)
         dense = Gaussians.cat(parts)
         kept = torch.zeros(len(sparse.gaussians), dtype=torch.bool)
         if capture.points is not None and len(capture.points) >= FEWEST_POINTS:  # else they are random
@@ -130,16 +130,18 @@ class Edgs:
             best &= ~(same & better)
         return best
 
-    def _hides(self, guessed: _Surface, surfaces: list[_Surface]) -> Bool[Tensor, "h w"]:
-        """Pixels whose guessed depth puts them before what a neighbour is sure of."""
-        hides = torch.zeros_like(guessed.covered)
-        for o in guessed.neighbours:
-            other = surfaces[o]
+    def _plausible(self, guess: _Surface, guesses: list[_Surface]) -> Bool[Tensor, "h w"]:
+        """Pixels whose guessed depth another photo's guess agrees with, and which hide nothing that one is sure of."""
+        backed, hides = torch.zeros_like(guess.covered), torch.zeros_like(guess.covered)
+        for o in guess.neighbours:
+            other = guesses[o]
             seen = there_and_back(
-                guessed.view.camera, guessed.pose, guessed.depth, other.view.camera, other.pose, other.depth
+                guess.view.camera, guess.pose, guess.depth, other.view.camera, other.pose, other.depth
             )
-            hides |= seen.inside & other.covered[seen.row, seen.column] & (seen.difference > self.fill_before)
-        return hides
+            backed |= seen.agrees(2 * self.most_shift, 2 * self.most_difference)
+            sure = seen.inside & other.covered[seen.row, seen.column]
+            hides |= sure & (seen.difference > self.fill_before)
+        return backed & ~hides
 
     def _gaussians(
         self, s: _Surface, chosen: Int[Tensor, "k"], spacing: Float[Tensor, "k"], sh_degree: int

@@ -1,0 +1,75 @@
+"""Depth carried over to where it was not measured."""
+
+import torch
+
+from splat.core.filling import conjugate_gradients, filled, pushed_and_pulled
+
+
+def flat_grey(h: int, w: int) -> torch.Tensor:
+    return torch.full((h, w, 3), 0.5)
+
+
+def slanted(h: int, w: int) -> torch.Tensor:
+    """Depth of a plane: its inverse is linear over the photo."""
+    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    return 1 / (0.2 + 0.002 * x + 0.001 * y)
+
+
+def test_a_flat_surface_stays_flat_across_a_hole_in_it() -> None:
+    depth = slanted(60, 90)
+    confidence = torch.ones(60, 90)
+    confidence[20:40, 30:60] = 0
+    guess = filled(torch.where(confidence > 0, depth, 77.0), confidence, flat_grey(60, 90))
+    assert float((guess / depth - 1).abs().max()) < 0.01
+
+
+def test_what_was_measured_stays_as_it_was() -> None:
+    depth, confidence = slanted(41, 63), (torch.rand(41, 63, generator=torch.Generator().manual_seed(0)) > 0.7).float()
+    guess = filled(depth, confidence, flat_grey(41, 63))
+    assert torch.equal(guess[confidence > 0], depth[confidence > 0])
+
+
+def test_depth_does_not_cross_an_edge_of_the_photo() -> None:
+    """A near red thing before a far blue wall: each fills its own."""
+    near = torch.zeros(60, 80, dtype=torch.bool)
+    near[16:44, 24:56] = True
+    depth = torch.where(near, 1.0, 10.0)
+    rgb = torch.where(near[..., None], torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 0, 1]))
+    confidence = torch.zeros(60, 80)
+    confidence[28:32, 38:42] = 1
+    confidence[:5] = 1
+    guess = filled(torch.where(confidence > 0, depth, 5.0), confidence, rgb)
+    assert float((guess / depth - 1).abs()[18:42, 26:54].max()) < 0.1
+    inside = ~near
+    inside[14:46, 22:58] = False
+    assert float((guess / depth - 1).abs()[inside].max()) < 0.25
+
+
+def test_the_unit_of_length_does_not_matter() -> None:
+    depth, confidence = slanted(40, 40), torch.zeros(40, 40)
+    confidence[::7, ::5] = 1
+    one, thousand = (filled(k * depth, confidence, flat_grey(40, 40)) for k in (1.0, 1000.0))
+    assert torch.allclose(1000 * one, thousand, rtol=1e-4)
+
+
+def test_nothing_measured_and_everything_measured() -> None:
+    depth = slanted(10, 10)
+    assert torch.equal(filled(depth, torch.zeros(10, 10), flat_grey(10, 10)), depth)
+    assert torch.equal(filled(depth, torch.ones(10, 10), flat_grey(10, 10)), depth)
+
+
+def test_conjugate_gradients_solve_the_system() -> None:
+    generator = torch.Generator().manual_seed(1)
+    a = torch.randn(20, 20, generator=generator, dtype=torch.float64)
+    a = a @ a.T + 5 * torch.eye(20)
+    right = torch.randn(20, generator=generator, dtype=torch.float64)
+    x = conjugate_gradients(lambda v: a @ v, right, a.diagonal(), torch.zeros(20, dtype=torch.float64), 200)
+    assert float((a @ x - right).norm() / right.norm()) < 2e-3
+
+
+def test_a_pull_push_keeps_what_is_known() -> None:
+    values = torch.arange(35.0).reshape(5, 7)
+    known = torch.zeros(5, 7, dtype=torch.bool)
+    known[2, 3] = known[4, 6] = True
+    out = pushed_and_pulled(values, known)
+    assert torch.equal(out[known], values[known]) and float(out.min()) >= 17 and float(out.max()) <= 34
