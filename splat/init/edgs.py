@@ -25,6 +25,9 @@ from splat.core.reproject import there_and_back
 from splat.core.slots import DepthMap, Init, Priors, Reporter, Silent
 from splat.init.points import FEWEST_POINTS, Points
 
+LARGEST_MATCHED = 640
+"""Long side in px beyond which finer photos make dense matching slower but the first Gaussians no better."""
+
 
 @dataclass(frozen=True)
 class Edgs:
@@ -32,17 +35,18 @@ class Edgs:
 
     pixels_per_gaussian: float = 80.0
     """Training pixels, over all photos, for each first Gaussian: the total budget. (Density control may add.)"""
-    matching_size: int = 640
-    """Long side of the photos that are matched, px."""
+    matching_size: int = 0
+    """Long side of the photos that are matched, px. 0: as large as takes at most a fifth of the predicted run, and at
+    most 640."""
     detail: float = 3.0
     """How much more densely the most detailed pixels are sampled than flat ones."""
-    overlap: float = 0.55
+    overlap: float = 0.6
     """Standard deviation of a Gaussian across the surface, as a fraction of the distance to its neighbours."""
     thickness: float = 0.25
     """Standard deviation along the normal, as a fraction of that across."""
     most_stretch: float = 3.0
     """A surface seen from its edge is sampled thinly along one direction: Gaussians reach at most this much farther."""
-    opacity: float = 0.6
+    opacity: float = 0.8
     """Opacity of a Gaussian that all photos agree on; half of it where matching was least sure."""
     fill: float = 0.5
     """How densely what no photo's depth explains is sampled, relative to what one does: blank walls, sky, what a single
@@ -69,11 +73,11 @@ class Edgs:
         sparse = Points()(capture, sh_degree, seed, Silent())
         if len(capture.views) < 2:
             return sparse
-        small = capture.resized(self.matching_size)
+        small = capture.resized(self.matching_size or LARGEST_MATCHED)
         maps = priors.depth(small, report, seed)
         budget = sum(v.camera.width * v.camera.height for v in capture.views) / self.pixels_per_gaussian
         surfaces = [_Surface(v, m) for v, m in zip(small.views, maps, strict=True)]
-        owned = [s.covered & self._seen_best_here(surfaces, i) for i, s in enumerate(surfaces)]
+        owned = self._shared_out(surfaces)
         weights = [torch.where(o, s.importance(self.detail), 0) for o, s in zip(owned, surfaces, strict=True)]
         total = sum(float(w.sum()) for w in weights)
         if total == 0:
@@ -88,7 +92,8 @@ class Edgs:
             density = density.clamp(max=1.0)  # of samples per pixel
             chosen = stratified(density, generator)
             spacing = 1 / density.reshape(-1)[chosen].sqrt()
-            part = self._gaussians(surface, chosen, spacing, sh_degree)
+            others = [] if opacity is not None else [surfaces[o] for o in surface.neighbours]
+            part = self._gaussians(surface, others, chosen, spacing, sh_degree)
             if opacity is not None:
                 part = replace(part, logit_opacities=torch.logit(torch.full((len(part),), opacity)))
             parts.append(part)
@@ -117,18 +122,30 @@ class Edgs:
             torch.cat([*pixels, torch.full((len(rest), 2), torch.nan)]),
         )
 
-    def _seen_best_here(self, surfaces: list[_Surface], i: int) -> Bool[Tensor, "h w"]:
-        """Pixels whose surface no neighbour shows larger; among equals the first view has it."""
-        mine = surfaces[i]
-        best = torch.ones_like(mine.covered)
-        for o in mine.neighbours:
-            other = surfaces[o]
-            seen = there_and_back(mine.view.camera, mine.pose, mine.depth, other.view.camera, other.pose, other.depth)
-            same = seen.agrees(self.most_shift, self.most_difference) & other.covered[seen.row, seen.column]
-            theirs = other.resolution[seen.row, seen.column]
-            better = theirs > 1.05 * mine.resolution if i < o else theirs * 1.05 >= mine.resolution
-            best &= ~(same & better)
-        return best
+    def _shared_out(self, surfaces: list[_Surface]) -> list[Bool[Tensor, "h w"]]:
+        """The pixels of each photo whose surface no neighbour shows larger; among equals the first photo has it. On the
+        way the photos' exposures are compared: sets the surfaces' `gain`."""
+        owned = []
+        pairs: list[tuple[int, int, Tensor]] = []
+        for i, mine in enumerate(surfaces):
+            best = mine.covered.clone()
+            for o in mine.neighbours:
+                other = surfaces[o]
+                seen = there_and_back(
+                    mine.view.camera, mine.pose, mine.depth, other.view.camera, other.pose, other.depth
+                )
+                same = seen.agrees(self.most_shift, self.most_difference) & other.covered[seen.row, seen.column]
+                theirs = other.resolution[seen.row, seen.column]
+                better = theirs > 1.05 * mine.resolution if i < o else theirs * 1.05 >= mine.resolution
+                best &= ~(same & better)
+                same &= mine.covered
+                ratio = log_ratio(mine.rgb[same], other.rgb[seen.row[same], seen.column[same]])
+                if ratio is not None:
+                    pairs.append((i, o, ratio))
+            owned.append(best)
+        for surface, gain in zip(surfaces, gains(len(surfaces), pairs), strict=True):
+            surface.gain = gain
+        return owned
 
     def _plausible(self, guess: _Surface, guesses: list[_Surface]) -> Bool[Tensor, "h w"]:
         """Pixels whose guessed depth another photo's guess agrees with, and which hide nothing that one is sure of."""
@@ -144,9 +161,15 @@ class Edgs:
         return backed & ~hides
 
     def _gaussians(
-        self, s: _Surface, chosen: Int[Tensor, "k"], spacing: Float[Tensor, "k"], sh_degree: int
+        self,
+        s: _Surface,
+        others: list[_Surface],
+        chosen: Int[Tensor, "k"],
+        spacing: Float[Tensor, "k"],
+        sh_degree: int,
     ) -> Gaussians:
-        """One for each chosen pixel; `spacing` is the distance to its neighbours in pixels."""
+        """One for each chosen pixel; `spacing` is the distance to its neighbours in pixels, `others` may have a say in
+        its colour."""
         depth, normal = s.depth.reshape(-1)[chosen], s.normals.reshape(-1, 3)[chosen]
         camera = s.view.camera
         pixels = camera.pixel_centres().float().reshape(-1, 2)[chosen]
@@ -165,13 +188,38 @@ class Edgs:
         turn = s.pose.rotation.float() @ torch.stack([across, along, normal], 2)
         sure = s.confidence.reshape(-1)[chosen]
         opacity = self.opacity * (0.5 + 0.5 * sure.clamp(0, 1))
+        means = s.pose.apply(points).float()
         return Gaussians(
-            means=s.pose.apply(points).float(),
+            means=means,
             quats_wxyz=quat_from_matrix(turn),
             log_scales=scales.clamp_min(1e-9).log(),
             logit_opacities=torch.logit(opacity),
-            sh=rgb_to_sh(s.colours(chosen, spacing), sh_degree),
+            sh=rgb_to_sh(self._colours(s, others, means, chosen, spacing), sh_degree),
         )
+
+    def _colours(
+        self,
+        s: _Surface,
+        others: list[_Surface],
+        means: Float[Tensor, "k 3"],
+        chosen: Int[Tensor, "k"],
+        spacing: Float[Tensor, "k"],
+    ) -> Float[Tensor, "k 3"]:
+        """The photo's own, or the median where at least two others see the same surface there, at the photos' mean
+        exposure: a highlight, or somebody who walked through one photo, is outvoted."""
+        row, column = chosen // s.depth.shape[1], chosen % s.depth.shape[1]
+        seen = [s.colours(row, column, spacing)]
+        for o in others:
+            inside = o.pose.inverse().apply(means)
+            pixels = o.view.camera.project(inside)
+            u, v = pixels.unbind(1)
+            column, row = (t.nan_to_num().clamp(0, n - 1).long() for t, n in zip((u, v), o.depth.shape[::-1]))
+            same = (inside[:, 2] > 0) & o.view.camera.holds(pixels) & o.covered[row, column]
+            same &= (o.depth[row, column] / inside[:, 2] - 1).abs() < self.most_difference
+            seen.append(torch.where(same[:, None], o.colours(row, column, spacing), torch.nan))
+        every = torch.stack(seen)
+        enough = every[..., 0].isfinite().sum(0) >= 3
+        return torch.where(enough[:, None], every.nanmedian(0).values, every[0])
 
     def _far_from(self, points: Gaussians, dense: Gaussians, spacing: Float[Tensor, "n"]) -> Bool[Tensor, "p"]:
         """Sparse points that no dense Gaussian is near."""
@@ -211,6 +259,8 @@ class _Surface:
         cos = -(self.normals * view_rays(view)).sum(2)
         self.resolution = cos.clamp(0.05, 1) / self.footprint
         """How finely the photo shows the surface: edge-on or far away less than from the front or near."""
+        self.gain = torch.ones(3)
+        """By which the photo is brighter than the mean of all, per channel."""
 
     def unexplained(self, points: Float[Tensor, "n 3"], usual: float, cell: int = 16) -> Float[Tensor, "h w"]:
         """1 at pixels without a depth of their own, in cells of the photo into which fewer points of all photos fall
@@ -245,17 +295,41 @@ class _Surface:
         edges = torch.nn.functional.avg_pool2d(edges, 5, 1, 2, count_include_pad=False)[0, 0]
         return 1 + (detail - 1) * (edges / 0.08).clamp(0, 1)
 
-    def colours(self, chosen: Int[Tensor, "k"], spacing: Float[Tensor, "k"]) -> Float[Tensor, "k 3"]:
-        """Of the photo around each pixel, averaged over about the area its Gaussian stands for."""
+    def colours(
+        self, row: Int[Tensor, "k"], column: Int[Tensor, "k"], spacing: Float[Tensor, "k"]
+    ) -> Float[Tensor, "k 3"]:
+        """Of the photo around each pixel, averaged over about the area its Gaussian stands for, at the photos' mean
+        exposure."""
         level = spacing.clamp_min(1).log2().round().long().clamp(0, 4)
         image = self.rgb.permute(2, 0, 1)[None]
-        out = torch.zeros(len(chosen), 3)
+        out = torch.zeros(len(row), 3)
         for k in level.unique().tolist():
             width = 2 * (2**k // 2) + 1
             mean = torch.nn.functional.avg_pool2d(image, width, 1, width // 2, count_include_pad=False)
             mine = level == k
-            out[mine] = mean[0].reshape(3, -1).T[chosen[mine]]
-        return out
+            out[mine] = mean[0, :, row[mine], column[mine]].T
+        return out / self.gain
+
+
+def log_ratio(a: Float[Tensor, "n 3"], b: Float[Tensor, "n 3"], fewest: int = 200) -> Float[Tensor, "3"] | None:
+    """The median of log(a / b) per channel over pixels that are neither dark nor burnt out; None where too few are."""
+    fine = ((a > 0.08) & (a < 0.92) & (b > 0.08) & (b < 0.92)).all(1)
+    return (a[fine] / b[fine]).log().median(0).values if int(fine.sum()) >= fewest else None
+
+
+def gains(count: int, pairs: list[tuple[int, int, Float[Tensor, "3"]]]) -> Float[Tensor, "v 3"]:
+    """Brightness of each of `count` photos relative to their mean, per channel, from logarithms of ratios between
+    pairs: the least-squares solution (as Brown & Lowe 2007 for panoramas), held near 1 where little is known."""
+    system, right = 0.1 * torch.eye(count), torch.zeros(count, 3)
+    for i, j, ratio in pairs:
+        system[i, i] += 1
+        system[j, j] += 1
+        system[i, j] -= 1
+        system[j, i] -= 1
+        right[i] += ratio
+        right[j] -= ratio
+    logs = torch.linalg.solve(system, right)
+    return (logs - logs.mean(0)).exp()
 
 
 def view_rays(view: View) -> Float[Tensor, "h w 3"]:

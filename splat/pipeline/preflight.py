@@ -8,10 +8,12 @@ from pathlib import Path
 
 from splat.core.capture import Capture
 
-# Seconds per unit of work on one core of a 2.3 GHz AVX-512 machine, measured by `scripts/bench_kernels.py`; an estimate
-# only has to be right within a factor of about two.
-_SECONDS_PER_PIXEL = 0.17e-6
-_SECONDS_PER_GAUSSIAN = 0.35e-6
+# Seconds of a training step on two AVX-512 cores at 3 GHz: a least-squares fit to the ten captures at the default
+# preset (within 40 % of each), where the count of Gaussians grows to its cap, and photos to their size, on the way.
+_SECONDS_PER_STEP = 7.5e-3
+_SECONDS_PER_PIXEL = 3.4e-8
+_SECONDS_PER_GAUSSIAN = 5.1e-8
+_SECONDS_BESIDE = 30.0  # loading, evaluating, renders and exports
 _SFM_SECONDS_PER_PHOTO = 1.1
 _SFM_SECONDS_PER_PAIR = 0.05
 # Bytes: parameters, Adam moments, gradients and per-row buffers of one SH3 Gaussian; uint8 photos over all levels of
@@ -20,6 +22,11 @@ _BYTES_PER_GAUSSIAN = 2200
 _BYTES_PER_PHOTO_PIXEL = 6.0
 _BYTES_PER_RENDER_PIXEL = 220
 _BYTES_BASE = 0.7e9
+# Dense matching against four photos, per pixel of all photos at the size they are matched at.
+_SECONDS_PER_MATCHED_PIXEL = 4.5e-6
+_BYTES_PER_MATCHED_PIXEL = 140.0
+MATCHING_SHARE = 0.2
+"""Of the predicted time of a run, what dense matching may take."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +40,8 @@ def estimate(capture: Capture, iterations: int, cap: int, needs_sfm: bool, cores
     cores = cores or available_cores()
     sizes = [v.camera.width * v.camera.height for v in capture.views]
     pixels = sum(sizes) / max(1, len(sizes))
-    # The resolution schedule draws about 0.6 of the pixels, and the count of Gaussians averages about 0.6 of its cap.
-    step = 0.6 * (pixels * _SECONDS_PER_PIXEL + cap * _SECONDS_PER_GAUSSIAN) * 2 / cores
-    seconds = iterations * (step + 0.003) + 10
+    step = (_SECONDS_PER_STEP + pixels * _SECONDS_PER_PIXEL + cap * _SECONDS_PER_GAUSSIAN) * 2 / cores
+    seconds = iterations * step + _SECONDS_BESIDE
     if needs_sfm:
         n = len(capture.views)
         pairs = n * (n - 1) / 2 if n <= 100 and capture.kind == "photos" else 15 * n
@@ -43,6 +49,50 @@ def estimate(capture: Capture, iterations: int, cap: int, needs_sfm: bool, cores
     memory = _BYTES_BASE + cap * _BYTES_PER_GAUSSIAN + sum(sizes) * _BYTES_PER_PHOTO_PIXEL
     memory += max(sizes, default=0) * _BYTES_PER_RENDER_PIXEL
     return Estimate(seconds / 60, memory / 1e9)
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How dense matching is to be done, and what it will take."""
+
+    size: int
+    """Long side of the photos that are matched, px."""
+    seconds: float
+    gigabytes: float
+    """Peak of the process while it lasts."""
+
+
+def plan_matching(
+    capture: Capture,
+    iterations: int,
+    cap: int,
+    budget_gb: float | None = None,
+    size: int = 0,
+    most: int = 10_000,
+    least: int = 160,
+    cores: int | None = None,
+) -> Matching:
+    """The largest size, up to `most` px, at which matching the capture takes at most a fifth of the predicted run and
+    no more memory than there is; `least` where even that is too much. A `size` other than 0 is taken as it is."""
+    cores = cores or available_cores()
+    run = 60 * estimate(capture, iterations, cap, False, cores).minutes
+
+    def plan(side: int) -> Matching:
+        pixels = sum(v.camera.width * v.camera.height for v in capture.resized(side).views)
+        seconds = pixels * _SECONDS_PER_MATCHED_PIXEL * 2 / cores
+        return Matching(side, seconds, (_BYTES_BASE + pixels * _BYTES_PER_MATCHED_PIXEL) / 1e9)
+
+    if size:
+        return plan(size)
+    side = min(most, max((max(v.camera.width, v.camera.height) for v in capture.views), default=most))
+    found = plan(side)
+    while side > least and (
+        found.seconds > MATCHING_SHARE * (run + found.seconds)
+        or (budget_gb is not None and found.gigabytes > budget_gb)
+    ):
+        side = max(least, int(0.93 * side))
+        found = plan(side)
+    return found
 
 
 @dataclass(frozen=True)

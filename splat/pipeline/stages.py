@@ -21,9 +21,10 @@ from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.slots import Init, Initializer, PoseResult, Priors, Rasterizer, RasterSettings, ReadOptions
 from splat.init import INITIALIZERS
+from splat.init.edgs import LARGEST_MATCHED, Edgs
 from splat.pipeline.arrays_io import load_init, save_init
 from splat.pipeline.capture_io import load_capture, save_capture
-from splat.pipeline.preflight import available_cores, available_memory_gb, estimate, fit_memory
+from splat.pipeline.preflight import available_cores, available_memory_gb, estimate, fit_memory, plan_matching
 from splat.pipeline.presets import cap_for
 from splat.pipeline.reporter import Console
 from splat.pipeline.run_folder import RunFolder, fingerprint, hash_of
@@ -186,8 +187,7 @@ def fit_to_memory(c: Context, posed: Capture) -> tuple[Capture, Context]:
     working = posed.resized(k.max_resolution, k.downscale)
     cap = most_gaussians(k, working)
     c = replace(c, config=replace(k, cap=cap))
-    free = available_memory_gb()
-    budget = k.memory or (0.85 * free if free is not None else None)
+    budget = memory_budget(k)
     if budget is None:
         return working, c
     fit = fit_memory(working, k.iterations, cap, budget)
@@ -197,6 +197,12 @@ def fit_to_memory(c: Context, posed: Capture) -> tuple[Capture, Context]:
         f"{budget:.1f} GB of memory would not do: working at {fit.max_resolution} px with at most {fit.cap} Gaussians"
     )
     return working.resized(fit.max_resolution), replace(c, config=replace(k, cap=fit.cap))
+
+
+def memory_budget(k: Reconstruct) -> float | None:
+    """GB this run may take; None where nobody knows."""
+    free = available_memory_gb()
+    return k.memory or (0.85 * free if free is not None else None)
 
 
 # ---------------------------------------------------------------------------------------------------------------- init
@@ -211,9 +217,17 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
     initializer: Initializer = getattr(k, method)
     assert isinstance(initializer, INITIALIZERS[method])
     size = [(v.camera.width, v.camera.height) for v in capture.views]
-    priors = Priors(depth=k.stereo) if method == "edgs" else None
-    key = hash_of("init", poses_key, method, initializer, priors and k.stereo, k.sh_degree, k.seed, size)
     seen = capture.select([v.role == "train" for v in capture.views])
+    priors = None
+    if isinstance(initializer, Edgs):
+        priors = Priors(depth=k.stereo)
+        asked = initializer.matching_size
+        plan = plan_matching(seen, k.iterations, cap, memory_budget(k), asked, LARGEST_MATCHED, cores=k.threads)
+        initializer = replace(initializer, matching_size=plan.size)
+        c.report.info(
+            f"matching {len(seen.views)} photos at {plan.size} px: about {plan.seconds:.0f} s, {plan.gigabytes:.1f} GB"
+        )
+    key = hash_of("init", poses_key, method, initializer, priors and k.stereo, k.sh_degree, k.seed, size)
 
     def make(folder: Path) -> Init:
         result = initializer(seen, k.sh_degree, k.seed, c.report, priors)

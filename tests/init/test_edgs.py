@@ -11,7 +11,7 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import Similarity, matrix_from_quat, rotation_from_axis_angle
 from splat.core.slots import DepthMap, Priors, Silent
-from splat.init.edgs import Edgs, smoothed_normals, stratified
+from splat.init.edgs import Edgs, gains, log_ratio, smoothed_normals, stratified
 
 CAMERA = Camera(150.0, 155.0, 83.0, 57.0, 160, 120)
 
@@ -23,6 +23,7 @@ class Known:
     scene: planes.PlaneScene
     scale: float = 1.0
     confidence: float = 1.0
+    neighbours: bool = True
 
     def __call__(self, capture: Capture, report, seed: int = 0) -> list[DepthMap]:
         maps = []
@@ -30,7 +31,7 @@ class Known:
             pose = planes.walk(len(capture.views))[i]
             depth = self.scene.depth(v.camera, pose).float()
             normal = pose.rotation.T.float() @ self.scene.normal.float()
-            others = tuple(j for j in range(len(capture.views)) if j != i)
+            others = tuple(j for j in range(len(capture.views)) if j != i and self.neighbours)
             sure = torch.full_like(depth, self.confidence)
             maps.append(DepthMap(self.scale * depth, sure, "metric", normal.expand(*depth.shape, 3), others))
         return maps
@@ -98,12 +99,39 @@ def test_colours_are_those_of_the_pixels_centre(tmp_path):
     ramp = torch.arange(CAMERA.width).byte()[None, :, None].expand(CAMERA.height, -1, 3).contiguous()
     for v in capture.views:
         write_png(v.image_path, ramp.numpy())
-    result = made(capture, Known(scene))
+    result = made(capture, Known(scene, neighbours=False))
     assert result.pixels is not None
     inner = (result.pixels[:, 0] > 16) & (result.pixels[:, 0] < CAMERA.width - 16)
     rgb = result.gaussians.base_rgb[inner]
     assert float((rgb[:, 0] - (result.pixels[inner, 0] - 0.5) / 255).abs().max()) < 1 / 255
     assert not bool(result.gaussians.sh[:, 1:].any())
+
+
+def test_colours_are_at_the_mean_exposure_and_one_photos_intruder_is_outvoted(tmp_path):
+    from splat.core.image import read_pixels, write_png
+
+    scene, poses = planes.PlaneScene.make(0.0), planes.walk(4, step=0.1)
+    capture = planes.capture_of(scene, CAMERA, poses, tmp_path)
+    truth = made(capture, Known(scene), pixels_per_gaussian=30.0, detail=1.0)
+    for i, v in enumerate(capture.views):
+        pixels = read_pixels(v.image_path) * (0.9, 1.1, 0.8, 1 / (0.9 * 1.1 * 0.8))[i]
+        if i == 2:
+            pixels[40:80, 60:100] = 250
+        write_png(v.image_path, pixels.clip(0, 255).round().astype("uint8"))
+    again = made(capture, Known(scene), pixels_per_gaussian=30.0, detail=1.0)
+    assert torch.equal(again.gaussians.means, truth.gaussians.means)
+    off = (again.gaussians.base_rgb - truth.gaussians.base_rgb).abs().amax(1)
+    assert float(off.median()) < 0.03 and float((off < 0.15).float().mean()) > 0.95
+
+
+def test_gains_are_found_from_ratios_between_photos():
+    true = torch.tensor([[1.2, 1.0, 0.9], [0.8, 1.1, 1.0], [1.0, 0.9, 1.1]]).log()
+    true -= true.mean(0)
+    pairs = [(i, j, true[i] - true[j]) for i in range(3) for j in range(3) if i != j]
+    assert torch.allclose(gains(3, pairs), true.exp(), atol=0.01)
+    assert torch.equal(gains(2, []), torch.ones(2, 3))
+    assert log_ratio(torch.full((500, 3), 0.4), torch.full((500, 3), 0.2)) is not None
+    assert log_ratio(torch.full((500, 3), 0.99), torch.full((500, 3), 0.2)) is None
 
 
 def test_it_does_not_depend_on_the_worlds_frame(tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from splat.core.camera import Camera
 from splat.core.capture import Capture, View
-from splat.pipeline.preflight import available_memory_gb, estimate, fit_memory
+from splat.pipeline.preflight import MATCHING_SHARE, available_memory_gb, estimate, fit_memory, plan_matching
 
 
 def _capture(n: int, width: int, height: int) -> Capture:
@@ -37,3 +37,19 @@ def test_counts_go_down_before_resolution_and_the_result_fits() -> None:
 def test_free_memory_is_known_here_and_sane() -> None:
     free = available_memory_gb()
     assert free is None or 0 < free < 1e5
+
+
+def test_matching_takes_at_most_its_share_of_the_run() -> None:
+    few, many = _capture(8, 800, 600), _capture(300, 800, 600)
+    assert plan_matching(few, 6000, 100_000, most=640, cores=2).size == 640
+    planned = plan_matching(many, 6000, 100_000, most=640, cores=2)
+    run = 60 * estimate(many, 6000, 100_000, False, cores=2).minutes
+    assert 160 < planned.size < 640 and planned.seconds <= MATCHING_SHARE * (run + planned.seconds)
+    assert plan_matching(many, 12_000, 100_000, most=640, cores=2).size > planned.size
+
+
+def test_matching_keeps_to_the_memory_there_is_and_to_a_size_that_was_asked_for() -> None:
+    many = _capture(300, 800, 600)
+    assert plan_matching(many, 30_000, 100_000, budget_gb=2.0, most=640, cores=2).gigabytes <= 2.0
+    assert plan_matching(many, 1, 1000, budget_gb=0.1, size=500, cores=2).size == 500
+    assert plan_matching(many, 1, 1000, budget_gb=0.1, cores=2).size == 160
