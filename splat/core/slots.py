@@ -184,6 +184,8 @@ class Init:
     gaussians: Gaussians
     view_ids: Int[Tensor, "n"] | None = None
     pixels: Float[Tensor, "n 2"] | None = None
+    reserve: Init | None = None
+    """Further Gaussians, finer than the first, for where training finds that they are needed."""
 
 
 @runtime_checkable

@@ -8,22 +8,21 @@ for every photo; a total budget goes where detail is; size and shape follow spac
 
 from __future__ import annotations
 
-import copy
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from splat.core.capture import Capture, View
+from splat.core.capture import Capture
 from splat.core.errors import SplatError
-from splat.core.filling import filled
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import quat_from_matrix
 from splat.core.reproject import there_and_back
-from splat.core.slots import DepthMap, Init, Priors, Reporter, Silent
+from splat.core.slots import Init, Priors, Reporter, Silent
 from splat.init.points import FEWEST_POINTS, Points
+from splat.init.sampling import stratified
+from splat.init.surfaces import Surface, gains, log_ratio
 
 LARGEST_MATCHED = 640
 """Long side in px beyond which finer photos make dense matching slower but the first Gaussians no better."""
@@ -55,6 +54,8 @@ class Edgs:
     """Opacity of those."""
     fill_before: float = 0.05
     """They must not hide from another photo what it is sure of: not if they are nearer by more than this fraction."""
+    reserve: float = 0.0
+    """Gaussians kept back, as a multiple of the budget: training adds those where its error is large."""
     keep_points: float = 3.0
     """Sparse points farther than this many spacings from any dense Gaussian are kept."""
     most_shift: float = 2.0
@@ -76,7 +77,7 @@ class Edgs:
         small = capture.resized(self.matching_size or LARGEST_MATCHED)
         maps = priors.depth(small, report, seed)
         budget = sum(v.camera.width * v.camera.height for v in capture.views) / self.pixels_per_gaussian
-        surfaces = [_Surface(v, m) for v, m in zip(small.views, maps, strict=True)]
+        surfaces = [Surface(v, m) for v, m in zip(small.views, maps, strict=True)]
         owned = self._shared_out(surfaces)
         weights = [torch.where(o, s.importance(self.detail), 0) for o, s in zip(owned, surfaces, strict=True)]
         total = sum(float(w.sum()) for w in weights)
@@ -86,43 +87,49 @@ class Edgs:
         known = sum(float(s.covered.sum()) for s in surfaces) / sum(s.covered.numel() for s in surfaces)
         report.info(f"dense matching is sure of {100 * known:.0f} % of the pixels.")
         generator = torch.Generator().manual_seed(seed)
-        parts, ids, pixels, spacings = [], [], [], []
-
-        def sample(i: int, surface: _Surface, density: Float[Tensor, "h w"], opacity: float | None = None) -> None:
-            density = density.clamp(max=1.0)  # of samples per pixel
-            chosen = stratified(density, generator)
-            spacing = 1 / density.reshape(-1)[chosen].sqrt()
-            others = [] if opacity is not None else [surfaces[o] for o in surface.neighbours]
-            part = self._gaussians(surface, others, chosen, spacing, sh_degree)
-            if opacity is not None:
-                part = replace(part, logit_opacities=torch.logit(torch.full((len(part),), opacity)))
-            parts.append(part)
-            ids.append(torch.full((len(part),), i))
-            pixels.append(surface.view.camera.pixel_centres().reshape(-1, 2)[chosen].float())
-            spacings.append(spacing * surface.footprint.reshape(-1)[chosen])
-
+        made, later = _Made(), _Made()
         for i, (surface, weight) in enumerate(zip(surfaces, weights, strict=True)):
-            sample(i, surface, budget / total * weight)
+            others = [surfaces[o] for o in surface.neighbours]
+            density = budget / total * weight
+            self._sample(i, surface, others, density, sh_degree, generator, made)
+            if self.reserve > 0:
+                self._sample(i, surface, others, self.reserve * density, sh_degree, generator, later)
         if self.fill > 0:
             guesses = [s.guessed() for s in surfaces]
             for i, guess in enumerate(guesses):  # one after the other: what one has filled the next finds explained
-                found = torch.cat([p.means for p in parts])
-                open_to = guess.unexplained(found, budget / total) * self._plausible(guess, guesses)
-                sample(i, guess, self.fill * budget / total * open_to, self.fill_opacity)
-        dense = Gaussians.cat(parts)
+                open_to = guess.unexplained(torch.cat(made.means), budget / total) * self._plausible(guess, guesses)
+                density = self.fill * budget / total * open_to
+                self._sample(i, guess, [], density, sh_degree, generator, made, self.fill_opacity)
         kept = torch.zeros(len(sparse.gaussians), dtype=torch.bool)
         if capture.points is not None and len(capture.points) >= FEWEST_POINTS:  # else they are random
-            kept = self._far_from(sparse.gaussians, dense, torch.cat(spacings))
-        report.info(f"{len(dense):,} Gaussians by dense matching, {int(kept.sum()):,} sparse points beside them.")
-        rest = sparse.gaussians[kept]
-        nowhere = torch.full((len(rest),), -1)
-        return Init(
-            Gaussians.cat([dense, rest]),
-            torch.cat([*ids, nowhere]),
-            torch.cat([*pixels, torch.full((len(rest), 2), torch.nan)]),
-        )
+            kept = self._far_from(sparse.gaussians, torch.cat(made.means), torch.cat(made.spacings))
+        report.info(f"{made.count:,} Gaussians by dense matching, {int(kept.sum()):,} sparse points beside them.")
+        return made.init(sparse.gaussians[kept], later.init() if later.count else None)
 
-    def _shared_out(self, surfaces: list[_Surface]) -> list[Bool[Tensor, "h w"]]:
+    def _sample(
+        self,
+        number: int,
+        surface: Surface,
+        others: list[Surface],
+        density: Float[Tensor, "h w"],
+        sh_degree: int,
+        generator: torch.Generator,
+        made: _Made,
+        opacity: float | None = None,
+    ) -> None:
+        """Gaussians at as many pixels of view `number` as the density (per pixel) sums up to."""
+        density = density.clamp(max=1.0)
+        chosen = stratified(density, generator)
+        spacing = 1 / density.reshape(-1)[chosen].sqrt()
+        part = self._gaussians(surface, others, chosen, spacing, sh_degree)
+        if opacity is not None:
+            part = replace(part, logit_opacities=torch.logit(torch.full((len(part),), opacity)))
+        made.parts.append(part)
+        made.view_ids.append(torch.full((len(part),), number))
+        made.pixels.append(surface.view.camera.pixel_centres().reshape(-1, 2)[chosen].float())
+        made.spacings.append(spacing * surface.footprint.reshape(-1)[chosen])
+
+    def _shared_out(self, surfaces: list[Surface]) -> list[Bool[Tensor, "h w"]]:
         """The pixels of each photo whose surface no neighbour shows larger; among equals the first photo has it. On the
         way the photos' exposures are compared: sets the surfaces' `gain`."""
         owned = []
@@ -147,7 +154,7 @@ class Edgs:
             surface.gain = gain
         return owned
 
-    def _plausible(self, guess: _Surface, guesses: list[_Surface]) -> Bool[Tensor, "h w"]:
+    def _plausible(self, guess: Surface, guesses: list[Surface]) -> Bool[Tensor, "h w"]:
         """Pixels whose guessed depth another photo's guess agrees with, and which hide nothing that one is sure of."""
         backed, hides = torch.zeros_like(guess.covered), torch.zeros_like(guess.covered)
         for o in guess.neighbours:
@@ -162,8 +169,8 @@ class Edgs:
 
     def _gaussians(
         self,
-        s: _Surface,
-        others: list[_Surface],
+        s: Surface,
+        others: list[Surface],
         chosen: Int[Tensor, "k"],
         spacing: Float[Tensor, "k"],
         sh_degree: int,
@@ -199,8 +206,8 @@ class Edgs:
 
     def _colours(
         self,
-        s: _Surface,
-        others: list[_Surface],
+        s: Surface,
+        others: list[Surface],
         means: Float[Tensor, "k 3"],
         chosen: Int[Tensor, "k"],
         spacing: Float[Tensor, "k"],
@@ -221,11 +228,13 @@ class Edgs:
         enough = every[..., 0].isfinite().sum(0) >= 3
         return torch.where(enough[:, None], every.nanmedian(0).values, every[0])
 
-    def _far_from(self, points: Gaussians, dense: Gaussians, spacing: Float[Tensor, "n"]) -> Bool[Tensor, "p"]:
+    def _far_from(
+        self, points: Gaussians, dense: Float[Tensor, "n 3"], spacing: Float[Tensor, "n"]
+    ) -> Bool[Tensor, "p"]:
         """Sparse points that no dense Gaussian is near."""
         if self.keep_points <= 0:
             return torch.zeros(len(points), dtype=torch.bool)
-        everything = torch.cat([points.means, dense.means])
+        everything = torch.cat([points.means, dense])
         # Distances to the nearest of the others are no answer where other sparse points are nearer: ask cell by cell.
         cell = self.keep_points * float(spacing.median())
         low = everything.amin(0)
@@ -238,146 +247,29 @@ class Edgs:
         ).reshape(len(points))
 
 
-class _Surface:
-    """What one photo knows of the surfaces it sees, at its matching size."""
+@dataclass(eq=False)
+class _Made:
+    """Gaussians so far, photo by photo."""
 
-    def __init__(self, view: View, found: DepthMap) -> None:
-        assert view.world_from_cam is not None
-        self.view, self.pose, self.neighbours = view, view.world_from_cam, found.neighbours
-        photo = view.load()
-        self.rgb = torch.from_numpy(photo.rgb).float() / 255
-        self.depth, self.confidence = found.depth, found.confidence
-        self.usable = torch.ones(self.depth.shape, dtype=torch.bool)
-        for mask in (photo.weight, photo.alpha):
-            if mask is not None:
-                self.usable &= torch.from_numpy(mask) > 127
-        self.covered = self.usable & (found.confidence > 0)
-        assert found.normals_cam is not None
-        self.normals = smoothed_normals(found.normals_cam, self.depth, self.covered)
-        self.footprint = self.depth * (2 / (view.camera.fx + view.camera.fy))
-        """World units per pixel across the ray."""
-        cos = -(self.normals * view_rays(view)).sum(2)
-        self.resolution = cos.clamp(0.05, 1) / self.footprint
-        """How finely the photo shows the surface: edge-on or far away less than from the front or near."""
-        self.gain = torch.ones(3)
-        """By which the photo is brighter than the mean of all, per channel."""
+    parts: list[Gaussians] = field(default_factory=list)
+    view_ids: list[Int[Tensor, "k"]] = field(default_factory=list)
+    pixels: list[Float[Tensor, "k 2"]] = field(default_factory=list)
+    spacings: list[Float[Tensor, "k"]] = field(default_factory=list)
+    """Distances to neighbours, world units."""
 
-    def unexplained(self, points: Float[Tensor, "n 3"], usual: float, cell: int = 16) -> Float[Tensor, "h w"]:
-        """1 at pixels without a depth of their own, in cells of the photo into which fewer points of all photos fall
-        than half the `usual` number per pixel; else 0."""
-        h, w = self.depth.shape
-        inside = self.pose.inverse().apply(points)
-        pixels = self.view.camera.project(inside)
-        seen = (inside[:, 2] > 0) & self.view.camera.holds(pixels)
-        x, y = pixels.unbind(1)
-        columns = math.ceil(w / cell)
-        count = torch.zeros(math.ceil(h / cell) * columns)
-        cells = (y[seen] / cell).long() * columns + (x[seen] / cell).long()
-        count.index_add_(0, cells, torch.ones(len(cells)))
-        taken = count > 0.5 * usual * cell**2
-        grid = taken.reshape(-1, columns).repeat_interleave(cell, 0).repeat_interleave(cell, 1)[:h, :w]
-        return (self.usable & ~self.covered & ~grid).float()
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.parts))
 
-    def guessed(self) -> _Surface:
-        """The same photo with a depth everywhere, surfaces in the middle of nowhere facing the camera."""
-        other = copy.copy(self)
-        other.depth = filled(self.depth, self.confidence * self.covered, self.rgb)
-        other.normals = -view_rays(self.view)
-        other.footprint = self.footprint / self.depth * other.depth
-        return other
+    @property
+    def means(self) -> list[Tensor]:
+        return [p.means for p in self.parts]
 
-    def importance(self, detail: float) -> Float[Tensor, "h w"]:
-        """1 where the photo is flat, up to `detail` where it has the most edges."""
-        grey = self.rgb.mean(2)
-        dx = torch.nn.functional.pad((grey[:, 2:] - grey[:, :-2]).abs() / 2, (1, 1))
-        dy = torch.nn.functional.pad((grey[2:] - grey[:-2]).abs() / 2, (0, 0, 1, 1))
-        edges = (dx + dy)[None, None]
-        edges = torch.nn.functional.avg_pool2d(edges, 5, 1, 2, count_include_pad=False)[0, 0]
-        return 1 + (detail - 1) * (edges / 0.08).clamp(0, 1)
-
-    def colours(
-        self, row: Int[Tensor, "k"], column: Int[Tensor, "k"], spacing: Float[Tensor, "k"]
-    ) -> Float[Tensor, "k 3"]:
-        """Of the photo around each pixel, averaged over about the area its Gaussian stands for, at the photos' mean
-        exposure."""
-        level = spacing.clamp_min(1).log2().round().long().clamp(0, 4)
-        image = self.rgb.permute(2, 0, 1)[None]
-        out = torch.zeros(len(row), 3)
-        for k in level.unique().tolist():
-            width = 2 * (2**k // 2) + 1
-            mean = torch.nn.functional.avg_pool2d(image, width, 1, width // 2, count_include_pad=False)
-            mine = level == k
-            out[mine] = mean[0, :, row[mine], column[mine]].T
-        return out / self.gain
-
-
-def log_ratio(a: Float[Tensor, "n 3"], b: Float[Tensor, "n 3"], fewest: int = 200) -> Float[Tensor, "3"] | None:
-    """The median of log(a / b) per channel over pixels that are neither dark nor burnt out; None where too few are."""
-    fine = ((a > 0.08) & (a < 0.92) & (b > 0.08) & (b < 0.92)).all(1)
-    return (a[fine] / b[fine]).log().median(0).values if int(fine.sum()) >= fewest else None
-
-
-def gains(count: int, pairs: list[tuple[int, int, Float[Tensor, "3"]]]) -> Float[Tensor, "v 3"]:
-    """Brightness of each of `count` photos relative to their mean, per channel, from logarithms of ratios between
-    pairs: the least-squares solution (as Brown & Lowe 2007 for panoramas), held near 1 where little is known."""
-    system, right = 0.1 * torch.eye(count), torch.zeros(count, 3)
-    for i, j, ratio in pairs:
-        system[i, i] += 1
-        system[j, j] += 1
-        system[i, j] -= 1
-        system[j, i] -= 1
-        right[i] += ratio
-        right[j] -= ratio
-    logs = torch.linalg.solve(system, right)
-    return (logs - logs.mean(0)).exp()
-
-
-def view_rays(view: View) -> Float[Tensor, "h w 3"]:
-    """Unit directions of pixel centres in the camera's frame."""
-    pixels = view.camera.pixel_centres().float()
-    return torch.nn.functional.normalize(view.camera.unproject(pixels, torch.ones(pixels.shape[:2])), dim=2)
-
-
-def smoothed_normals(
-    normals: Float[Tensor, "h w 3"], depth: Float[Tensor, "h w"], covered: Bool[Tensor, "h w"], window: int = 9
-) -> Float[Tensor, "h w 3"]:
-    """Averages over windows, of covered pixels at about the depth of the middle one (within 3 %)."""
-    h, w = depth.shape
-    reach = window // 2
-    total = torch.zeros_like(normals)
-    padded = torch.nn.functional.pad(torch.where(covered[..., None], normals, 0), (0, 0, reach, reach, reach, reach))
-    near = torch.nn.functional.pad(depth, (reach, reach, reach, reach), value=torch.inf)
-    for dy in range(0, window, 2):
-        for dx in range(0, window, 2):
-            like = (near[dy : dy + h, dx : dx + w] / depth - 1).abs() < 0.03
-            total += torch.where(like[..., None], padded[dy : dy + h, dx : dx + w], 0)
-    total = torch.where((total.norm(dim=2) > 1e-6)[..., None], total, normals)
-    return torch.nn.functional.normalize(total, dim=2)
-
-
-def stratified(density: Float[Tensor, "h w"], generator: torch.Generator) -> Int[Tensor, "k"]:
-    """Pixels (flat numbers, ascending), as many as the densities (samples per pixel, at most 1) sum up to, spread
-    evenly: along a curve that keeps to its neighbourhood, one sample for each unit of accumulated density."""
-    h, w = density.shape
-    order = _hilbert_order(h, w)
-    along = density.reshape(-1)[order].double().cumsum(0) + float(torch.rand((), generator=generator))
-    step = along.floor().long()
-    before = torch.cat([step.new_zeros(1), step[:-1]])
-    return order[step > before].sort().values
-
-
-def _hilbert_order(h: int, w: int) -> Int[Tensor, "hw"]:
-    """Pixels in the order of a Hilbert curve over the square around them."""
-    bits = max(1, math.ceil(math.log2(max(h, w, 2))))
-    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    x, y = x.reshape(-1).clone(), y.reshape(-1).clone()
-    key = torch.zeros_like(x)
-    for b in reversed(range(bits)):
-        rx, ry = (x >> b) & 1, (y >> b) & 1
-        key = key * 4 + ((3 * rx) ^ ry)
-        size = (1 << b) - 1
-        flip, swap = (ry == 0) & (rx == 1), ry == 0
-        low_x, low_y = x & size, y & size
-        low_x, low_y = torch.where(flip, size - low_x, low_x), torch.where(flip, size - low_y, low_y)
-        x, y = torch.where(swap, low_y, low_x), torch.where(swap, low_x, low_y)
-    return key.argsort()
+    def init(self, rest: Gaussians | None = None, reserve: Init | None = None) -> Init:
+        """All of them, and `rest`, which come from no photo."""
+        parts, ids, pixels = list(self.parts), list(self.view_ids), list(self.pixels)
+        if rest is not None and len(rest):
+            parts.append(rest)
+            ids.append(torch.full((len(rest),), -1))
+            pixels.append(torch.full((len(rest), 2), torch.nan))
+        return Init(Gaussians.cat(parts), torch.cat(ids), torch.cat(pixels), reserve)

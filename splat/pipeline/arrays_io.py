@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from splat.core.files import atomic_path
 from splat.core.gaussians import Gaussians
@@ -15,18 +17,30 @@ _FIELDS = ("means", "quats_wxyz", "log_scales", "logit_opacities", "sh")
 
 
 def save_init(path: Path, init: Init) -> None:
-    arrays = {k: getattr(init.gaussians, k).detach().cpu().numpy() for k in _FIELDS}
-    if init.view_ids is not None and init.pixels is not None:
-        arrays |= {"view_ids": init.view_ids.numpy(), "pixels": init.pixels.numpy()}
+    arrays = _arrays(init)
+    if init.reserve is not None:
+        arrays |= {f"reserve_{k}": v for k, v in _arrays(init.reserve).items()}
     with atomic_path(path) as part, part.open("wb") as f:
         np.savez(f, **arrays)
+
+
+def _arrays(init: Init) -> dict[str, Any]:
+    arrays: dict[str, Any] = {k: getattr(init.gaussians, k).detach().cpu().numpy() for k in _FIELDS}
+    if init.view_ids is not None and init.pixels is not None:
+        arrays |= {"view_ids": init.view_ids.numpy(), "pixels": init.pixels.numpy()}
+    return arrays
 
 
 def load_init(path: Path) -> Init:
     with np.load(path) as z:
         arrays = {k: torch.from_numpy(z[k]) for k in z.files}
+    later = {k.removeprefix("reserve_"): v for k, v in arrays.items() if k.startswith("reserve_")}
+    return _init(arrays, _init(later, None) if later else None)
+
+
+def _init(arrays: dict[str, Tensor], reserve: Init | None) -> Init:
     gaussians = Gaussians(**{k: arrays[k] for k in _FIELDS})
-    return Init(gaussians, arrays.get("view_ids"), arrays.get("pixels"))
+    return Init(gaussians, arrays.get("view_ids"), arrays.get("pixels"), reserve)
 
 
 def save_gaussians(path: Path, gaussians: Gaussians) -> None:

@@ -27,6 +27,7 @@ from splat.train.density import DensitySettings
 from splat.train.loop import Phase, TrainSettings
 from splat.train.loop import train as run_phases
 from splat.train.parameters import LearningRates
+from splat.train.reserve import Reserve
 from splat.train.schedule import Background, Dropout, OpacityDecay, ResolutionSchedule, ShSchedule
 from splat.train.view_model import ViewModel, ViewSettings
 from splat.train.views import PhotoSource, load_views, scene_extent
@@ -62,6 +63,10 @@ class TrainConfig:
     checkpoint_every: int = 0
     """Also after every so many steps; 0: by the clock alone."""
 
+    additions: int = 6
+    """Rounds in which Gaussians that the initializer kept in reserve join where the error is large."""
+    additions_until: float = 0.5
+    """Fraction of the steps at which the last of them is."""
     evaluate_at: tuple[int, ...] = ()
     """Also measure the held-out photos after these steps (0: before the first), and how far Gaussians travel: see
     `timeline` and `displacement` in metrics.json. It takes no part in the seconds of training."""
@@ -155,6 +160,10 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
         if near is not None:
             density = Clearance(density, centres.float(), config.clearance * near.float())
         phase = Phase(steps=k.iterations, source=source, losses=losses, density=density)
+        if init.reserve is not None and config.additions > 0:
+            reserve = Reserve(init.reserve, source.finest_items(), cap, config.additions)
+            every = max(1, round(config.additions_until * k.iterations / config.additions))
+            phase = replace(phase, round_every=every, on_round=reserve)
         start = replace(init, gaussians=init.gaussians.to(c.device))
         result = run_phases(
             start, (phase,), c.raster, model, settings, c.report, folder / "checkpoint", c.run.log, held_out

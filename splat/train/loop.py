@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -39,6 +39,14 @@ Losses = Callable[[Step], tuple[Tensor, dict[str, Any]]]
 Hook = Callable[["Trainer"], None]
 
 
+@runtime_checkable
+class Kept(Protocol):
+    """What has a state that checkpoints keep."""
+
+    def state(self) -> dict[str, Any]: ...
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Phase:
     """A stretch of training with its own targets, losses and density control."""
@@ -60,6 +68,7 @@ class Phase:
     round_every: int = 0
     """Steps between two calls of `on_round`; 0 = never."""
     on_round: Hook | None = None
+    """One that is `Kept` is part of checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -362,6 +371,7 @@ class Trainer:
             "model": self.model.state(),
             "density": self.density.state() if self.index >= 0 else {},
             "source": self.phase.source.state(),
+            "round": self.phase.on_round.state() if isinstance(self.phase.on_round, Kept) else {},
             "view_model": self.view_model.state(),
             "generator": self.generator.get_state(),
             "history": self.history,
@@ -384,6 +394,8 @@ class Trainer:
         self.model.load_state(state["model"])
         self.density.load_state(state["density"])
         self.phase.source.load_state(state["source"])
+        if isinstance(self.phase.on_round, Kept):
+            self.phase.on_round.load_state(state["round"])
         self.view_model.load_state(state["view_model"])
         self.generator.set_state(state["generator"])
         self.history, self.seconds = state["history"], state["seconds"]

@@ -11,7 +11,9 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import Similarity, matrix_from_quat, rotation_from_axis_angle
 from splat.core.slots import DepthMap, Priors, Silent
-from splat.init.edgs import Edgs, gains, log_ratio, smoothed_normals, stratified
+from splat.init.edgs import Edgs
+from splat.init.sampling import stratified
+from splat.init.surfaces import gains, log_ratio, smoothed_normals
 
 CAMERA = Camera(150.0, 155.0, 83.0, 57.0, 160, 120)
 

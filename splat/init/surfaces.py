@@ -1,0 +1,131 @@
+"""What each photo knows of the surfaces it sees: the ground that dense initializers sample."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from splat.core.capture import View
+from splat.core.filling import filled
+from splat.core.slots import DepthMap
+
+
+class Surface:
+    """What one photo knows of the surfaces it sees, at its matching size."""
+
+    def __init__(self, view: View, found: DepthMap) -> None:
+        assert view.world_from_cam is not None
+        self.view, self.pose, self.neighbours = view, view.world_from_cam, found.neighbours
+        photo = view.load()
+        self.rgb = torch.from_numpy(photo.rgb).float() / 255
+        self.depth, self.confidence = found.depth, found.confidence
+        self.usable = torch.ones(self.depth.shape, dtype=torch.bool)
+        for mask in (photo.weight, photo.alpha):
+            if mask is not None:
+                self.usable &= torch.from_numpy(mask) > 127
+        self.covered = self.usable & (found.confidence > 0)
+        assert found.normals_cam is not None
+        self.normals = smoothed_normals(found.normals_cam, self.depth, self.covered)
+        self.footprint = self.depth * (2 / (view.camera.fx + view.camera.fy))
+        """World units per pixel across the ray."""
+        cos = -(self.normals * view_rays(view)).sum(2)
+        self.resolution = cos.clamp(0.05, 1) / self.footprint
+        """How finely the photo shows the surface: edge-on or far away less than from the front or near."""
+        self.gain = torch.ones(3)
+        """By which the photo is brighter than the mean of all, per channel."""
+
+    def unexplained(self, points: Float[Tensor, "n 3"], usual: float, cell: int = 16) -> Float[Tensor, "h w"]:
+        """1 at pixels without a depth of their own, in cells of the photo into which fewer points of all photos fall
+        than half the `usual` number per pixel; else 0."""
+        h, w = self.depth.shape
+        inside = self.pose.inverse().apply(points)
+        pixels = self.view.camera.project(inside)
+        seen = (inside[:, 2] > 0) & self.view.camera.holds(pixels)
+        x, y = pixels.unbind(1)
+        columns = math.ceil(w / cell)
+        count = torch.zeros(math.ceil(h / cell) * columns)
+        cells = (y[seen] / cell).long() * columns + (x[seen] / cell).long()
+        count.index_add_(0, cells, torch.ones(len(cells)))
+        taken = count > 0.5 * usual * cell**2
+        grid = taken.reshape(-1, columns).repeat_interleave(cell, 0).repeat_interleave(cell, 1)[:h, :w]
+        return (self.usable & ~self.covered & ~grid).float()
+
+    def guessed(self) -> Surface:
+        """The same photo with a depth everywhere, surfaces in the middle of nowhere facing the camera."""
+        other = copy.copy(self)
+        other.depth = filled(self.depth, self.confidence * self.covered, self.rgb)
+        other.normals = -view_rays(self.view)
+        other.footprint = self.footprint / self.depth * other.depth
+        return other
+
+    def importance(self, detail: float) -> Float[Tensor, "h w"]:
+        """1 where the photo is flat, up to `detail` where it has the most edges."""
+        grey = self.rgb.mean(2)
+        dx = torch.nn.functional.pad((grey[:, 2:] - grey[:, :-2]).abs() / 2, (1, 1))
+        dy = torch.nn.functional.pad((grey[2:] - grey[:-2]).abs() / 2, (0, 0, 1, 1))
+        edges = (dx + dy)[None, None]
+        edges = torch.nn.functional.avg_pool2d(edges, 5, 1, 2, count_include_pad=False)[0, 0]
+        return 1 + (detail - 1) * (edges / 0.08).clamp(0, 1)
+
+    def colours(
+        self, row: Int[Tensor, "k"], column: Int[Tensor, "k"], spacing: Float[Tensor, "k"]
+    ) -> Float[Tensor, "k 3"]:
+        """Of the photo around each pixel, averaged over about the area its Gaussian stands for, at the photos' mean
+        exposure."""
+        level = spacing.clamp_min(1).log2().round().long().clamp(0, 4)
+        image = self.rgb.permute(2, 0, 1)[None]
+        out = torch.zeros(len(row), 3)
+        for k in level.unique().tolist():
+            width = 2 * (2**k // 2) + 1
+            mean = torch.nn.functional.avg_pool2d(image, width, 1, width // 2, count_include_pad=False)
+            mine = level == k
+            out[mine] = mean[0, :, row[mine], column[mine]].T
+        return out / self.gain
+
+
+def log_ratio(a: Float[Tensor, "n 3"], b: Float[Tensor, "n 3"], fewest: int = 200) -> Float[Tensor, "3"] | None:
+    """The median of log(a / b) per channel over pixels that are neither dark nor burnt out; None where too few are."""
+    fine = ((a > 0.08) & (a < 0.92) & (b > 0.08) & (b < 0.92)).all(1)
+    return (a[fine] / b[fine]).log().median(0).values if int(fine.sum()) >= fewest else None
+
+
+def gains(count: int, pairs: list[tuple[int, int, Float[Tensor, "3"]]]) -> Float[Tensor, "v 3"]:
+    """Brightness of each of `count` photos relative to their mean, per channel, from logarithms of ratios between
+    pairs: the least-squares solution (as Brown & Lowe 2007 for panoramas), held near 1 where little is known."""
+    system, right = 0.1 * torch.eye(count), torch.zeros(count, 3)
+    for i, j, ratio in pairs:
+        system[i, i] += 1
+        system[j, j] += 1
+        system[i, j] -= 1
+        system[j, i] -= 1
+        right[i] += ratio
+        right[j] -= ratio
+    logs = torch.linalg.solve(system, right)
+    return (logs - logs.mean(0)).exp()
+
+
+def view_rays(view: View) -> Float[Tensor, "h w 3"]:
+    """Unit directions of pixel centres in the camera's frame."""
+    pixels = view.camera.pixel_centres().float()
+    return torch.nn.functional.normalize(view.camera.unproject(pixels, torch.ones(pixels.shape[:2])), dim=2)
+
+
+def smoothed_normals(
+    normals: Float[Tensor, "h w 3"], depth: Float[Tensor, "h w"], covered: Bool[Tensor, "h w"], window: int = 9
+) -> Float[Tensor, "h w 3"]:
+    """Averages over windows, of covered pixels at about the depth of the middle one (within 3 %)."""
+    h, w = depth.shape
+    reach = window // 2
+    total = torch.zeros_like(normals)
+    padded = torch.nn.functional.pad(torch.where(covered[..., None], normals, 0), (0, 0, reach, reach, reach, reach))
+    near = torch.nn.functional.pad(depth, (reach, reach, reach, reach), value=torch.inf)
+    for dy in range(0, window, 2):
+        for dx in range(0, window, 2):
+            like = (near[dy : dy + h, dx : dx + w] / depth - 1).abs() < 0.03
+            total += torch.where(like[..., None], padded[dy : dy + h, dx : dx + w], 0)
+    total = torch.where((total.norm(dim=2) > 1e-6)[..., None], total, normals)
+    return torch.nn.functional.normalize(total, dim=2)
