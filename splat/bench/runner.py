@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import splat
 from splat.bench.cells import COPIED, Cell, Record, Records
 from splat.bench.engine import Engine, Job, Local, Outcome
 from splat.core.slots import Reporter
+
+SHARED_STAGES = ("capture", "poses")
 
 _GUESS_MINUTES = {"fast": 3.0, "default": 9.0, "quality": 60.0}
 """Until a cell has been measured: two cores, about ten to fifty photos."""
@@ -93,6 +96,8 @@ class Table:
             done += 1
             record = record_of(job, outcome)
             self.records.put(record)
+            if not record.failed:
+                self._share(job, jobs[done:])
             report.info(
                 f"[{done}/{len(jobs)}] {job.cell.scene} {job.cell.method} seed {job.cell.seed}: {_line(record)}"
             )
@@ -100,6 +105,16 @@ class Table:
         if jobs:
             (engine or Local())(jobs, ended)
         return self.records.of(self.cells)
+
+    def _share(self, done: Job, later: Sequence[Job]) -> None:
+        """Give the poses of a finished cell to those of the same scene and seed that are still to run: methods are
+        compared on the same poses, found once. (A run whose settings ask for other poses finds its own.)"""
+        for job in later:
+            if (job.cell.scene, job.cell.seed) != (done.cell.scene, done.cell.seed):
+                continue
+            for stage in SHARED_STAGES:
+                if (done.run / stage).is_dir() and not (job.run / stage).exists():
+                    shutil.copytree(done.run / stage, job.run / stage)
 
 
 def record_of(job: Job, outcome: Outcome) -> Record:

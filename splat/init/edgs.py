@@ -92,10 +92,14 @@ class Edgs:
             others = [surfaces[o] for o in surface.neighbours]
             density = budget / total * weight
             self._sample(i, surface, others, density, sh_degree, generator, made)
-            if self.reserve > 0:
-                self._sample(i, surface, others, self.reserve * density, sh_degree, generator, later)
+        guesses = [s.guessed() for s in surfaces] if self.fill > 0 or self.reserve > 0 else []
+        if self.reserve > 0:
+            for i, guess in enumerate(guesses):
+                density = (
+                    self.reserve * budget / total * guess.importance(self.detail) * self._plausible(guess, guesses)
+                )
+                self._sample(i, guess, [], density, sh_degree, generator, later)
         if self.fill > 0:
-            guesses = [s.guessed() for s in surfaces]
             for i, guess in enumerate(guesses):  # one after the other: what one has filled the next finds explained
                 open_to = guess.unexplained(torch.cat(made.means), budget / total) * self._plausible(guess, guesses)
                 density = self.fill * budget / total * open_to

@@ -38,6 +38,10 @@ if behaviour == "memory":
     block[::4096] = b"x" * len(block[::4096])
     time.sleep(0.3)
 seed = int(flags["seed"])
+poses = out / "poses" / "found"
+if not poses.exists():
+    poses.parent.mkdir()
+    poses.write_text(f"{source.name} {flags['method']}")
 metrics = {
     "psnr": 20.0 + seed + len(flags["method"]),
     "ssim": 0.8,

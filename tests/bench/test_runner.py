@@ -47,6 +47,13 @@ def attempts(t: Table, cell: Cell) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
+def test_methods_of_a_scene_start_from_the_same_poses(tmp_path: Path) -> None:
+    t = table(tmp_path, "a", "b", methods=("points", "edgs"))
+    t.run(Silent(), Local(FAKE))
+    found = {c.scene + c.method: (t.out / "runs" / c.name / "poses" / "found").read_text() for c in t.cells}
+    assert found == {"apoints": "a points", "aedgs": "a points", "bpoints": "b points", "bedgs": "b points"}
+
+
 def test_every_cell_is_run_once_with_its_flags(tmp_path: Path) -> None:
     t = table(tmp_path, "a", "b", methods=("points", "edgs"), seeds=(0, 7))
     records = t.run(Silent(), Local(FAKE))

@@ -1,0 +1,214 @@
+"""Dense initialization beside sparse points: held-out quality at given steps, with the seconds it took to get there.
+
+    python scripts/edgs_table.py --out runs/edgs [--preset fast] [--scenes kermit,fox] [--ablations] [--data DIR]
+
+Cells are those of `splat bench`, and the numbers of finished ones are kept in scripts/results/edgs: the table can be
+made in several sittings. All methods of a scene start from the same poses. Seconds are of initialization (matching
+included) and training, without the evaluations on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from splat.bench.cells import Cell, Record, Value  # noqa: E402
+from splat.bench.protocols import PROTOCOLS, Scene  # noqa: E402
+from splat.bench.runner import Table  # noqa: E402
+from splat.core.files import write_atomic  # noqa: E402
+from splat.pipeline.reporter import Console  # noqa: E402
+
+SCENES = ("fox", "banana", "llff_fern", "sceaux_castle", "fountain_P11", "lego_400", "atelier")
+STEPS = {"fast": (0, 500, 1000, 2000, 3000), "default": (0, 500, 1000, 3000, 6000)}
+METHODS: dict[str, tuple[str, dict[str, Value]]] = {
+    "edgs": ("edgs", {}),
+    "points": ("points", {}),
+    "points, MCMC": ("points", {"train.density": "mcmc"}),
+}
+ABLATION_SCENES = ("llff_fern", "atelier")
+ABLATIONS: dict[str, tuple[str, dict[str, Value]]] = {
+    "edgs": ("edgs", {}),
+    "no consistency": ("edgs", {"stereo.support": 0, "edgs.most-shift": 1e9, "edgs.most-difference": 1e9}),
+    "no fusion": ("edgs", {"edgs.fuse": False}),
+    "isotropic": ("edgs", {"edgs.isotropic": True}),
+    "flow": ("edgs", {"edgs.matcher": "flow"}),
+    "faithful": ("edgs", {"edgs.faithful": True}),
+    "points": ("points", {}),
+}
+
+
+def scenes_of(data: Path, names: list[str], out: Path) -> list[Scene]:
+    """Captures of the data folder, and the scene that the project ray-traces itself."""
+    found = (
+        PROTOCOLS["captures"].select(data, [n for n in names if n != "atelier"]) if set(names) != {"atelier"} else []
+    )
+    if "atelier" in names:
+        from splat.pipeline.scenes import load_scenes
+
+        photos = out / "atelier"
+        if not (photos / "images").is_dir():
+            load_scenes().make("atelier", photos)
+        found.append(Scene("atelier", photos / "images", {"ignore-poses": True}))
+    return found
+
+
+def cells_of(
+    scenes: list[Scene], methods: dict[str, tuple[str, dict[str, Value]]], preset: str
+) -> dict[str, list[Cell]]:
+    """By name of the method, one for each scene."""
+    at = list(STEPS[preset])
+    return {
+        name: [
+            Cell(s.name, method, {"preset": preset, **s.overrides, "train.evaluate-at": at, **extra}) for s in scenes
+        ]
+        for name, (method, extra) in methods.items()
+    }
+
+
+def seconds_at(record: Record, row: dict[str, Any]) -> float:
+    """From the first Gaussian on: matching and training until that step."""
+    assert record.metrics is not None
+    return float(record.metrics["seconds"].get("init", 0.0)) + float(row["seconds"])
+
+
+def psnr_after(record: Record, seconds: float) -> float:
+    """Held-out PSNR once so many seconds have passed, a straight line between the measured steps; the first figure
+    before it is there."""
+    assert record.metrics is not None
+    points = [(seconds_at(record, r), float(r["psnr"])) for r in record.metrics["timeline"]]
+    before = [p for p in points if p[0] <= seconds]
+    after = [p for p in points if p[0] > seconds]
+    if not before or not after:
+        return (before or points)[-1][1] if before else points[0][1]
+    (t0, p0), (t1, p1) = before[-1], after[0]
+    return p0 + (p1 - p0) * (seconds - t0) / (t1 - t0)
+
+
+def seconds_to(record: Record, psnr: float) -> float | None:
+    """When held-out PSNR first reaches that figure (on a straight line between measured steps); None: never."""
+    assert record.metrics is not None
+    points = [(seconds_at(record, r), float(r["psnr"])) for r in record.metrics["timeline"]]
+    if points[0][1] >= psnr:
+        return points[0][0]
+    for (t0, p0), (t1, p1) in itertools.pairwise(points):
+        if p1 >= psnr:
+            return t0 + (t1 - t0) * (psnr - p0) / (p1 - p0)
+    return None
+
+
+def lines_of(name: str, records: dict[str, Record], steps: tuple[int, ...]) -> list[str]:
+    """A row for each scene: PSNR / SSIM, seconds and thousands of Gaussians at each step."""
+    lines = []
+    for scene, record in records.items():
+        if record.metrics is None:
+            lines.append(f"| {scene} | {name} | failed: {record.message} |" + " |" * (len(steps) + 1))
+            continue
+        by_step = {r["step"]: r for r in record.metrics["timeline"]}
+        cells = []
+        for step in steps:
+            r = by_step.get(step)
+            cells.append(
+                "-"
+                if r is None
+                else f"{r['psnr']:.2f} / {r['ssim']:.3f} ({seconds_at(record, r):.0f} s, {r['gaussians'] / 1000:.0f}k)"
+            )
+        moved = 100 * (record.metrics.get("displacement") or 0.0)
+        init = record.metrics["seconds"].get("init", 0.0)
+        lines.append(f"| {scene} | {name} | {init:.0f} | {' | '.join(cells)} | {moved:.2f} % |")
+    return lines
+
+
+def comparison(ours: dict[str, Record], theirs: dict[str, Record], name: str) -> list[str]:
+    """What the means over scenes say."""
+    both = [s for s in ours if s in theirs and ours[s].metrics and theirs[s].metrics]
+    if not both:
+        return []
+
+    def rows(record: Record) -> list[dict[str, Any]]:
+        assert record.metrics is not None
+        return list(record.metrics["timeline"])
+
+    first = mean(rows(ours[s])[0]["psnr"] - rows(theirs[s])[0]["psnr"] for s in both)
+    last = mean(rows(ours[s])[-1]["psnr"] - rows(theirs[s])[-1]["psnr"] for s in both)
+    count = mean(rows(ours[s])[-1]["gaussians"] / rows(theirs[s])[-1]["gaussians"] for s in both)
+    shares, alone, never, equal = [], [], [], []
+    for s in both:
+        end = rows(theirs[s])[-1]
+        whole = seconds_at(theirs[s], end)
+        reached = seconds_to(ours[s], end["psnr"])
+        equal.append(psnr_after(ours[s], whole) - end["psnr"])
+        if reached is None:
+            never.append(s)
+        else:
+            init = (ours[s].metrics or {})["seconds"].get("init", 0.0)
+            shares.append(reached / whole)
+            alone.append(max(0.0, reached - init) / whole)
+    travel = [
+        (theirs[s].metrics or {})["displacement"] / max(1e-9, (ours[s].metrics or {})["displacement"]) for s in both
+    ]
+    out = [
+        f"- against {name}, {len(both)} scenes: step 0 {first:+.2f} dB; last step {last:+.2f} dB at {count:.2f} of its "
+        f"Gaussians; at its wall time {mean(equal):+.2f} dB; Gaussians end {mean(travel):.1f} times nearer to where "
+        "one started"
+    ]
+    if shares:
+        out.append(
+            f"  - its last figure is reached in {100 * mean(shares):.0f} % of its seconds, {100 * mean(alone):.0f} % "
+            "without matching" + (f"; never on {', '.join(never)}" if never else "")
+        )
+    return out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/edgs"))
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SPLAT_DATA", "../shared/data")))
+    parser.add_argument("--preset", choices=sorted(STEPS), default="fast")
+    parser.add_argument("--scenes", default="", help="comma-separated (default: all of the table)")
+    parser.add_argument("--methods", default="", help="comma-separated names of rows (default: all)")
+    parser.add_argument("--ablations", action="store_true", help="the table of ablations instead")
+    parser.add_argument("--results", type=Path, default=ROOT / "scripts" / "results" / "edgs")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be run")
+    a = parser.parse_args()
+    methods = ABLATIONS if a.ablations else METHODS
+    if a.methods:
+        methods = {m: methods[m] for m in a.methods.split(",")}
+    names = a.scenes.split(",") if a.scenes else list(ABLATION_SCENES if a.ablations else SCENES)
+    scenes = scenes_of(a.data, names, a.out)
+    cells = cells_of(scenes, methods, a.preset)
+    by_scene = tuple(c for row in zip(*cells.values(), strict=True) for c in row)  # poses are found once per scene
+    title = "EDGS: ablations" if a.ablations else "EDGS beside sparse points"
+    table = Table(f"{title}, preset {a.preset}", by_scene, {s.name: s.source for s in scenes}, a.out, a.results)
+    with Console() as report:
+        if a.dry_run:
+            report.info(table.plan().describe())
+            return 0
+        table.run(report)
+    found = {m: {c.scene: r for c in row if (r := table.records.get(c)) is not None} for m, row in cells.items()}
+    head = ["scene", "method", "init s", *(f"step {s}" for s in STEPS[a.preset]), "moved"]
+    lines = [f"# {table.title}", "", "PSNR / SSIM (seconds since the first Gaussian, Gaussians)", ""]
+    lines += [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    for m, records in found.items():
+        lines += lines_of(m, records, STEPS[a.preset])
+    lines.append("")
+    ours = found.get("edgs", {})
+    for m, records in found.items():
+        if m != "edgs":
+            lines += comparison(ours, records, m)
+    text = "\n".join(lines) + "\n"
+    name = "ablations" if a.ablations else "table"
+    write_atomic(a.results / f"{name}_{a.preset}.md", text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
