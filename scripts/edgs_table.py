@@ -36,10 +36,10 @@ METHODS: dict[str, tuple[str, dict[str, Value]]] = {
 ABLATION_SCENES = ("llff_fern", "atelier")
 ABLATIONS: dict[str, tuple[str, dict[str, Value]]] = {
     "edgs": ("edgs", {}),
-    "no consistency": ("edgs", {"stereo.support": 0, "edgs.most-shift": 1e9, "edgs.most-difference": 1e9}),
+    "no consistency": ("edgs", {"stereo.support": 0, "stereo.smallest": 1}),
     "no fusion": ("edgs", {"edgs.fuse": False}),
     "isotropic": ("edgs", {"edgs.isotropic": True}),
-    "flow": ("edgs", {"edgs.matcher": "flow"}),
+    "flow": ("edgs", {"matcher": "flow"}),
     "faithful": ("edgs", {"edgs.faithful": True}),
     "points": ("points", {}),
 }

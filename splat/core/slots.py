@@ -172,6 +172,7 @@ class Priors:
     """What an initializer may ask about the photos, beyond sparse points."""
 
     depth: DepthPrior | None = None
+    matches: DenseMatcher | None = None
 
 
 # ---------------------------------------------------------------------------------------------------------------- init

@@ -20,6 +20,7 @@ from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import quat_from_matrix
 from splat.core.reproject import there_and_back
 from splat.core.slots import Init, Priors, Reporter, Silent
+from splat.init.faithful import FaithfulEdgs
 from splat.init.points import FEWEST_POINTS, Points
 from splat.init.sampling import stratified
 from splat.init.surfaces import Surface, gains, log_ratio
@@ -32,6 +33,10 @@ LARGEST_MATCHED = 640
 class Edgs:
     """Gaussians at the depths that dense matching is sure of, sparse points where it is not."""
 
+    faithful: bool = False
+    """The published method, initialization and training, instead of ours (see --edgs.published)."""
+    published: FaithfulEdgs = field(default_factory=FaithfulEdgs)
+    """What --edgs.faithful does."""
     pixels_per_gaussian: float = 80.0
     """Training pixels, over all photos, for each first Gaussian: the total budget. (Density control may add.)"""
     matching_size: int = 0
@@ -58,6 +63,10 @@ class Edgs:
     """Gaussians kept back, as a multiple of the budget: training adds those where its error is large."""
     keep_points: float = 3.0
     """Sparse points farther than this many spacings from any dense Gaussian are kept."""
+    isotropic: bool = False
+    """Balls instead of discs along the surface."""
+    fuse: bool = True
+    """What several photos see becomes one Gaussian; otherwise each photo makes its own."""
     most_shift: float = 2.0
     """Pixels within which two photos' depth maps must lead to each other to see the same surface."""
     most_difference: float = 0.03
@@ -66,7 +75,11 @@ class Edgs:
     def __call__(
         self, capture: Capture, sh_degree: int, seed: int, report: Reporter, priors: Priors | None = None
     ) -> Init:
-        """Raises SplatError where views have no pose, or there is no depth prior."""
+        """Raises SplatError where views have no pose, or there is no prior to ask."""
+        if self.faithful:
+            if priors is None or priors.matches is None:
+                raise SplatError("The published dense initialization needs a matcher.")
+            return self.published(capture, sh_degree, seed, report, priors.matches)
         if priors is None or priors.depth is None:
             raise SplatError("Dense initialization needs a depth prior.")
         if not capture.posed or not capture.views:
@@ -148,7 +161,8 @@ class Edgs:
                 same = seen.agrees(self.most_shift, self.most_difference) & other.covered[seen.row, seen.column]
                 theirs = other.resolution[seen.row, seen.column]
                 better = theirs > 1.05 * mine.resolution if i < o else theirs * 1.05 >= mine.resolution
-                best &= ~(same & better)
+                if self.fuse:
+                    best &= ~(same & better)
                 same &= mine.covered
                 ratio = log_ratio(mine.rgb[same], other.rgb[seen.row[same], seen.column[same]])
                 if ratio is not None:
@@ -196,6 +210,8 @@ class Edgs:
         size = self.overlap * spacing * s.footprint.reshape(-1)[chosen]
         stretch = (1 / cos).clamp(max=self.most_stretch)
         scales = torch.stack([size, size * stretch, self.thickness * size], 1)
+        if self.isotropic:
+            scales = size[:, None].expand(-1, 3)
         turn = s.pose.rotation.float() @ torch.stack([across, along, normal], 2)
         sure = s.confidence.reshape(-1)[chosen]
         opacity = self.opacity * (0.5 + 0.5 * sure.clamp(0, 1))

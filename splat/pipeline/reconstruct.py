@@ -14,13 +14,14 @@ from splat.init.points import Points
 from splat.losses import Losses
 from splat.pipeline import evaluation, results, stages, training
 from splat.pipeline.presets import PRESETS, resolve_method
+from splat.pipeline.recipes import with_recipe
 from splat.pipeline.reporter import Console
 from splat.pipeline.run_folder import RunFolder, plain
 from splat.pipeline.strict import PoseSearch
 from splat.pipeline.training import TrainConfig
 from splat.poses.known import Known
 from splat.poses.sfm import Sfm
-from splat.priors.stereo import Stereo
+from splat.priors import FlowMatcher, RomaMatcher, Stereo
 
 
 def default_out(photos: Path) -> Path:
@@ -83,7 +84,14 @@ class Reconstruct:
     edgs: Edgs = field(default_factory=Edgs)
     """First Gaussians from dense matching."""
     stereo: Stereo = field(default_factory=Stereo)
-    """Dense matching between posed photos."""
+    """Dense matching between posed photos by depth maps."""
+    matcher: Literal["stereo", "flow", "roma"] = "stereo"
+    """Dense matching for --method edgs: stereo (depth maps, no weights), flow (optical flow, no weights) or roma
+    (learned; needs weights and the extra `roma`)."""
+    flow: FlowMatcher = field(default_factory=FlowMatcher)
+    """Dense matching by optical flow."""
+    roma: RomaMatcher = field(default_factory=RomaMatcher)
+    """Dense matching by RoMa."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Optimization."""
     losses: Losses = field(default_factory=Losses)
@@ -159,8 +167,8 @@ class Reconstruct:
         posed, poses_key = stages.poses(context, capture, capture_key)
         method, why = resolve_method(self.method, len(posed.capture.train_views))
         report.info(f"method: {method} ({why})")
-        working, context = stages.fit_to_memory(context, posed.capture)
-        config = replace(self, method=method) if method in ("auto", "points") else self  # type: ignore[arg-type]
+        config = with_recipe(replace(self, method=method), method)  # type: ignore[arg-type]
+        working, context = stages.fit_to_memory(replace(context, config=config), posed.capture)
         write_json(run.root / "config.json", {"command": "reconstruct", **plain(config)})
         init, init_key = stages.init(context, working, method, poses_key)
         trained, train_key = training.train(context, working, init, init_key)

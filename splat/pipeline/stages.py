@@ -31,6 +31,7 @@ from splat.pipeline.run_folder import RunFolder, fingerprint, hash_of
 from splat.poses.known import Known
 from splat.poses.normalize import normalize
 from splat.poses.sfm import Sfm
+from splat.priors import MatchedDepth, StereoMatcher
 
 if TYPE_CHECKING:
     from splat.pipeline.reconstruct import Reconstruct
@@ -129,7 +130,10 @@ def announce(c: Context, capture: Capture) -> None:
 
 
 def most_gaussians(k: Reconstruct, working: Capture) -> int:
-    """The cap: the flag's, or what the training photos can support."""
+    """The cap: the flag's, or what the training photos can support. The published EDGS has none: all that it makes."""
+    if k.cap is None and k.method == "edgs" and k.edgs.faithful:
+        published = k.edgs.published
+        return min(1_000_000, published.matches_per_ref * min(published.num_refs, len(working.train_views)))
     pixels = sum(v.camera.width * v.camera.height for v in working.train_views)
     return k.cap if k.cap is not None else cap_for(k.preset, pixels)
 
@@ -199,6 +203,14 @@ def fit_to_memory(c: Context, posed: Capture) -> tuple[Capture, Context]:
     return working.resized(fit.max_resolution), replace(c, config=replace(k, cap=fit.cap))
 
 
+def _dense_priors(k: Reconstruct, size: int) -> Priors:
+    """What dense initialization may ask, as --matcher says; photos are matched at `size` px."""
+    if k.matcher == "stereo":
+        return Priors(depth=k.stereo, matches=StereoMatcher(k.stereo, size))
+    matcher = replace(k.flow, matching_size=size) if k.matcher == "flow" else k.roma
+    return Priors(depth=MatchedDepth(matcher), matches=matcher)
+
+
 def memory_budget(k: Reconstruct) -> float | None:
     """GB this run may take; None where nobody knows."""
     free = available_memory_gb()
@@ -220,14 +232,14 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
     seen = capture.select([v.role == "train" for v in capture.views])
     priors = None
     if isinstance(initializer, Edgs):
-        priors = Priors(depth=k.stereo)
         asked = initializer.matching_size
         plan = plan_matching(seen, k.iterations, cap, memory_budget(k), asked, LARGEST_MATCHED, cores=k.threads)
         initializer = replace(initializer, matching_size=plan.size)
+        priors = _dense_priors(k, plan.size)
         c.report.info(
             f"matching {len(seen.views)} photos at {plan.size} px: about {plan.seconds:.0f} s, {plan.gigabytes:.1f} GB"
         )
-    key = hash_of("init", poses_key, method, initializer, priors and k.stereo, k.sh_degree, k.seed, size)
+    key = hash_of("init", poses_key, method, initializer, priors, k.sh_degree, k.seed, size)
 
     def make(folder: Path) -> Init:
         result = initializer(seen, k.sh_degree, k.seed, c.report, priors)

@@ -1,5 +1,6 @@
 """What is known about a scene besides its photos: depth, correspondence, normals. Weightless ones are the default."""
 
+from splat.priors.matched_depth import MatchedDepth
 from splat.priors.matching import FlowMatcher, StereoMatcher
 from splat.priors.roma import RomaMatcher
 from splat.priors.stereo import Stereo
@@ -7,4 +8,4 @@ from splat.priors.stereo import Stereo
 MATCHERS = {"stereo": StereoMatcher, "flow": FlowMatcher, "roma": RomaMatcher}
 """Name -> a frozen dataclass of settings whose instances are `slots.DenseMatcher`s."""
 
-__all__ = ["MATCHERS", "FlowMatcher", "RomaMatcher", "Stereo", "StereoMatcher"]
+__all__ = ["MATCHERS", "FlowMatcher", "MatchedDepth", "RomaMatcher", "Stereo", "StereoMatcher"]
