@@ -55,7 +55,7 @@ def test_matches_that_contradict_each_other_are_not_believed(tmp_path) -> None:
     for view, found in zip(capture.views, MatchedDepth(Exact(scene, 0.3))(capture, Silent()), strict=True):
         sure = found.confidence > 0
         off = (found.depth / scene.depth(CAMERA, view.world_from_cam) - 1).abs()
-        assert float(sure.float().mean()) > 0.5
+        assert float(sure.float().mean()) > 0.45
         assert float((off[sure] < 0.02).float().mean()) > 0.99
 
 
