@@ -53,3 +53,13 @@ def there_and_back(
     shift = (camera_a.project(back) - pixels).norm(dim=-1)
     difference = torch.where(back[..., 2] > 0, back[..., 2] / depth_a - 1, torch.inf)
     return ThereAndBack(inside, there, row, column, shift, difference)
+
+
+def parallax(
+    camera: Camera, world_from_cam: Rigid, depth: Float[Tensor, "h w"], centre: Float[Tensor, "3"]
+) -> Float[Tensor, "h w"]:
+    """Degrees between the ray of every pixel and the ray to the same point from another camera's centre (world)."""
+    points = camera.unproject(camera.pixel_centres().to(depth), depth)
+    others = points - world_from_cam.inverse().apply(centre).to(points)
+    across = torch.linalg.cross(points, others).norm(dim=-1)
+    return torch.atan2(across, (points * others).sum(-1)).rad2deg()

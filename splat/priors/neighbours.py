@@ -16,6 +16,8 @@ from splat.core.capture import Capture, View
 BEST_ANGLE, NARROW, WIDE = 8.0, 3.0, 12.0
 """Degrees between two rays that meet: the best for matching, and how fast smaller and larger ones get worse (as
 MVSNet, Yao et al. 2018)."""
+LEAST_ANGLE = 0.5
+"""Degrees between two rays below which they say nothing of where they meet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ def overlap(capture: Capture) -> Overlap:
         cos = (rays * rays[i]).sum(2).clamp(-1, 1)
         angle = cos.arccos().rad2deg()
         width = torch.where(angle < BEST_ANGLE, NARROW, WIDE)
-        weight = torch.exp(-((angle - BEST_ANGLE) ** 2) / (2 * width**2))
+        weight = torch.exp(-((angle - BEST_ANGLE) ** 2) / (2 * width**2)) * (angle >= LEAST_ANGLE)
         score[i] = (weight * shared).sum(1)
         size = _pixels_per_unit(views[i]) / torch.tensor([_pixels_per_unit(w) for w in views])
         score[i] *= torch.minimum(size, 1 / size)

@@ -19,7 +19,7 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
-from splat.core.reproject import there_and_back
+from splat.core.reproject import parallax, there_and_back
 from splat.core.slots import DepthMap, Reporter
 from splat.native import bindings, build
 from splat.priors.neighbours import Overlap, overlap
@@ -74,6 +74,8 @@ class Stereo:
     """Pixels by which a point may miss where it came from, there and back through another photo's depth."""
     most_difference: float = 0.02
     """Relative difference of depths that counts as agreement."""
+    least_parallax: float = 0.5
+    """Degrees between the rays of two photos that agree: with less they would agree on any depth."""
     support: int = 1
     """Other photos that must agree."""
     smallest: int = 60
@@ -150,7 +152,8 @@ class Stereo:
             seen = there_and_back(
                 views[i].camera, views[i].world_from_cam, depth, other.camera, other.world_from_cam, maps[o].depth
             )
-            agreeing += seen.agrees(self.most_shift, self.most_difference)
+            angle = parallax(views[i].camera, views[i].world_from_cam, depth, other.world_from_cam.translation)
+            agreeing += seen.agrees(self.most_shift, self.most_difference) & (angle >= self.least_parallax)
         fine = (agreeing >= min(self.support, max(1, len(others)))) & (maps[i].cost < self.most_cost)
         low, high = views[i].depths
         fine &= (depth > low) & (depth < high)
