@@ -1,4 +1,8 @@
-"""The rasterizer of gsplat (nerfstudio-project/gsplat, 1.5), where it is installed and there is a CUDA device.
+"""The rasterizer of gsplat (nerfstudio-project/gsplat: the released 1.5 and its main branch, 1.6), where it is
+installed and there is a CUDA device.
+
+Both take the same keywords. What they give back is documented with leading batch dimensions since 1.5, and radii have
+been [C N] before they were [C N 2]: one scene and one camera are asked for, so every layout is told by its size.
 
 gsplat stops a pixel before the Gaussian that would take its transmittance to 1e-4 or below, where the reference
 composites that one and stops behind it: images differ by 1e-4 of a colour at most.
@@ -6,6 +10,8 @@ composites that one and stops behind it: images differ by 1e-4 of a colour at mo
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from splat.core.camera import Camera
+from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.slots import RasterSettings, Render
 from splat.raster.reference import BLUR, Reference, used_degree
@@ -35,11 +42,17 @@ class Gsplat:
             return "torch finds no CUDA device."
         try:
             import gsplat
-        except ImportError:
-            return f"gsplat is not installed; {INSTALL}"
-        except Exception as e:
+        except Exception as e:  # a failed build of its kernels raises ImportError too
+            if isinstance(e, ModuleNotFoundError) and e.name == "gsplat":
+                return f"gsplat is not installed; {INSTALL}"
             return f"gsplat cannot be imported ({type(e).__name__}: {e})."
-        return None if hasattr(gsplat, "rasterization") else f"this gsplat has no rasterization(); {INSTALL}"
+        if not hasattr(gsplat, "rasterization"):
+            return f"this gsplat has no rasterization(); {INSTALL}"
+        missing = _missing_keywords(gsplat.rasterization)
+        if missing:
+            version = getattr(gsplat, "__version__", "of unknown version")
+            return f"gsplat {version} takes no {', '.join(missing)} in rasterization(); {INSTALL}"
+        return None
 
     def culls(self, device: torch.device) -> bool:
         return True
@@ -81,16 +94,38 @@ class Gsplat:
             absgrad=settings.absgrad,
             rasterize_mode=settings.mode,
         )
-        means2d, absgrad = _watched(meta["means2d"], settings.absgrad)
-        radii = meta["radii"][0]
+        n, h, w = len(g), camera.height, camera.width
+        image = colours.reshape(h, w, 4)
+        means2d, absgrad = _watched(
+            meta["means2d"], n, settings.absgrad, torch.is_grad_enabled() and g.means.requires_grad
+        )
         return Render(
-            rgb=colours[0, ..., :3],
-            alpha=alpha[0, ..., 0],
-            depth=colours[0, ..., 3],
+            rgb=image[..., :3],
+            alpha=alpha.reshape(h, w),
+            depth=image[..., 3],
             means2d=means2d,
-            radii=radii.amax(-1) if radii.ndim == 2 else radii,
+            radii=_radii(meta["radii"], n),
             absgrad=absgrad,
         )
+
+
+KEYWORDS = (
+    *("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks", "width", "height", "near_plane", "eps2d"),
+    *("sh_degree", "packed", "backgrounds", "render_mode", "absgrad", "rasterize_mode"),
+)
+"""Of gsplat.rasterization, that we pass."""
+
+
+def _missing_keywords(rasterization: Callable[..., Any]) -> list[str]:
+    taken = inspect.signature(rasterization).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        return []
+    return [name for name in KEYWORDS if name not in taken]
+
+
+def _radii(radii: Int[Tensor, "..."], n: int) -> Int[Tensor, "n"]:
+    """The larger one where there is one per axis; in whole pixels."""
+    return radii.reshape(n, radii.numel() // max(1, n)).amax(-1).int() if n else radii.new_zeros(0).int()
 
 
 def _drawable(gaussians: Gaussians) -> Gaussians:
@@ -113,16 +148,22 @@ def _drawable(gaussians: Gaussians) -> Gaussians:
     )
 
 
-def _watched(inner: Any, absolute: bool) -> tuple[Tensor, Tensor | None]:
-    """Our [n 2] centres, whose `.grad` backward fills from gsplat's [1 n 2], and the absolute sums likewise."""
-    means2d = inner.detach()[0].clone()
+def _watched(inner: Any, n: int, absolute: bool, wants_gradient: bool) -> tuple[Tensor, Tensor | None]:
+    """Our [n 2] centres, whose `.grad` backward fills from gsplat's, and the absolute sums likewise."""
+    means2d = inner.detach().reshape(n, 2).clone()
     absgrad = torch.zeros_like(means2d) if absolute else None
+    if not wants_gradient:
+        return means2d, absgrad
+    if not inner.requires_grad:
+        raise SplatError('This gsplat tells no gradient of projected centres; draw with "--raster native".')
 
     def fill(gradient: Tensor) -> None:
-        means2d.grad = gradient[0].detach().clone()
+        means2d.grad = gradient.detach().reshape(n, 2).clone()
         if absgrad is not None:
-            absgrad.copy_(inner.absgrad.reshape(absgrad.shape))  # set by gsplat's backward just before
+            sums = getattr(inner, "absgrad", None)  # set by gsplat's backward just before
+            if sums is None:
+                raise SplatError('This gsplat sums no absolute gradients; draw with "--raster native".')
+            absgrad.copy_(sums.detach().reshape(n, 2))
 
-    if inner.requires_grad:
-        inner.register_hook(fill)
+    inner.register_hook(fill)
     return means2d, absgrad

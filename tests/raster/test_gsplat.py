@@ -1,9 +1,10 @@
 """The adapter to gsplat asks for the right thing and reads the answer rightly.
 
-Without a CUDA device, a stand-in takes gsplat's place: it has the keywords and the layouts that gsplat 1.5.3 documents,
-and draws with the reference.
+Without a CUDA device, stand-ins take gsplat's place: they have the keywords and the layouts that gsplat 1.5.3 and its
+main branch document, and draw with the reference.
 """
 
+import importlib.abc
 import sys
 import types
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from splat.core.camera import Camera
+from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.slots import Rasterizer, RasterSettings
 from splat.raster.gsplat import Gsplat
@@ -24,38 +26,79 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def stand_in(
-    means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane=0.01, far_plane=1e10,
-    radius_clip=0.0, eps2d=0.3, sh_degree=None, packed=True, tile_size=16, backgrounds=None, render_mode="RGB",
-    sparse_grad=False, absgrad=False, rasterize_mode="classic",
-):  # fmt: skip
-    """gsplat.rasterization, 1.5.3, for one camera and packed=False."""
-    assert not packed and render_mode == "RGB+D" and eps2d == 0.3 and len(viewmats) == len(Ks) == 1
-    assert colors.shape[1] == (sh_degree + 1) ** 2 and all(t.isfinite().all() for t in (means, quats, scales, colors))
+def drawn(means, quats, scales, opacities, colors, viewmats, Ks, width, height, backgrounds, absgrad, **options):
+    """Of one camera: colours and depth [h w 4], alpha [h w], centres [n 2] inside the graph, whose `absolute()` are the
+    absolute sums once backward has come by, and radii [n]."""
+    assert all(t.isfinite().all() for t in (means, quats, scales, colors)) and len(viewmats) == len(Ks) == 1
     k = Ks[0].tolist()
     camera = Camera(k[0][0], k[1][1], k[0][2], k[1][2], width, height)
     g = Gaussians(means, quats, scales.log(), torch.logit(opacities), colors)
-    settings = RasterSettings(mode=rasterize_mode, near=near_plane, absgrad=absgrad)
-    image = Reference()(g, camera, viewmats[0], backgrounds[0], settings)
-    inner = image.means2d[None]
-    if inner.requires_grad:  # gsplat's own means2d is [1 n 2] and inside the graph
-        inner = inner.detach().clone().requires_grad_() + 0
-        outer = inner
+    image = Reference()(g, camera, viewmats[0], backgrounds[0], RasterSettings(absgrad=absgrad, **options))
+    return torch.cat([image.rgb, image.depth[..., None]], -1), image
 
-        def forward_gradient(gradient):
-            outer.absgrad = image.absgrad[None]
 
-        inner.register_hook(forward_gradient)
-        image.means2d.register_hook(lambda gradient: inner.backward(gradient[None]))
+def inside_the_graph(image, shape, tell):
+    """gsplat's own means2d is not a leaf: a tensor whose hooks are called in backward with the gradient of centres."""
+    if not image.means2d.requires_grad:
+        return image.means2d.reshape(shape)
+    inner = image.means2d.detach().reshape(shape).clone().requires_grad_() + 0
+    inner.register_hook(lambda gradient: tell(inner))
+    image.means2d.register_hook(lambda gradient: inner.backward(gradient.reshape(shape)))
+    return inner
+
+
+def released(
+    means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane=0.01, far_plane=1e10,
+    radius_clip=0.0, eps2d=0.3, sh_degree=None, packed=True, tile_size=16, backgrounds=None, render_mode="RGB",
+    sparse_grad=False, absgrad=False, rasterize_mode="classic", channel_chunk=32, distributed=False,
+    camera_model="pinhole", segmented=False, covars=None, with_ut=False, with_eval3d=False,
+):  # fmt: skip
+    """gsplat.rasterization, 1.5.3, with packed=False."""
+    assert not packed and render_mode == "RGB+D" and eps2d == 0.3 and colors.shape[1] == (sh_degree + 1) ** 2
+    colours, image = drawn(
+        *(means, quats, scales, opacities, colors, viewmats, Ks, width, height, backgrounds, absgrad),
+        mode=rasterize_mode, near=near_plane,
+    )  # fmt: skip
+    n = len(means)
+
+    def tell(inner):
+        if absgrad:
+            inner.absgrad = image.absgrad[None]
+
     radii = image.radii[None, :, None].expand(1, -1, 2).int()
-    colours = torch.cat([image.rgb, image.depth[..., None]], -1)[None]
-    return colours, image.alpha[None, ..., None], {"means2d": inner, "radii": radii}
+    return (
+        colours[None],
+        image.alpha[None, ..., None],
+        {"means2d": inside_the_graph(image, (1, n, 2), tell), "radii": radii},
+    )
 
 
-@pytest.fixture
-def pretend(monkeypatch):
+def main_branch(
+    means, quats, scales, opacities, colors, viewmats, Ks, width, height, *, near_plane=0.01, far_plane=1e10,
+    radius_clip=0.0, eps2d=0.3, sh_degree=None, packed=True, tile_size=16, backgrounds=None, render_mode="RGB",
+    sparse_grad=False, absgrad=False, rasterize_mode="classic", extra_signals=None, **others,
+):  # fmt: skip
+    """Main, 1.6: options by keyword, batch dimensions before the cameras, radii that differ by axis."""
+    assert not packed and render_mode == "RGB+D" and not others
+    colours, image = drawn(
+        *(means, quats, scales, opacities, colors, viewmats, Ks, width, height, backgrounds, absgrad),
+        mode=rasterize_mode, near=near_plane,
+    )  # fmt: skip
+    n = len(means)
+
+    def tell(inner):
+        if absgrad:
+            inner.absgrad = image.absgrad[None, None]
+
+    radii = torch.stack([image.radii, image.radii // 2], -1)[None, None].int()
+    meta = {"means2d": inside_the_graph(image, (1, 1, n, 2), tell), "radii": radii}
+    return colours[None, None], image.alpha[None, None, ..., None], meta
+
+
+@pytest.fixture(params=[released, main_branch])
+def pretend(request, monkeypatch):
     module = types.ModuleType("gsplat")
-    module.rasterization = stand_in  # type: ignore[attr-defined]
+    module.rasterization = request.param  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "gsplat", module)
 
 
@@ -94,6 +137,62 @@ def test_it_says_what_is_missing_without_importing_gsplat(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "no CUDA device" in (Gsplat().unavailable(torch.device("cuda")) or "")
     assert isinstance(Gsplat(), Rasterizer)
+
+
+class _NoGsplat(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        assert name.split(".")[0] != "gsplat", "gsplat was imported"
+
+
+def test_without_a_cuda_device_gsplat_is_never_imported(monkeypatch):
+    """Main compiles, or raises, on import where there is an nvcc and no CUDA in torch."""
+    from splat.raster import choose, reasons
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delitem(sys.modules, "gsplat", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [_NoGsplat(), *sys.meta_path])
+    for device in ("cpu", "cuda"):
+        assert reasons(device)["gsplat"]
+        assert choose(device).name != "gsplat"
+
+
+def test_a_gsplat_that_cannot_be_used_is_told_from_one_that_is_missing(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    broken = types.ModuleType("gsplat")
+    monkeypatch.setitem(sys.modules, "gsplat", broken)
+    reason = Gsplat().unavailable(torch.device("cuda"))
+    assert reason is not None and "no rasterization()" in reason
+    broken.rasterization = lambda means, quats: None  # type: ignore[attr-defined]
+    reason = Gsplat().unavailable(torch.device("cuda"))
+    assert reason is not None and "takes no scales" in reason
+
+    class Unbuilt(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path=None, target=None):
+            if name == "gsplat":
+                raise ImportError("gsplat_cuda.so: cannot open shared object file")
+
+    monkeypatch.delitem(sys.modules, "gsplat")
+    monkeypatch.setattr(sys, "meta_path", [Unbuilt(), *sys.meta_path])
+    reason = Gsplat().unavailable(torch.device("cuda"))
+    assert reason is not None and "cannot be imported" in reason and "gsplat_cuda.so" in reason
+
+
+def test_a_gsplat_without_gradients_of_centres_is_refused(monkeypatch):
+    """Density control would silently do nothing."""
+
+    def detached(*args, **kwargs):
+        colours, alpha, meta = released(*args, **kwargs)
+        return colours, alpha, meta | {"means2d": meta["means2d"].detach()}
+
+    module = types.ModuleType("gsplat")
+    module.rasterization = detached  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gsplat", module)
+    g = oracles.random_gaussians(5, seeded(0), dtype=torch.float32)
+    scene = oracles.random_camera(), oracles.random_pose(seeded(1)), BACKGROUND, RasterSettings()
+    with torch.no_grad():
+        Gsplat()(g, *scene)
+    with pytest.raises(SplatError, match="raster native"):
+        Gsplat()(oracles.leaves(g), *scene)
 
 
 @pytest.mark.gpu
