@@ -63,11 +63,20 @@ __global__ void emit(int64_t n, const float* splats, const __grid_constant__ Gri
     }
 }
 
+// How many tiles of each row there is room for, the nearest first. A place below zero is past 2^31.
+__global__ void keep(int64_t n, const int32_t* order, const int32_t* place, int64_t capacity, int32_t* kept) {
+    const int64_t i = thread_number();
+    if (i == n) kept[n] = 0;
+    if (i >= n) return;
+    const int64_t room = place[i] < 0 || place[i] > capacity ? 0 : capacity - place[i];
+    kept[order[i]] = (int32_t)min(room, (int64_t)(uint32_t)place[i + 1] - (int64_t)(uint32_t)place[i]);
+}
+
 // What is left of the capacity belongs to a tile past the last.
 __global__ void fill_rest(int64_t capacity, const int32_t* total, uint32_t past, uint32_t* tiles, int2* pairs,
                           int32_t* overflow) {
     const int64_t i = thread_number();
-    if (i == 0 && overflow) *overflow = *total > capacity ? (int32_t)min((int64_t)INT32_MAX, (int64_t)*total - capacity) : 0;
+    if (i == 0 && overflow) *overflow = *total < 0 ? INT32_MAX : *total > capacity ? (int32_t)(*total - capacity) : 0;
     if (i < capacity && i >= *total) {
         tiles[i] = past;
         pairs[i] = make_int2(0, 0);
@@ -149,7 +158,7 @@ SPLAT_API int64_t splat_bin_fill_workspace(int64_t, int32_t, int32_t, int64_t ca
 }
 
 SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* order,
-                             const int32_t* first, int64_t capacity, int32_t* tile_start, int32_t* entries,
+                             int32_t* first, int64_t capacity, int32_t* tile_start, int32_t* entries,
                              int32_t* overflow, void* workspace, void* more, void* stream) {
     if (capacity >= INT32_MAX) return fail("%lld (tile, Gaussian) pairs are too many.", (long long)capacity);
     const Grid grid(width, height);
@@ -157,7 +166,10 @@ SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int3
     const Counting c(memory, n);
     const Filling f(room, capacity);
     const int32_t tiles = (int32_t)grid.tiles();
-    return launch_each("splat_bin_fill", fill_rest, capacity > 0 ? capacity : 1, stream, capacity, first + n,
+    if (overflow && (launch_each("splat_bin_fill", keep, n + 1, stream, n, order, c.place, capacity, first) ||
+                     scan(first, first, n + 1, c.scratch, stream)))
+        return 1;
+    return launch_each("splat_bin_fill", fill_rest, capacity > 0 ? capacity : 1, stream, capacity, c.place + n,
                        (uint32_t)tiles, f.tiles, f.pairs, overflow) ||
            launch_each("splat_bin_fill", emit, n, stream, n, splats, grid, order, first, c.place, capacity, f.tiles,
                        f.pairs) ||

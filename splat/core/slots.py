@@ -215,6 +215,10 @@ class RasterSettings:
     that can hardly be seen: at 1/255, nothing that a display shows."""
     absgrad: bool = False
     """Also sum absolute values of the 2D position gradients over pixels (AbsGS), for density control."""
+    capacity: int | None = None
+    """Room for this many (tile, Gaussian) pairs, so that a GPU need not be asked, and waited for, how many there are.
+    Where there are more, the farthest Gaussians are left out: see `Render.overflow`. None: count, and wait. A
+    rasterizer that gains nothing by it pays no attention."""
     factored_sh: bool = False
     """The gradient of every harmonic is that of the constant times the basis in the direction of view: a rasterizer
     that saves work by it may leave the gradient of `sh` empty and fill in `Render.sh0_gradient`."""
@@ -237,6 +241,8 @@ class Render:
     """Filled in by backward when asked for: means something once `means2d.grad` is there."""
     sh0_gradient: Float[Tensor, "n 1 3"] | None = None
     """Of the constant harmonic, where `RasterSettings.factored_sh` is made use of; filled in like `absgrad`."""
+    overflow: Int[Tensor, "1"] | None = None
+    """How many (tile, Gaussian) pairs had no room, where `RasterSettings.capacity` is made use of. Reading it waits."""
 
 
 @runtime_checkable

@@ -73,6 +73,11 @@ RECORD = 12
 TILE = 16
 
 
+def waits(device: torch.device) -> bool:
+    """Whether reading a number there waits until all work given to it so far is done."""
+    return device.type != "cpu"
+
+
 def int64s(values: Iterable[int]) -> ctypes.Array[ctypes.c_int64]:
     """A table for a kernel, in host memory."""
     table = tuple(values)

@@ -140,11 +140,12 @@ SPLAT_API int splat_bin_count(int64_t n, const float* splats, int32_t width, int
                               int32_t* first, int64_t* total, void* workspace, void* stream);
 // Then the lists: entries [capacity 2], (row, slot) by tile and within a tile front to back, those of tile i from
 // tile_start[i] to tile_start[i + 1] [tiles + 1]. `workspace` is that of the count, untouched in between; `more` has as many
-// bytes as its query says. Where the total is known here, too small a capacity fails and nothing is written; on a GPU
-// that did not wait, the farthest Gaussians are left out and overflow [1] (null: nobody asks) says how many intersections.
+// bytes as its query says. Where the total is known here, too small a capacity fails and nothing is written. A GPU that did
+// not wait leaves out the farthest Gaussians and says in overflow [1] how many intersections (null: the caller has waited
+// and brings room); `first` then numbers the slots of what is left.
 SPLAT_API int64_t splat_bin_fill_workspace(int64_t n, int32_t width, int32_t height, int64_t capacity);
 SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* order,
-                             const int32_t* first, int64_t capacity, int32_t* tile_start, int32_t* entries,
+                             int32_t* first, int64_t capacity, int32_t* tile_start, int32_t* entries,
                              int32_t* overflow, void* workspace, void* more, void* stream);
 
 // Composites front to back until less than min_transmittance is left: rgb [h w 3] over background [3], alpha [h w], depth

@@ -58,6 +58,9 @@ class TrainConfig:
     """No Gaussian may be nearer to a training photo's camera than this fraction of the nearest sparse point it sees:
     no haze before the lens. 0: anywhere."""
     views: ViewSettings = field(default_factory=ViewSettings)
+    capacity: int | None = None
+    """On a GPU, room for so many (tile, Gaussian) pairs of a photo: no step then waits for their count. It grows where
+    it is too small, and until then the farthest Gaussians are left out (default: count, and wait)."""
     checkpoint_minutes: float = 3.0
     """Minutes between checkpoints; one is also written on Ctrl-C."""
     checkpoint_every: int = 0
@@ -119,7 +122,7 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
         config = replace(config, views=replace(config.views, exposure=False))
     if has_alpha and config.background == Background():
         config = replace(config, background=replace(config.background, rgb=(1.0, 1.0, 1.0)))
-    timing = replace(config, checkpoint_minutes=0.0, checkpoint_every=0)
+    timing = replace(config, checkpoint_minutes=0.0, checkpoint_every=0, capacity=None)
     sizes = [(v.camera.width, v.camera.height) for v in views]
     losses = k.losses
     if config.density == "mcmc" and losses.opacity == losses.scale == 0:
@@ -128,7 +131,7 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
     settings = TrainSettings(
         scene_extent=extent,
         seed=k.seed,
-        raster=replace(c.settings, min_transmittance=config.min_transmittance),
+        raster=replace(c.settings, min_transmittance=config.min_transmittance, capacity=config.capacity),
         rates=config.rates,
         sh=config.sh,
         opacity_decay=config.decay,

@@ -85,26 +85,35 @@ class Bins:
     first: Int[Tensor, "n_plus_1"]
     tile_start: Int[Tensor, "tiles_plus_1"]
     entries: Int[Tensor, "total 2"]
+    overflow: Int[Tensor, "1"] | None = None
+    """Pairs that there was no room for, where a capacity was given."""
 
 
-def bin_tiles(splats: Float[Tensor, "n fields"], camera: Camera) -> Bins:
-    """Sort projected rows by depth and list them by tile."""
+def bin_tiles(splats: Float[Tensor, "n fields"], camera: Camera, capacity: int | None = None) -> Bins:
+    """Sort projected rows by depth and list them by tile. With a capacity a GPU is not waited for, and the farthest
+    rows are left out where pairs are more."""
     n, w, h = len(splats), camera.width, camera.height
     tiles = math.ceil(w / TILE) * math.ceil(h / TILE)
     order, first = _empty(n, like=splats, dtype=torch.int32), _empty(n + 1, like=splats, dtype=torch.int32)
-    tile_start, total = _empty(tiles + 1, like=splats, dtype=torch.int32), bindings.int64s([0])
+    tile_start = _empty(tiles + 1, like=splats, dtype=torch.int32)
+    counts = capacity is None or not bindings.waits(splats.device)
+    total = bindings.int64s([0]) if counts else None
+    overflow = None if counts else _empty(1, like=splats, dtype=torch.int32)
     workspace = bindings.workspace("splat_bin_workspace", n, w, h, device=splats.device)
     bindings.call("splat_bin_count", n, splats, w, h, order, first, total, workspace)
-    capacity = total[0]
+    if total is not None:
+        capacity = total[0]
+    assert capacity is not None
     entries = _empty(capacity, 2, like=splats, dtype=torch.int32)
     more = bindings.workspace("splat_bin_fill_workspace", n, w, h, capacity, device=splats.device)
-    bindings.call("splat_bin_fill", n, splats, w, h, order, first, capacity, tile_start, entries, None, workspace, more)
-    return Bins(first, tile_start, entries)
+    lists = tile_start, entries, overflow, workspace, more
+    bindings.call("splat_bin_fill", n, splats, w, h, order, first, capacity, *lists)
+    return Bins(first, tile_start, entries, overflow)
 
 
 class _Blend(torch.autograd.Function):
     """Projected rows, their centres again (the same numbers, so that their gradient has a tensor of its own), and the
-    background -> image [h w 3], alpha [h w], depth [h w]."""
+    background -> image [h w 3], alpha [h w], depth [h w], and what `Bins.overflow` says."""
 
     @staticmethod
     def forward(
@@ -116,9 +125,10 @@ class _Blend(torch.autograd.Function):
         least: float,
         wants_gradient: bool,
         absgrad: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        capacity: int | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         w, h = camera.width, camera.height
-        bins = bin_tiles(splats, camera)
+        bins = bin_tiles(splats, camera, capacity)
         rgb, alpha, depth = (_empty(*shape, like=splats) for shape in ((h, w, 3), (h, w), (h, w)))
         hits = _empty(len(bins.entries), like=splats, dtype=torch.int16) if wants_gradient else None
         bindings.call(
@@ -129,13 +139,15 @@ class _Blend(torch.autograd.Function):
             ctx.save_for_backward(splats, bins.first, bins.tile_start, bins.entries, hits, rgb, alpha, depth)
             ctx.rest = w, h, least, absgrad, background.dtype
         ctx.set_materialize_grads(False)
-        return rgb, alpha, depth
+        if bins.overflow is not None:
+            ctx.mark_non_differentiable(bins.overflow)
+        return rgb, alpha, depth, bins.overflow
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         splats, first, tile_start, entries, hits, rgb, alpha, depth = ctx.saved_tensors
         w, h, least, absgrad, background_dtype = ctx.rest
-        g_rgb, g_alpha, g_depth = (None if g is None else g.contiguous() for g in grads)
+        g_rgb, g_alpha, g_depth = (None if g is None else g.contiguous() for g in grads[:3])
         if g_rgb is None:
             g_rgb = torch.zeros_like(rgb)
         g_splats, g_means2d = torch.empty_like(splats), _empty(len(splats), 2, like=splats)
@@ -148,7 +160,7 @@ class _Blend(torch.autograd.Function):
             *(rgb, alpha, depth, g_rgb, g_alpha, g_depth),
             *(g_splats, g_means2d, g_background, absgrad, records, len(entries), workspace),
         )
-        return g_splats, g_means2d, g_background.to(background_dtype), None, None, None, None
+        return g_splats, g_means2d, g_background.to(background_dtype), None, None, None, None, None
 
 
 @dataclass(frozen=True)
@@ -196,7 +208,8 @@ class Native:
         if means2d.requires_grad:
             means2d.retain_grad()
         absgrad = torch.empty_like(means2d) if settings.absgrad else None
-        rgb, alpha, depth = _Blend.apply(
-            *(splats, means2d, background, camera, settings.min_transmittance, wants_gradient, absgrad)
+        rgb, alpha, depth, overflow = _Blend.apply(
+            *(splats, means2d, background, camera, settings.min_transmittance, wants_gradient, absgrad),
+            settings.capacity,
         )
-        return Render(rgb, alpha, depth, means2d, radii, absgrad, sh0_gradient)
+        return Render(rgb, alpha, depth, means2d, radii, absgrad, sh0_gradient, overflow)

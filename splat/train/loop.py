@@ -27,11 +27,13 @@ from splat.core.slots import (
     Step,
     TargetSource,
 )
+from splat.native import bindings
 from splat.native.ops import gather
 from splat.train import checkpoint
 from splat.train.density import DensitySettings, NoDensity
 from splat.train.parameters import FreeGaussians, LearningRates
 from splat.train.progress import Meter, stop_requests
+from splat.train.room import Room
 from splat.train.schedule import Background, Dropout, OpacityDecay, ShSchedule
 from splat.train.view_model import ViewModel
 
@@ -169,6 +171,7 @@ class Trainer:
         self.not_counted = 0.0  # seconds of evaluation in this run
         self.seconds, self.failures, self.psnr = 0.0, 0, float("nan")
         self.unread: list[tuple[Tensor, float | Tensor, int | None]] = []
+        self.room = Room(settings.raster.capacity)
 
     @property
     def phase(self) -> Phase:
@@ -248,10 +251,10 @@ class Trainer:
         drawn_of: list[_Drawn] = []
         dropout = self.settings.dropout
         line: dict[str, Any] = {}
-        waits_for_gpu = self.device.type != "cpu"  # asking for a number would
+        waits_for_gpu = bindings.waits(self.device)  # asking for a number would
         for item in items:
             correction = self.view_model.begin(item, progress)
-            background = self.settings.background.colour(item.alpha is not None, self.generator).to(self.device)
+            background = _sent(self.settings.background.colour(item.alpha is not None, self.generator), self.device)
             pose = correction.cam_from_world()
             ids: Tensor | None = None
             if not self.raster.culls(self.device):
@@ -262,7 +265,7 @@ class Trainer:
                 ids = dropout.keep(ids, progress, self.generator)
             rows = _leaves(gaussians, ids)
             drawn = dropout.compensate(rows, progress)
-            render = self.raster(drawn, item.camera, pose, background, raster)
+            render = self.raster(drawn, item.camera, pose, background, replace(raster, capacity=self.room.capacity))
             image, affine = correction.expose(render, background)
             photo = _photo(item, background)
             loss, figures = self.phase.losses(
@@ -271,10 +274,11 @@ class Trainer:
             if not waits_for_gpu and not math.isfinite(float(loss.detach())):
                 self._skip(item.view_id)
                 continue
-            loss.backward(loss.new_tensor(item.loss_weight))
+            loss.backward(torch.full_like(loss, item.loss_weight))
             with torch.no_grad():
                 self.view_model.update(correction, progress)
                 self.density.after_backward(step, ids, render, item.camera)
+            self._tell(self.room.note(render, item.camera))
             self.unread.append((loss.detach(), figures.get("psnr", math.nan), item.view_id))
             drawn_of.append(_Drawn(ids, _gradient(rows, render), render.radii if ids is None else None))
             if render.sh0_gradient is not None:
@@ -315,6 +319,11 @@ class Trainer:
             if not math.isnan(db := float(psnr)):
                 self.psnr = db if math.isnan(self.psnr) else 0.98 * self.psnr + 0.02 * db
         self.unread.clear()
+        self._tell(self.room.read())
+
+    def _tell(self, line: str | None) -> None:
+        if line is not None:
+            self.report.info(f"step {self.step}: {line}")
 
     def _skip(self, view_id: int | None) -> None:
         self.failures += 1
@@ -379,6 +388,7 @@ class Trainer:
             "changes": self.changes,
             "failures": self.failures,
             "psnr": self.psnr,
+            "capacity": self.room.capacity,
         }
         checkpoint.save(self.checkpoint_dir, state, self.settings.key)
 
@@ -400,6 +410,8 @@ class Trainer:
         self.generator.set_state(state["generator"])
         self.history, self.seconds = state["history"], state["seconds"]
         self.changes, self.failures, self.psnr = state["changes"], state["failures"], state["psnr"]
+        if self.room.capacity is not None:
+            self.room.capacity = max(self.room.capacity, state.get("capacity") or 0)
         if self.step < self.total:
             self.report.info(f"Going on from step {self.step} of {self.total}.")
 
@@ -446,6 +458,11 @@ def _gradient(rows: Gaussians, render: Render) -> Gaussians:
     if constant is not None:  # not filled in by a loss that does not look at the image
         sh = constant if render.means2d.grad is not None else torch.zeros_like(constant)
     return Gaussians(**fields, sh=torch.zeros_like(rows.sh) if sh is None else sh)
+
+
+def _sent(small: Tensor, device: torch.device) -> Tensor:
+    """A few numbers made here, on their way to a device that is not waited for."""
+    return small if device.type != "cuda" else small.pin_memory().to(device, non_blocking=True)
 
 
 def _centre(cam_from_world: Float[Tensor, "4 4"]) -> Float[Tensor, "3"]:

@@ -15,6 +15,7 @@ from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import matrix_from_quat
 from splat.core.slots import DensityControl, Parameterization, Render
+from splat.native import bindings
 from splat.train.parameters import FreeGaussians
 
 MOST_COPIES = 51
@@ -158,12 +159,27 @@ def explore(model: Parameterization, step: int, strength: float, generator: torc
     Above an opacity of 0.1 the factor is below 1e-4 and the row is left alone.
     """
     gaussians = model.gaussians(step)
+    if bindings.waits(gaussians.means.device):
+        model.shift(None, means=_noise_of_all(gaussians, strength, generator))
+        return
     ids = (gaussians.logit_opacities < FAINT_LOGIT).nonzero()[:, 0]
     if len(ids) == 0:
         return
     rows = gaussians[ids]
+    model.shift(ids, means=_noise(rows, torch.randn(len(ids), 3, generator=generator).to(rows.means), strength))
+
+
+def _noise_of_all(gaussians: Gaussians, strength: float, generator: torch.Generator) -> Float[Tensor, "n 3"]:
+    """Drawn on the device, and for every row: choosing rows there would wait for their number."""
+    means = gaussians.means
+    there = torch.Generator(means.device)
+    there.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+    noise = _noise(gaussians, torch.randn(means.shape, generator=there, device=means.device), strength)
+    return noise.where((gaussians.logit_opacities < FAINT_LOGIT)[:, None], torch.zeros_like(noise))
+
+
+def _noise(rows: Gaussians, normal: Float[Tensor, "n 3"], strength: float) -> Float[Tensor, "n 3"]:
     factor = torch.sigmoid(-100 * (rows.opacities - 0.005)) * strength
-    noise = torch.randn(len(ids), 3, generator=generator).to(rows.means)
     turn = matrix_from_quat(rows.quats_wxyz)
-    local = torch.einsum("nji,nj->ni", turn, noise) * rows.log_scales.mul(2).exp()
-    model.shift(ids, means=torch.einsum("nij,nj->ni", turn, local) * factor[:, None])
+    local = torch.einsum("nji,nj->ni", turn, normal) * rows.log_scales.mul(2).exp()
+    return torch.einsum("nij,nj->ni", turn, local) * factor[:, None]

@@ -61,6 +61,8 @@ class ViewModel:
             raise ValueError("Pose corrections need the camera centres.")
         centred = torch.zeros(count, 3) if centres is None else (centres - centres.mean(0)).float()
         self.centred = centred.to(device)
+        rates = [self.settings.rotation_lr] * 3 + [self.settings.translation_lr * scene_extent] * 3
+        self.pose_rates = torch.tensor(rates, device=device)
         self.total_steps = 0
         self.exposure = _Rows(count, 12, device)
         """Rows of [A - 1 | b] of rgb' = A rgb + b."""
@@ -97,18 +99,16 @@ class ViewModel:
             self.exposure.values -= self.exposure.values.mean(0)
         if pose is not None and _usable(pose.grad):
             fade = log_linear(1.0, s.pose_lr_final, progress)
-            rates = pose.new_tensor([s.rotation_lr] * 3 + [s.translation_lr * self.scene_extent] * 3)
             assert pose.grad is not None
-            self.poses.step(i, pose.grad, fade * rates)
+            self.poses.step(i, pose.grad, fade * self.pose_rates)
             self._fix_gauge()
 
     def _fix_gauge(self) -> None:
         """Take the scene's own motion out of the poses: no mean rotation, no mean shift, no growth about the centre."""
         values = self.poses.values
         values -= values.mean(0)
-        size = self.centred.square().sum()
-        if size > 0:
-            values[:, 3:] -= self.centred * ((values[:, 3:] * self.centred).sum() / size)
+        size = self.centred.square().sum().clamp_min(1e-30)  # no cameras apart: all of `centred` is 0
+        values[:, 3:] -= self.centred * ((values[:, 3:] * self.centred).sum() / size)
 
     # ------------------------------------------------------------------------------------------------------- reading
 

@@ -304,7 +304,7 @@ SPLAT_API int splat_bin_count(int64_t n, const float* splats, int32_t width, int
 }
 
 SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* order,
-                             const int32_t* first, int64_t capacity, int32_t* tile_start, int32_t* entries,
+                             int32_t* first, int64_t capacity, int32_t* tile_start, int32_t* entries,
                              int32_t* overflow, void* workspace, void*, void*) {
     Grid grid(width, height);
     Workspace w(workspace, n, grid);
