@@ -241,6 +241,9 @@ class Render:
     """Filled in by backward when asked for: means something once `means2d.grad` is there."""
     sh0_gradient: Float[Tensor, "n 1 3"] | None = None
     """Of the constant harmonic, where `RasterSettings.factored_sh` is made use of; filled in like `absgrad`."""
+    shares: tuple[tuple[Camera, Render], ...] = ()
+    """Where several processes draw a photo each (`raster.distributed`): of every photo its camera and what it says of
+    the Gaussians of this process (`means2d`, `radii`, `absgrad`). Empty: this render says it all."""
     overflow: Int[Tensor, "1"] | None = None
     """How many (tile, Gaussian) pairs had no room, where `RasterSettings.capacity` is made use of. Reading it waits."""
 

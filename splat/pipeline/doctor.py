@@ -72,6 +72,7 @@ class Doctor:
             ("compiler", compiler),
             ("kernels", kernels),
             ("CUDA", cuda),
+            ("processes", processes),
             ("gsplat", gsplat),
             ("rasterizer", rasterizer),
             ("Open3D", open3d),
@@ -268,6 +269,24 @@ def cuda() -> Check:
             return Check("CUDA", "note", f"{gpu}, but this torch is a CPU build", "install a CUDA build of torch")
         return Check("CUDA", "note", f"{gpu}, but torch {torch.__version__} cannot use it", "update the NVIDIA driver")
     return Check("CUDA", "note", "no CUDA device: work runs on the CPU")
+
+
+def processes() -> Check:
+    """Whether several processes, a GPU each, can train one scene together, and the command that does it."""
+    import torch
+
+    if not torch.distributed.is_available():
+        return Check("processes", "note", "this torch has no torch.distributed: one process, one GPU")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus > 1 and not torch.distributed.is_nccl_available():
+        return Check("processes", "note", f"{gpus} GPUs, but this torch has no NCCL", "install a CUDA build of torch")
+    if gpus > 1:
+        found = f"{gpus} GPUs train one scene with: torchrun --nproc-per-node {gpus} -m splat reconstruct PHOTOS"
+        return Check("processes", "ok", found)
+    if not torch.distributed.is_gloo_available():
+        return Check("processes", "ok", "one; this torch has no gloo to join several")
+    where = "the one GPU" if gpus else "the CPU"
+    return Check("processes", "ok", f"one is best on {where}; several GPUs would share a scene under torchrun")
 
 
 def gsplat() -> Check:

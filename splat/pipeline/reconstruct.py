@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from splat.core.errors import SplatError
 from splat.core.files import write_json
+from splat.core.ranks import Ranks, together
 from splat.init.edgs import Edgs
 from splat.init.points import Points
 from splat.losses import Losses
@@ -46,7 +47,7 @@ class Reconstruct:
     method: Literal["auto", "points", "edgs"] = "auto"
     """How the first Gaussians are made; auto decides by the number of photos and says why."""
     iterations: int = PRESETS["default"].iterations
-    """Training steps, one photo each."""
+    """Training steps, one photo each; processes that train together share them."""
     max_resolution: int = PRESETS["default"].max_resolution
     """Long side of the working photos in px; larger photos are shrunk."""
     downscale: float = 1.0
@@ -146,18 +147,28 @@ class Reconstruct:
         )
 
     def __call__(self) -> dict[str, Any]:
-        """Run what is not done yet. Returns what `metrics.json` holds; raises SplatError for what the user can mend."""
-        self._check()
-        started = time.monotonic()
-        run = RunFolder(self.folder)
-        try:
-            with Console(run.log, self.quiet) as report:
-                return self._run(run, report, started)
-        finally:
-            run.close()
+        """Run what is not done yet. Returns what `metrics.json` holds; raises SplatError for what the user can mend.
 
-    def _run(self, run: RunFolder, report: Console, started: float) -> dict[str, Any]:
-        context = stages.Context.open(self, run, report)
+        Of several processes that torchrun started, rank 0 does this, and the others, which return nothing, take part in
+        training.
+        """
+        with together() as ranks:
+            if ranks.rank > 0:
+                training.help_out(ranks)
+                return {}
+            self._check()
+            started = time.monotonic()
+            run = RunFolder(self.folder)
+            try:
+                with Console(run.log, self.quiet) as report:
+                    metrics = self._run(run, report, started, ranks)
+            finally:
+                run.close()
+            ranks.told(None)
+            return metrics
+
+    def _run(self, run: RunFolder, report: Console, started: float, ranks: Ranks) -> dict[str, Any]:
+        context = stages.Context.open(self, run, report, ranks)
         capture, capture_key = stages.ingest(context)
         if self.heldout == "strict":
             capture, held_out = stages.split_off_tests(capture)

@@ -19,6 +19,7 @@ from splat import raster as rasterizers
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_json
+from splat.core.ranks import ALONE, Ranks
 from splat.core.slots import Init, Initializer, PoseResult, Priors, Rasterizer, RasterSettings, ReadOptions
 from splat.init import INITIALIZERS
 from splat.init.edgs import LARGEST_MATCHED, Edgs
@@ -47,9 +48,11 @@ class Context:
     device: torch.device
     raster: Rasterizer
     settings: RasterSettings
+    ranks: Ranks = ALONE
+    """The processes that train together; this one is rank 0."""
 
     @staticmethod
-    def open(config: Reconstruct, run: RunFolder, report: Console) -> Context:
+    def open(config: Reconstruct, run: RunFolder, report: Console, ranks: Ranks = ALONE) -> Context:
         threads = config.threads or available_cores()
         torch.set_num_threads(threads)
         from splat.native import bindings, build
@@ -65,7 +68,12 @@ class Context:
         raster = rasterizers.choose(device, config.raster)
         settings = RasterSettings(mode="antialiased" if config.antialiased else "classic")
         report.info(f"drawing with {raster.name} on {device}, {threads} threads")
-        return Context(config, run, report, device, raster, settings)
+        if ranks.world > 1:
+            if config.raster not in ("auto", "native"):
+                raise SplatError(f"--raster {config.raster}: several processes draw with native; leave the flag out.")
+            rasterizers.choose(device, "native")
+            report.info(f"{ranks.world} processes train together, {ranks.world} photos in a step, with native")
+        return Context(config, run, report, device, raster, settings, ranks)
 
 
 # -------------------------------------------------------------------------------------------------------------- ingest

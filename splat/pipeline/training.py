@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,18 +14,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splat.core.capture import Capture
+from splat.core.errors import Interrupted, SplatError
 from splat.core.files import write_json
 from splat.core.gaussians import Gaussians
-from splat.core.slots import Init
+from splat.core.ranks import Ranks
+from splat.core.slots import Init, Rasterizer, Reporter, Silent
+from splat.losses import Losses
+from splat.native import bindings
 from splat.native.build import keep_freed_memory
 from splat.pipeline.arrays_io import load_gaussians, save_gaussians
 from splat.pipeline.measure import mean, measure
 from splat.pipeline.preflight import available_cores
 from splat.pipeline.run_folder import hash_of
 from splat.priors.neighbours import nearest_depths
+from splat.raster.distributed import Distributed
 from splat.train import DefaultDensity, MCMCDensity, NoDensity
 from splat.train.clearance import Clearance
 from splat.train.density import DensitySettings
+from splat.train.distributed import batch_steps, own_density
 from splat.train.loop import Phase, TrainSettings
 from splat.train.loop import train as run_phases
 from splat.train.parameters import LearningRates
@@ -92,6 +100,7 @@ class Trained:
     background: Float[Tensor, "3"]
     scene_extent: float
     steps: int
+    """With one photo each; what several processes did in one counts as several."""
     history: list[dict[str, Any]]
     displacement: float | None = None
     """How far Gaussians are from where some Gaussian started (see `displacement`), over the scene's extent; only where
@@ -127,7 +136,8 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
     losses = k.losses
     if config.density == "mcmc" and losses.opacity == losses.scale == 0:
         losses = replace(losses, opacity=0.01, scale=0.01)  # what relocation needs to find useless Gaussians
-    key = hash_of("train", init_key, timing, losses, c.settings, cap, k.seed, sizes, c.raster.name)
+    drawn_by = c.raster.name if c.ranks.world == 1 else Distributed(c.ranks).name
+    key = hash_of("train", init_key, timing, losses, c.settings, cap, k.seed, sizes, drawn_by)
     settings = TrainSettings(
         scene_extent=extent,
         seed=k.seed,
@@ -148,45 +158,10 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
         found = list(measure(gaussians, capture.test_views, c.raster, c.settings, background.to(gaussians.means)))
         return {"psnr": mean([m.psnr for m in found]), "ssim": mean([m.ssim for m in found])}
 
+    job = Job(capture, init, config, losses, settings, cap, k.iterations, k.threads or available_cores(), c.device)
+
     def make(folder: Path) -> Trained:
-        keep_freed_memory()
-        posed = load_views(views, k.threads or available_cores())
-        source = PhotoSource(posed, k.iterations, config.resolution, k.seed, c.device)
-        centres = torch.stack([v.world_from_cam.translation for v in views if v.world_from_cam is not None])
-        model = ViewModel(len(views), config.views, centres.float(), extent, c.device)
-        density: DensitySettings = config.chosen_density(cap)
-        near = (
-            None
-            if config.clearance <= 0
-            else nearest_depths(capture.select([v.role == "train" for v in capture.views]))
-        )
-        if near is not None:
-            density = Clearance(density, centres.float(), config.clearance * near.float())
-        phase = Phase(steps=k.iterations, source=source, losses=losses, density=density)
-        if init.reserve is not None and config.additions > 0:
-            reserve = Reserve(init.reserve, source.finest_items(), cap, config.additions)
-            every = max(1, round(config.additions_until * k.iterations / config.additions))
-            phase = replace(phase, round_every=every, on_round=reserve)
-        start = replace(init, gaussians=init.gaussians.to(c.device))
-        result = run_phases(
-            start, (phase,), c.raster, model, settings, c.report, folder / "checkpoint", c.run.log, held_out
-        )
-        names = [v.name for v in views]
-        exposures = dict(zip(names, result.view_model.exposures().cpu())) if config.views.exposure else {}
-        poses = {}
-        if config.views.poses:
-            poses = {n: model.corrected_pose(i, posed[i].cam_from_world.to(c.device)) for i, n in enumerate(names)}
-        last = result.gaussians.to("cpu")
-        trained = Trained(
-            gaussians=last,
-            exposures=exposures,
-            poses={n: p.detach().cpu() for n, p in poses.items()},
-            background=background,
-            scene_extent=extent,
-            steps=result.steps,
-            history=result.history,
-            displacement=displacement(init.gaussians, last) / extent if config.evaluate_at else None,
-        )
+        trained = optimize(c.ranks.told(job.into(folder)), c.ranks, c.raster, c.report, c.run.log, held_out)
         save_trained(folder, trained)
         return trained
 
@@ -201,6 +176,106 @@ def displacement(first: Gaussians, last: Gaussians, sample: int = 5000) -> float
     chosen = torch.linspace(0, len(last) - 1, min(sample, len(last))).round().long()
     nearest = [torch.cdist(some, first.means).amin(1) for some in last.means[chosen].split(500)]
     return float(torch.cat(nearest).median()) if nearest else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a process needs to know to take part in training."""
+
+    capture: Capture
+    init: Init
+    config: TrainConfig
+    losses: Losses
+    settings: TrainSettings
+    cap: int
+    photos: int
+    """To be drawn, by all processes together."""
+    threads: int
+    """For all processes of this machine together."""
+    device: torch.device
+    checkpoint: Path | None = None
+
+    def into(self, folder: Path) -> Job:
+        return replace(self, checkpoint=folder / "checkpoint")
+
+
+def optimize(
+    job: Job,
+    ranks: Ranks,
+    raster: Rasterizer,
+    report: Reporter,
+    log: Callable[[dict[str, Any]], None] | None,
+    evaluate: Callable[[int, Gaussians], dict[str, Any]] | None = None,
+) -> Trained:
+    """Train, together with the other processes. All get the same Gaussians back."""
+    keep_freed_memory()
+    config, settings, views = job.config, job.settings, job.capture.train_views
+    extent, steps = settings.scene_extent, batch_steps(job.photos, ranks.world)
+    posed = load_views(views, job.threads)
+    source = PhotoSource(posed, steps, config.resolution, settings.seed, job.device)
+    centres = torch.stack([v.world_from_cam.translation for v in views if v.world_from_cam is not None])
+    model = ViewModel(len(views), config.views, centres.float(), extent, job.device)
+    density: DensitySettings = own_density(config.chosen_density(job.cap), ranks.world)
+    if config.clearance > 0:
+        near = nearest_depths(job.capture.select([v.role == "train" for v in job.capture.views]))
+        if near is not None:
+            density = Clearance(density, centres.float(), config.clearance * near.float())
+    phase = Phase(steps=steps, source=source, losses=job.losses, density=density)
+    if job.init.reserve is not None and config.additions > 0 and ranks.world == 1:
+        reserve = Reserve(job.init.reserve, source.finest_items(), job.cap, config.additions)
+        every = max(1, round(config.additions_until * steps / config.additions))
+        phase = replace(phase, round_every=every, on_round=reserve)
+    start = replace(job.init, gaussians=job.init.gaussians.to(job.device))
+    with _shared_cores(job, ranks):
+        result = run_phases(
+            *(start, (phase,), raster if ranks.world == 1 else Distributed(ranks), model, settings, report),
+            *(job.checkpoint, log, evaluate),
+            ranks=ranks,
+        )
+    names = [v.name for v in views]
+    exposures = dict(zip(names, result.view_model.exposures().cpu())) if config.views.exposure else {}
+    poses = {}
+    if config.views.poses:
+        poses = {n: model.corrected_pose(i, posed[i].cam_from_world.to(job.device)) for i, n in enumerate(names)}
+    last = result.gaussians.to("cpu")
+    return Trained(
+        gaussians=last,
+        exposures=exposures,
+        poses={n: p.detach().cpu() for n, p in poses.items()},
+        background=torch.tensor(config.background.rgb),
+        scene_extent=extent,
+        steps=min(job.photos, result.steps * ranks.world),
+        history=result.history,
+        displacement=displacement(job.init.gaussians, last) / extent if config.evaluate_at else None,
+    )
+
+
+@contextmanager
+def _shared_cores(job: Job, ranks: Ranks) -> Iterator[None]:
+    """Several processes on the CPU divide its cores while they train."""
+    if ranks.world == 1 or job.device.type != "cpu":
+        yield
+        return
+    before = bindings.get_threads(), torch.get_num_threads()
+    share = max(1, job.threads // ranks.world)
+    bindings.set_threads(share)
+    torch.set_num_threads(share)
+    try:
+        yield
+    finally:
+        bindings.set_threads(before[0])
+        torch.set_num_threads(before[1])
+
+
+def help_out(ranks: Ranks) -> None:
+    """What all processes but rank 0 do: wait until it has something to train, take part, until it says that it is done.
+    What goes wrong, rank 0 reports."""
+    while (job := ranks.told(None)) is not None:
+        job = replace(job, device=torch.device(job.device.type))  # here: the current GPU is this process's own
+        try:
+            optimize(job, ranks, Distributed(ranks), Silent(), None)
+        except (SplatError, Interrupted):
+            return
 
 
 def _has_alpha(capture: Capture) -> bool:

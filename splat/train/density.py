@@ -96,6 +96,11 @@ class DefaultDensity:
     max_anisotropy: float = 0.0
     """Longest axis at most this many times the middle one: no needles; 0 = free."""
 
+    @property
+    def limit(self) -> float:
+        """The threshold in force."""
+        return self.threshold or (6e-4 if self.absgrad else 2e-4)
+
     def __call__(self, first_step: int, steps: int, scene_extent: float) -> DensityControl:
         return _Adaptive(self, first_step, steps, scene_extent)
 
@@ -104,7 +109,7 @@ class _Adaptive:
     def __init__(self, settings: DefaultDensity, first_step: int, steps: int, scene_extent: float) -> None:
         self.settings, self.first_step, self.steps, self.extent = settings, first_step, max(1, steps), scene_extent
         self.every = max(min(50, steps), round(settings.every * steps))
-        self.threshold = settings.threshold or (6e-4 if settings.absgrad else 2e-4)
+        self.threshold = settings.limit
         self.first_count = -1
         self.forget()
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.order import morton_order
+from splat.core.ranks import ALONE, Ranks
 from splat.core.slots import (
     Init,
     Item,
@@ -24,18 +25,20 @@ from splat.core.slots import (
     RasterSettings,
     Render,
     Reporter,
+    Silent,
     Step,
     TargetSource,
 )
 from splat.native import bindings
-from splat.native.ops import gather
 from splat.train import checkpoint
 from splat.train.density import DensitySettings, NoDensity
+from splat.train.distributed import OwnPhotos, batch_rates, everyones, on_cpu, own_rows
 from splat.train.parameters import FreeGaussians, LearningRates
 from splat.train.progress import Meter, stop_requests
 from splat.train.room import Room
+from splat.train.rows import Drawn, camera_centre, gradient_of, leaves, summed
 from splat.train.schedule import Background, Dropout, OpacityDecay, ShSchedule
-from splat.train.view_model import ViewModel
+from splat.train.view_model import ViewCorrection, ViewModel
 
 Losses = Callable[[Step], tuple[Tensor, dict[str, Any]]]
 Hook = Callable[["Trainer"], None]
@@ -119,8 +122,12 @@ def train(
     checkpoint_dir: Path | None = None,
     log: Callable[[dict[str, Any]], None] | None = None,
     evaluate: Callable[[int, Gaussians], dict[str, Any]] | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Optimize `init` through all phases, from the checkpoint in `checkpoint_dir` where there is one.
+
+    Several processes each give the same arguments and a rasterizer that draws for all of them; each step then takes a
+    photo for each (see `train.distributed`), and all get the same Gaussians back. Rank 0 reports, logs and saves.
 
     On the CPU the result does not depend, bit for bit, on where it was interrupted or when checkpoints were written.
     Phases that are longer than when the checkpoint was written are continued. `log` gets a JSON-able dict every
@@ -128,7 +135,7 @@ def train(
 
     Raises Interrupted after SIGINT or SIGTERM, with everything saved; SplatError when the loss stays without a value.
     """
-    trainer = Trainer(init, phases, raster, view_model, settings, report, checkpoint_dir, log, evaluate)
+    trainer = Trainer(init, phases, raster, view_model, settings, report, checkpoint_dir, log, evaluate, ranks)
     return trainer.run()
 
 
@@ -137,6 +144,8 @@ class Trainer:
 
     LOG_EVERY = 50
     MOST_FAILURES = 50
+    ASK_EVERY = 10
+    """Steps between two times that several processes ask each other whether to save or to stop."""
     ARRANGE_EVERY = 8
     """Changes by density control between two arrangements of the rows. Each change adds rows that are in order among
     themselves, so that a few of them break what a photo sees into no more than a few stretches."""
@@ -152,19 +161,26 @@ class Trainer:
         checkpoint_dir: Path | None,
         log: Callable[[dict[str, Any]], None] | None,
         evaluate: Callable[[int, Gaussians], dict[str, Any]] | None,
+        ranks: Ranks = ALONE,
     ) -> None:
         if len(init.gaussians) == 0:
             raise SplatError("There is nothing to train: the initializer made no Gaussians; try another --method.")
+        if ranks.world > 1:
+            init = own_rows(init, ranks)
+            phases = tuple(replace(p, source=OwnPhotos(p.source, ranks)) for p in phases)
+            report, log = (report, log) if ranks.rank == 0 else (Silent(), None)
         self.init, self.phases, self.raster, self.view_model = init, phases, raster, view_model
-        self.settings, self.report = settings, report
+        self.settings, self.report, self.ranks = settings, report, ranks
         self.checkpoint_dir, self.log, self.evaluate = checkpoint_dir, log, evaluate
         self.total = sum(p.steps for p in phases)
         self.device = init.gaussians.means.device
-        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.generator = torch.Generator().manual_seed(settings.seed + 7919 * ranks.rank)
+        rates = batch_rates(settings.rates, ranks.world)
         self.model: Parameterization = FreeGaussians(
-            init.gaussians, settings.rates, self.total, settings.scene_extent, settings.sh
+            init.gaussians, rates, self.total, settings.scene_extent, settings.sh
         )
-        view_model.prepare(self.total)
+        self.count_of_all = ranks.world * len(init.gaussians)  # when they last asked each other
+        view_model.prepare(self.total * ranks.world)
         self.index, self.local = -1, 0  # phase, and step within it
         self.history: list[dict[str, Any]] = []
         self.changes = 0  # by density control
@@ -207,15 +223,34 @@ class Trainer:
                 self._evaluate()
                 every = self.settings.checkpoint_every
                 due = every and self.step % every == 0
-                if due or time.monotonic() - saved > 60 * self.settings.checkpoint_minutes:
+                overdue = time.monotonic() - saved > 60 * self.settings.checkpoint_minutes
+                overdue, stops = self._agreed(overdue, stop.is_set())
+                if due or overdue:
                     self._save()
                     saved = time.monotonic()
-                if stop.is_set():
+                if stops:
                     self._save()
                     raise Interrupted(f"Stopped at step {self.step} of {self.total}; run the same command to go on.")
         self._save()
-        gaussians = _drawable(self.model.gaussians(self.total)).with_sh_degree(self.init.gaussians.sh_degree)
+        gaussians = _drawable(self._everything(self.total)).with_sh_degree(self.init.gaussians.sh_degree)
         return TrainResult(gaussians, self.view_model, self.step, self.seconds, self.history)
+
+    def _agreed(self, overdue: bool, stops: bool) -> tuple[bool, bool]:
+        """Whether anyone finds a checkpoint overdue, and whether anyone was asked to stop."""
+        if self.ranks.world == 1:
+            return overdue, stops
+        if self.step % self.ASK_EVERY:
+            return False, False
+        counted = self.ranks.sums(overdue, stops, len(self.model.gaussians(self.step)))
+        self.count_of_all = int(counted[2])
+        return counted[0] > 0, counted[1] > 0
+
+    def _everything(self, step: int) -> Gaussians:
+        """The Gaussians of all processes."""
+        mine = self.model.gaussians(step)
+        if self.ranks.world == 1:
+            return mine
+        return mine.with_sh_degree(self.init.gaussians.sh_degree).map(self.ranks.joined)
 
     def _advance(self) -> bool:
         """Make sure there is a step to do, entering the next phase when one has ended."""
@@ -245,10 +280,11 @@ class Trainer:
         step, progress = self.step, self.step / max(1, self.total)
         gaussians = self.model.gaussians(step)
         items = list(self.phase.source.items(self.local))
-        factored = len(items) == 1 and self.model.takes_factored_sh
+        factored = len(items) == 1 and self.ranks.world == 1 and self.model.takes_factored_sh
         raster = replace(self.settings.raster, absgrad=self.density.wants_absgrad(step), factored_sh=factored)
         seen_from: Tensor | None = None
-        drawn_of: list[_Drawn] = []
+        drawn_of: list[Drawn] = []
+        corrections: list[ViewCorrection] = []
         dropout = self.settings.dropout
         line: dict[str, Any] = {}
         waits_for_gpu = bindings.waits(self.device)  # asking for a number would
@@ -263,7 +299,7 @@ class Trainer:
                 ids = torch.arange(len(gaussians), device=self.device)
             if ids is not None:
                 ids = dropout.keep(ids, progress, self.generator)
-            rows = _leaves(gaussians, ids)
+            rows = leaves(gaussians, ids)
             drawn = dropout.compensate(rows, progress)
             render = self.raster(drawn, item.camera, pose, background, replace(raster, capacity=self.room.capacity))
             image, affine = correction.expose(render, background)
@@ -271,24 +307,27 @@ class Trainer:
             loss, figures = self.phase.losses(
                 Step(step, item, render, image, affine, photo, rows, self.settings.scene_extent)
             )
-            if not waits_for_gpu and not math.isfinite(float(loss.detach())):
+            if not waits_for_gpu and self.ranks.sums(not math.isfinite(float(loss.detach())))[0]:
                 self._skip(item.view_id)
                 continue
             loss.backward(torch.full_like(loss, item.loss_weight))
+            corrections += everyones(correction, self.ranks)
             with torch.no_grad():
-                self.view_model.update(correction, progress)
-                self.density.after_backward(step, ids, render, item.camera)
+                for camera, share in render.shares or ((item.camera, render),):
+                    self.density.after_backward(step, ids, share, camera)
             self._tell(self.room.note(render, item.camera))
             self.unread.append((loss.detach(), figures.get("psnr", math.nan), item.view_id))
-            drawn_of.append(_Drawn(ids, _gradient(rows, render), render.radii if ids is None else None))
+            drawn_of.append(Drawn(ids, gradient_of(rows, render), render.radii if ids is None else None))
             if render.sh0_gradient is not None:
-                seen_from = _centre(pose.detach())
+                seen_from = camera_centre(pose.detach())
             line = {"loss": loss.detach(), **{k: v for k, v in figures.items() if k != "psnr"}}
         if not waits_for_gpu or len(self.unread) >= self.LOG_EVERY:
             self._read_losses()
         with torch.no_grad():
+            for correction in corrections:
+                self.view_model.update(correction, progress)
             if drawn_of:
-                one = _joined(drawn_of)
+                one = summed(drawn_of)
                 self.model.update(step, one.ids, one.gradient, seen_from, one.seen)
             if decay := self.settings.opacity_decay.amount(step, progress):
                 self.model.shift(None, logit_opacities=decay)
@@ -343,7 +382,7 @@ class Trainer:
         if due or logs:
             self._read_losses()
             line = {k: float(v) if isinstance(v, Tensor) else v for k, v in line.items()}
-        count = len(self.model.gaussians(step))
+        count = len(self.model.gaussians(step)) if self.ranks.world == 1 else self.count_of_all
         if due:
             self.report.progress(
                 step, self.total, loss=line.get("loss", math.nan), psnr=self.psnr, gaussians=count, rate=meter.rate
@@ -356,14 +395,16 @@ class Trainer:
     def _evaluate(self) -> None:
         """Where it was asked for."""
         step = self.step
-        if self.evaluate is None or step not in self.settings.evaluate_at:
+        if step not in self.settings.evaluate_at:
             return
         started = time.monotonic()
         with torch.no_grad():
-            figures = self.evaluate(step, _drawable(self.model.gaussians(step)))
+            gaussians = self._everything(step)  # of all processes, so all of them ask
+            figures = self.evaluate(step, _drawable(gaussians)) if self.evaluate is not None else None
         self.not_counted += time.monotonic() - started
-        count = len(self.model.gaussians(step))
-        self._log({"step": step, "evaluation": figures, "gaussians": count, "seconds": round(self.seconds, 3)})
+        if figures is not None:
+            seconds = round(self.seconds, 3)
+            self._log({"step": step, "evaluation": figures, "gaussians": len(gaussians), "seconds": seconds})
 
     def _log(self, line: dict[str, Any]) -> None:
         self.history.append(line)
@@ -390,12 +431,23 @@ class Trainer:
             "psnr": self.psnr,
             "capacity": self.room.capacity,
         }
+        if self.ranks.world > 1:
+            shards = self.ranks.collected(on_cpu(state))
+            if shards is None:
+                return
+            state = {"shards": shards}
         checkpoint.save(self.checkpoint_dir, state, self.settings.key)
 
     def _restore(self) -> None:
         state = checkpoint.load(self.checkpoint_dir, self.settings.key) if self.checkpoint_dir else None
         if state is None:
             return
+        shards = state.get("shards", [state])
+        if len(shards) != self.ranks.world:
+            raise SplatError(
+                f"The checkpoint in {self.checkpoint_dir} was written by {len(shards)} processes: take as many."
+            )
+        state = shards[self.ranks.rank]
         if state["phase"] >= len(self.phases):
             raise SplatError(f"The checkpoint in {self.checkpoint_dir} has more phases than this method: delete it.")
         for index in range(state["phase"] + 1):
@@ -422,26 +474,6 @@ def _drawable(gaussians: Gaussians) -> Gaussians:
     return gaussians[finite & (gaussians.opacities >= 1 / 255)]
 
 
-@dataclass(frozen=True, eq=False)
-class _Drawn:
-    """What one item leaves for the update."""
-
-    ids: Tensor | None
-    """The rows; None: all of them, of which those with `seen` not 0 were drawn."""
-    gradient: Gaussians
-    seen: Tensor | None
-
-
-def _leaves(gaussians: Gaussians, ids: Tensor | None) -> Gaussians:
-    """Only what may be seen takes part: gathered rows are where autograd starts. All rows are not copied."""
-    tensors = list(vars(gaussians).values())
-    if ids is None or len(ids) == len(gaussians):
-        rows = [t.detach() for t in tensors]
-    else:
-        rows = gather(tensors, ids)
-    return Gaussians(*(t.requires_grad_() for t in rows))
-
-
 def _photo(item: Item, background: Float[Tensor, "3"]) -> Tensor:
     """The photo as it is, or as floats over the step's background where it has alpha."""
     if item.alpha is None:
@@ -451,33 +483,6 @@ def _photo(item: Item, background: Float[Tensor, "3"]) -> Tensor:
     return target * alpha + background * (1 - alpha)
 
 
-def _gradient(rows: Gaussians, render: Render) -> Gaussians:
-    """The rows' gradients as a Gaussians; of the constant harmonic alone where the rasterizer stopped there."""
-    fields = {name: torch.zeros_like(t) if t.grad is None else t.grad for name, t in vars(rows).items() if name != "sh"}
-    sh, constant = rows.sh.grad, render.sh0_gradient
-    if constant is not None:  # not filled in by a loss that does not look at the image
-        sh = constant if render.means2d.grad is not None else torch.zeros_like(constant)
-    return Gaussians(**fields, sh=torch.zeros_like(rows.sh) if sh is None else sh)
-
-
 def _sent(small: Tensor, device: torch.device) -> Tensor:
     """A few numbers made here, on their way to a device that is not waited for."""
     return small if device.type != "cuda" else small.pin_memory().to(device, non_blocking=True)
-
-
-def _centre(cam_from_world: Float[Tensor, "4 4"]) -> Float[Tensor, "3"]:
-    return -(cam_from_world[:3, :3] * cam_from_world[:3, 3:]).sum(0)
-
-
-def _joined(drawn_of: list[_Drawn]) -> _Drawn:
-    """The sum of several items' gradients on the union of their rows."""
-    if len(drawn_of) == 1:
-        return drawn_of[0]
-    stacked = Gaussians.cat([d.gradient for d in drawn_of])
-    ids_of = [d.ids for d in drawn_of if d.ids is not None]
-    if not ids_of:
-        radii = torch.stack([d.seen for d in drawn_of if d.seen is not None])
-        return _Drawn(None, stacked.map(lambda t: t.unflatten(0, (len(drawn_of), -1)).sum(0)), radii.amax(0))
-    union, where = torch.cat(ids_of).unique(return_inverse=True)
-    summed = stacked.map(lambda t: t.new_zeros(len(union), *t.shape[1:]).index_add_(0, where, t))
-    return _Drawn(union, summed, None)

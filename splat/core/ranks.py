@@ -1,0 +1,143 @@
+"""Several processes that train one scene together: the one door to torch.distributed.
+
+`torchrun --nproc-per-node W -m splat reconstruct ...` starts W equal processes, each with its own GPU where there are
+GPUs; they talk over NCCL there and over gloo on the CPU. A process of its own is a world of one, in which every method
+here does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from splat.core.errors import SplatError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that work together. All of them call a method at the same time, or wait for ever."""
+
+    rank: int = 0
+    """Of this process; 0 reads, writes and reports."""
+    world: int = 1
+    """How many there are."""
+    direct: bool = True
+    """Exchange by all-to-all where the backend has it; else by pairs of sends and receives."""
+
+    def stacked(self, tensor: Tensor) -> Tensor:
+        """Everyone's tensor, all of one shape, as [world, ...]."""
+        if self.world == 1:
+            return tensor[None]
+        parts = [torch.empty_like(tensor) for _ in range(self.world)]
+        torch.distributed.all_gather(parts, tensor.contiguous())
+        return torch.stack(parts)
+
+    def sums(self, *numbers: float | int) -> list[float]:
+        """Of each number over all processes; waits for none but them."""
+        if self.world == 1:
+            return [float(x) for x in numbers]
+        total = torch.tensor(numbers, dtype=torch.float64)
+        torch.distributed.all_reduce(total)
+        return [float(x) for x in total]
+
+    def exchange(self, rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
+        """Rows for everyone, `sent[i]` of them for rank i one after the other -> everyone's for me, in that order."""
+        if self.world == 1:
+            return rows
+        rows = rows.contiguous()
+        into = rows.new_empty(sum(received), *rows.shape[1:])
+        if self.direct and _has_all_to_all(rows.device):
+            torch.distributed.all_to_all_single(into, rows, list(received), list(sent))
+            return into
+        parts, places = rows.split(list(sent)), into.split(list(received))
+        places[self.rank].copy_(parts[self.rank])
+        others = [i for i in range(self.world) if i != self.rank]
+        work = [
+            torch.distributed.P2POp(op, tensors[i], i)
+            for i in others
+            for op, tensors in ((torch.distributed.isend, parts), (torch.distributed.irecv, places))
+            if len(tensors[i])
+        ]
+        for done in torch.distributed.batch_isend_irecv(work) if work else ():
+            done.wait()
+        return into
+
+    def joined(self, rows: Tensor) -> Tensor:
+        """Everyone's rows, one after the other."""
+        if self.world == 1:
+            return rows
+        counts = self.stacked(torch.tensor([len(rows)], device=rows.device))[:, 0].tolist()
+        return self.exchange(rows.repeat(self.world, *[1] * (rows.ndim - 1)), [len(rows)] * self.world, counts)
+
+    def told(self, message: Any) -> Any:
+        """What rank 0 says; of the others' `message` nothing is heard."""
+        if self.world == 1:
+            return message
+        said = [message]
+        torch.distributed.broadcast_object_list(said, src=0)
+        return said[0]
+
+    def collected(self, message: Any) -> list[Any] | None:
+        """What everyone says, heard by rank 0 alone."""
+        if self.world == 1:
+            return [message]
+        heard: list[Any] | None = [None] * self.world if self.rank == 0 else None
+        torch.distributed.gather_object(message, heard, dst=0)
+        return heard
+
+
+ALONE = Ranks()
+
+
+def _has_all_to_all(device: torch.device) -> bool:
+    """NCCL always; gloo in newer versions of torch, which say so only by not failing: it is tried once."""
+    if device.type not in _KNOWN:
+        try:
+            few = torch.zeros(torch.distributed.get_world_size(), device=device)
+            torch.distributed.all_to_all_single(torch.empty_like(few), few)
+            _KNOWN[device.type] = True
+        except (RuntimeError, NotImplementedError, AttributeError):
+            _KNOWN[device.type] = False
+    return _KNOWN[device.type]
+
+
+_KNOWN: dict[str, bool] = {}
+
+
+def launched() -> bool:
+    """Whether torchrun, or something like it, started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ and "MASTER_ADDR" in os.environ
+
+
+@contextmanager
+def together() -> Iterator[Ranks]:
+    """Join the processes that torchrun started with this one; `ALONE` where it did not.
+
+    Raises SplatError where this torch cannot.
+    """
+    if not launched():
+        yield ALONE
+        return
+    if not torch.distributed.is_available():
+        raise SplatError("this torch is built without torch.distributed: run without torchrun, or install another.")
+    gpus, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
+    if gpus:
+        if local >= gpus:
+            raise SplatError(
+                f"{local + 1} and more processes here have {gpus} GPU(s): lower torchrun's --nproc-per-node."
+            )
+        torch.cuda.set_device(local)
+    # Poses may take hours, in which the others wait.
+    backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
+    torch.distributed.init_process_group(backend, timeout=timedelta(days=7))
+    yield Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    # Not where something went wrong: the others would be waited for, whom torchrun ends when this process does.
+    _KNOWN.clear()
+    torch.distributed.destroy_process_group()

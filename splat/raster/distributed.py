@@ -1,0 +1,150 @@
+"""Gaussians that are spread over processes, drawn by all of them: each process draws a photo of its own.
+
+As Grendel (Zhao et al. 2024) does it: a process projects its Gaussians for the cameras of all, the projected rows are
+exchanged, and each process blends what its photo shows. Backward sends the gradients of projected rows home. What
+travels is 14 numbers per Gaussian and photo that shows it, and 16 back; harmonics and optimizer state stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from splat.core.camera import Camera
+from splat.core.gaussians import Gaussians
+from splat.core.ranks import Ranks
+from splat.core.slots import RasterSettings, Render
+from splat.native.bindings import FIELDS
+from splat.raster.native import Native, _Blend, _Project
+
+
+@dataclass(frozen=True)
+class Distributed:
+    """See `slots.Rasterizer`. Its methods are called by all processes at the same time, each with its share of the
+    Gaussians and a camera of its own. The image is that of the Gaussians of all, rank after rank; everything about
+    Gaussians in the render is about this process's share: `radii` the largest in any of the photos, and `shares` with
+    what each photo says of it."""
+
+    ranks: Ranks
+    inner: Native = field(default_factory=Native)
+
+    @property
+    def name(self) -> str:
+        return f"{self.inner.name} x {self.ranks.world}"
+
+    def unavailable(self, device: torch.device) -> str | None:
+        return self.inner.unavailable(device)
+
+    def culls(self, device: torch.device) -> bool:
+        return self.inner.culls(device)
+
+    def visible(
+        self, gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"], settings: RasterSettings
+    ) -> Int[Tensor, "m"]:
+        """Ids of rows of this share that may be drawn in any of the photos, ascending."""
+        cameras, poses = self._everyones(camera, cam_from_world.detach())
+        seen = torch.zeros(len(gaussians), dtype=torch.bool, device=gaussians.means.device)
+        for other, pose in zip(cameras, poses, strict=True):
+            seen[self.inner.visible(gaussians, other, pose, settings)] = True
+        return seen.nonzero()[:, 0]
+
+    def __call__(
+        self,
+        gaussians: Gaussians,
+        camera: Camera,
+        cam_from_world: Float[Tensor, "4 4"],
+        background: Float[Tensor, "3"],
+        settings: RasterSettings,
+    ) -> Render:
+        """Draw. Gradients of everyone's loss, added up, arrive at this process's Gaussians; those of the camera's pose
+        come from everyone's Gaussians."""
+        g = gaussians
+        degree = g.sh_degree if settings.sh_degree is None else min(settings.sh_degree, g.sh_degree)
+        cameras, poses = self._everyones(camera, cam_from_world)
+        projected = [
+            _Project.apply(g.means, g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh, pose, other, degree, settings)
+            for other, pose in zip(cameras, poses, strict=True)
+        ]
+        drawn = [radii.nonzero()[:, 0] for _, _, radii in projected]
+        counts = self.ranks.stacked(torch.tensor([len(ids) for ids in drawn], device=g.means.device)).tolist()
+        sent, received = counts[self.ranks.rank], [row[self.ranks.rank] for row in counts]
+        rows = torch.cat([torch.cat([splats[i], centres[i]], 1) for (splats, centres, _), i in zip(projected, drawn)])
+        # Absolute sums travel with the gradients: `away` is filled in by blending, `home` from everyone's.
+        away = rows.new_zeros(sum(received), 2) if settings.absgrad else None
+        home = [torch.zeros_like(centres) if settings.absgrad else None for _, centres, _ in projected]
+        here = _Exchange.apply(rows, self.ranks, sent, received, drawn, away, home)
+        wants_gradient = torch.is_grad_enabled() and (here.requires_grad or background.requires_grad)
+        rgb, alpha, depth, overflow = _Blend.apply(
+            here[:, :FIELDS].contiguous(),
+            here[:, FIELDS:].contiguous(),
+            *(background, camera, settings.min_transmittance, wants_gradient, away, settings.capacity),
+        )
+        radii = torch.stack([r for _, _, r in projected]).amax(0)
+        own = Render(rgb, alpha, depth, projected[self.ranks.rank][1], radii, None, None, overflow)
+        shares = []
+        for other, (_, centres, found), sums in zip(cameras, projected, home, strict=True):
+            if centres.requires_grad:
+                centres.retain_grad()
+            shares.append((other, replace(own, means2d=centres, radii=found, absgrad=sums)))
+        return replace(own, shares=tuple(shares))
+
+    def _everyones(self, camera: Camera, cam_from_world: Tensor) -> tuple[list[Camera], list[Tensor]]:
+        """Cameras and poses of all photos of the step, mine among them; poses are differentiable where one is."""
+        c, wants = camera, torch.is_grad_enabled() and cam_from_world.requires_grad
+        mine = torch.tensor([c.fx, c.fy, c.cx, c.cy, c.width, c.height, float(wants)], dtype=torch.float64)
+        table = self.ranks.stacked(mine.to(cam_from_world.device)).tolist()
+        cameras = [Camera(row[0], row[1], row[2], row[3], int(row[4]), int(row[5])) for row in table]
+        if any(row[6] for row in table) and not wants:
+            cam_from_world = cam_from_world.detach().requires_grad_()
+        poses = _Poses.apply(cam_from_world, self.ranks)
+        return cameras, list(poses.unbind(0))
+
+
+class _Poses(torch.autograd.Function):
+    """My pose [4 4] -> everyone's [world 4 4]."""
+
+    @staticmethod
+    def forward(ctx: Any, pose: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        return ranks.stacked(pose.detach())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        ranks: Ranks = ctx.ranks
+        one_each = [1] * ranks.world
+        return ranks.exchange(grads[0], one_each, one_each).sum(0), None
+
+
+class _Exchange(torch.autograd.Function):
+    """Projected rows for everyone -> everyone's for my photo; gradients go the other way, absolute sums with them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        ranks: Ranks,
+        sent: list[int],
+        received: list[int],
+        drawn: list[Tensor],
+        away: Tensor | None,
+        home: list[Tensor | None],
+    ) -> Tensor:
+        """`drawn`: of each photo the rows of mine that it shows; `home`: of each photo what the absolute sums of all my
+        rows go to."""
+        ctx.rest = ranks, sent, received, drawn, away, home
+        return ranks.exchange(rows.detach(), sent, received)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        ranks, sent, received, drawn, away, home = ctx.rest
+        leaving = grads[0] if away is None else torch.cat([grads[0], away], 1)
+        back = ranks.exchange(leaving, received, sent)
+        if away is not None:
+            for sums, ids, part in zip(home, drawn, back[:, -2:].split(sent), strict=True):
+                sums[ids] = part
+            back = back[:, :-2]
+        return back, None, None, None, None, None, None

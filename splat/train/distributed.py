@@ -1,0 +1,137 @@
+"""What training by several processes adds: whose photo, whose rows, and what all must agree on.
+
+Each step takes as many photos as there are processes. A process draws one of them with the Gaussians of all
+(`raster.distributed`) and moves its own share, so that Gaussians, moments and density control are divided, and a step
+is that of a batch whose loss is the mean over its photos.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from splat.core.errors import SplatError
+from splat.core.ranks import Ranks
+from splat.core.slots import Init, Item, TargetSource
+from splat.train.density import DefaultDensity
+from splat.train.mcmc import MCMCDensity
+from splat.train.parameters import LearningRates
+from splat.train.view_model import ViewCorrection
+
+
+@dataclass(frozen=True, eq=False)
+class OwnPhotos:
+    """A TargetSource that takes every world-th item of another, which all processes hold in the same state."""
+
+    source: TargetSource
+    ranks: Ranks
+
+    def items(self, step: int) -> Iterator[Item]:
+        batch = [item for _ in range(self.ranks.world) for item in self.source.items(step)]
+        mine = batch[self.ranks.rank :: self.ranks.world]
+        yield from (replace(item, loss_weight=item.loss_weight / self.ranks.world) for item in mine)
+
+    def state(self) -> dict[str, Any]:
+        return self.source.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.source.load_state(state)
+
+
+def own_rows(init: Init, ranks: Ranks) -> Init:
+    """Every world-th Gaussian: neighbours live apart, so that every photo is work for all.
+
+    Raises SplatError when there are fewer than processes.
+    """
+    if ranks.world == 1:
+        return init
+    if len(init.gaussians) < ranks.world:
+        raise SplatError(f"{len(init.gaussians)} first Gaussians cannot be divided among {ranks.world} processes.")
+    ids = torch.arange(ranks.rank, len(init.gaussians), ranks.world)
+    return Init(
+        init.gaussians[ids],
+        None if init.view_ids is None else init.view_ids[ids],
+        None if init.pixels is None else init.pixels[ids],
+    )
+
+
+def batch_steps(photos: int, world: int) -> int:
+    """How many steps draw so many photos."""
+    return math.ceil(photos / world)
+
+
+def batch_rates(rates: LearningRates, photos: int) -> LearningRates:
+    """Rates of a step that takes several photos, after as many photos as one of each: sqrt(photos) times as long, with
+    betas to the power of `photos` (Grendel, Zhao et al. 2024, section 3.3).
+
+    Were gradients of photos independent, one such step would move a parameter as far, in the root mean square, as the
+    steps it stands for: Adam's step has the length of the rate whatever the gradient's, and `photos` independent steps
+    add up to sqrt(photos). Moments then forget as much with every photo as they did.
+    """
+    root = math.sqrt(photos)
+    scaled = {name: root * getattr(rates, name) for name in _RATES}
+    return replace(rates, beta1=rates.beta1**photos, beta2=rates.beta2**photos, **scaled)
+
+
+_RATES = ("means", "means_final", "sh0", "sh_rest", "opacities", "scales", "quats")
+
+
+def own_density(density: Any, world: int) -> Any:
+    """The settings of one share's density control: its part of the cap, and a threshold for gradients of a mean over
+    `world` photos."""
+    if world == 1:
+        return density
+    if isinstance(density, DefaultDensity):
+        return replace(density, cap=math.ceil(density.cap / world), threshold=density.limit / world)
+    if isinstance(density, MCMCDensity):
+        return replace(density, cap=math.ceil(density.cap / world))
+    return density
+
+
+def everyones(correction: ViewCorrection, ranks: Ranks) -> list[ViewCorrection]:
+    """The corrections of all photos of the step, with their gradients, in the order of the ranks: every process learns
+    the same about each photo, whoever drew it."""
+    if ranks.world == 1:
+        return [correction]
+    item, numbers = correction.item, torch.zeros(_PLACES[-1][1], dtype=torch.float64)
+    numbers[0] = -1 if item.view_id is None else item.view_id
+    for leaf, (begin, end) in zip((correction.exposure, correction.pose), _PLACES, strict=True):
+        if leaf is not None and leaf.grad is not None:
+            numbers[begin] = 1
+            numbers[begin + 1 : end] = leaf.grad
+    device = item.cam_from_world.device
+    table = ranks.stacked(numbers.to(device)).cpu()
+    return [
+        ViewCorrection(
+            replace(item, view_id=None if row[0] < 0 else int(row[0])),
+            *(_leaf(row[begin:end], device) for begin, end in _PLACES),
+        )
+        for row in table
+    ]
+
+
+_PLACES = ((1, 14), (14, 21))
+"""Of exposure and pose in a row that travels: whether there is a gradient, and the gradient."""
+
+
+def _leaf(numbers: Tensor, device: torch.device) -> Tensor | None:
+    """A stand-in that carries a gradient."""
+    if numbers[0] == 0:
+        return None
+    leaf = torch.zeros(len(numbers) - 1, device=device, requires_grad=True)
+    leaf.grad = numbers[1:].to(leaf)
+    return leaf
+
+
+def on_cpu(state: Any) -> Any:
+    """The same nest of dictionaries and lists, with its tensors in a memory that every process can read."""
+    if isinstance(state, Tensor):
+        return state.cpu()
+    if isinstance(state, dict):
+        return {k: on_cpu(v) for k, v in state.items()}
+    return [on_cpu(v) for v in state] if isinstance(state, list) else state

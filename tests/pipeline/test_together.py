@@ -1,0 +1,66 @@
+"""The main job by two processes, started as torchrun starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from together import environment, free_port
+
+from splat.core.ranks import ALONE, Ranks, launched, together
+from splat.export import load_splat
+from splat.native import build
+
+pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason="no compiled kernels")
+
+
+def run(photos: Path, out: Path, world: int, *flags: str) -> list[tuple[int, str, str]]:
+    """Exit code and what was said, of each process."""
+    command = [sys.executable, "-m", "splat", "reconstruct", str(photos), "--out", str(out)]
+    command += ["--points.random-count", "1200", "--cap", "2000", "--no-renders", "--device", "cpu", *flags]
+    port = free_port()
+    started = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **environment(rank, world, port), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+    said = [p.communicate(timeout=180) for p in started]
+    return [(p.returncode, *texts) for p, texts in zip(started, said, strict=True)]
+
+
+def test_two_processes_make_one_scene_and_one_of_them_reports(posed_photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run(posed_photos, out, 2, "--iterations", "300")
+    assert [code for code, *_ in done] == [0, 0], done
+    assert "2 processes train together" in done[0][2] and done[1][1:] == ("", "")
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["psnr"] > 20 and metrics["iterations"] == 300
+    assert len(load_splat(out / "export" / "splat.ply")) == metrics["num_gaussians"] > 600
+    again = run(posed_photos, out, 2, "--iterations", "300")
+    assert [code for code, *_ in again] == [0, 0], "finished: the other has nothing to do"
+
+
+def test_a_mistake_is_told_once(posed_photos: Path, tmp_path: Path) -> None:
+    """torchrun ends the other process when rank 0 has failed; here nobody does, so only rank 0 is started."""
+    env = {**os.environ, "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    command = [sys.executable, "-m", "splat", "reconstruct", str(tmp_path / "none"), "--quiet"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "does not exist" in done.stderr
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in environment(0, 1, 1):
+        monkeypatch.delenv(name, raising=False)
+    assert not launched()
+    with together() as ranks:
+        assert ranks is ALONE and ranks == Ranks(0, 1)
+    assert ranks.told("x") == "x" and ranks.sums(1, True) == [1.0, 1.0] and ranks.collected(2) == [2]

@@ -1,0 +1,128 @@
+"""Gaussians spread over processes look, and learn, as in one."""
+
+from pathlib import Path
+
+import oracles
+import pytest
+import together
+import torch
+
+from splat.core.camera import Camera
+from splat.core.gaussians import Gaussians
+from splat.core.ranks import ALONE, Ranks
+from splat.core.slots import Rasterizer, RasterSettings
+from splat.native import build
+from splat.raster.distributed import Distributed
+from splat.raster.native import Native
+
+pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason="no compiled kernels")
+SETTINGS = RasterSettings(absgrad=True)
+BACKGROUND = torch.tensor([0.2, 0.5, 0.9])
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def share(rank: int) -> Gaussians:
+    """Of unlike sizes; some Gaussians are far off."""
+    g = oracles.random_gaussians(90 + 40 * rank, seeded(rank), 1, 0.2, torch.float32)
+    return g[:0] if rank == 2 else g
+
+
+def photo(rank: int) -> tuple[Camera, torch.Tensor]:
+    """Of unlike sizes; the second looks past almost everything."""
+    pose = oracles.random_pose(seeded(7 + rank), torch.float32)
+    return oracles.random_camera(60 + 20 * rank, 50, 60.0 * (1 + 4 * (rank == 1))), pose
+
+
+def loss(rank: int, image) -> torch.Tensor:
+    weights = torch.randn(image.rgb.shape, generator=seeded(50 + rank))
+    return (weights * image.rgb).sum() + (image.alpha**2).sum() + 0.1 * image.depth.sum()
+
+
+def draw(ranks: Ranks) -> dict[str, object]:
+    rows, (camera, pose) = oracles.leaves(share(ranks.rank)), photo(ranks.rank)
+    pose, background = pose.requires_grad_(), BACKGROUND.clone().requires_grad_()
+    raster = Distributed(ranks)
+    image = raster(rows, camera, pose, background, SETTINGS)
+    loss(ranks.rank, image).backward()
+    with torch.no_grad():
+        ids = raster.visible(rows, camera, pose, SETTINGS)
+    shares = [(c.width, s.means2d.grad, s.radii, s.absgrad) for c, s in image.shares]
+    gradients = [t.grad for t in oracles.fields(rows).values()]
+    parts = [image.rgb.detach(), image.alpha.detach(), image.depth.detach()]
+    return {
+        "image": parts,
+        "gradients": gradients,
+        "pose": pose.grad,
+        "background": background.grad,
+        "radii": image.radii,
+        "shares": shares,
+        "ids": ids,
+    }
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_images_and_gradients_are_those_of_one_process_with_all_gaussians(world: int, tmp_path: Path) -> None:
+    found = together.run(world, draw, tmp_path)
+    every = oracles.leaves(Gaussians.cat([share(r) for r in range(world)]))
+    sizes = [len(share(r)) for r in range(world)]
+    seen, drawn = [torch.zeros(len(every), dtype=torch.bool) for _ in range(2)]
+    for rank in range(world):
+        (camera, pose), background = photo(rank), BACKGROUND.clone().requires_grad_()
+        pose = pose.requires_grad_()
+        image = Native()(every, camera, pose, background, SETTINGS)
+        loss(rank, image).backward()
+        for a, b in zip(found[rank]["image"], (image.rgb, image.alpha, image.depth), strict=True):
+            assert torch.equal(a, b), "bit for bit"
+        assert oracles.relative_error(found[rank]["pose"], pose.grad) < 1e-6
+        assert oracles.relative_error(found[rank]["background"], background.grad) < 1e-6
+        expected = (image.means2d.grad.split(sizes), image.radii.split(sizes), image.absgrad.split(sizes))
+        for other in range(world):  # what this photo says of everyone's Gaussians, where they live
+            width, *statistics = found[other]["shares"][rank]
+            assert width == camera.width
+            for a, b in zip(statistics, (part[other] for part in expected), strict=True):
+                assert torch.equal(a, b)
+        seen[Native().visible(every.detach(), camera, pose.detach(), SETTINGS)] = True
+        drawn |= image.radii > 0
+    for rank in range(world):
+        for a, b in zip(found[rank]["gradients"], oracles.fields(every).values(), strict=True):
+            assert oracles.relative_error(a, b.grad.split(sizes)[rank]) < 1e-6
+        assert torch.equal(found[rank]["ids"], seen.split(sizes)[rank].nonzero()[:, 0])
+        assert torch.equal(found[rank]["radii"] > 0, drawn.split(sizes)[rank])
+
+
+def exchanged(ranks: Ranks) -> list[object]:
+    rank, world = ranks.rank, ranks.world
+    sent = [(rank + 2 * i) % 3 for i in range(world)]
+    received = [(i + 2 * rank) % 3 for i in range(world)]
+    rows = torch.cat([torch.full((n, 2), 10.0 * rank + i) for i, n in enumerate(sent)])
+    ways = [ranks, Ranks(rank, world, direct=False)]
+    return [
+        [way.exchange(rows, sent, received) for way in ways],
+        [way.joined(torch.arange(rank + 1) + 10 * rank) for way in ways],
+        ranks.stacked(torch.tensor([rank])),
+        ranks.sums(1.0, rank),
+        ranks.told({"of": rank}),
+        ranks.collected(rank),
+    ]
+
+
+def test_rows_arrive_where_they_were_sent_whatever_the_backend_has(tmp_path: Path) -> None:
+    world = 3
+    for rank, (rows, joined, stacked, sums, told, collected) in enumerate(together.run(world, exchanged, tmp_path)):
+        expected = torch.cat([torch.full(((i + 2 * rank) % 3, 2), 10.0 * i + rank) for i in range(world)])
+        assert all(torch.equal(r, expected) for r in rows)
+        assert all(j.tolist() == [0, 10, 11, 20, 21, 22] for j in joined)
+        assert stacked.tolist() == [[0], [1], [2]] and sums == [3.0, 3.0] and told == {"of": 0}
+        assert collected == ([0, 1, 2] if rank == 0 else None)
+
+
+def test_a_world_of_one_is_the_plain_rasterizer() -> None:
+    mine, rows = draw(ALONE), oracles.leaves(share(0))
+    image = Native()(rows, *photo(0), BACKGROUND, SETTINGS)
+    loss(0, image).backward()
+    assert torch.equal(mine["image"][0], image.rgb)
+    assert all(torch.equal(a, t.grad) for a, t in zip(mine["gradients"], oracles.fields(rows).values(), strict=True))
+    assert isinstance(Distributed(ALONE), Rasterizer)

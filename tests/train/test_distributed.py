@@ -1,0 +1,184 @@
+"""Two processes that train one scene do what one process does with both photos in every step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import oracles
+import pytest
+import together
+import torch
+
+from splat.core.camera import Camera
+from splat.core.errors import Interrupted, SplatError
+from splat.core.gaussians import Gaussians
+from splat.core.geometry import Rigid
+from splat.core.image import Photo
+from splat.core.ranks import ALONE, Ranks
+from splat.core.slots import Init, Item, RasterSettings, Silent
+from splat.losses import Losses
+from splat.native import build
+from splat.raster.distributed import Distributed
+from splat.raster.native import Native
+from splat.train.density import DefaultDensity, DensitySettings, NoDensity
+from splat.train.distributed import batch_rates, batch_steps, own_density, own_rows
+from splat.train.loop import Phase, Trainer, TrainSettings, train
+from splat.train.mcmc import MCMCDensity
+from splat.train.parameters import FreeGaussians, LearningRates
+from splat.train.schedule import ShSchedule
+from splat.train.view_model import ViewModel, ViewSettings
+from splat.train.views import PhotoSource, Posed
+
+pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason="no compiled kernels")
+CAMERA = Camera(42.0, 42.0, 24.0, 18.0, 48, 36)
+POSES = [
+    Rigid.look_at(torch.tensor([4 * math.cos(a), 4 * math.sin(a), 0.5]), torch.zeros(3), torch.tensor([0.0, 0.0, 1.0]))
+    .inverse().matrix().float()
+    for a in (0.0, 0.5, 1.0, 1.5, 2.0)
+]  # fmt: skip
+
+
+def truth() -> Gaussians:
+    return oracles.random_gaussians(60, torch.Generator().manual_seed(5), sh_degree=0, dtype=torch.float32)
+
+
+def start() -> Init:
+    generator = torch.Generator().manual_seed(3)
+    disturbed = truth().map(lambda t: t + 0.05 * torch.randn(t.shape, generator=generator))
+    return Init(disturbed.with_sh_degree(1))
+
+
+def photos() -> list[Posed]:
+    with torch.no_grad():
+        images = [Native()(truth(), CAMERA, p, torch.zeros(3), RasterSettings()).rgb for p in POSES]
+    return [
+        Posed(Photo(rgb=((0.9 + 0.05 * i) * image.clamp(0, 1) * 255 + 0.5).byte().numpy()), CAMERA, pose)
+        for i, (image, pose) in enumerate(zip(images, POSES, strict=True))
+    ]
+
+
+@dataclass(eq=False)
+class InBatches:
+    """Several items of another source in one step."""
+
+    source: PhotoSource
+    size: int
+
+    def items(self, step: int) -> Iterator[Item]:
+        for _ in range(self.size):
+            yield from (replace(item, loss_weight=1 / self.size) for item in self.source.items(step))
+
+    def state(self) -> dict[str, Any]:
+        return self.source.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.source.load_state(state)
+
+
+def trained(
+    ranks: Ranks, steps: int, folder: Path | None = None, density: DensitySettings | None = None, together: int = 1
+) -> tuple[Gaussians, torch.Tensor, torch.Tensor, list[dict[str, Any]]]:
+    """By the processes `ranks`, or by one that takes `together` photos in a step as they would."""
+    source = PhotoSource(photos(), steps, seed=1)
+    init, world = start(), ranks.world * together
+    if together > 1:  # rows in the order in which the shares come back
+        init = Init(Gaussians.cat([own_rows(init, Ranks(r, together)).gaussians for r in range(together)]))
+    settings = TrainSettings(
+        scene_extent=4.0,
+        sh=ShSchedule(0.2),
+        rates=LearningRates() if together == 1 else batch_rates(LearningRates(), together),
+        checkpoint_every=0 if folder is None else 7,
+    )
+    centres = torch.stack([-p[:3, :3].T @ p[:3, 3] for p in POSES])
+    view_model = ViewModel(len(POSES), ViewSettings(exposure=True, poses=True, poses_from=0.0), centres, 4.0)
+    phase = Phase(
+        steps,
+        source if together == 1 else InBatches(source, together),
+        Losses(),
+        density=own_density(density or NoDensity(), ranks.world),
+    )
+    if together > 1:
+        view_model.prepare = lambda total: ViewModel.prepare(view_model, total * together)  # type: ignore[method-assign]
+    raster = Native() if ranks.world == 1 else Distributed(ranks)
+    result = train(
+        init, (phase,), raster, view_model, settings, Silent(), None if folder is None else folder, ranks=ranks
+    )
+    assert world == max(ranks.world, together)
+    return result.gaussians, result.view_model.exposures(), result.view_model.poses.values, result.history
+
+
+def closeness(a: Gaussians, b: Gaussians) -> float:
+    return max(oracles.relative_error(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
+
+
+def test_ten_steps_of_two_processes_are_ten_steps_of_one_that_takes_both_photos(tmp_path: Path) -> None:
+    one, exposures, poses, _ = trained(ALONE, 10, together=2)
+    for gaussians, *views, history in together.run(2, trained, tmp_path, 10):
+        assert closeness(gaussians, one) < 1e-6
+        assert torch.allclose(views[0], exposures, atol=1e-7) and torch.allclose(views[1], poses, atol=1e-8)
+        assert [line["step"] for line in history] == [10]
+    assert poses.abs().max() > 0 and (exposures - torch.eye(3, 4)).abs().max() > 1e-3
+    assert closeness(one, trained(ALONE, 10)[0]) > 1e-3, "other photos in other steps"
+
+
+def grown_and_resumed(ranks: Ranks, folder: str) -> list[Any]:
+    """Density control at work: straight, and stopped after 35 of 60 steps and gone on."""
+    density = DefaultDensity(cap=90, threshold=1e-6, stop=0.9)  # changes once, after step 50
+    straight = trained(ranks, 60, Path(folder) / "a", density)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_agreed", lambda self, overdue, stops: (False, self.step == 35))
+        with pytest.raises(Interrupted):
+            trained(ranks, 60, Path(folder) / "b", density)
+    resumed = trained(ranks, 60, Path(folder) / "b", density)
+    return [straight, resumed]
+
+
+def test_shares_grow_to_the_cap_and_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    results = together.run(2, grown_and_resumed, tmp_path / "out", str(tmp_path))
+    (straight, resumed), (theirs, _) = results
+    assert closeness(straight[0], theirs[0]) == 0, "both processes end with the whole scene"
+    assert closeness(straight[0], resumed[0]) == 0 and torch.equal(straight[1], resumed[1])
+    assert 60 < len(straight[0]) <= 90
+    with pytest.raises(SplatError, match="2 processes"):
+        trained(ALONE, 60, tmp_path / "a")
+
+
+def test_every_gaussian_has_one_home() -> None:
+    init = start()
+    shares = [own_rows(init, Ranks(r, 3)).gaussians for r in range(3)]
+    assert sum(len(s) for s in shares) == len(init.gaussians)
+    assert {float(x) for s in shares for x in s.means[:, 0]} == {float(x) for x in init.gaussians.means[:, 0]}
+    assert own_rows(init, ALONE) is init
+    with pytest.raises(SplatError, match="divided among"):
+        own_rows(Init(init.gaussians[:2]), Ranks(0, 3))
+
+
+def test_density_control_is_divided() -> None:
+    assert own_density(MCMCDensity(cap=101), 2).cap == 51
+    share = own_density(DefaultDensity(cap=100), 4)
+    assert share.cap == 25 and share.limit == pytest.approx(6e-4 / 4)
+    assert own_density(NoDensity(), 2) == NoDensity() and own_density(share, 1) is share
+    assert batch_steps(100, 3) == 34 and batch_steps(100, 1) == 100
+
+
+@pytest.mark.parametrize("photos", [2, 4])
+def test_batches_move_as_far_as_the_photos_they_stand_for(photos: int) -> None:
+    """On gradients that are noise alone, in the root mean square; and moments forget as much with every photo."""
+    rates = LearningRates(means_final=3.2e-4)
+    batch = batch_rates(rates, photos)
+    assert batch.beta1 == pytest.approx(rates.beta1**photos) and batch.beta2 == pytest.approx(rates.beta2**photos)
+    assert batch_rates(rates, 1) == rates
+    g = start().gaussians
+    g = Gaussians.cat([g] * 10).map(torch.zeros_like)
+    moved = []
+    for r, size in ((rates, 1), (batch, photos)):
+        model = FreeGaussians(g, r, 600, 1.0)
+        for step in range(600 // size):
+            model.update(step, None, g.map(lambda t, size=size: torch.randn(size, *t.shape).mean(0)))
+        moved.append(float(model.gaussians(0).means.square().mean().sqrt()))
+    assert moved[1] == pytest.approx(moved[0], rel=0.1)
