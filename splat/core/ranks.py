@@ -77,11 +77,14 @@ class Ranks:
         return self.exchange(rows.repeat(self.world, *[1] * (rows.ndim - 1)), [len(rows)] * self.world, counts)
 
     def told(self, message: Any) -> Any:
-        """What rank 0 says; of the others' `message` nothing is heard."""
+        """What rank 0 says; of the others' `message` nothing is heard. Raises ConnectionError when it has gone."""
         if self.world == 1:
             return message
         said = [message]
-        torch.distributed.broadcast_object_list(said, src=0)
+        try:
+            torch.distributed.broadcast_object_list(said, src=0)
+        except RuntimeError as e:
+            raise ConnectionError("rank 0 has ended.") from e
         return said[0]
 
     def collected(self, message: Any) -> list[Any] | None:

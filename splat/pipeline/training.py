@@ -270,12 +270,11 @@ def _shared_cores(job: Job, ranks: Ranks) -> Iterator[None]:
 def help_out(ranks: Ranks) -> None:
     """What all processes but rank 0 do: wait until it has something to train, take part, until it says that it is done.
     What goes wrong, rank 0 reports."""
-    while (job := ranks.told(None)) is not None:
-        job = replace(job, device=torch.device(job.device.type))  # here: the current GPU is this process's own
-        try:
+    try:
+        while (job := ranks.told(None)) is not None:
             optimize(job, ranks, Distributed(ranks), Silent(), None)
-        except (SplatError, Interrupted):
-            return
+    except (SplatError, Interrupted, ConnectionError):
+        return
 
 
 def _has_alpha(capture: Capture) -> bool:

@@ -160,6 +160,20 @@ def test_a_gpu_behind_a_cpu_build_of_torch_has_its_fix(tmp_path: Path, monkeypat
     assert check.fix == "install a CUDA build of torch"
 
 
+@pytest.mark.parametrize(
+    ("gpus", "nccl", "words"),
+    [(0, False, "the CPU"), (1, True, "the one GPU"), (4, True, "torchrun --nproc-per-node 4"), (4, False, "no NCCL")],
+)
+def test_it_says_whether_and_how_several_gpus_can_be_used(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, nccl: bool, words: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: nccl)
+    check = doctor.processes()
+    assert words in check.found and (check.status == "ok") == (words != "no NCCL") == (not check.fix)
+
+
 def test_no_gpu_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("PATH", "")

@@ -49,12 +49,10 @@ def test_two_processes_make_one_scene_and_one_of_them_reports(posed_photos: Path
     assert [code for code, *_ in again] == [0, 0], "finished: the other has nothing to do"
 
 
-def test_a_mistake_is_told_once(posed_photos: Path, tmp_path: Path) -> None:
-    """torchrun ends the other process when rank 0 has failed; here nobody does, so only rank 0 is started."""
-    env = {**os.environ, "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, "-m", "splat", "reconstruct", str(tmp_path / "none"), "--quiet"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and "does not exist" in done.stderr
+def test_a_mistake_is_told_once_and_nobody_waits_for_ever(tmp_path: Path) -> None:
+    (code, _, mistake), (_, *others) = run(tmp_path / "none", tmp_path / "run", 2)
+    assert code == 2 and "does not exist" in mistake and mistake.count("\n") == 1
+    assert not any("Error" in text or "splat:" in text for text in others)
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,13 +37,13 @@ def photo(rank: int) -> tuple[Camera, torch.Tensor]:
 
 
 def loss(rank: int, image) -> torch.Tensor:
-    weights = torch.randn(image.rgb.shape, generator=seeded(50 + rank))
+    weights = torch.randn(image.rgb.shape, generator=seeded(50 + rank)).to(image.rgb)
     return (weights * image.rgb).sum() + (image.alpha**2).sum() + 0.1 * image.depth.sum()
 
 
-def draw(ranks: Ranks) -> dict[str, object]:
-    rows, (camera, pose) = oracles.leaves(share(ranks.rank)), photo(ranks.rank)
-    pose, background = pose.requires_grad_(), BACKGROUND.clone().requires_grad_()
+def draw(ranks: Ranks, device: str = "cpu") -> dict[str, object]:
+    rows, (camera, pose) = oracles.leaves(share(ranks.rank).to(device)), photo(ranks.rank)
+    pose, background = pose.to(device).requires_grad_(), BACKGROUND.to(device, copy=True).requires_grad_()
     raster = Distributed(ranks)
     image = raster(rows, camera, pose, background, SETTINGS)
     loss(ranks.rank, image).backward()
@@ -63,8 +63,8 @@ def draw(ranks: Ranks) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_images_and_gradients_are_those_of_one_process_with_all_gaussians(world: int, tmp_path: Path) -> None:
+def test_images_and_gradients_are_those_of_one_process_with_all_gaussians(tmp_path: Path) -> None:
+    world = 3
     found = together.run(world, draw, tmp_path)
     every = oracles.leaves(Gaussians.cat([share(r) for r in range(world)]))
     sizes = [len(share(r)) for r in range(world)]
@@ -91,6 +91,19 @@ def test_images_and_gradients_are_those_of_one_process_with_all_gaussians(world:
             assert oracles.relative_error(a, b.grad.split(sizes)[rank]) < 1e-6
         assert torch.equal(found[rank]["ids"], seen.split(sizes)[rank].nonzero()[:, 0])
         assert torch.equal(found[rank]["radii"] > 0, drawn.split(sizes)[rank])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
+def test_two_gpus_draw_what_two_processes_draw_on_the_cpu(tmp_path: Path) -> None:
+    for folder in ("gpu", "cpu"):
+        (tmp_path / folder).mkdir()
+    there = together.run(2, draw, tmp_path / "gpu", "cuda")
+    for a, b in zip(there, together.run(2, draw, tmp_path / "cpu"), strict=True):
+        assert all(torch.allclose(x.cpu(), y, atol=1e-4) for x, y in zip(a["image"], b["image"], strict=True))
+        assert all(
+            oracles.relative_error(x.cpu(), y) < 1e-3 for x, y in zip(a["gradients"], b["gradients"], strict=True)
+        )
 
 
 def exchanged(ranks: Ranks) -> list[object]:
