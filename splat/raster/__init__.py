@@ -1,4 +1,5 @@
-"""Rasterizers: Gaussians + Camera -> Render. The first of `RASTERIZERS` that runs on a device draws there."""
+"""Rasterizers: Gaussians + Camera -> Render. The first of `RASTERIZERS` that runs on a device draws there; where
+several processes share the Gaussians, `distributed.Distributed` does."""
 
 from __future__ import annotations
 

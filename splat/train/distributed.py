@@ -2,7 +2,8 @@
 
 Each step takes as many photos as there are processes. A process draws one of them with the Gaussians of all
 (`raster.distributed`) and moves its own share, so that Gaussians, moments and density control are divided, and a step
-is that of a batch whose loss is the mean over its photos.
+is that of a batch whose loss is the mean over its photos. Regularizers are means over a process's own rows, those that
+any of the photos may show.
 """
 
 from __future__ import annotations

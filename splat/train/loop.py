@@ -209,6 +209,8 @@ class Trainer:
 
     def run(self) -> TrainResult:
         self._restore()
+        if self.ranks.sums(self.step)[0] != self.ranks.world * self.step:
+            raise SplatError(f"The processes do not all see the same checkpoint in {self.checkpoint_dir}.")
         started, offset = time.monotonic(), self.seconds
         saved = started
         meter = Meter(self.step)

@@ -134,6 +134,8 @@ def grown_and_resumed(ranks: Ranks, folder: str) -> list[Any]:
         with pytest.raises(Interrupted):
             trained(ranks, 60, Path(folder) / "b", density)
     resumed = trained(ranks, 60, Path(folder) / "b", density)
+    with pytest.raises(SplatError, match="same checkpoint"):  # not on a disk that both can read
+        trained(ranks, 60, Path(folder) / ("a" if ranks.rank == 0 else "none"), density)
     return [straight, resumed]
 
 
