@@ -84,7 +84,7 @@ class Distributed:
             *(background, camera, settings.min_transmittance, wants_gradient, away, settings.capacity),
         )
         radii = torch.stack([r for _, _, r in projected]).amax(0)
-        own = Render(rgb, alpha, depth, projected[self.ranks.rank][1], radii, None, None, overflow)
+        own = Render(rgb, alpha, depth, projected[self.ranks.rank][1], radii, overflow=overflow)
         shares = []
         for other, (_, centres, found), sums in zip(cameras, projected, home, strict=True):
             if centres.requires_grad:

@@ -212,4 +212,4 @@ class Native:
             *(splats, means2d, background, camera, settings.min_transmittance, wants_gradient, absgrad),
             settings.capacity,
         )
-        return Render(rgb, alpha, depth, means2d, radii, absgrad, sh0_gradient, overflow)
+        return Render(rgb, alpha, depth, means2d, radii, absgrad, sh0_gradient, overflow=overflow)
