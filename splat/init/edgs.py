@@ -23,7 +23,7 @@ from splat.core.slots import Init, Priors, Reporter, Silent
 from splat.init.faithful import FaithfulEdgs
 from splat.init.points import FEWEST_POINTS, Points
 from splat.init.sampling import stratified
-from splat.init.surfaces import Surface, gains, log_ratio
+from splat.init.surfaces import Surface, gains, log_ratio, view_rays
 
 LARGEST_MATCHED = 640
 """Long side in px beyond which finer photos make dense matching slower but the first Gaussians no better."""
@@ -57,8 +57,8 @@ class Edgs:
     photo sees. Its depth is carried over from what looks alike around it (`core.filling`). 0: it is left empty."""
     fill_opacity: float = 0.6
     """Opacity of those."""
-    fill_before: float = 0.05
-    """They must not hide from another photo what it is sure of: not if they are nearer by more than this fraction."""
+    most_before: float = 0.05
+    """A photo sees past a Gaussian that is nearer than what it is sure to see by more than this fraction."""
     reserve: float = 0.0
     """Gaussians kept back, as a multiple of the budget: training adds those where its error is large."""
     keep_points: float = 3.0
@@ -102,21 +102,17 @@ class Edgs:
         generator = torch.Generator().manual_seed(seed)
         made, later = _Made(), _Made()
         for i, (surface, weight) in enumerate(zip(surfaces, weights, strict=True)):
-            others = [surfaces[o] for o in surface.neighbours]
-            density = budget / total * weight
-            self._sample(i, surface, others, density, sh_degree, generator, made)
+            self._sample(i, surface, surfaces, budget / total * weight, sh_degree, generator, made)
         guesses = [s.guessed() for s in surfaces] if self.fill > 0 or self.reserve > 0 else []
         if self.reserve > 0:
             for i, guess in enumerate(guesses):
-                density = (
-                    self.reserve * budget / total * guess.importance(self.detail) * self._plausible(guess, guesses)
-                )
-                self._sample(i, guess, [], density, sh_degree, generator, later)
+                density = self.reserve * budget / total * guess.importance(self.detail) * self._backed(guess, guesses)
+                self._sample(i, guess, surfaces, density, sh_degree, generator, later, guessed=True)
         if self.fill > 0:
             for i, guess in enumerate(guesses):  # one after the other: what one has filled the next finds explained
-                open_to = guess.unexplained(torch.cat(made.means), budget / total) * self._plausible(guess, guesses)
+                open_to = guess.unexplained(torch.cat(made.means), budget / total) * self._backed(guess, guesses)
                 density = self.fill * budget / total * open_to
-                self._sample(i, guess, [], density, sh_degree, generator, made, self.fill_opacity)
+                self._sample(i, guess, surfaces, density, sh_degree, generator, made, guessed=True)
         kept = torch.zeros(len(sparse.gaussians), dtype=torch.bool)
         if capture.points is not None and len(capture.points) >= FEWEST_POINTS:  # else they are random
             kept = self._far_from(sparse.gaussians, torch.cat(made.means), torch.cat(made.spacings))
@@ -127,20 +123,26 @@ class Edgs:
         self,
         number: int,
         surface: Surface,
-        others: list[Surface],
+        surfaces: list[Surface],
         density: Float[Tensor, "h w"],
         sh_degree: int,
         generator: torch.Generator,
         made: _Made,
-        opacity: float | None = None,
+        guessed: bool = False,
     ) -> None:
-        """Gaussians at as many pixels of view `number` as the density (per pixel) sums up to."""
+        """Gaussians at as many pixels of view `number` as the density (per pixel) sums up to, but for those that more
+        photos see past than are sure to see; a guess must be in nobody's way."""
         density = density.clamp(max=1.0)
         chosen = stratified(density, generator)
         spacing = 1 / density.reshape(-1)[chosen].sqrt()
+        points = surface.points(chosen)
+        agree, see_past = self._witnesses(points, surfaces)
+        kept = see_past <= (0 if guessed else agree)
+        chosen, spacing = chosen[kept], spacing[kept]
+        others = [] if guessed else [surfaces[o] for o in surface.neighbours]
         part = self._gaussians(surface, others, chosen, spacing, sh_degree)
-        if opacity is not None:
-            part = replace(part, logit_opacities=torch.logit(torch.full((len(part),), opacity)))
+        if guessed:
+            part = replace(part, logit_opacities=torch.logit(torch.full((len(part),), self.fill_opacity)))
         made.parts.append(part)
         made.view_ids.append(torch.full((len(part),), number))
         made.pixels.append(surface.view.camera.pixel_centres().reshape(-1, 2)[chosen].float())
@@ -172,18 +174,28 @@ class Edgs:
             surface.gain = gain
         return owned
 
-    def _plausible(self, guess: Surface, guesses: list[Surface]) -> Bool[Tensor, "h w"]:
-        """Pixels whose guessed depth another photo's guess agrees with, and which hide nothing that one is sure of."""
-        backed, hides = torch.zeros_like(guess.covered), torch.zeros_like(guess.covered)
+    def _backed(self, guess: Surface, guesses: list[Surface]) -> Bool[Tensor, "h w"]:
+        """Pixels whose guessed depth another photo's guess agrees with."""
+        backed = torch.zeros_like(guess.covered)
         for o in guess.neighbours:
             other = guesses[o]
             seen = there_and_back(
                 guess.view.camera, guess.pose, guess.depth, other.view.camera, other.pose, other.depth
             )
             backed |= seen.agrees(2 * self.most_shift, 2 * self.most_difference)
-            sure = seen.inside & other.covered[seen.row, seen.column]
-            hides |= sure & (seen.difference > self.fill_before)
-        return backed & ~hides
+        return backed
+
+    def _witnesses(
+        self, points: Float[Tensor, "k 3"], surfaces: list[Surface]
+    ) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:
+        """How many of all photos are sure to see a surface at the points, and how many are sure to see past them."""
+        agree, see_past = torch.zeros(2, len(points), dtype=torch.int64)
+        for s in surfaces:
+            z, row, column, seen = s.sees(points)
+            ratio = s.depth[row, column] / z
+            agree += seen & ((ratio - 1).abs() < self.most_difference)
+            see_past += seen & (ratio > 1 + self.most_before)
+        return agree, see_past
 
     def _gaussians(
         self,
@@ -195,11 +207,8 @@ class Edgs:
     ) -> Gaussians:
         """One for each chosen pixel; `spacing` is the distance to its neighbours in pixels, `others` may have a say in
         its colour."""
-        depth, normal = s.depth.reshape(-1)[chosen], s.normals.reshape(-1, 3)[chosen]
-        camera = s.view.camera
-        pixels = camera.pixel_centres().float().reshape(-1, 2)[chosen]
-        points = camera.unproject(pixels, depth)
-        ray = torch.nn.functional.normalize(points, dim=1)
+        normal = s.normals.reshape(-1, 3)[chosen]
+        ray = view_rays(s.view).reshape(-1, 3)[chosen]
         cos = -(ray * normal).sum(1).clamp(-1, -1e-3)
         # Across the surface: `across` is seen at its length, `along` is foreshortened.
         helper = torch.tensor([1.0, 0.0, 0.0]).expand_as(ray)
@@ -215,7 +224,7 @@ class Edgs:
         turn = s.pose.rotation.float() @ torch.stack([across, along, normal], 2)
         sure = s.confidence.reshape(-1)[chosen]
         opacity = self.opacity * (0.5 + 0.5 * sure.clamp(0, 1))
-        means = s.pose.apply(points).float()
+        means = s.points(chosen)
         return Gaussians(
             means=means,
             quats_wxyz=quat_from_matrix(turn),
@@ -237,12 +246,8 @@ class Edgs:
         row, column = chosen // s.depth.shape[1], chosen % s.depth.shape[1]
         seen = [s.colours(row, column, spacing)]
         for o in others:
-            inside = o.pose.inverse().apply(means)
-            pixels = o.view.camera.project(inside)
-            u, v = pixels.unbind(1)
-            column, row = (t.nan_to_num().clamp(0, n - 1).long() for t, n in zip((u, v), o.depth.shape[::-1]))
-            same = (inside[:, 2] > 0) & o.view.camera.holds(pixels) & o.covered[row, column]
-            same &= (o.depth[row, column] / inside[:, 2] - 1).abs() < self.most_difference
+            z, row, column, same = o.sees(means)
+            same &= (o.depth[row, column] / z - 1).abs() < self.most_difference
             seen.append(torch.where(same[:, None], o.colours(row, column, spacing), torch.nan))
         every = torch.stack(seen)
         enough = every[..., 0].isfinite().sum(0) >= 3

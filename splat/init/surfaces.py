@@ -38,6 +38,23 @@ class Surface:
         self.gain = torch.ones(3)
         """By which the photo is brighter than the mean of all, per channel."""
 
+    def points(self, chosen: Int[Tensor, "k"]) -> Float[Tensor, "k 3"]:
+        """World positions of pixels (flat numbers)."""
+        pixels = self.view.camera.pixel_centres().float().reshape(-1, 2)[chosen]
+        return self.pose.apply(self.view.camera.unproject(pixels, self.depth.reshape(-1)[chosen])).float()
+
+    def sees(
+        self, points: Float[Tensor, "k 3"]
+    ) -> tuple[Float[Tensor, "k"], Int[Tensor, "k"], Int[Tensor, "k"], Bool[Tensor, "k"]]:
+        """z, row and column of world points (the nearest where they are outside), and whether they fall on a pixel
+        whose depth is known."""
+        inside = self.pose.inverse().apply(points)
+        pixels = self.view.camera.project(inside)
+        size = self.depth.shape[::-1]
+        column, row = (t.nan_to_num().clamp(0, n - 1).long() for t, n in zip(pixels.unbind(1), size, strict=True))
+        seen = (inside[:, 2] > 0) & self.view.camera.holds(pixels) & self.covered[row, column]
+        return inside[:, 2], row, column, seen
+
     def unexplained(self, points: Float[Tensor, "n 3"], usual: float, cell: int = 16) -> Float[Tensor, "h w"]:
         """1 at pixels without a depth of their own, in cells of the photo into which fewer points of all photos fall
         than half the `usual` number per pixel; else 0."""

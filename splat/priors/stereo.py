@@ -66,7 +66,7 @@ class Stereo:
     """How many of them must like a plane: what is hidden in some is seen in others."""
     hypotheses: int = 64
     """Depths tried at every pixel of the coarsest photo."""
-    rounds: tuple[int, int, int] = (4, 3, 3)
+    rounds: tuple[int, int, int] = (4, 2, 2)
     """Rounds of search at a quarter, half and the whole of the photos' size."""
     most_cost: float = 0.5
     """1 - correlation above which a pixel is not believed."""
