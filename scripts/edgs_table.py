@@ -67,7 +67,8 @@ def cells_of(
     at = list(STEPS[preset])
     return {
         name: [
-            Cell(s.name, method, {"preset": preset, **s.overrides, "train.evaluate-at": at, **extra}) for s in scenes
+            Cell(s.name, method, {"preset": preset, "renders": False, **s.overrides, "train.evaluate-at": at, **extra})
+            for s in scenes
         ]
         for name, (method, extra) in methods.items()
     }

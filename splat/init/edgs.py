@@ -175,15 +175,15 @@ class Edgs:
         return owned
 
     def _backed(self, guess: Surface, guesses: list[Surface]) -> Bool[Tensor, "h w"]:
-        """Pixels whose guessed depth another photo's guess agrees with."""
-        backed = torch.zeros_like(guess.covered)
+        """Pixels whose guessed depth two other photos' guesses agree with (one, where there is but one)."""
+        backed = torch.zeros(guess.covered.shape, dtype=torch.int64)
         for o in guess.neighbours:
             other = guesses[o]
             seen = there_and_back(
                 guess.view.camera, guess.pose, guess.depth, other.view.camera, other.pose, other.depth
             )
-            backed |= seen.agrees(2 * self.most_shift, 2 * self.most_difference)
-        return backed
+            backed += seen.agrees(2 * self.most_shift, 2 * self.most_difference)
+        return backed >= min(2, max(1, len(guess.neighbours)))
 
     def _witnesses(
         self, points: Float[Tensor, "k 3"], surfaces: list[Surface]

@@ -10,6 +10,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+EDGS: dict[str, Any] = {
+    # Large structure is right from the start: photos are at full size sooner. What no photo supports fades away.
+    "train.resolution.full_at": 0.3,
+    "train.decay.factor": 0.99,
+}
+"""What dense first Gaussians change; density control divides what is still too coarse, and removes what has faded."""
+
 PUBLISHED_EDGS: dict[str, Any] = {
     # Nothing is added; what the photos do not hold against a slow decay is removed.
     "train.density": "none",
@@ -37,7 +44,9 @@ one."""
 
 def with_recipe(config: Reconstruct, method: str) -> Reconstruct:
     """The configuration as the method wants it."""
-    recipe = PUBLISHED_EDGS if method == "edgs" and config.edgs.faithful else {}
+    recipe: dict[str, Any] = {}
+    if method == "edgs":
+        recipe = PUBLISHED_EDGS if config.edgs.faithful else EDGS
     for flag, value in recipe.items():
         if flag not in config.explicit_flags:
             config = replaced(config, flag, value)

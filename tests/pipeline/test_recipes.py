@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from splat.pipeline.recipes import PUBLISHED_EDGS, replaced, with_recipe
+from splat.pipeline.recipes import EDGS, PUBLISHED_EDGS, replaced, with_recipe
 from splat.pipeline.reconstruct import Reconstruct
 from splat.train.parameters import LearningRates
 
@@ -37,12 +37,12 @@ def test_flags_that_were_given_win_over_the_recipe() -> None:
 
 def test_methods_without_a_recipe_are_left_alone() -> None:
     base = Reconstruct(Path("photos"))
-    assert with_recipe(base, "points") == base and with_recipe(base, "edgs") == base
+    assert with_recipe(base, "points") == base != with_recipe(base, "edgs")
 
 
 def test_a_recipe_can_only_name_fields_that_exist() -> None:
     base = Reconstruct(Path("photos"))
-    for flag, value in PUBLISHED_EDGS.items():
+    for flag, value in [*EDGS.items(), *PUBLISHED_EDGS.items()]:
         found = replaced(base, flag, value)
         for part in flag.split("."):
             found = getattr(found, part)
