@@ -27,6 +27,15 @@ from splat.init.surfaces import Surface, gains, log_ratio, view_rays
 
 LARGEST_MATCHED = 640
 """Long side in px beyond which finer photos make dense matching slower but the first Gaussians no better."""
+PIXELS_PER_GAUSSIAN = 80
+MOST_OF_CAP = 0.6
+
+
+def first_gaussians(capture: Capture, cap: int | None = None) -> int:
+    """How many to start with: see `Edgs.budget`."""
+    pixels = sum(v.camera.width * v.camera.height for v in capture.views)
+    wanted = max(1, pixels // PIXELS_PER_GAUSSIAN)
+    return wanted if cap is None else max(1, min(wanted, round(MOST_OF_CAP * cap)))
 
 
 @dataclass(frozen=True)
@@ -37,8 +46,9 @@ class Edgs:
     """The published method, initialization and training, instead of ours (see --edgs.published)."""
     published: FaithfulEdgs = field(default_factory=FaithfulEdgs)
     """What --edgs.faithful does."""
-    pixels_per_gaussian: float = 80.0
-    """Training pixels, over all photos, for each first Gaussian: the total budget. (Density control may add.)"""
+    budget: int = 0
+    """First Gaussians, about. 0: one for every 80 pixels of all training photos, but at most 60 % of the cap: density
+    control adds where they are too coarse."""
     matching_size: int = 0
     """Long side of the photos that are matched, px. 0: as large as takes at most a fifth of the predicted run, and at
     most 640."""
@@ -89,7 +99,7 @@ class Edgs:
             return sparse
         small = capture.resized(self.matching_size or LARGEST_MATCHED)
         maps = priors.depth(small, report, seed)
-        budget = sum(v.camera.width * v.camera.height for v in capture.views) / self.pixels_per_gaussian
+        budget = self.budget or first_gaussians(capture)
         surfaces = [Surface(v, m) for v, m in zip(small.views, maps, strict=True)]
         owned = self._shared_out(surfaces)
         weights = [torch.where(o, s.importance(self.detail), 0) for o, s in zip(owned, surfaces, strict=True)]

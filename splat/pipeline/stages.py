@@ -22,7 +22,7 @@ from splat.core.files import write_json
 from splat.core.ranks import ALONE, Ranks
 from splat.core.slots import Init, Initializer, PoseResult, Priors, Rasterizer, RasterSettings, ReadOptions
 from splat.init import INITIALIZERS
-from splat.init.edgs import LARGEST_MATCHED, Edgs
+from splat.init.edgs import LARGEST_MATCHED, Edgs, first_gaussians
 from splat.pipeline.arrays_io import load_init, save_init
 from splat.pipeline.capture_io import load_capture, save_capture
 from splat.pipeline.preflight import available_cores, available_memory_gb, estimate, fit_memory, plan_matching
@@ -242,7 +242,8 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
     if isinstance(initializer, Edgs):
         asked = initializer.matching_size
         plan = plan_matching(seen, k.iterations, cap, memory_budget(k), asked, LARGEST_MATCHED, cores=k.threads)
-        initializer = replace(initializer, matching_size=plan.size)
+        budget = initializer.budget or first_gaussians(seen, cap)
+        initializer = replace(initializer, matching_size=plan.size, budget=budget)
         priors = _dense_priors(k, plan.size)
         c.report.info(
             f"matching {len(seen.views)} photos at {plan.size} px: about {plan.seconds:.0f} s, {plan.gigabytes:.1f} GB"

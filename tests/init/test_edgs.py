@@ -11,7 +11,7 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import Similarity, matrix_from_quat, rotation_from_axis_angle
 from splat.core.slots import DepthMap, Priors, Silent
-from splat.init.edgs import Edgs
+from splat.init.edgs import PIXELS_PER_GAUSSIAN, Edgs, first_gaussians
 from splat.init.sampling import stratified
 from splat.init.surfaces import gains, log_ratio, smoothed_normals
 
@@ -78,7 +78,7 @@ def test_what_several_photos_see_is_made_once(tmp_path):
     assert ids is not None
     share = (ids == ids.mode().values).float().mean()
     assert float(share) > 0.85, "photos from nearly one place: one of them has nearly all of the surface"
-    budget = 4 * CAMERA.width * CAMERA.height / Edgs().pixels_per_gaussian
+    budget = 4 * CAMERA.width * CAMERA.height / PIXELS_PER_GAUSSIAN
     assert len(result.gaussians) == pytest.approx(budget, rel=0.1)
 
 
@@ -114,13 +114,13 @@ def test_colours_are_at_the_mean_exposure_and_one_photos_intruder_is_outvoted(tm
 
     scene, poses = planes.PlaneScene.make(0.0), planes.walk(4, step=0.1)
     capture = planes.capture_of(scene, CAMERA, poses, tmp_path)
-    truth = made(capture, Known(scene), pixels_per_gaussian=30.0, detail=1.0)
+    truth = made(capture, Known(scene), budget=2560, detail=1.0)
     for i, v in enumerate(capture.views):
         pixels = read_pixels(v.image_path) * (0.9, 1.1, 0.8, 1 / (0.9 * 1.1 * 0.8))[i]
         if i == 2:
             pixels[40:80, 60:100] = 250
         write_png(v.image_path, pixels.clip(0, 255).round().astype("uint8"))
-    again = made(capture, Known(scene), pixels_per_gaussian=30.0, detail=1.0)
+    again = made(capture, Known(scene), budget=2560, detail=1.0)
     assert torch.equal(again.gaussians.means, truth.gaussians.means)
     off = (again.gaussians.base_rgb - truth.gaussians.base_rgb).abs().amax(1)
     assert float(off.median()) < 0.03 and float((off < 0.15).float().mean()) > 0.95
@@ -134,6 +134,12 @@ def test_gains_are_found_from_ratios_between_photos():
     assert torch.equal(gains(2, []), torch.ones(2, 3))
     assert log_ratio(torch.full((500, 3), 0.4), torch.full((500, 3), 0.2)) is not None
     assert log_ratio(torch.full((500, 3), 0.99), torch.full((500, 3), 0.2)) is None
+
+
+def test_the_budget_leaves_density_control_its_share_of_the_cap(tmp_path):
+    capture = planes.capture_of(planes.PlaneScene.make(0.0), CAMERA, planes.walk(2), tmp_path)
+    assert first_gaussians(capture) == 2 * 160 * 120 // PIXELS_PER_GAUSSIAN
+    assert first_gaussians(capture, cap=100) == 60 and first_gaussians(capture, cap=10**6) == first_gaussians(capture)
 
 
 def test_it_does_not_depend_on_the_worlds_frame(tmp_path):

@@ -13,7 +13,7 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.image import read_pixels, write_png
 from splat.core.slots import Init, Priors, Silent
-from splat.init.edgs import Edgs
+from splat.init.edgs import PIXELS_PER_GAUSSIAN, Edgs
 from splat.priors import Stereo
 from splat.priors.matching import StereoMatcher
 
@@ -62,7 +62,7 @@ def test_a_blank_wall_starts_from_the_sparse_points(tmp_path) -> None:
     init = made(capture, report)
     assert capture.points is not None
     dense = 0 if init.view_ids is None else int((init.view_ids >= 0).sum())
-    assert dense < 0.05 * 3 * CAMERA.width * CAMERA.height / Edgs().pixels_per_gaussian
+    assert dense < 0.05 * 3 * CAMERA.width * CAMERA.height / PIXELS_PER_GAUSSIAN
     assert bool(init.gaussians.means.isfinite().all())
 
 
