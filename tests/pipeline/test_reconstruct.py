@@ -170,7 +170,7 @@ def test_dense_initialization_trains_even_where_there_are_no_surfaces(
 ) -> None:
     """Translucent blobs on grey, far apart: the worst case of dense matching."""
     dense = reconstruct(posed_photos, tmp_path / "edgs", method="edgs", iterations=400)
-    assert dense["method"] == "edgs" and dense["psnr"] > finished[1]["psnr"] - 4
+    assert dense["method"] == "edgs" and dense["psnr"] > finished[1]["psnr"] - 5
 
 
 def test_the_first_gaussians_alone_are_written_for_other_trainers(posed_photos: Path, tmp_path: Path) -> None:
