@@ -20,7 +20,7 @@ from splat.pipeline.reconstruct import Reconstruct
 from splat.pipeline.reporter import Console
 from splat.pipeline.run_folder import RunFolder
 from splat.poses.sfm import Sfm
-from splat.priors.stereo import Stereo
+from splat.priors import FlowMatcher, RomaMatcher, Stereo
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,10 @@ class InitOnly:
     sfm: Sfm = field(default_factory=Sfm)
     points: Points = field(default_factory=Points)
     edgs: Edgs = field(default_factory=Edgs)
+    matcher: Literal["stereo", "flow", "roma"] = "stereo"
     stereo: Stereo = field(default_factory=Stereo)
+    flow: FlowMatcher = field(default_factory=FlowMatcher)
+    roma: RomaMatcher = field(default_factory=RomaMatcher)
     seed: int = 0
     quiet: bool = False
 
@@ -50,13 +53,17 @@ class InitOnly:
         config = Reconstruct(
             photos=self.photos,
             out=self.out,
+            method=self.method,
             max_resolution=self.max_resolution,
             ignore_poses=self.ignore_poses,
             test_every=self.test_every,
             sfm=self.sfm,
             points=self.points,
             edgs=self.edgs,
+            matcher=self.matcher,
             stereo=self.stereo,
+            flow=self.flow,
+            roma=self.roma,
             seed=self.seed,
             quiet=self.quiet,
         )

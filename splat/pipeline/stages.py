@@ -238,20 +238,12 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
     assert isinstance(initializer, INITIALIZERS[method])
     size = [(v.camera.width, v.camera.height) for v in capture.views]
     seen = capture.select([v.role == "train" for v in capture.views])
-    priors = None
-    if isinstance(initializer, Edgs):
-        asked = initializer.matching_size
-        plan = plan_matching(seen, k.iterations, cap, memory_budget(k), asked, LARGEST_MATCHED, cores=k.threads)
-        budget = initializer.budget or first_gaussians(seen, cap)
-        initializer = replace(initializer, matching_size=plan.size, budget=budget)
-        priors = _dense_priors(k, plan.size)
-        c.report.info(
-            f"matching {len(seen.views)} photos at {plan.size} px: about {plan.seconds:.0f} s, {plan.gigabytes:.1f} GB"
-        )
-    key = hash_of("init", poses_key, method, initializer, priors, k.sh_degree, k.seed, size)
+    # Of what is left to us (sizes to match at) only that it is: more --iterations go on from the same Gaussians.
+    key = hash_of("init", poses_key, method, initializer, _dense_priors(k, 0), k.sh_degree, k.seed, size, cap)
 
     def make(folder: Path) -> Init:
-        result = initializer(seen, k.sh_degree, k.seed, c.report, priors)
+        chosen, priors = _planned(c, initializer, seen, cap)
+        result = chosen(seen, k.sh_degree, k.seed, c.report, priors)
         if len(result.gaussians) > cap:
             generator = torch.Generator().manual_seed(k.seed)
             ids = torch.randperm(len(result.gaussians), generator=generator)[:cap].sort().values
@@ -266,4 +258,17 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
 
     result = c.run.stage("init", key, initializer, make, lambda folder: load_init(folder / "init.npz"))
     c.report.info(f"{len(result.gaussians)} first Gaussians")
-    return result, hash_of(key, cap)
+    return result, key
+
+
+def _planned(c: Context, initializer: Initializer, seen: Capture, cap: int) -> tuple[Initializer, Priors | None]:
+    """The initializer with what is left to us filled in, and what it may ask."""
+    if not isinstance(initializer, Edgs):
+        return initializer, None
+    k, asked = c.config, initializer.matching_size
+    plan = plan_matching(seen, k.iterations, cap, memory_budget(k), asked, LARGEST_MATCHED, cores=k.threads)
+    c.report.info(
+        f"matching {len(seen.views)} photos at {plan.size} px: about {plan.seconds:.0f} s, {plan.gigabytes:.1f} GB"
+    )
+    budget = initializer.budget or first_gaussians(seen, cap)
+    return replace(initializer, matching_size=plan.size, budget=budget), _dense_priors(k, plan.size)

@@ -108,13 +108,14 @@ def test_killed_in_the_middle_it_resumes_and_ends_bit_for_bit_the_same(posed_pho
             assert np.array_equal(a[name], b[name]), name
 
 
-def test_more_iterations_continue_a_finished_run(posed_photos: Path, tmp_path: Path) -> None:
-    reconstruct(posed_photos, tmp_path / "run", iterations=60)
-    metrics = reconstruct(posed_photos, tmp_path / "run", iterations=120)
+@pytest.mark.parametrize("method", ["points", "edgs"])
+def test_more_iterations_continue_a_finished_run(posed_photos: Path, tmp_path: Path, method: str) -> None:
+    reconstruct(posed_photos, tmp_path / "run", method=method, iterations=60)
+    metrics = reconstruct(posed_photos, tmp_path / "run", method=method, iterations=120)
     assert metrics["iterations"] == 120
     steps = [json.loads(line).get("step", 0) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert steps.count(50) == 1, "the first steps were not taken again"
-    assert not list((tmp_path / "run").glob("train.*"))
+    assert not list((tmp_path / "run").glob("*.old-*"))
 
 
 def test_strict_holdout_gives_held_out_photos_to_no_stage(posed_photos: Path, tmp_path: Path) -> None:
