@@ -17,7 +17,9 @@ from splat.core.slots import DepthMap
 class Surface:
     """What one photo knows of the surfaces it sees, at its matching size."""
 
-    def __init__(self, view: View, found: DepthMap) -> None:
+    def __init__(self, view: View, found: DepthMap, working_size: tuple[int, int]) -> None:
+        """`view` at the size of the depth map; `working_size`: (width, height) it has for everyone else."""
+        self.working_size = working_size
         assert view.world_from_cam is not None
         self.view, self.pose, self.neighbours = view, view.world_from_cam, found.neighbours
         photo = view.load()
@@ -37,6 +39,11 @@ class Surface:
         """How finely the photo shows the surface: edge-on or far away less than from the front or near."""
         self.gain = torch.ones(3)
         """By which the photo is brighter than the mean of all, per channel."""
+
+    def pixels(self, chosen: Int[Tensor, "k"]) -> Float[Tensor, "k 2"]:
+        """Flat numbers of pixels -> pixels of the photo at its working size."""
+        mine = self.view.camera.pixel_centres().reshape(-1, 2)[chosen].float()
+        return mine * mine.new_tensor(self.working_size) / mine.new_tensor([self.depth.shape[1], self.depth.shape[0]])
 
     def points(self, chosen: Int[Tensor, "k"]) -> Float[Tensor, "k 3"]:
         """World positions of pixels (flat numbers)."""
@@ -75,7 +82,7 @@ class Surface:
         """The same photo with a depth everywhere, surfaces in the middle of nowhere facing the camera."""
         other = copy.copy(self)
         other.depth = filled(self.depth, self.confidence * self.covered, self.rgb)
-        other.normals = -view_rays(self.view)
+        other.normals = torch.where(self.covered[..., None], self.normals, -view_rays(self.view))
         other.footprint = self.footprint / self.depth * other.depth
         return other
 

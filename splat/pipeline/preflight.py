@@ -75,7 +75,7 @@ def plan_matching(
     """The largest size, up to `most` px, at which matching the capture takes at most a fifth of the predicted run and
     no more memory than there is; `least` where even that is too much. A `size` other than 0 is taken as it is."""
     cores = cores or available_cores()
-    run = 60 * estimate(capture, iterations, cap, False, cores).minutes
+    run = 60 * estimate(capture, iterations, cap, False, cores).minutes - _SECONDS_BESIDE
 
     def plan(side: int) -> Matching:
         pixels = sum(v.camera.width * v.camera.height for v in capture.resized(side).views)

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EDGS: dict[str, Any] = {
-    # Large structure is right from the start: photos are at full size sooner. What no photo supports fades away.
+    # Large structure is right from the start: photos are at full size sooner. What no photo supports fades (by 1.5 in
+    # logits in all).
     "train.resolution.full_at": 0.3,
     "train.decay.factor": 0.99,
+    "train.decay.every": 1 / 300,
 }
-"""What dense first Gaussians change; density control divides what is still too coarse, and removes what has faded."""
+"""What dense first Gaussians change; density control divides what is still too coarse."""
 
 PUBLISHED_EDGS: dict[str, Any] = {
     # Nothing is added; what the photos do not hold against a slow decay is removed.
@@ -23,7 +25,7 @@ PUBLISHED_EDGS: dict[str, Any] = {
     "train.none.prune_opacity": 0.005,
     "train.none.prune_every": 100 / 30_000,
     "train.decay.factor": 0.99,
-    "train.decay.every": 10,
+    "train.decay.every": 10 / 30_000,
     "train.decay.until": 0.5,
     # The rates of 3DGS, positions held at what theirs has come to after 8,000 of 30,000 steps.
     "train.rates.means": 1.6e-4,
@@ -37,19 +39,29 @@ PUBLISHED_EDGS: dict[str, Any] = {
     "train.resolution.start": 1.0,
     "train.sh.degree_every": 1_000 / 30_000,
     "train.clearance": 0.0,
+    "train.views.exposure": False,
+    "train.min_transmittance": 1e-4,
 }
 """EDGS's own training (Kotovenko et al. 2025), in fractions of the run; pruning every 100 steps of 30,000, not every
 one."""
 
 
 def with_recipe(config: Reconstruct, method: str) -> Reconstruct:
-    """The configuration as the method wants it."""
+    """The configuration as the method wants it: fields that were neither given as flags nor set in Python."""
+    plain = type(config)(config.photos)
     recipe: dict[str, Any] = {}
     if method == "edgs":
         recipe = PUBLISHED_EDGS if config.edgs.faithful else EDGS
     for flag, value in recipe.items():
-        if flag not in config.explicit_flags:
+        if flag not in config.explicit_flags and found(config, flag) == found(plain, flag):
             config = replaced(config, flag, value)
+    return config
+
+
+def found(config: Any, flag: str) -> Any:
+    """The value of the field at a dotted path."""
+    for name in flag.split("."):
+        config = getattr(config, name)
     return config
 
 

@@ -138,7 +138,8 @@ def announce(c: Context, capture: Capture) -> None:
 
 
 def most_gaussians(k: Reconstruct, working: Capture) -> int:
-    """The cap: the flag's, or what the training photos can support. The published EDGS has none: all that it makes."""
+    """The cap: the flag's, or what the training photos can support. The published EDGS has none but a
+    million."""
     if k.cap is None and k.method == "edgs" and k.edgs.faithful:
         published = k.edgs.published
         return min(1_000_000, published.matches_per_ref * min(published.num_refs, len(working.train_views)))
@@ -238,8 +239,9 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
     assert isinstance(initializer, INITIALIZERS[method])
     size = [(v.camera.width, v.camera.height) for v in capture.views]
     seen = capture.select([v.role == "train" for v in capture.views])
+    asks = _dense_priors(k, 0) if isinstance(initializer, Edgs) else None
     # Of what is left to us (sizes to match at) only that it is: more --iterations go on from the same Gaussians.
-    key = hash_of("init", poses_key, method, initializer, _dense_priors(k, 0), k.sh_degree, k.seed, size, cap)
+    key = hash_of("init", poses_key, method, initializer, asks, k.sh_degree, k.seed, size, cap)
 
     def make(folder: Path) -> Init:
         chosen, priors = _planned(c, initializer, seen, cap)
@@ -248,10 +250,11 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
             generator = torch.Generator().manual_seed(k.seed)
             ids = torch.randperm(len(result.gaussians), generator=generator)[:cap].sort().values
             c.report.info(f"{len(result.gaussians)} first Gaussians thinned to the cap of {cap}")
-            result = Init(
-                result.gaussians[ids],
-                None if result.view_ids is None else result.view_ids[ids],
-                None if result.pixels is None else result.pixels[ids],
+            result = replace(
+                result,
+                gaussians=result.gaussians[ids],
+                view_ids=None if result.view_ids is None else result.view_ids[ids],
+                pixels=None if result.pixels is None else result.pixels[ids],
             )
         save_init(folder / "init.npz", result)
         return result

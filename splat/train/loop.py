@@ -203,7 +203,8 @@ class Trainer:
         with torch.no_grad():
             gaussians = self.model.gaussians(self.step)
             background = self.settings.background.colour(False, self.generator).to(self.device)
-            return self.raster(gaussians, item.camera, item.cam_from_world, background, self.settings.raster)
+            settings = replace(self.settings.raster, capacity=None)
+            return self.raster(gaussians, item.camera, item.cam_from_world, background, settings)
 
     # -------------------------------------------------------------------------------------------------------- the run
 
@@ -331,7 +332,7 @@ class Trainer:
             if drawn_of:
                 one = summed(drawn_of)
                 self.model.update(step, one.ids, one.gradient, seen_from, one.seen)
-            if decay := self.settings.opacity_decay.amount(step, progress):
+            if decay := self.settings.opacity_decay.amount(step, self.total):
                 self.model.shift(None, logit_opacities=decay)
             if changed := self.density.after_update(step, self.model, self.generator):
                 line["density"] = changed

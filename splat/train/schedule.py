@@ -70,14 +70,15 @@ class OpacityDecay:
 
     factor: float = 1.0
     """What an unopposed logit-exponential is multiplied by each time (EDGS: 0.99 every 10 steps); 1 = off."""
-    every: int = 10
-    """Steps between two decays."""
+    every: float = 10 / 30_000
+    """Fraction of the steps between two decays."""
     until: float = 0.5
     """Fraction of the steps after which decay stops."""
 
-    def amount(self, step: int, progress: float) -> float:
-        """To be added to every logit after this step; 0 when it is not due."""
-        due = self.factor < 1 and progress < self.until and (step + 1) % self.every == 0
+    def amount(self, step: int, steps: int) -> float:
+        """To be added to every logit after this step of so many; 0 when it is not due."""
+        every = max(1, round(self.every * steps))
+        due = self.factor < 1 and step < self.until * steps and (step + 1) % every == 0
         return math.log(self.factor) if due else 0.0
 
 

@@ -139,7 +139,7 @@ def test_gains_are_found_from_ratios_between_photos():
 def test_the_budget_leaves_density_control_its_share_of_the_cap(tmp_path):
     capture = planes.capture_of(planes.PlaneScene.make(0.0), CAMERA, planes.walk(2), tmp_path)
     assert first_gaussians(capture) == 2 * 160 * 120 // PIXELS_PER_GAUSSIAN
-    assert first_gaussians(capture, cap=100) == 60 and first_gaussians(capture, cap=10**6) == first_gaussians(capture)
+    assert first_gaussians(capture, cap=100) == 30 and first_gaussians(capture, cap=10**6) == first_gaussians(capture)
 
 
 def test_it_does_not_depend_on_the_worlds_frame(tmp_path):

@@ -13,7 +13,7 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.image import read_pixels, write_png
 from splat.core.slots import Init, Priors, Silent
-from splat.init.edgs import PIXELS_PER_GAUSSIAN, Edgs
+from splat.init.edgs import Edgs
 from splat.priors import Stereo
 from splat.priors.matching import StereoMatcher
 
@@ -23,6 +23,7 @@ SCENE = planes.PlaneScene.make(15.0)
 
 def made(capture: Capture, report: Silent | None = None, **settings) -> Init:
     priors = Priors(Stereo(), StereoMatcher())
+    settings = {"budget": len(capture.views) * 240, **settings}
     return Edgs(keep_points=0.0, **settings)(capture, 1, 0, report or Silent(), priors)
 
 
@@ -62,7 +63,7 @@ def test_a_blank_wall_starts_from_the_sparse_points(tmp_path) -> None:
     init = made(capture, report)
     assert capture.points is not None
     dense = 0 if init.view_ids is None else int((init.view_ids >= 0).sum())
-    assert dense < 0.05 * 3 * CAMERA.width * CAMERA.height / PIXELS_PER_GAUSSIAN
+    assert dense < 0.05 * 3 * 240
     assert bool(init.gaussians.means.isfinite().all())
 
 

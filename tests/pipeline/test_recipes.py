@@ -22,10 +22,10 @@ def test_the_published_edgs_is_trained_as_published() -> None:
     assert rates.means_at(15_000 / 30_000, 1.0) == pytest.approx(1.6e-5, rel=1e-3)
     logit, step = 0.0, 0
     while 1 / (1 + 2.718281828**-logit) >= 0.005:  # what no photo supports
-        logit += made.decay.amount(step, step / 30_000)
+        logit += made.decay.amount(step, 30_000)
         step += 1
     assert abs(step - 5_270) <= 20
-    assert made.decay.amount(14_999, 14_999 / 30_000) < 0 == made.decay.amount(15_009, 15_009 / 30_000)
+    assert made.decay.amount(14_999, 30_000) < 0 == made.decay.amount(15_009, 30_000)
 
 
 def test_flags_that_were_given_win_over_the_recipe() -> None:

@@ -115,7 +115,7 @@ def test_more_iterations_continue_a_finished_run(posed_photos: Path, tmp_path: P
     assert metrics["iterations"] == 120
     steps = [json.loads(line).get("step", 0) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert steps.count(50) == 1, "the first steps were not taken again"
-    assert not list((tmp_path / "run").glob("*.old-*"))
+    assert not [p for stage in ("init", "train") for p in (tmp_path / "run").glob(f"{stage}.*")]
 
 
 def test_strict_holdout_gives_held_out_photos_to_no_stage(posed_photos: Path, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_dense_initialization_trains_even_where_there_are_no_surfaces(
 ) -> None:
     """Translucent blobs on grey, far apart: the worst case of dense matching."""
     dense = reconstruct(posed_photos, tmp_path / "edgs", method="edgs", iterations=400)
-    assert dense["method"] == "edgs" and dense["psnr"] > finished[1]["psnr"] - 5
+    assert dense["method"] == "edgs" and dense["psnr"] > finished[1]["psnr"] - 4
 
 
 def test_the_first_gaussians_alone_are_written_for_other_trainers(posed_photos: Path, tmp_path: Path) -> None:

@@ -41,10 +41,12 @@ def test_harmonics_come_one_degree_at_a_time() -> None:
 
 def test_unopposed_opacity_decays_to_the_stated_value() -> None:
     """EDGS: 0.99 every 10 steps until half of 30,000 takes 15 off the logit."""
-    decay = OpacityDecay(0.99, 10, 0.5)
-    total = sum(decay.amount(step, step / 30_000) for step in range(30_000))
+    decay = OpacityDecay(0.99, 10 / 30_000, 0.5)
+    total = sum(decay.amount(step, 30_000) for step in range(30_000))
     assert total == pytest.approx(1500 * math.log(0.99), rel=1e-9)
-    assert OpacityDecay().amount(9, 0.1) == 0.0
+    for steps in (3_000, 6_000):  # whatever the length of the run
+        assert sum(decay.amount(step, steps) for step in range(steps)) == pytest.approx(total, rel=1e-9)
+    assert OpacityDecay().amount(9, 90) == 0.0
 
 
 def test_dropout_keeps_the_expected_share_and_the_expected_opacity() -> None:

@@ -57,7 +57,7 @@ def everything_on(world, steps: int, folder: Path | None, every: int = 0, **argu
     """A run in which every part that has a state is at work."""
     settings = TrainSettings(
         scene_extent=4.0,
-        opacity_decay=OpacityDecay(0.99, 5),
+        opacity_decay=OpacityDecay(0.99, 0.05),
         dropout=Dropout(0.2),
         background=Background("random"),
         sh=ShSchedule(0.2),
