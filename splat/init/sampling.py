@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -20,6 +21,7 @@ def stratified(density: Float[Tensor, "h w"], generator: torch.Generator) -> Int
     return order[step > before].sort().values
 
 
+@functools.lru_cache(maxsize=8)
 def _hilbert_order(h: int, w: int) -> Int[Tensor, "hw"]:
     """Pixels in the order of a Hilbert curve over the square around them."""
     bits = max(1, math.ceil(math.log2(max(h, w, 2))))
