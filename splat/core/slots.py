@@ -173,6 +173,8 @@ class Priors:
 
     depth: DepthPrior | None = None
     matches: DenseMatcher | None = None
+    sparse: Initializer | None = None
+    """Gaussians of the sparse points, for where nothing better is known."""
 
 
 # ---------------------------------------------------------------------------------------------------------------- init

@@ -98,7 +98,7 @@ class Edgs:
             raise SplatError("Dense initialization needs a depth prior.")
         if not capture.posed or not capture.views:
             raise SplatError("Dense initialization needs photos with poses: run the poses stage.")
-        sparse = Points()(capture, sh_degree, seed, Silent())
+        sparse = (priors.sparse or Points())(capture, sh_degree, seed, Silent())
         if len(capture.views) < 2:
             return sparse
         small = capture.resized(self.matching_size or LARGEST_MATCHED)

@@ -215,9 +215,9 @@ def fit_to_memory(c: Context, posed: Capture) -> tuple[Capture, Context]:
 def _dense_priors(k: Reconstruct, size: int) -> Priors:
     """What dense initialization may ask, as --matcher says; photos are matched at `size` px."""
     if k.matcher == "stereo":
-        return Priors(depth=k.stereo, matches=StereoMatcher(k.stereo, size))
+        return Priors(k.stereo, StereoMatcher(k.stereo, size), k.points)
     matcher = replace(k.flow, matching_size=size) if k.matcher == "flow" else k.roma
-    return Priors(depth=MatchedDepth(matcher), matches=matcher)
+    return Priors(MatchedDepth(matcher), matcher, k.points)
 
 
 def memory_budget(k: Reconstruct) -> float | None:

@@ -44,9 +44,10 @@ def overlap(capture: Capture) -> Overlap:
     seen, depth, centres, points = sightings(capture)
     v = len(views)
     score = torch.zeros(v, v, dtype=torch.float64)
-    rays = torch.nn.functional.normalize(points[None] - centres[:, None], dim=2)  # [v p 3]
     for i in range(v):
-        shared = seen & seen[i]
+        mine = seen[i].nonzero()[:, 0]  # a view at a time, and only what it sees: all at once may not fit into memory
+        rays = torch.nn.functional.normalize(points[mine][None] - centres[:, None], dim=2)  # [v m 3]
+        shared = seen[:, mine]
         cos = (rays * rays[i]).sum(2).clamp(-1, 1)
         angle = cos.arccos().rad2deg()
         width = torch.where(angle < BEST_ANGLE, NARROW, WIDE)
@@ -55,7 +56,9 @@ def overlap(capture: Capture) -> Overlap:
         size = _pixels_per_unit(views[i]) / torch.tensor([_pixels_per_unit(w) for w in views])
         score[i] *= torch.minimum(size, 1 / size)
         score[i, i] = 0
-    return Overlap(score, torch.stack([_range(depth[i][seen[i]], depth[seen & (depth > 0)]) for i in range(v)]))
+    everyones = depth[seen & (depth > 0)]
+    everyones = everyones[:: 1 + len(everyones) // 1_000_000]  # quantiles of more are refused, and no better
+    return Overlap(score, torch.stack([_range(depth[i][seen[i]], everyones) for i in range(v)]))
 
 
 def nearest_depths(capture: Capture) -> Float[Tensor, "v"] | None:
@@ -88,6 +91,7 @@ def sightings(
     seen = torch.zeros(len(views), len(points), dtype=torch.bool)
     if capture.tracks is not None and cloud is not None and len(cloud) >= 8:
         seen[capture.tracks.view_ids.long(), capture.tracks.point_ids.long()] = True
+    seen &= points.isfinite().all(1)
     for i, view in enumerate(views):
         visible = (depth[i] > 0) & view.camera.holds(view.camera.project(in_cam[i]))
         seen[i] = seen[i] & visible if int((seen[i] & visible).sum()) >= 8 else visible

@@ -63,7 +63,7 @@ class Stereo:
     sources: int = 4
     """Photos that each photo is matched with, at most 8."""
     best: int = 2
-    """How many of them must like a plane: what is hidden in some is seen in others."""
+    """How many of them must like a plane, at most 4: what is hidden in some is seen in others."""
     hypotheses: int = 64
     """Depths tried at every pixel of the coarsest photo."""
     rounds: tuple[int, int, int] = (4, 2, 2)
@@ -86,6 +86,11 @@ class Stereo:
 
         Raises SplatError where there are no compiled kernels or views have no pose.
         """
+        if not 1 <= self.best <= min(4, self.sources) or self.sources > 8:
+            raise SplatError(
+                f"--stereo.sources {self.sources} and --stereo.best {self.best} cannot be: at most 8 photos, the best "
+                "1 to 4 of them."
+            )
         found = overlap(capture)
         views = []
         for i, view in enumerate(capture.views):

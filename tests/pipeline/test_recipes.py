@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from splat.pipeline.recipes import EDGS, PUBLISHED_EDGS, replaced, with_recipe
 from splat.pipeline.reconstruct import Reconstruct
+from splat.priors import MATCHERS
 from splat.train.parameters import LearningRates
 
 
@@ -35,6 +37,12 @@ def test_flags_that_were_given_win_over_the_recipe() -> None:
     assert made.density == base.train.density and made.decay.factor == PUBLISHED_EDGS["train.decay.factor"]
 
 
+def test_what_was_set_in_python_wins_over_the_recipe() -> None:
+    base = Reconstruct(Path("photos"))
+    own = replace(base, train=replace(base.train, decay=replace(base.train.decay, factor=0.9)))
+    assert with_recipe(own, "edgs").train.decay.factor == 0.9
+
+
 def test_methods_without_a_recipe_are_left_alone() -> None:
     base = Reconstruct(Path("photos"))
     assert with_recipe(base, "points") == base != with_recipe(base, "edgs")
@@ -49,6 +57,11 @@ def test_a_recipe_can_only_name_fields_that_exist() -> None:
         assert found == value
     with pytest.raises(AttributeError, match="no field steps"):
         replaced(base, "train.steps", 3)
+
+
+def test_every_matcher_can_be_asked_for() -> None:
+    hints = get_type_hints(Reconstruct)
+    assert set(get_args(hints["matcher"])) == set(MATCHERS)
 
 
 def test_held_rates_are_those_of_the_line_later_on() -> None:

@@ -63,7 +63,10 @@ def test_the_cap_is_kept_and_rounds_share_the_room(world) -> None:
 def test_nobody_joins_twice_and_what_joined_is_remembered(world) -> None:
     n = len(world.truth)
     trainer, reserve = trainer_of(world, torch.arange(n) % 2 == 0, 2 * n, 2)
-    trainer.run()
+    start = len(trainer.model.gaussians(0))
+    result = trainer.run()
+    assert len(result.gaussians) <= start + int((~reserve.waiting).sum()) <= n + start
+    assert int((~reserve.waiting).sum()) == n, "there was room for all of them, once"
     state = reserve.state()
     other = Reserve(Init(reserve.candidates, reserve.view_ids), reserve.items, 2 * n, 2)
     other.load_state(state)
