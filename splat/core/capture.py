@@ -61,6 +61,12 @@ class View:
     gps_enu: tuple[float, float, float] | None = None
     """East, north, up in metres from the capture's first located photo."""
 
+    @property
+    def pose(self) -> Rigid:
+        """`world_from_cam` of a view that is known to have one."""
+        assert self.world_from_cam is not None
+        return self.world_from_cam
+
     def load(self, camera: Camera | None = None) -> Photo:
         """Read the photo at the working size, or as another `camera` of the same view."""
         return load_photo(self.image_path, camera or self.camera, self.mask_path, self.invert_mask, self.mask_mode)
@@ -109,6 +115,10 @@ class Capture:
     def with_views(self, views: tuple[View, ...]) -> Capture:
         """Other versions of the same views (same order): tracks stay valid."""
         return replace(self, views=views)
+
+    def training(self) -> Capture:
+        """Without the held-out photos."""
+        return self.select([v.role == "train" for v in self.views])
 
     def select(self, keep: list[bool]) -> Capture:
         """Only the views marked true; tracks are re-indexed."""

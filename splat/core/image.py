@@ -29,6 +29,11 @@ class Photo:
     weight: np.ndarray | None = None
     """uint8 [h w], 0 = say nothing about this pixel (a mask, or outside the lens)."""
 
+    def usable(self) -> np.ndarray:
+        """bool [h w]: pixels that show something, neither masked nor empty."""
+        masks = [m > 127 for m in (self.weight, self.alpha) if m is not None]
+        return np.logical_and.reduce(masks) if masks else np.ones(self.rgb.shape[:2], bool)
+
 
 def open_photo(path: Path) -> Image.Image:
     """Open with the EXIF orientation applied (HEIF is turned by its decoder, so its tag is ignored)."""

@@ -8,7 +8,7 @@ dataclass whose fields are its settings; the fields' docstrings are the help tex
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -188,7 +188,16 @@ class Init:
     view_ids: Int[Tensor, "n"] | None = None
     pixels: Float[Tensor, "n 2"] | None = None
     reserve: Init | None = None
-    """Further Gaussians, finer than the first, for where training finds that they are needed."""
+    """Further Gaussians for where training finds that they are needed."""
+
+    def rows(self, ids: Int[Tensor, "m"]) -> Init:
+        """Some of the first Gaussians; the reserve stays whole."""
+        return replace(
+            self,
+            gaussians=self.gaussians[ids],
+            view_ids=None if self.view_ids is None else self.view_ids[ids],
+            pixels=None if self.pixels is None else self.pixels[ids],
+        )
 
 
 @runtime_checkable

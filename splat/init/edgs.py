@@ -18,12 +18,11 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import quat_from_matrix
-from splat.core.reproject import there_and_back
 from splat.core.slots import Init, Priors, Reporter, Silent
 from splat.init.faithful import FaithfulEdgs
 from splat.init.points import FEWEST_POINTS, Points
 from splat.init.sampling import stratified
-from splat.init.surfaces import Surface, gains, log_ratio, view_rays
+from splat.init.surfaces import Surface, gains, log_ratio
 
 LARGEST_MATCHED = 640
 """Long side in px beyond which finer photos make dense matching slower but the first Gaussians no better."""
@@ -164,11 +163,11 @@ class Edgs:
         points = surface.points(chosen)
         agree, see_past = self._witnesses(points, surfaces)
         kept = see_past <= (0 if guessed else agree)
-        chosen, spacing = chosen[kept], spacing[kept]
+        chosen, spacing, points = chosen[kept], spacing[kept], points[kept]
         if not len(chosen):
             return
         others = [] if guessed else [surfaces[o] for o in surface.neighbours]
-        part = self._gaussians(surface, others, chosen, spacing, sh_degree)
+        part = self._gaussians(surface, others, chosen, points, spacing, sh_degree)
         if guessed:
             part = replace(part, logit_opacities=torch.logit(torch.full((len(part),), self.fill_opacity)))
         made.parts.append(part)
@@ -185,9 +184,7 @@ class Edgs:
             best = mine.covered.clone()
             for o in mine.neighbours:
                 other = surfaces[o]
-                seen = there_and_back(
-                    mine.view.camera, mine.pose, mine.depth, other.view.camera, other.pose, other.depth
-                )
+                seen = mine.seen_by(other)
                 same = seen.agrees(self.most_shift, self.most_difference) & other.covered[seen.row, seen.column]
                 theirs = other.resolution[seen.row, seen.column]
                 better = theirs > 1.05 * mine.resolution if i < o else theirs * 1.05 >= mine.resolution
@@ -206,11 +203,7 @@ class Edgs:
         """Pixels whose guessed depth two other photos' guesses agree with (one, where there is but one)."""
         backed = torch.zeros(guess.covered.shape, dtype=torch.int64)
         for o in guess.neighbours:
-            other = guesses[o]
-            seen = there_and_back(
-                guess.view.camera, guess.pose, guess.depth, other.view.camera, other.pose, other.depth
-            )
-            backed += seen.agrees(2 * self.most_shift, 2 * self.most_difference)
+            backed += guess.seen_by(guesses[o]).agrees(2 * self.most_shift, 2 * self.most_difference)
         return backed >= min(2, max(1, len(guess.neighbours)))
 
     def _witnesses(
@@ -219,8 +212,7 @@ class Edgs:
         """How many of all photos are sure to see a surface at the points, and how many are sure to see past them."""
         agree, see_past = torch.zeros(2, len(points), dtype=torch.int64)
         for s in surfaces[:: 1 + len(surfaces) // MOST_WITNESSES]:
-            z, row, column, seen = s.sees(points)
-            ratio = s.depth[row, column] / z
+            ratio, _, _, seen = s.sees(points)
             agree += seen & ((ratio - 1).abs() < self.most_difference)
             see_past += seen & (ratio > 1 + self.most_before)
         return agree, see_past
@@ -230,13 +222,14 @@ class Edgs:
         s: Surface,
         others: list[Surface],
         chosen: Int[Tensor, "k"],
+        means: Float[Tensor, "k 3"],
         spacing: Float[Tensor, "k"],
         sh_degree: int,
     ) -> Gaussians:
-        """One for each chosen pixel; `spacing` is the distance to its neighbours in pixels, `others` may have a say in
-        its colour."""
+        """One for each chosen pixel, at its point; `spacing` is the distance to its neighbours in pixels, `others` may
+        have a say in its colour."""
         normal = s.normals.reshape(-1, 3)[chosen]
-        ray = view_rays(s.view).reshape(-1, 3)[chosen]
+        ray = s.rays.reshape(-1, 3)[chosen]
         cos = -(ray * normal).sum(1).clamp(-1, -1e-3)
         # Across the surface: `across` is seen at its length, `along` is foreshortened.
         helper = torch.tensor([1.0, 0.0, 0.0]).expand_as(ray)
@@ -252,7 +245,6 @@ class Edgs:
         turn = s.pose.rotation.float() @ torch.stack([across, along, normal], 2)
         sure = s.confidence.reshape(-1)[chosen]
         opacity = self.opacity * (0.5 + 0.5 * sure.clamp(0, 1))
-        means = s.points(chosen)
         return Gaussians(
             means=means,
             quats_wxyz=quat_from_matrix(turn),
@@ -274,8 +266,8 @@ class Edgs:
         row, column = chosen // s.depth.shape[1], chosen % s.depth.shape[1]
         seen = [s.colours(row, column, spacing)]
         for o in others:
-            z, row, column, same = o.sees(means)
-            same &= (o.depth[row, column] / z - 1).abs() < self.most_difference
+            ratio, row, column, same = o.sees(means)
+            same &= (ratio - 1).abs() < self.most_difference
             seen.append(torch.where(same[:, None], o.colours(row, column, spacing), torch.nan))
         every = torch.stack(seen)
         enough = every[..., 0].isfinite().sum(0) >= 3

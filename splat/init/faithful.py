@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from splat.core.camera import Camera
-from splat.core.capture import Capture, View
+from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import Rigid
@@ -62,7 +62,7 @@ class FaithfulEdgs:
         used = used if any(used) else [True] * len(used)
         ids = torch.tensor(used).nonzero()[:, 0]
         seen = capture.select(used)
-        poses = [_pose(v) for v in seen.views]
+        poses = [v.pose for v in seen.views]
         generator = torch.Generator().manual_seed(seed)
         references = reference_views(poses, self.num_refs, generator)
         neighbours = {r: nearest_views(poses, r, self.nns_per_ref) for r in references}
@@ -89,12 +89,10 @@ class FaithfulEdgs:
     ) -> tuple[Gaussians, Float[Tensor, "n 2"]]:
         """Those of one reference, and their pixels in it."""
         view = capture.views[reference]
-        pose, camera, photo = _pose(view), view.camera, view.load()
+        pose, camera, photo = view.pose, view.camera, view.load()
         weights = torch.stack([m.certainty for m in matches]).amax(0)
         weights = torch.where(weights > self.sure, 1.0, weights)
-        for mask in (photo.weight, photo.alpha):
-            if mask is not None:
-                weights = torch.where(torch.from_numpy(mask) > 127, weights, 0.0)
+        weights = torch.where(torch.from_numpy(photo.usable()), weights, 0.0)
         chosen = drawn(weights.reshape(-1), self.matches_per_ref, generator)
         pixels = camera.pixel_centres().reshape(-1, 2)[chosen]
 
@@ -103,7 +101,7 @@ class FaithfulEdgs:
         for m in matches:
             other = capture.views[m.view_b]
             pair = torch.stack([pixels, m.pixels_b.reshape(-1, 2)[chosen].to(pixels)], 1)
-            cameras, both = (camera, other.camera), (pose, _pose(other))
+            cameras, both = (camera, other.camera), (pose, other.pose)
             matched = (m.certainty.reshape(-1)[chosen] > 0)[:, None].expand(-1, 2)
             tried = triangulate_linear(pair, matched, cameras, both)
             errors = [ndc_error(tried, pair[:, i], cameras[i], both[i]) for i in (0, 1)]
@@ -149,11 +147,6 @@ def drawn(weights: Float[Tensor, "n"], count: int, generator: torch.Generator) -
 
 
 # ------------------------------------------------------------------------------------------------- views and neighbours
-
-
-def _pose(view: View) -> Rigid:
-    assert view.world_from_cam is not None
-    return view.world_from_cam
 
 
 def pose_features(poses: list[Rigid]) -> Float[Tensor, "v 16"]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from splat.core.capture import View
 from splat.core.filling import filled
+from splat.core.reproject import ThereAndBack, there_and_back
 from splat.core.slots import DepthMap
 
 
@@ -20,25 +21,27 @@ class Surface:
     def __init__(self, view: View, found: DepthMap, working_size: tuple[int, int]) -> None:
         """`view` at the size of the depth map; `working_size`: (width, height) it has for everyone else."""
         self.working_size = working_size
-        assert view.world_from_cam is not None
-        self.view, self.pose, self.neighbours = view, view.world_from_cam, found.neighbours
+        self.view, self.pose, self.neighbours = view, view.pose, found.neighbours
         photo = view.load()
         self.rgb = torch.from_numpy(photo.rgb).float() / 255
         self.depth, self.confidence = found.depth, found.confidence
-        self.usable = torch.ones(self.depth.shape, dtype=torch.bool)
-        for mask in (photo.weight, photo.alpha):
-            if mask is not None:
-                self.usable &= torch.from_numpy(mask) > 127
+        self.usable = torch.from_numpy(photo.usable())
+        self.rays = view_rays(view)
+        """Unit directions of pixel centres in the camera's frame."""
         self.covered = self.usable & (found.confidence > 0)
         assert found.normals_cam is not None
         self.normals = smoothed_normals(found.normals_cam, self.depth, self.covered)
         self.footprint = self.depth * (2 / (view.camera.fx + view.camera.fy))
         """World units per pixel across the ray."""
-        cos = -(self.normals * view_rays(view)).sum(2)
+        cos = -(self.normals * self.rays).sum(2)
         self.resolution = cos.clamp(0.05, 1) / self.footprint
         """How finely the photo shows the surface: edge-on or far away less than from the front or near."""
         self.gain = torch.ones(3)
         """By which the photo is brighter than the mean of all, per channel."""
+
+    def seen_by(self, other: Surface) -> ThereAndBack:
+        """Where this photo's depths lead in another, and what that one's say of it."""
+        return there_and_back(self.view.camera, self.pose, self.depth, other.view.camera, other.pose, other.depth)
 
     def pixels(self, chosen: Int[Tensor, "k"]) -> Float[Tensor, "k 2"]:
         """Flat numbers of pixels -> pixels of the photo at its working size."""
@@ -53,14 +56,14 @@ class Surface:
     def sees(
         self, points: Float[Tensor, "k 3"]
     ) -> tuple[Float[Tensor, "k"], Int[Tensor, "k"], Int[Tensor, "k"], Bool[Tensor, "k"]]:
-        """z, row and column of world points (the nearest where they are outside), and whether they fall on a pixel
-        whose depth is known."""
+        """Of world points: the pixel's depth over theirs, its row and column (the nearest where they are outside), and
+        whether they fall on a pixel whose depth is known."""
         inside = self.pose.inverse().apply(points)
         pixels = self.view.camera.project(inside)
         size = self.depth.shape[::-1]
         column, row = (t.nan_to_num().clamp(0, n - 1).long() for t, n in zip(pixels.unbind(1), size, strict=True))
         seen = (inside[:, 2] > 0) & self.view.camera.holds(pixels) & self.covered[row, column]
-        return inside[:, 2], row, column, seen
+        return self.depth[row, column] / inside[:, 2], row, column, seen
 
     def unexplained(self, points: Float[Tensor, "n 3"], usual: float, cell: int = 16) -> Float[Tensor, "h w"]:
         """1 at pixels without a depth of their own, in cells of the photo into which fewer points of all photos fall
@@ -82,7 +85,7 @@ class Surface:
         """The same photo with a depth everywhere, surfaces in the middle of nowhere facing the camera."""
         other = copy.copy(self)
         other.depth = filled(self.depth, self.confidence * self.covered, self.rgb)
-        other.normals = torch.where(self.covered[..., None], self.normals, -view_rays(self.view))
+        other.normals = torch.where(self.covered[..., None], self.normals, -self.rays)
         other.footprint = self.footprint / self.depth * other.depth
         return other
 

@@ -116,7 +116,7 @@ def _place(
     from splat.poses.registration import localize
 
     if all(v.world_from_cam is not None for v in held_out):  # the dataset brought them; only the frame changes
-        moved = [replace(v, world_from_cam=capture.world_from_source.apply_pose(_pose(v))) for v in held_out]
+        moved = [replace(v, world_from_cam=capture.world_from_source.apply_pose(v.pose)) for v in held_out]
         found = {v.name: v for v in moved}
     else:
         found = localize(posed.capture, held_out, folder / "work", c.report)
@@ -135,11 +135,6 @@ def _place(
     return tuple(views), tuple(v.name for v in held_out if v.name not in found)
 
 
-def _pose(view: View) -> Rigid:
-    assert view.world_from_cam is not None
-    return view.world_from_cam
-
-
 def _keep(folder: Path, m: Measured) -> Pictures:
     stem = m.view.name.replace("/", "_")
     photo, render = folder / f"{stem}.photo.png", folder / f"{stem}.render.png"
@@ -152,7 +147,7 @@ def _save(folder: Path, e: Evaluation) -> None:
     def rows(pictures: tuple[Pictures, ...]) -> list[dict[str, Any]]:
         return [p.figures | {"photo": p.photo.name, "render": p.render.name} for p in pictures]
 
-    poses = {v.name: _pose(v).matrix().tolist() for v in e.test_views}
+    poses = {v.name: v.pose.matrix().tolist() for v in e.test_views}
     write_json(
         folder / "views.json",
         {"test": rows(e.test), "train": rows(e.train), "test_poses": poses, "not_placed": list(e.not_placed)},

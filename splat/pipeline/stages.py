@@ -115,7 +115,7 @@ def _files_of(path: Path) -> str:
 def split_off_tests(capture: Capture) -> tuple[Capture, tuple[View, ...]]:
     """The capture without its held-out photos, and these."""
     held_out = capture.test_views
-    return capture.select([v.role == "train" for v in capture.views]), held_out
+    return capture.training(), held_out
 
 
 def announce(c: Context, capture: Capture) -> None:
@@ -238,7 +238,7 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
     initializer: Initializer = getattr(k, method)
     assert isinstance(initializer, INITIALIZERS[method])
     size = [(v.camera.width, v.camera.height) for v in capture.views]
-    seen = capture.select([v.role == "train" for v in capture.views])
+    seen = capture.training()
     asks = _dense_priors(k, 0) if isinstance(initializer, Edgs) else None
     # Of what is left to us (sizes to match at) only that it is: more --iterations go on from the same Gaussians.
     key = hash_of("init", poses_key, method, initializer, asks, k.sh_degree, k.seed, size, cap)
@@ -250,12 +250,7 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
             generator = torch.Generator().manual_seed(k.seed)
             ids = torch.randperm(len(result.gaussians), generator=generator)[:cap].sort().values
             c.report.info(f"{len(result.gaussians)} first Gaussians thinned to the cap of {cap}")
-            result = replace(
-                result,
-                gaussians=result.gaussians[ids],
-                view_ids=None if result.view_ids is None else result.view_ids[ids],
-                pixels=None if result.pixels is None else result.pixels[ids],
-            )
+            result = result.rows(ids)
         save_init(folder / "init.npz", result)
         return result
 

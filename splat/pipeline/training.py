@@ -222,7 +222,7 @@ def optimize(
     model = ViewModel(len(views), config.views, centres.float(), extent, job.device)
     density: DensitySettings = own_density(config.chosen_density(job.cap), ranks.world)
     if config.clearance > 0:
-        near = nearest_depths(job.capture.select([v.role == "train" for v in job.capture.views]))
+        near = nearest_depths(job.capture.training())
         if near is not None:
             density = Clearance(density, centres.float(), config.clearance * near.float())
     phase = Phase(steps=steps, source=source, losses=job.losses, density=density)

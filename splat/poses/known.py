@@ -60,7 +60,7 @@ class Known:
     def _triangulated(self, capture: Capture, workdir: Path, report: Reporter) -> Capture | None:
         """The capture with points seen by its training views; None when they are too few to be of use."""
         ids = [i for i, v in enumerate(capture.views) if v.role == "train"]
-        train = capture.select([v.role == "train" for v in capture.views])
+        train = capture.training()
         settings = FeatureSettings(max_size=self.max_features_size, max_count=self.max_features)
         threads = cores()
         features = feature_files.extract(train.views, settings, workdir / "features", report, threads)

@@ -18,7 +18,6 @@ from torch import Tensor
 from splat.core.camera import Camera
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
-from splat.core.geometry import Rigid
 from splat.core.reproject import there_and_back
 from splat.core.slots import DenseMatch, Reporter
 from splat.priors.neighbours import sightings
@@ -47,7 +46,7 @@ class StereoMatcher:
         for a, b in pairs:
             one, two = small.views[a], small.views[b]
             seen = there_and_back(
-                one.camera, _pose(one), maps[a].depth, two.camera, _pose(two), maps[b].depth.to(maps[a].depth)
+                one.camera, one.pose, maps[a].depth, two.camera, two.pose, maps[b].depth.to(maps[a].depth)
             )
             agreed = seen.agrees(self.most_shift, self.most_difference)
             agreed &= maps[b].confidence[seen.row, seen.column] > 0  # a guess may agree by chance
@@ -169,11 +168,6 @@ def _posed(capture: Capture) -> Capture:
     return capture
 
 
-def _pose(view: View) -> Rigid:
-    assert view.world_from_cam is not None
-    return view.world_from_cam
-
-
 # ----------------------------------------------------------------------------------------------------------------- flow
 
 
@@ -181,7 +175,7 @@ class _Side:
     """One of the two photos."""
 
     def __init__(self, view: View, grey: np.ndarray, inverse_depth: Float[Tensor, "h w"]) -> None:
-        self.camera, self.pose, self.grey, self.inverse_depth = view.camera, _pose(view), grey, inverse_depth
+        self.camera, self.pose, self.grey, self.inverse_depth = view.camera, view.pose, grey, inverse_depth
 
 
 def coarse_inverse_depths(capture: Capture, cell: int = 16) -> list[Float[Tensor, "h w"]]:
@@ -196,7 +190,7 @@ def coarse_inverse_depths(capture: Capture, cell: int = 16) -> list[Float[Tensor
         mine = seen[i] & (depth[i] > 0)
         if not bool(mine.any()):
             mine = depth[i] > 0
-        at = c.project(_pose(view).inverse().apply(points[mine]))
+        at = c.project(view.pose.inverse().apply(points[mine]))
         value = 1 / depth[i][mine]
         if not len(value):
             at, value = torch.zeros(1, 2).double(), torch.ones(1).double()

@@ -54,11 +54,7 @@ def own_rows(init: Init, ranks: Ranks) -> Init:
     if len(init.gaussians) < ranks.world:
         raise SplatError(f"{len(init.gaussians)} first Gaussians cannot be divided among {ranks.world} processes.")
     ids = torch.arange(ranks.rank, len(init.gaussians), ranks.world)
-    return Init(
-        init.gaussians[ids],
-        None if init.view_ids is None else init.view_ids[ids],
-        None if init.pixels is None else init.pixels[ids],
-    )
+    return init.rows(ids)
 
 
 def batch_steps(photos: int, world: int) -> int:
