@@ -118,11 +118,39 @@ def map_photos(
             models = pycolmap.global_mapping(database, folder, folder, options)
         else:
             options = _incremental_options(settings, num_views, constant_cameras, seed, threads)
-            models = pycolmap.incremental_mapping(database, folder, folder, options, next_image_callback=registered)
+            models = _incremental(database, options, registered)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     order = sorted(models.values(), key=lambda m: (-m.num_reg_images(), -m.num_points3D()))
     return [m for m in order if m.num_reg_images() >= 2 and m.num_points3D() > 0]
+
+
+def _incremental(database: Path, options: Any, registered: Callable[[], None]) -> dict[int, Any]:
+    """COLMAP's incremental pipeline, but its first pair sought by one thread: several race for it, and which of them
+    wins decides the model's frame and its last bits. All else keeps its threads: `options` has them.
+
+    As COLMAP does, asks less of the first pair, twice each, while photos are left over.
+    """
+    import pycolmap
+
+    models = pycolmap.ReconstructionManager()
+    opened = pycolmap.Database.open(database)
+    pipeline = pycolmap.IncrementalPipeline(options, opened, models)
+    pipeline.add_callback(pycolmap.IncrementalPipelineCallback.NEXT_IMAGE_REG_CALLBACK.value, registered)
+    mapper = pycolmap.IncrementalMapper(pipeline.database_cache)
+    settings = options.get_mapper()
+    settings.num_threads = 1
+    for relaxed in ("", "inliers", "angle", "inliers", "angle"):
+        if relaxed == "inliers":
+            settings.init_min_num_inliers //= 2
+        elif relaxed == "angle":
+            settings.init_min_tri_angle /= 2
+        mapper.reset_initialization_stats()
+        pipeline.reconstruct(mapper, settings, False)
+        if mapper.num_total_reg_images() == pipeline.database_cache.num_images():
+            break
+    opened.close()
+    return {i: models.get(i) for i in range(models.size())}
 
 
 def _incremental_options(
