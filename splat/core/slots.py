@@ -377,8 +377,9 @@ class Parameterization(Protocol):
         `sh` holds the constant's alone."""
         ...
 
-    def edit(self, keep: Tensor, append: Gaussians | None) -> None:
-        """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero."""
+    def edit(self, keep: Tensor, append: Gaussians | None, parents: Int[Tensor, "m"] | None = None) -> None:
+        """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero. `parents` says
+        which of the n rows each of them descends from (None: from none)."""
         ...
 
     def rearrange(self, order: Int[Tensor, "n"]) -> None:
@@ -386,8 +387,8 @@ class Parameterization(Protocol):
         of a photo), nothing happens."""
         ...
 
-    def assign(self, ids: Int[Tensor, "m"], rows: Gaussians) -> None:
-        """Overwrite rows in place and forget their optimizer state."""
+    def assign(self, ids: Int[Tensor, "m"], rows: Gaussians, parents: Int[Tensor, "m"] | None = None) -> None:
+        """Overwrite rows in place and forget their optimizer state. `parents` as in `edit` (None: themselves)."""
         ...
 
     def shift(self, ids: Tensor | None, **deltas: Tensor | float) -> None:

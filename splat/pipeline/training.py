@@ -103,7 +103,7 @@ class Trained:
     """With one photo each; what several processes did in one counts as several."""
     history: list[dict[str, Any]]
     displacement: float | None = None
-    """How far Gaussians are from where some Gaussian started (see `displacement`), over the scene's extent; only where
+    """How far the median Gaussian is from where the first of its ancestors started, over the scene's extent; only where
     `evaluate_at` asked."""
 
     @property
@@ -168,19 +168,6 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
     trained = c.run.stage("train", key, config, make, load_trained, extent=k.iterations)
     c.report.info(f"{len(trained.gaussians)} Gaussians after {trained.steps} steps")
     return trained, hash_of(key, k.iterations)
-
-
-def _cdist(a: Tensor, b: Tensor) -> Tensor:
-    """Without the matrix product, whose rounding is larger than how far Gaussians travel."""
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def displacement(first: Gaussians, last: Gaussians, sample: int = 5000) -> float:
-    """The median distance from a Gaussian to the nearest place where one started, world units; of at most `sample`
-    Gaussians, evenly spread over the rows."""
-    chosen = torch.linspace(0, len(last) - 1, min(sample, len(last))).round().long()
-    nearest = [_cdist(some, first.means).amin(1) for some in last.means[chosen].split(50)]
-    return float(torch.cat(nearest).median()) if nearest else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +238,7 @@ def optimize(
         scene_extent=extent,
         steps=min(job.photos, result.steps * ranks.world),
         history=result.history,
-        displacement=displacement(job.init.gaussians, last) / extent if config.evaluate_at else None,
+        displacement=None if result.displacement is None else result.displacement / extent,
     )
 
 

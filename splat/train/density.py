@@ -161,7 +161,7 @@ class _Adaptive:
             keep[parents] = False
         removed = n - int(keep.sum()) - len(parents)
         if removed or len(parents):
-            model.edit(keep, children)
+            model.edit(keep, children, parents.repeat(2))
         if s.max_anisotropy > 0:
             limit_needles(model, step, s.max_anisotropy)
         self._reset_opacities(step, model)

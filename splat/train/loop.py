@@ -110,6 +110,9 @@ class TrainResult:
     """Of training alone, summed over resumed runs."""
     history: list[dict[str, Any]]
     """The lines of the log."""
+    displacement: float | None = None
+    """Median over the Gaussians of how far each is from where the first of its ancestors started, world units; only
+    where `evaluate_at` asked and the parameterization can say."""
 
 
 def train(
@@ -176,9 +179,10 @@ class Trainer:
         self.device = init.gaussians.means.device
         self.generator = torch.Generator().manual_seed(settings.seed + 7919 * ranks.rank)
         rates = batch_rates(settings.rates, ranks.world)
-        self.model: Parameterization = FreeGaussians(
-            init.gaussians, rates, self.total, settings.scene_extent, settings.sh
-        )
+        free = FreeGaussians(init.gaussians, rates, self.total, settings.scene_extent, settings.sh)
+        if settings.evaluate_at:
+            free.follow()
+        self.model: Parameterization = free
         self.count_of_all = ranks.world * len(init.gaussians)  # when they last asked each other
         view_model.prepare(self.total * ranks.world)
         self.index, self.local = -1, 0  # phase, and step within it
@@ -236,7 +240,9 @@ class Trainer:
                     raise Interrupted(f"Stopped at step {self.step} of {self.total}; run the same command to go on.")
         self._save()
         gaussians = _drawable(self._everything(self.total)).with_sh_degree(self.init.gaussians.sh_degree)
-        return TrainResult(gaussians, self.view_model, self.step, self.seconds, self.history)
+        moved = self.model.displacement() if isinstance(self.model, FreeGaussians) else None
+        displacement = None if moved is None else float(self.ranks.joined(moved).median())
+        return TrainResult(gaussians, self.view_model, self.step, self.seconds, self.history, displacement)
 
     def _agreed(self, overdue: bool, stops: bool) -> tuple[bool, bool]:
         """Whether anyone finds a checkpoint overdue, and whether anyone was asked to stop."""

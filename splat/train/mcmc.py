@@ -133,7 +133,7 @@ def relocate(model: Parameterization, step: int, min_opacity: float, generator: 
         return 0
     sources = alive[_draw(opacities[alive], len(dead), generator)]
     unique, shared, copies = _multiply(gaussians, sources, min_opacity)
-    model.assign(torch.cat([unique, dead]), Gaussians.cat([shared, copies]))
+    model.assign(torch.cat([unique, dead]), Gaussians.cat([shared, copies]), torch.cat([unique, sources]))
     return len(dead)
 
 
@@ -146,7 +146,7 @@ def sprout(model: Parameterization, step: int, number: int, min_opacity: float, 
     unique, shared, copies = _multiply(gaussians, sources, min_opacity)
     everything = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.means.device)
     model.assign(unique, shared)
-    model.edit(everything, copies)
+    model.edit(everything, copies, sources)
     return number
 
 

@@ -80,6 +80,8 @@ class FreeGaussians:
         self.second: dict[str, Tensor] = {}
         degree = max(self._scheduled_degree(0), _used_degree(gaussians))
         self._take(gaussians.detach().with_sh_degree(degree), None)
+        self.origins: Tensor | None = None
+        """Where each row's first ancestor started [n 3], world units; only where it is followed."""
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -97,6 +99,14 @@ class FreeGaussians:
     def means_rate(self, step: int) -> float:
         """Adam's step size for positions, in world units."""
         return self.lr_scale * self.rates.means_at(step / self.total_steps, self.scene_extent)
+
+    def follow(self) -> None:
+        """From now on remember where rows, and the rows that they descend from, started."""
+        self.origins = self.values["means"][: self.count].clone()
+
+    def displacement(self) -> Float[Tensor, "n"] | None:
+        """How far each row is from where its first ancestor started, world units; None: nobody followed."""
+        return None if self.origins is None else (self.values["means"][: self.count] - self.origins).norm(dim=1)
 
     # ------------------------------------------------------------------------------------------------------ changing
 
@@ -177,8 +187,12 @@ class FreeGaussians:
             seen=seen,
         )
 
-    def edit(self, keep: Tensor, append: Gaussians | None) -> None:
-        """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero."""
+    def edit(self, keep: Tensor, append: Gaussians | None, parents: Int[Tensor, "m"] | None = None) -> None:
+        """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero, descendants of
+        rows `parents` (None: of none)."""
+        if self.origins is not None:
+            added_at = self.origins[:0] if append is None else append.means.to(self.origins)
+            self.origins = torch.cat([self.origins[keep], added_at if parents is None else self.origins[parents]])
         kept = self.count if bool(keep.all()) else int(keep.sum())
         added = 0 if append is None else len(append)
         ids = None if kept == self.count else keep.nonzero()[:, 0]
@@ -205,9 +219,13 @@ class FreeGaussians:
         for store in (self.values, self.first, self.second):
             for name in FIELDS:
                 store[name][: self.count] = gather([store[name][: self.count]], order)[0]
+        if self.origins is not None:
+            self.origins = self.origins[order]
 
-    def assign(self, ids: Int[Tensor, "m"], rows: Gaussians) -> None:
-        """Overwrite rows in place and forget their optimizer state."""
+    def assign(self, ids: Int[Tensor, "m"], rows: Gaussians, parents: Int[Tensor, "m"] | None = None) -> None:
+        """Overwrite rows in place and forget their optimizer state; `parents` says what they descend from now."""
+        if self.origins is not None and parents is not None:
+            self.origins[ids] = self.origins[parents]
         rows = rows.with_sh_degree(self._degree())
         for name in FIELDS:
             self.values[name][ids] = getattr(rows, name).to(self.values[name])
@@ -230,13 +248,15 @@ class FreeGaussians:
         """Everything but the settings, capacity left out: where it was written changes nothing."""
         stores = {"values": self.values, "first": self.first, "second": self.second}
         tensors = {k: {f: t[: self.count].clone() for f, t in s.items()} for k, s in stores.items()}
-        return {"tensors": tensors, "updates": self.updates}
+        origins = {} if self.origins is None else {"origins": self.origins.clone()}
+        return {"tensors": tensors, "updates": self.updates, **origins}
 
     def load_state(self, state: dict[str, Any]) -> None:
         device = self.values["means"].device
         stores = {k: {f: t.to(device) for f, t in s.items()} for k, s in state["tensors"].items()}
         self._take(Gaussians(**stores["values"]), (stores["first"], stores["second"]))
         self.updates = int(state["updates"])
+        self.origins = state["origins"].to(device) if "origins" in state else None
 
     def _take(self, gaussians: Gaussians, moments: tuple[dict[str, Tensor], dict[str, Tensor]] | None) -> None:
         self.count = len(gaussians)

@@ -92,6 +92,25 @@ def test_rearranging_moves_everything_with_its_row() -> None:
         assert torch.equal(getattr(moved.gaussians(2), name), getattr(plain.gaussians(2), name)[order])
 
 
+def test_displacement_is_measured_from_where_the_first_ancestor_started() -> None:
+    model = FreeGaussians(scene(4), RATES, 10, 1.0)
+    model.follow()
+    start = model.gaussians(0).means.clone()
+    model.shift(torch.tensor([1]), means=torch.tensor([[0.0, 3.0, 0.0]]))
+    children = model.gaussians(0)[torch.tensor([1, 1, 2])]
+    model.edit(torch.tensor([True, False, True, True]), children, torch.tensor([1, 1, 2]))
+    model.edit(torch.ones(6, dtype=torch.bool), children[:1])  # of nobody: its own start
+    model.rearrange(torch.tensor([6, 5, 4, 3, 2, 1, 0]))
+    assert model.displacement().tolist() == pytest.approx([0, 0, 3, 3, 0, 0, 0])
+    model.assign(torch.tensor([0]), model.gaussians(0)[torch.tensor([2])], torch.tensor([2]))
+    model.assign(torch.tensor([6]), model.gaussians(0)[torch.tensor([2])])
+    away = float((start[1] + torch.tensor([0.0, 3.0, 0.0]) - start[0]).norm())
+    assert model.displacement().tolist() == pytest.approx([3, 0, 3, 3, 0, 0, away])
+    other = FreeGaussians(scene(5), RATES, 10, 1.0)
+    other.load_state(model.state())
+    assert torch.equal(other.displacement(), model.displacement())
+
+
 def test_new_and_overwritten_rows_start_without_momentum() -> None:
     start = scene()
     model = FreeGaussians(start, RATES, 10, 1.0)
