@@ -22,6 +22,7 @@ from splat.core.slots import Init, Priors, Reporter, Silent
 from splat.init.faithful import FaithfulEdgs
 from splat.init.points import FEWEST_POINTS, Points
 from splat.init.sampling import stratified
+from splat.init.shell import Shell
 from splat.init.surfaces import Surface, gains, log_ratio
 
 LARGEST_MATCHED = 640
@@ -72,6 +73,8 @@ class Edgs:
     """Opacity of those."""
     most_before: float = 0.05
     """A photo sees past a Gaussian that is nearer than what it is sure to see by more than this fraction."""
+    shell: Shell = field(default_factory=Shell)
+    """What lies behind everything."""
     reserve: float = 0.0
     """Gaussians kept back, as a multiple of the budget: training adds those where its error is large."""
     keep_points: float = 3.0
@@ -141,8 +144,15 @@ class Edgs:
         kept = torch.zeros(len(sparse.gaussians), dtype=torch.bool)
         if capture.points is not None and len(capture.points) >= FEWEST_POINTS:  # else they are random
             kept = self._far_from(sparse.gaussians, torch.cat(made.means), torch.cat(made.spacings))
-        report.info(f"{made.count:,} Gaussians by dense matching, {int(kept.sum()):,} sparse points beside them.")
-        return made.init(sparse.gaussians[kept], later.init() if later.count else None)
+        means = torch.cat([*made.means, sparse.gaussians.means[kept]])
+        unexplained = [s.unexplained(means, 0.5 * budget / total) for s in surfaces]
+        behind = self.shell(surfaces, unexplained, budget, sh_degree)
+        report.info(
+            f"{made.count:,} Gaussians by dense matching, {int(kept.sum()):,} sparse points beside them, "
+            f"{0 if behind is None else len(behind):,} far behind."
+        )
+        rest = [sparse.gaussians[kept], *([] if behind is None else [behind])]
+        return made.init(Gaussians.cat(rest), later.init() if later.count else None)
 
     def _sample(
         self,
