@@ -5,16 +5,26 @@
 namespace splat {
 namespace {
 
+__device__ void keep_found(const StereoJob& j, int32_t x, int32_t y, const Found& f) {
+    const int64_t at = (int64_t)y * j.reference.width + x, size = j.pixels();
+    j.planes[at] = f.plane.w, j.planes[size + at] = f.plane.gx, j.planes[2 * size + at] = f.plane.gy;
+    j.cost[at] = f.cost;
+}
+
 __global__ void search(const __grid_constant__ StereoJob j, int32_t parity, int32_t step) {
     const int32_t columns = (j.reference.width + step - 1) / step;
     const int64_t i = thread_number();
     if (i >= (int64_t)columns * j.reference.height) return;
     const int32_t y = (int32_t)(i / columns), x = (int32_t)(i % columns) * step + (step == 2 ? (y + parity) & 1 : 0);
     if (x >= j.reference.width) return;
-    const Found f = search_plane(j, x, y);
-    const int64_t at = (int64_t)y * j.reference.width + x, size = j.pixels();
-    j.planes[at] = f.plane.w, j.planes[size + at] = f.plane.gx, j.planes[2 * size + at] = f.plane.gy;
-    j.cost[at] = f.cost;
+    keep_found(j, x, y, search_plane(j, x, y));
+}
+
+__global__ void sweep(const __grid_constant__ StereoJob j, int32_t hypotheses) {
+    const int64_t i = thread_number();
+    if (i >= j.pixels()) return;
+    const int32_t x = (int32_t)(i % j.reference.width), y = (int32_t)(i / j.reference.width);
+    keep_found(j, x, y, sweep_planes(j, hypotheses, x, y));
 }
 
 }  // namespace
@@ -25,12 +35,19 @@ SPLAT_API int splat_stereo_search(int32_t height, int32_t width, const float* gr
                                   float low, float high, float spread, float turn, const float* noise,
                                   int32_t parity, float* planes, float* cost, void* stream) {
     using namespace splat;
-    if (sources < 1 || sources > MAX_SOURCES)
-        return fail("1 to %d other photos can be compared, not %d.", MAX_SOURCES, sources);
-    if (best < 1 || best > MAX_BEST) return fail("the best 1 to %d photos can be believed, not %d.", MAX_BEST, best);
-    if ((int64_t)height * width > INT32_MAX / 4) return fail("an image of %d x %d pixels is too large.", width, height);
+    if (const char* why = stereo_refusal(height, width, sources, best)) return fail("%s", why);
     const StereoJob j = stereo_job(height, width, grey, fx, fy, cx, cy, sources, table, warps, best, low, high, spread,
                                    turn, noise, planes, cost);
     const int32_t step = noise ? 2 : 1;
     return launch_each("splat_stereo_search", search, (int64_t)ceil_div(width, step) * height, stream, j, parity, step);
+}
+
+SPLAT_API int splat_stereo_sweep(int32_t height, int32_t width, const float* grey, float fx, float fy, float cx, float cy,
+                                 int32_t sources, const int64_t* table, const double* warps, int32_t best, float low,
+                                 float high, int32_t hypotheses, float* planes, float* cost, void* stream) {
+    using namespace splat;
+    if (const char* why = stereo_refusal(height, width, sources, best)) return fail("%s", why);
+    const StereoJob j = stereo_job(height, width, grey, fx, fy, cx, cy, sources, table, warps, best, low, high, 0, 0,
+                                   nullptr, planes, cost);
+    return launch_each("splat_stereo_sweep", sweep, j.pixels(), stream, j, hypotheses);
 }

@@ -62,7 +62,7 @@ def gpu() -> Iterator[None]:
         yield
 
 
-_ADDRESSES = {"splat_adam", "splat_gather"}
+_ADDRESSES = {"splat_adam", "splat_gather", "splat_stereo_search", "splat_stereo_sweep"}
 """Their tables hold addresses, which cannot be taken along: they stay on the CPU (test_cuda.py has them on the GPU)."""
 
 

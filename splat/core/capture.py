@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,9 @@ from splat.core.bundle import TensorBundle
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid, Similarity
 from splat.core.image import Photo, load_photo
+
+_MOST_PIXELS_READ = 50_000_000
+"""Of photos that are read at the same time, before they are shrunk: about 8 bytes each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +64,8 @@ class View:
     """Where the focal length comes from: a dataset's file, the photo's EXIF, or a guess of 1.2 x the long side."""
     gps_enu: tuple[float, float, float] | None = None
     """East, north, up in metres from the capture's first located photo."""
+    held: tuple[Camera, Photo] | None = field(default=None, compare=False, repr=False)
+    """The photo in memory, as one camera sees it: see `Capture.in_memory`."""
 
     @property
     def pose(self) -> Rigid:
@@ -69,7 +75,10 @@ class View:
 
     def load(self, camera: Camera | None = None) -> Photo:
         """Read the photo at the working size, or as another `camera` of the same view."""
-        return load_photo(self.image_path, camera or self.camera, self.mask_path, self.invert_mask, self.mask_mode)
+        camera = camera or self.camera
+        if self.held is not None and self.held[0] == camera:
+            return self.held[1]
+        return load_photo(self.image_path, camera, self.mask_path, self.invert_mask, self.mask_mode)
 
     def rgb(self, scale: float = 1.0) -> Float[Tensor, "h w 3"]:
         """The photo as float32 in [0, 1], without alpha or mask, at `scale` x the working size."""
@@ -129,6 +138,16 @@ class Capture:
             m = kept[tracks.view_ids.long()]
             tracks = Tracks(new_ids[tracks.view_ids[m].long()], tracks.point_ids[m], tracks.pixels[m])
         return replace(self, views=tuple(v for v, k in zip(self.views, keep) if k), tracks=tracks)
+
+    def in_memory(self, threads: int = 2) -> Capture:
+        """With every photo read at its working size, so that several who need it there read it once: 3 bytes per pixel,
+        one more each with alpha and mask."""
+        largest = max((v.photo_size[0] * v.photo_size[1] for v in self.views), default=1)
+        at_once = max(1, min(threads, _MOST_PIXELS_READ // largest))
+        with ThreadPoolExecutor(at_once) as pool:
+            photos = list(pool.map(View.load, self.views))
+        held = tuple(replace(v, held=(v.camera, p)) for v, p in zip(self.views, photos, strict=True))
+        return self.with_views(held)
 
     def resized(self, max_resolution: int | None = None, downscale: float = 1.0) -> Capture:
         """Every view's working size divided by `downscale`, then its long side capped at `max_resolution` px."""

@@ -44,7 +44,9 @@ def open_photo(path: Path) -> Image.Image:
             raise SplatError(f"{path} is HEIC: install the reader with `pip install splat3d[heif]`.") from None
         register_heif_opener()
         return Image.open(path)
-    return ImageOps.exif_transpose(Image.open(path))
+    image = Image.open(path)
+    ImageOps.exif_transpose(image, in_place=True)  # else it would decode and copy what needs no turning
+    return image
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -65,7 +67,8 @@ def read_pixels(path: Path) -> np.ndarray:
         grey = np.clip(values / peak * 255 + 0.5, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, 2)
     has_alpha = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
-    return np.array(image.convert("RGBA" if has_alpha else "RGB"))  # a copy: what PIL lends is read-only
+    wanted = "RGBA" if has_alpha else "RGB"
+    return np.array(image if image.mode == wanted else image.convert(wanted))  # a copy: what PIL lends is read-only
 
 
 def resize_area(pixels: np.ndarray, width: int, height: int) -> np.ndarray:

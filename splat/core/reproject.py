@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,6 +13,8 @@ from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid
+from splat.native import bindings
+from splat.native.ops import compiled
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,3 +68,98 @@ def parallax(
     others = points - world_from_cam.inverse().apply(centre).to(points)
     across = torch.linalg.cross(points, others).norm(dim=-1)
     return torch.atan2(across, (points * others).sum(-1)).rad2deg()
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Which pixels of view a view b sees a surface of at the same place; pixels by their numbers."""
+
+    at: Int[Tensor, "h w"]
+    """The pixel of b that each pixel's point falls into (the nearest where that is outside)."""
+    agrees: Bool[Tensor, "h w"]
+    pixels: Float[Tensor, "h w 2"] | None = None
+    """Where b sees it, in pixels, where asked for."""
+
+
+def agreement(
+    camera_a: Camera,
+    world_from_a: Rigid,
+    depth_a: Float[Tensor, "h w"],
+    camera_b: Camera,
+    world_from_b: Rigid,
+    depth_b: Float[Tensor, "hb wb"],
+    most_shift: float,
+    most_difference: float,
+    least_parallax: float = 0.0,
+    pixels: bool = False,
+) -> Agreement:
+    """`there_and_back` all in one, and compiled where it can be: pixels whose depths are above 0, miss each other by
+    less than `most_shift` px and the fraction `most_difference`, and are seen along rays at least `least_parallax`
+    degrees (below 90) apart."""
+    if not compiled(depth_a, depth_b):
+        seen = there_and_back(camera_a, world_from_a, depth_a, camera_b, world_from_b, depth_b)
+        at = seen.row * camera_b.width + seen.column
+        agrees = seen.agrees(most_shift, most_difference) & (depth_a > 0) & (depth_b.reshape(-1)[at] > 0)
+        if least_parallax > 0:
+            agrees &= parallax(camera_a, world_from_a, depth_a, world_from_b.translation) >= least_parallax
+        return Agreement(at, agrees, seen.pixels if pixels else None)
+    b_from_a = world_from_b.inverse() @ world_from_a
+    maps = [*_pixel_map(camera_a, camera_b, b_from_a), *_pixel_map(camera_b, camera_a, b_from_a.inverse())]
+    at = torch.empty(depth_a.shape, dtype=torch.int32)
+    agreed = torch.empty(depth_a.shape, dtype=torch.uint8)
+    there = torch.empty(*depth_a.shape, 2) if pixels else None
+    bindings.call(
+        "splat_agreement",
+        *(camera_a.height, camera_a.width, depth_a.contiguous()),
+        *(camera_a.fx, camera_a.fy, camera_a.cx, camera_a.cy),
+        *(camera_b.height, camera_b.width, depth_b.contiguous(), bindings.doubles(maps)),
+        *(most_shift, most_difference, math.tan(math.radians(least_parallax)), there, at, agreed),
+    )
+    return Agreement(at, agreed.bool(), there)
+
+
+def _pixel_map(camera_a: Camera, camera_b: Camera, b_from_a: Rigid) -> list[float]:
+    """A by rows and b: pixel p of a at depth z is at A p z + b in b."""
+    a, b = camera_a.matrix(), camera_b.matrix()
+    return [*(b @ b_from_a.rotation @ torch.linalg.inv(a)).reshape(-1).tolist(), *(b @ b_from_a.translation).tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """A view and what it knows of the surfaces it sees."""
+
+    camera: Camera
+    world_from_cam: Rigid
+    depth: Float[Tensor, "h w"]
+    """0 where nothing is known."""
+
+    @cached_property
+    def pixel_from_world(self) -> Float[Tensor, "3 4"]:
+        inside = self.world_from_cam.inverse()
+        return self.camera.matrix() @ torch.cat([inside.rotation, inside.translation[:, None]], 1).double()
+
+
+def witnessed(
+    witnesses: Sequence[Witness], points: Float[Tensor, "n 3"], most_difference: float, most_before: float
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """How many see a surface at points of the world (their depth there differs by less than the fraction
+    `most_difference`), and how many see past them (theirs is larger by more than `most_before`)."""
+    agree, see_past = torch.zeros(2, len(points), dtype=torch.int32)
+    points = points.contiguous()
+    for w in witnesses:
+        if compiled(points, w.depth):
+            bindings.call(
+                "splat_witness",
+                *(len(points), points, w.camera.height, w.camera.width, w.depth.contiguous(), w.pixel_from_world),
+                *(most_difference, most_before, agree, see_past),
+            )
+            continue
+        inside = w.world_from_cam.inverse().apply(points)
+        pixels = w.camera.project(inside)
+        column, row = (t.nan_to_num().clamp(0, n - 1).long() for t, n in zip(pixels.unbind(1), w.depth.shape[::-1]))
+        own = w.depth[row, column]
+        seen = (inside[:, 2] > 0) & w.camera.holds(pixels) & (own > 0)
+        ratio = own / inside[:, 2]
+        agree += seen & ((ratio - 1).abs() < most_difference)
+        see_past += seen & (ratio > 1 + most_before)
+    return agree, see_past

@@ -18,6 +18,7 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import quat_from_matrix
+from splat.core.reproject import witnessed
 from splat.core.slots import Init, Priors, Reporter, Silent
 from splat.init.faithful import FaithfulEdgs
 from splat.init.points import FEWEST_POINTS, Points
@@ -103,7 +104,7 @@ class Edgs:
         sparse = (priors.sparse or Points())(capture, sh_degree, seed, Silent())
         if len(capture.views) < 2:
             return sparse
-        small = capture.resized(self.matching_size or LARGEST_MATCHED)
+        small = capture.resized(self.matching_size or LARGEST_MATCHED).in_memory(torch.get_num_threads())
         maps = priors.depth(small, report, seed)
         budget = self.budget or first_gaussians(capture)
         surfaces = [
@@ -189,22 +190,23 @@ class Edgs:
         """The pixels of each photo whose surface no neighbour shows larger; among equals the first photo has it. On the
         way the photos' exposures are compared: sets the surfaces' `gain`."""
         owned = []
+        photos = [s.photo.reshape(-1, 3) for s in surfaces]
         pairs: list[tuple[int, int, Tensor]] = []
         for i, mine in enumerate(surfaces):
-            best = mine.covered.clone()
+            best = mine.covered.clone().reshape(-1)
             for o in mine.neighbours:
                 other = surfaces[o]
-                seen = mine.seen_by(other)
-                same = seen.agrees(self.most_shift, self.most_difference) & other.covered[seen.row, seen.column]
-                theirs = other.resolution[seen.row, seen.column]
-                better = theirs > 1.05 * mine.resolution if i < o else theirs * 1.05 >= mine.resolution
+                seen = mine.seen_by(other, self.most_shift, self.most_difference)
+                here = seen.agrees.reshape(-1).nonzero()[:, 0]
+                there = seen.at.reshape(-1)[here]
+                resolution, theirs = mine.resolution.reshape(-1)[here], other.resolution.reshape(-1)[there]
+                better = theirs > 1.05 * resolution if i < o else theirs * 1.05 >= resolution
                 if self.fuse:
-                    best &= ~(same & better)
-                same &= mine.covered
-                ratio = log_ratio(mine.rgb[same], other.rgb[seen.row[same], seen.column[same]])
+                    best[here[better]] = False
+                ratio = log_ratio(photos[i][here].float() / 255, photos[o][there].float() / 255)
                 if ratio is not None:
                     pairs.append((i, o, ratio))
-            owned.append(best)
+            owned.append(best.reshape(mine.covered.shape))
         for surface, gain in zip(surfaces, gains(len(surfaces), pairs), strict=True):
             surface.gain = gain
         return owned
@@ -213,19 +215,15 @@ class Edgs:
         """Pixels whose guessed depth two other photos' guesses agree with (one, where there is but one)."""
         backed = torch.zeros(guess.covered.shape, dtype=torch.int64)
         for o in guess.neighbours:
-            backed += guess.seen_by(guesses[o]).agrees(2 * self.most_shift, 2 * self.most_difference)
+            backed += guess.seen_by(guesses[o], 2 * self.most_shift, 2 * self.most_difference, known=False).agrees
         return backed >= min(2, max(1, len(guess.neighbours)))
 
     def _witnesses(
         self, points: Float[Tensor, "k 3"], surfaces: list[Surface]
     ) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:
         """How many of all photos are sure to see a surface at the points, and how many are sure to see past them."""
-        agree, see_past = torch.zeros(2, len(points), dtype=torch.int64)
-        for s in surfaces[:: 1 + len(surfaces) // MOST_WITNESSES]:
-            ratio, _, _, seen = s.sees(points)
-            agree += seen & ((ratio - 1).abs() < self.most_difference)
-            see_past += seen & (ratio > 1 + self.most_before)
-        return agree, see_past
+        asked = [s.witness for s in surfaces[:: 1 + len(surfaces) // MOST_WITNESSES]]
+        return witnessed(asked, points, self.most_difference, self.most_before)
 
     def _gaussians(
         self,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import cached_property, lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from splat.core.camera import Camera
 from splat.core.capture import View
 from splat.core.filling import filled
-from splat.core.reproject import ThereAndBack, there_and_back
+from splat.core.reproject import Agreement, Witness, agreement
 from splat.core.slots import DepthMap
+from splat.native import bindings
+from splat.native.ops import compiled
 
 
 class Surface:
@@ -23,14 +27,18 @@ class Surface:
         self.working_size = working_size
         self.view, self.pose, self.neighbours = view, view.pose, found.neighbours
         photo = view.load()
-        self.rgb = torch.from_numpy(photo.rgb).float() / 255
+        self.photo = torch.from_numpy(photo.rgb)
+        """uint8 [h w 3]."""
         self.depth, self.confidence = found.depth, found.confidence
         self.usable = torch.from_numpy(photo.usable())
-        self.rays = view_rays(view)
+        self.rays = camera_rays(view.camera)
         """Unit directions of pixel centres in the camera's frame."""
         self.covered = self.usable & (found.confidence > 0)
+        self.known = torch.where(self.covered, self.depth, 0)
+        """Depth, 0 where it is not covered."""
+        self.witness = Witness(view.camera, self.pose, self.known)
         assert found.normals_cam is not None
-        self.normals = smoothed_normals(found.normals_cam, self.depth, self.covered)
+        self.normals = smoothed_normals(found.normals_cam, self.known)
         self.footprint = self.depth * (2 / (view.camera.fx + view.camera.fy))
         """World units per pixel across the ray."""
         cos = -(self.normals * self.rays).sum(2)
@@ -39,9 +47,24 @@ class Surface:
         self.gain = torch.ones(3)
         """By which the photo is brighter than the mean of all, per channel."""
 
-    def seen_by(self, other: Surface) -> ThereAndBack:
-        """Where this photo's depths lead in another, and what that one's say of it."""
-        return there_and_back(self.view.camera, self.pose, self.depth, other.view.camera, other.pose, other.depth)
+    @property
+    def rgb(self) -> Float[Tensor, "h w 3"]:
+        return self.photo.float() / 255
+
+    @cached_property
+    def sums(self) -> Int[Tensor, "h1 w1 3"]:
+        """Of all pixels above and to the left: four of them tell the mean over any rectangle."""
+        import cv2
+
+        depth = cv2.CV_32S if self.photo.shape[:2].numel() < 2**31 // 255 else cv2.CV_64F
+        return torch.from_numpy(cv2.integral(self.photo.numpy(), sdepth=depth))
+
+    def seen_by(self, other: Surface, most_shift: float, most_difference: float, known: bool = True) -> Agreement:
+        """What of this photo's depths another's agree with; of guessed ones too where not just what is `known`."""
+        mine, theirs = (self.known, other.known) if known else (self.depth, other.depth)
+        return agreement(
+            *(self.view.camera, self.pose, mine, other.view.camera, other.pose, theirs), *(most_shift, most_difference)
+        )
 
     def pixels(self, chosen: Int[Tensor, "k"]) -> Float[Tensor, "k 2"]:
         """Flat numbers of pixels -> pixels of the photo at its working size."""
@@ -103,21 +126,23 @@ class Surface:
     ) -> Float[Tensor, "k 3"]:
         """Of the photo around each pixel, averaged over about the area its Gaussian stands for, at the photos' mean
         exposure."""
-        level = spacing.clamp_min(1).log2().round().long().clamp(0, 4)
-        image = self.rgb.permute(2, 0, 1)[None]
-        out = torch.zeros(len(row), 3)
-        for k in level.unique().tolist():
-            width = 2 * (2**k // 2) + 1
-            mean = torch.nn.functional.avg_pool2d(image, width, 1, width // 2, count_include_pad=False)
-            mine = level == k
-            out[mine] = mean[0, :, row[mine], column[mine]].T
-        return out / self.gain
+        reach = 2 ** spacing.clamp_min(1).log2().round().long().clamp(0, 4) // 2
+        h, w = self.photo.shape[:2]
+        top, left = (row - reach).clamp_min(0), (column - reach).clamp_min(0)
+        down, right = (row + reach + 1).clamp_max(h), (column + reach + 1).clamp_max(w)
+        area = ((down - top) * (right - left))[:, None]
+        sums = self.sums
+        total = sums[down, right] - sums[top, right] - sums[down, left] + sums[top, left]
+        return (total / (255 * area)).float() / self.gain
 
 
 def log_ratio(a: Float[Tensor, "n 3"], b: Float[Tensor, "n 3"], fewest: int = 200) -> Float[Tensor, "3"] | None:
     """The median of log(a / b) per channel over pixels that are neither dark nor burnt out; None where too few are."""
-    fine = ((a > 0.08) & (a < 0.92) & (b > 0.08) & (b < 0.92)).all(1)
-    return (a[fine] / b[fine]).log().median(0).values if int(fine.sum()) >= fewest else None
+    fine = (torch.minimum(a, b).amin(1) > 0.08) & (torch.maximum(a, b).amax(1) < 0.92)
+    ids = fine.nonzero()[:, 0]
+    if len(ids) < fewest:
+        return None
+    return (a[ids] / b[ids]).T.contiguous().median(1).values.log()
 
 
 def gains(count: int, pairs: list[tuple[int, int, Float[Tensor, "3"]]]) -> Float[Tensor, "v 3"]:
@@ -135,24 +160,31 @@ def gains(count: int, pairs: list[tuple[int, int, Float[Tensor, "3"]]]) -> Float
     return (logs - logs.mean(0)).exp()
 
 
-def view_rays(view: View) -> Float[Tensor, "h w 3"]:
-    """Unit directions of pixel centres in the camera's frame."""
-    pixels = view.camera.pixel_centres().float()
-    return torch.nn.functional.normalize(view.camera.unproject(pixels, torch.ones(pixels.shape[:2])), dim=2)
+@lru_cache(maxsize=4)
+def camera_rays(camera: Camera) -> Float[Tensor, "h w 3"]:
+    """Unit directions of pixel centres in the camera's frame; views that share a camera share them."""
+    pixels = camera.pixel_centres().float()
+    return torch.nn.functional.normalize(camera.unproject(pixels, torch.ones(pixels.shape[:2])), dim=2)
 
 
 def smoothed_normals(
-    normals: Float[Tensor, "h w 3"], depth: Float[Tensor, "h w"], covered: Bool[Tensor, "h w"], window: int = 9
+    normals: Float[Tensor, "h w 3"], known: Float[Tensor, "h w"], window: int = 9, most_difference: float = 0.03
 ) -> Float[Tensor, "h w 3"]:
-    """Averages over windows, of covered pixels at about the depth of the middle one (within 3 %)."""
-    h, w = depth.shape
+    """Averages over every second row and column of windows, of pixels of known depth (not 0) at about that of the
+    middle one."""
+    h, w = known.shape
     reach = window // 2
+    if compiled(normals, known):
+        out = torch.empty(h, w, 3)
+        bindings.call("splat_smooth_normals", h, w, normals.contiguous(), known, reach, most_difference, out)
+        return out
     total = torch.zeros_like(normals)
-    padded = torch.nn.functional.pad(torch.where(covered[..., None], normals, 0), (0, 0, reach, reach, reach, reach))
-    near = torch.nn.functional.pad(depth, (reach, reach, reach, reach), value=torch.inf)
+    padded = torch.nn.functional.pad(normals, (0, 0, reach, reach, reach, reach))
+    near = torch.nn.functional.pad(known, (reach, reach, reach, reach))
     for dy in range(0, window, 2):
         for dx in range(0, window, 2):
-            like = (near[dy : dy + h, dx : dx + w] / depth - 1).abs() < 0.03
+            depth = near[dy : dy + h, dx : dx + w]
+            like = (depth > 0) & ((depth / known - 1).abs() < most_difference)
             total += torch.where(like[..., None], padded[dy : dy + h, dx : dx + w], 0)
     total = torch.where((total.norm(dim=2) > 1e-6)[..., None], total, normals)
     return torch.nn.functional.normalize(total, dim=2)

@@ -54,6 +54,10 @@ KERNELS: dict[str, str] = {
     "splat_density_statistics": "lLFIiiFFF",
     "splat_knn": "lFiFIBl",
     "splat_stereo_search": "iiF" + "ffff" + "iTR" + "i" + "ffff" + "Fi" + "FF",
+    "splat_stereo_sweep": "iiF" + "ffff" + "iTR" + "i" + "ffi" + "FF",
+    "splat_agreement": "iiF" + "ffff" + "iiF" + "R" + "fff" + "FIB",
+    "splat_witness": "lF" + "iiF" + "R" + "ff" + "II",
+    "splat_smooth_normals": "ii" + "FF" + "if" + "F",
 }
 
 # Functions that return an int64 (workspace sizes and other figures) and take neither tensors nor a stream.

@@ -18,7 +18,7 @@ from torch import Tensor
 from splat.core.camera import Camera
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
-from splat.core.reproject import there_and_back
+from splat.core.reproject import agreement
 from splat.core.slots import DenseMatch, Reporter
 from splat.priors.neighbours import sightings
 from splat.priors.stereo import Stereo, grey_of
@@ -45,12 +45,14 @@ class StereoMatcher:
         maps = self.stereo(small, report, seed)
         for a, b in pairs:
             one, two = small.views[a], small.views[b]
-            seen = there_and_back(
-                one.camera, one.pose, maps[a].depth, two.camera, two.pose, maps[b].depth.to(maps[a].depth)
+            sure = torch.where(maps[b].confidence > 0, maps[b].depth, 0)  # a guess may agree by chance
+            seen = agreement(
+                *(one.camera, one.pose, maps[a].depth, two.camera, two.pose, sure),
+                *(self.most_shift, self.most_difference),
+                pixels=True,
             )
-            agreed = seen.agrees(self.most_shift, self.most_difference)
-            agreed &= maps[b].confidence[seen.row, seen.column] > 0  # a guess may agree by chance
-            certainty = torch.where(agreed, maps[a].confidence, 0)
+            certainty = torch.where(seen.agrees, maps[a].confidence, 0)
+            assert seen.pixels is not None
             yield enlarged(DenseMatch(a, b, seen.pixels, certainty), two.camera, capture)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +20,7 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
-from splat.core.reproject import parallax, there_and_back
+from splat.core.reproject import agreement
 from splat.core.slots import DepthMap, Reporter
 from splat.native import bindings, build
 from splat.priors.neighbours import Overlap, overlap
@@ -34,6 +35,10 @@ class StereoView:
     grey: Float[Tensor, "h w"]
     depths: tuple[float, float]
     """Nearest and farthest depth to look at."""
+
+    @cached_property
+    def texels(self) -> Int[Tensor, "h w"]:
+        return texels_of(self.grey)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +120,8 @@ class Stereo:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + i)
             maps.append(self._search(pyramids, i, others, generator))
             report.progress(i + 1, len(views), what="stereo")
-        return [self._believe(views, maps, i, others) for i, others in enumerate(pairs)]
+        depths = [m.depth for m in maps]
+        return [self._believe(views, maps, depths, i, others) for i, others in enumerate(pairs)]
 
     # ---------------------------------------------------------------------------------------------------- searching
 
@@ -148,17 +154,18 @@ class Stereo:
 
     # ---------------------------------------------------------------------------------------------------- believing
 
-    def _believe(self, views: Sequence[StereoView], maps: list[Planes], i: int, others: Sequence[int]) -> DepthMap:
+    def _believe(
+        self, views: Sequence[StereoView], maps: list[Planes], depths: list[Tensor], i: int, others: Sequence[int]
+    ) -> DepthMap:
         """Confidence of a depth map: 0 where too few others agree, else 1 - cost, more with more agreement."""
-        depth = maps[i].depth
+        depth = depths[i]
         agreeing = torch.zeros_like(depth)
         for o in others:
-            other = views[o]
-            seen = there_and_back(
-                views[i].camera, views[i].world_from_cam, depth, other.camera, other.world_from_cam, maps[o].depth
-            )
-            angle = parallax(views[i].camera, views[i].world_from_cam, depth, other.world_from_cam.translation)
-            agreeing += seen.agrees(self.most_shift, self.most_difference) & (angle >= self.least_parallax)
+            agreeing += agreement(
+                *(views[i].camera, views[i].world_from_cam, depth),
+                *(views[o].camera, views[o].world_from_cam, depths[o]),
+                *(self.most_shift, self.most_difference, self.least_parallax),
+            ).agrees
         fine = (agreeing >= min(self.support, max(1, len(others)))) & (maps[i].cost < self.most_cost)
         low, high = views[i].depths
         fine &= (depth > low) & (depth < high)
@@ -173,44 +180,40 @@ class _Search:
 
     def __init__(self, view: StereoView, sources: list[StereoView], best: int, low: float, high: float) -> None:
         self.view, self.best, self.low, self.high = view, best, low, high
-        self.texels = [texels_of(s.grey) for s in sources]
+        self.texels = [s.texels for s in sources]
         sizes = [(t.data_ptr(), s.camera.width, s.camera.height) for t, s in zip(self.texels, sources, strict=True)]
         self.table = bindings.int64s(x for row in sizes for x in row)
         self.warps = bindings.doubles(float(x) for s in sources for x in warp(view, s))
         self.grey = view.grey.contiguous()
 
-    def _run(self, planes: Planes, spread: float, turn: float, noise: Tensor | None, parity: int) -> None:
+    def _run(self, name: str, *arguments: float | int | Tensor | None) -> None:
         c = self.view.camera
         bindings.call(
-            "splat_stereo_search",
+            name,
             *(c.height, c.width, self.grey, c.fx, c.fy, c.cx, c.cy, len(self.texels), self.table, self.warps),
-            *(self.best, self.low, self.high, spread, turn, noise, parity, planes.planes, planes.cost),
+            *(self.best, self.low, self.high),
+            *arguments,
         )
 
     def judged(self, planes: Tensor) -> Planes:
         """Planes as they are, with their costs."""
         out = Planes(planes.contiguous(), torch.empty(planes.shape[1:]))
-        self._run(out, 0.0, 0.0, None, 0)
+        self._run("splat_stereo_search", 0.0, 0.0, None, 0, out.planes, out.cost)
         return out
 
     def sweep(self, hypotheses: int) -> Planes:
         """The best of planes that face the camera, at equal steps of inverse depth."""
         h, w = self.view.grey.shape
-        best = Planes(torch.zeros(3, h, w), torch.full((h, w), torch.inf))
-        for k in range(hypotheses):
-            flat = torch.zeros(3, h, w)
-            flat[0] = self.low + (self.high - self.low) * (k + 0.5) / hypotheses
-            tried = self.judged(flat)
-            better = tried.cost < best.cost
-            best = Planes(torch.where(better, tried.planes, best.planes), torch.where(better, tried.cost, best.cost))
-        return best
+        out = Planes(torch.empty(3, h, w), torch.empty(h, w))
+        self._run("splat_stereo_sweep", hypotheses, out.planes, out.cost)
+        return out
 
     def round(self, planes: Planes, spread: float, turn: float, generator: torch.Generator) -> Planes:
         """Both halves of the chessboard once."""
         out = Planes(planes.planes.clone(), planes.cost.clone())
+        noise = torch.empty_like(out.planes).uniform_(-1, 1, generator=generator)
         for parity in (0, 1):
-            noise = 2 * torch.rand(out.planes.shape, generator=generator) - 1
-            self._run(out, spread, turn, noise, parity)
+            self._run("splat_stereo_search", spread, turn, noise, parity, out.planes, out.cost)
         return out
 
 
@@ -221,11 +224,10 @@ def grey_of(rgb: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w"]:
 
 def texels_of(grey: Float[Tensor, "h w"]) -> Int[Tensor, "h w"]:
     """Per pixel the bytes of itself and its right, lower and lower right neighbours: one read per interpolation."""
-    g = grey.round().clamp(0, 255).to(torch.int64)
+    g = grey.round().clamp(0, 255).to(torch.int32)
     right, down = torch.cat([g[:, 1:], g[:, -1:]], 1), torch.cat([g[1:], g[-1:]], 0)
     corner = torch.cat([down[:, 1:], down[:, -1:]], 1)
-    word = g | right << 8 | down << 16 | corner << 24
-    return torch.where(word >= 2**31, word - 2**32, word).to(torch.int32).contiguous()
+    return g | right << 8 | down << 16 | corner << 24
 
 
 def warp(a: StereoView, b: StereoView) -> Float[Tensor, "12"]:

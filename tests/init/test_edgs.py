@@ -202,6 +202,11 @@ def test_normals_are_averaged_on_each_side_of_an_edge_alone():
     normals[..., 2] = -1
     normals[:, 15:, 0] = 1
     normals = torch.nn.functional.normalize(normals + 0.1 * torch.randn(20, 30, 3), dim=2)
-    smooth = smoothed_normals(normals, depth, torch.ones(20, 30, dtype=torch.bool))
+    depth[4:6, 4:9] = 0  # not known: says nothing to its neighbours, and keeps what it has
+    normals[4:6, 4:9] = torch.tensor([0.0, 0.6, -0.8])
+    smooth = smoothed_normals(normals, depth)
+    assert torch.allclose(smooth, smoothed_normals(normals.double(), depth.double()).float(), atol=1e-5)
+    assert torch.allclose(smooth[4:6, 4:9], normals[4:6, 4:9], atol=1e-5)
+    smooth[4:6, 4:9] = torch.tensor([0.0, 0, -1])
     for side, truth in ((smooth[:, :15], [0.0, 0, -1]), (smooth[:, 15:], [0.7071, 0, -0.7071])):
         assert float((side @ torch.tensor(truth)).min()) > 0.99

@@ -17,7 +17,7 @@ from splat.raster.native import Native
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")]
 KERNELS = [
     *("pool", "project", "project_backward", "bin", "blend", "blend_backward"),
-    *("ssim", "stereo", "rows", "adam", "adam_harmonics"),
+    *("ssim", "stereo", "depths", "rows", "adam", "adam_harmonics"),
 ]
 
 

@@ -85,12 +85,15 @@ SPLAT_INLINE vf photo_cost(const PatchWindow& window, const SourcePhoto& s, vf p
     if (!any(seen)) return broadcast(WORST);
     const vf last_u = broadcast((float)(s.width - 1)), last_v = broadcast((float)(s.height - 1));
     vf mean = zero(), squares = zero(), cross = zero();
+    vf line[3];
     for (int i = 0; i < WINDOW_TAPS; ++i) {
         const float dx = (float)((i % SIDE_TAPS - SIDE_TAPS / 2) * TAP_STEP);
         const float dy = (float)((i / SIDE_TAPS - SIDE_TAPS / 2) * TAP_STEP);
-        const vf z = reciprocal(middle[2] + along[2] * dx + down[2] * dy);
-        const vf u = clamp((middle[0] + along[0] * dx + down[0] * dy) * z - 0.5f, zero(), last_u);
-        const vf v = clamp((middle[1] + along[1] * dx + down[1] * dy) * z - 0.5f, zero(), last_v);
+        if (i % SIDE_TAPS == 0)
+            for (int j = 0; j < 3; ++j) line[j] = middle[j] + down[j] * dy;
+        const vf z = reciprocal(line[2] + along[2] * dx);
+        const vf u = clamp((line[0] + along[0] * dx) * z - 0.5f, zero(), last_u);
+        const vf v = clamp((line[1] + along[1] * dx) * z - 0.5f, zero(), last_v);
         const vi column = to_int(u), row = to_int(v);
         const vf fu = u - to_float(column), fv = v - to_float(row);
         const vi four = gather(s.texels, row * s.width + column);
@@ -175,6 +178,29 @@ struct Found {
     Plane plane;
     vf cost;
 };
+
+inline const char* stereo_refusal(int32_t height, int32_t width, int32_t sources, int32_t best) {
+    if (sources < 1 || sources > MAX_SOURCES) return "1 to 8 other photos can be compared.";
+    if (best < 1 || best > MAX_BEST) return "the best 1 to 4 photos can be believed.";
+    if ((int64_t)height * width > INT32_MAX / 4) return "the image is too large.";
+    return nullptr;
+}
+
+// The best of planes that face the camera, at equal steps of inverse depth.
+SPLAT_INLINE Found sweep_planes(const StereoJob& j, int hypotheses, vi x, vi y) {
+    const ReferencePhoto& r = j.reference;
+    const PatchWindow window = patch_window(r, x, y);
+    const vf px = to_float(x) + 0.5f, py = to_float(y) + 0.5f;
+    Found found{{zero(), zero(), zero()}, broadcast(2 * WORST)};
+    for (int k = 0; k < hypotheses; ++k) {
+        const Plane p{broadcast(j.low + (j.high - j.low) * ((k + 0.5f) / hypotheses)), zero(), zero()};
+        const vf cost = plane_cost(r, window, j.sources, j.count, j.best, px, py, p, j.low, j.high);
+        const vm better = gt(found.cost, cost);
+        found.cost = select(better, cost, found.cost);
+        found.plane.w = select(better, p.w, found.plane.w);
+    }
+    return found;
+}
 
 // Tries the planes of eight pixels of the other colour of the chessboard, then random changes (Galliani et al. 2015).
 SPLAT_INLINE Found search_plane(const StereoJob& j, vi x, vi y) {
