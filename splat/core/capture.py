@@ -73,12 +73,12 @@ class View:
         assert self.world_from_cam is not None
         return self.world_from_cam
 
-    def load(self, camera: Camera | None = None) -> Photo:
-        """Read the photo at the working size, or as another `camera` of the same view."""
+    def load(self, camera: Camera | None = None, quick: bool = False) -> Photo:
+        """Read the photo at the working size, or as another `camera` of the same view; `quick` as in `load_photo`."""
         camera = camera or self.camera
         if self.held is not None and self.held[0] == camera:
             return self.held[1]
-        return load_photo(self.image_path, camera, self.mask_path, self.invert_mask, self.mask_mode)
+        return load_photo(self.image_path, camera, self.mask_path, self.invert_mask, self.mask_mode, quick)
 
     def rgb(self, scale: float = 1.0) -> Float[Tensor, "h w 3"]:
         """The photo as float32 in [0, 1], without alpha or mask, at `scale` x the working size."""
@@ -140,12 +140,12 @@ class Capture:
         return replace(self, views=tuple(v for v, k in zip(self.views, keep) if k), tracks=tracks)
 
     def in_memory(self, threads: int = 2) -> Capture:
-        """With every photo read at its working size, so that several who need it there read it once: 3 bytes per pixel,
-        one more each with alpha and mask."""
+        """With every photo read (quickly) at its working size, so that several who need it there read it once: 3 bytes
+        per pixel, one more each with alpha and mask."""
         largest = max((v.photo_size[0] * v.photo_size[1] for v in self.views), default=1)
         at_once = max(1, min(threads, _MOST_PIXELS_READ // largest))
         with ThreadPoolExecutor(at_once) as pool:
-            photos = list(pool.map(View.load, self.views))
+            photos = list(pool.map(lambda v: v.load(quick=True), self.views))
         held = tuple(replace(v, held=(v.camera, p)) for v, p in zip(self.views, photos, strict=True))
         return self.with_views(held)
 

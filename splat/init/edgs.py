@@ -55,7 +55,7 @@ class Edgs:
     """First Gaussians, about. 0: one for every 160 pixels of all training photos, but at most 30 % of the cap: density
     control adds where they are too coarse, and more of them do no better (fox, llff_fern)."""
     matching_size: int = 0
-    """Long side of the photos that are matched, px. 0: as large as takes at most a fifth of the predicted run, and at
+    """Long side of the photos that are matched, px. 0: as large as takes at most an eighth of the predicted run, and at
     most 640."""
     detail: float = 3.0
     """How much more densely the most detailed pixels are sampled than flat ones."""

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from splat.core.camera import Camera
+from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.image import load_photo, read_pixels, resize_area, write_png
 
@@ -206,3 +207,27 @@ def test_written_pngs_come_back(tmp_path: Path, dtype: type, channels: int) -> N
     write_png(tmp_path / "out" / "a.png", pixels)
     back = cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(back[..., ::-1] if channels == 3 else back, pixels)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_photo_read_quickly_is_the_same_to_two_grey_levels(tmp_path: Path, orientation: int) -> None:
+    rough = cv2.resize(RNG.integers(0, 256, (32, 48, 3), dtype=np.uint8), (480, 320), interpolation=cv2.INTER_CUBIC)
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(rough).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    size = (80, 120) if orientation == 6 else (120, 80)
+    assert read_pixels(tmp_path / "a.jpg", (2 * size[0], 2 * size[1])).shape[:2] == (2 * size[1], 2 * size[0])
+    assert read_pixels(tmp_path / "a.jpg", (2 * size[0] + 1, size[1])).shape == read_pixels(tmp_path / "a.jpg").shape
+    whole, quick = (load_photo(tmp_path / "a.jpg", camera(*size), quick=q).rgb.astype(float) for q in (False, True))
+    assert whole.shape == quick.shape and np.abs(whole - quick).mean() < 2
+
+
+def test_photos_in_memory_are_not_read_again(tmp_path: Path) -> None:
+    view = View("a", tmp_path / "a.png", (20, 12), camera(10, 6))
+    write_png(tmp_path / "a.png", photo())
+    read = view.load().rgb
+    held = Capture((view,)).in_memory()
+    (tmp_path / "a.png").unlink()
+    np.testing.assert_array_equal(held.resized(10).views[0].load().rgb, read)
+    with pytest.raises(SplatError, match="does not exist"):
+        held.resized(8).views[0].load()

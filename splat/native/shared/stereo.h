@@ -85,26 +85,36 @@ SPLAT_INLINE vf photo_cost(const PatchWindow& window, const SourcePhoto& s, vf p
     if (!any(seen)) return broadcast(WORST);
     const vf last_u = broadcast((float)(s.width - 1)), last_v = broadcast((float)(s.height - 1));
     vf mean = zero(), squares = zero(), cross = zero();
-    vf line[3];
-    for (int i = 0; i < WINDOW_TAPS; ++i) {
-        const float dx = (float)((i % SIDE_TAPS - SIDE_TAPS / 2) * TAP_STEP);
-        const float dy = (float)((i / SIDE_TAPS - SIDE_TAPS / 2) * TAP_STEP);
-        if (i % SIDE_TAPS == 0)
-            for (int j = 0; j < 3; ++j) line[j] = middle[j] + down[j] * dy;
-        const vf z = reciprocal(line[2] + along[2] * dx);
-        const vf u = clamp((line[0] + along[0] * dx) * z - 0.5f, zero(), last_u);
-        const vf v = clamp((line[1] + along[1] * dx) * z - 0.5f, zero(), last_v);
-        const vi column = to_int(u), row = to_int(v);
-        const vf fu = u - to_float(column), fv = v - to_float(row);
-        const vi four = gather(s.texels, row * s.width + column);
-        const vf a = to_float(four & 255), b = to_float((four >> 8) & 255);
-        const vf c = to_float((four >> 16) & 255), d = to_float((four >> 24) & 255);
-        const vf upper = a + fu * (b - a), lower = c + fu * (d - c);
-        const vf grey = upper + fv * (lower - upper) - window.middle;
-        const vf weighted = window.weight[i] * grey;
-        mean += weighted;
-        squares += weighted * grey;
-        cross += window.weighted[i] * grey;
+    vf line[3], next[3];
+    for (int j = 0; j < 3; ++j) {
+        line[j] = middle[j] - (along[j] + down[j]) * (float)(SIDE_TAPS / 2 * TAP_STEP);
+        along[j] *= (float)TAP_STEP;
+        down[j] *= (float)TAP_STEP;
+    }
+    const vf *weight = window.weight, *weighted_grey = window.weighted;
+    for (int row_of_taps = 0; row_of_taps < SIDE_TAPS; ++row_of_taps) {
+        for (int j = 0; j < 3; ++j) {
+            next[j] = line[j];
+            line[j] += down[j];
+        }
+        for (int i = 0; i < SIDE_TAPS; ++i) {
+            const vf z = reciprocal(next[2]);
+            const vf u = clamp(next[0] * z - 0.5f, zero(), last_u);
+            const vf v = clamp(next[1] * z - 0.5f, zero(), last_v);
+            for (int j = 0; j < 3; ++j) next[j] += along[j];
+            const vi column = to_int(u), row = to_int(v);
+            const vf fu = u - to_float(column), fv = v - to_float(row);
+            const vi four = gather(s.texels, row * s.width + column);
+            const vf a = to_float(four & 255), b = to_float((four >> 8) & 255);
+            const vf c = to_float((four >> 16) & 255), d = to_float((four >> 24) & 255);
+            const vf upper = a + fu * (b - a), lower = c + fu * (d - c);
+            const vf grey = upper + fv * (lower - upper) - window.middle;
+            const vf weighted = weight[i] * grey;
+            mean += weighted;
+            squares += weighted * grey;
+            cross += weighted_grey[i] * grey;
+        }
+        weight += SIDE_TAPS, weighted_grey += SIDE_TAPS;
     }
     const vf variance = squares - mean * mean, product = variance * window.variance;
     const vf correlation = (cross - mean * window.mean) / sqrt(max(product, broadcast(1e-6f)));
