@@ -14,18 +14,21 @@ def filled(
     depth: Float[Tensor, "h w"],
     confidence: Float[Tensor, "h w"],
     rgb: Float[Tensor, "h w 3"],
+    slopes: Float[Tensor, "2 h w"] | None = None,
     pull: float = 4.0,
     contrast: float = 0.03,
     iterations: int = 150,
 ) -> Float[Tensor, "h w"]:
     """A depth for every pixel: the inverse depths x that minimize
 
-        sum_p c_p (x_p - measured_p)^2 + pull * sum_pq w_pq (x_p - x_q)^2,   w_pq = exp(-|I_p - I_q| / contrast)
+        sum_p c_p (x_p - measured_p)^2 + pull * sum_pq w_pq (x_q - x_p - s_pq)^2,   w_pq = exp(-|I_p - I_q| / contrast)
 
     over neighbouring pixels p, q of the photo at half its size (weighted least squares, Farbman et al. 2008). Inverse
-    depth is linear over the photo of any flat surface, so walls between measured edges become flat. Depth stays as it
-    is where it was measured. `rgb` in [0, 1]; `confidence` 0 where nothing was measured; nothing measured at all: the
-    depth is returned.
+    depth is linear over the photo of any flat surface: `slopes`, its change per pixel to the right and downwards where
+    it was measured, are carried over too (s_pq), and floors and walls go on as they were beyond what was measured;
+    without them s = 0. No guess is more than twice as near or as far as anything measured. Depth stays as it is where
+    it was measured. `rgb` in [0, 1]; `confidence` 0 where nothing was measured; nothing measured at all: the depth is
+    returned.
     """
     known = confidence > 0
     if bool(known.all()) or not bool(known.any()):
@@ -33,10 +36,15 @@ def filled(
     h, w = depth.shape
     inverse = torch.where(known, 1 / depth.clamp_min(1e-12), 0)
     unit = inverse[known].median()
+    lowest, highest = inverse[known].aminmax()
+    sx, sy = torch.zeros(2, h, w) if slopes is None else torch.where(known, slopes, 0)
+    # Of the plane at each pixel: its inverse depth at the photo's corner, and its slopes.
+    y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
+    planes = torch.stack([inverse - sx * x - sy * y, sx, sy]) * confidence / unit
     # Half the size, odd rows and columns repeated: means over what was measured.
     edge = (0, w % 2, 0, h % 2)
-    stack = torch.stack([confidence * known, confidence * inverse / unit])
-    c, cx = avg_pool2d(torch.nn.functional.pad(stack[None], edge), 2)[0]
+    stack = torch.cat([(confidence * known)[None], planes, (confidence * inverse / unit)[None]])
+    c, *planes, cx = avg_pool2d(torch.nn.functional.pad(stack[None], edge), 2)[0]
     image = torch.nn.functional.pad(rgb.permute(2, 0, 1)[None], edge, mode="replicate")
     image = avg_pool2d(image, 2)[0]
     right = pull * torch.exp(-(image[:, :, 1:] - image[:, :, :-1]).abs().sum(0) / contrast).clamp_min(1e-4)
@@ -46,6 +54,13 @@ def filled(
     diagonal[:, 1:] += right
     diagonal[:-1] += down
     diagonal[1:] += down
+    at_corner, sx, sy = pushed_and_pulled(torch.stack(planes) / c.clamp_min(1e-9), c > 0)
+    to_right, downwards = right * (sx[:, 1:] + sx[:, :-1]), down * (sy[1:] + sy[:-1])  # two pixels at a time
+    aim = cx.clone()
+    aim[:, 1:] += to_right
+    aim[:, :-1] -= to_right
+    aim[1:] += downwards
+    aim[:-1] -= downwards
 
     def apply(x: Tensor) -> Tensor:
         out = diagonal * x
@@ -55,9 +70,11 @@ def filled(
         out[1:] -= down * x[:-1]
         return out
 
-    x = conjugate_gradients(apply, cx, diagonal, pushed_and_pulled(cx / c.clamp_min(1e-9), c > 0), iterations)
-    fine = interpolate(x[None, None], scale_factor=2.0, mode="bilinear", align_corners=False)[0, 0, :h, :w] * unit
-    return torch.where(known, depth, 1 / fine.clamp_min(1e-6 * float(unit)))
+    y, x = torch.meshgrid(2 * torch.arange(len(c)) + 1.0, 2 * torch.arange(c.shape[1]) + 1.0, indexing="ij")
+    start = (at_corner + sx * x + sy * y).clamp(0.5 * lowest / unit, 2 * highest / unit)
+    guess = conjugate_gradients(apply, aim, diagonal, torch.where(c > 0, cx / c.clamp_min(1e-9), start), iterations)
+    fine = interpolate(guess[None, None], scale_factor=2.0, mode="bilinear", align_corners=False)[0, 0, :h, :w] * unit
+    return torch.where(known, depth, 1 / fine.clamp(0.5 * lowest, 2 * highest))
 
 
 def conjugate_gradients(
@@ -83,15 +100,16 @@ def conjugate_gradients(
     return x
 
 
-def pushed_and_pulled(values: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """Where a value is not known, the mean of those known in the smallest block around it that has any (blocks of two,
+def pushed_and_pulled(values: Float[Tensor, "*k h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "*k h w"]:
+    """Where values are not known, the mean of those known in the smallest block around that has any (blocks of two,
     four, ... pixels, blended; Gortler et al. 1996)."""
     if bool(known.all()) or not bool(known.any()):
         return values
-    h, w = values.shape
-    padded = torch.nn.functional.pad(torch.stack([torch.where(known, values, 0), known.float()]), (0, w % 2, 0, h % 2))
-    total, share = 4 * avg_pool2d(padded[None], 2)[0]
-    coarse = pushed_and_pulled(total / share.clamp_min(1e-9), share > 0)
-    size = (2 * coarse.shape[0], 2 * coarse.shape[1])
-    fine = interpolate(coarse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-    return torch.where(known, values, fine[:h, :w])
+    h, w = known.shape
+    layers = torch.where(known, values, 0).reshape(-1, h, w)
+    padded = torch.nn.functional.pad(torch.cat([layers, known[None].to(layers)]), (0, w % 2, 0, h % 2))
+    sums = 4 * avg_pool2d(padded[None], 2)[0]
+    coarse = pushed_and_pulled(sums[:-1] / sums[-1].clamp_min(1e-9), sums[-1] > 0)
+    size = (2 * coarse.shape[1], 2 * coarse.shape[2])
+    fine = interpolate(coarse[None], size, mode="bilinear", align_corners=False)[0, :, :h, :w]
+    return torch.where(known, values, fine.reshape(values.shape))

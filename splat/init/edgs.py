@@ -212,11 +212,14 @@ class Edgs:
         return owned
 
     def _backed(self, guess: Surface, guesses: list[Surface]) -> Bool[Tensor, "h w"]:
-        """Pixels whose guessed depth two other photos' guesses agree with (one, where there is but one)."""
-        backed = torch.zeros(guess.covered.shape, dtype=torch.int64)
+        """Pixels whose guessed depth two other photos' guesses agree with; fewer, where fewer have it in their frame."""
+        backed, looks = torch.zeros(2, *guess.covered.shape, dtype=torch.int64)
         for o in guess.neighbours:
-            backed += guess.seen_by(guesses[o], 2 * self.most_shift, 2 * self.most_difference, known=False).agrees
-        return backed >= min(2, max(1, len(guess.neighbours)))
+            seen = guess.seen_by(guesses[o], 2 * self.most_shift, 2 * self.most_difference, known=False, pixels=True)
+            assert seen.pixels is not None
+            backed += seen.agrees
+            looks += guesses[o].view.camera.holds(seen.pixels)
+        return backed >= looks.clamp_max(2)
 
     def _witnesses(
         self, points: Float[Tensor, "k 3"], surfaces: list[Surface]

@@ -35,9 +35,9 @@ class Shell:
     opacity: float = 0.8
 
     def __call__(
-        self, surfaces: Sequence[Surface], unexplained: Sequence[Float[Tensor, "h w"]], budget: int, sh_degree: int
+        self, surfaces: Sequence[Surface], unexplained: Sequence[Tensor], budget: int, sh_degree: int
     ) -> Gaussians | None:
-        """`unexplained` is above 0 at the pixels of each photo that nothing nearer explains. None where there are none,
+        """`unexplained` [h w] is above 0 at the pixels of each photo that nothing nearer explains. None where there are none,
         or no surface says how far the sphere must be."""
         farthest = [float(s.depth[s.covered].quantile(0.98)) for s in surfaces if bool(s.covered.any())]
         most = round(self.most * budget)

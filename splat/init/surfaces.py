@@ -15,6 +15,7 @@ from splat.core.capture import View
 from splat.core.filling import filled
 from splat.core.reproject import Agreement, Witness, agreement
 from splat.core.slots import DepthMap
+from splat.core.tangents import normals_of_depth, slopes_of_normals
 from splat.native import bindings
 from splat.native.ops import compiled
 
@@ -59,11 +60,15 @@ class Surface:
         depth = cv2.CV_32S if self.photo.shape[:2].numel() < 2**31 // 255 else cv2.CV_64F
         return torch.from_numpy(cv2.integral(self.photo.numpy(), sdepth=depth))
 
-    def seen_by(self, other: Surface, most_shift: float, most_difference: float, known: bool = True) -> Agreement:
+    def seen_by(
+        self, other: Surface, most_shift: float, most_difference: float, known: bool = True, pixels: bool = False
+    ) -> Agreement:
         """What of this photo's depths another's agree with; of guessed ones too where not just what is `known`."""
         mine, theirs = (self.known, other.known) if known else (self.depth, other.depth)
         return agreement(
-            *(self.view.camera, self.pose, mine, other.view.camera, other.pose, theirs), *(most_shift, most_difference)
+            *(self.view.camera, self.pose, mine, other.view.camera, other.pose, theirs),
+            *(most_shift, most_difference),
+            pixels=pixels,
         )
 
     def pixels(self, chosen: Int[Tensor, "k"]) -> Float[Tensor, "k 2"]:
@@ -105,10 +110,11 @@ class Surface:
         return (self.usable & ~self.covered & ~grid).float()
 
     def guessed(self) -> Surface:
-        """The same photo with a depth everywhere, surfaces in the middle of nowhere facing the camera."""
-        other = copy.copy(self)
-        other.depth = filled(self.depth, self.confidence * self.covered, self.rgb)
-        other.normals = torch.where(self.covered[..., None], self.normals, -self.rays)
+        """The same photo with a depth everywhere: floors and walls go on where nothing was measured."""
+        other, camera = copy.copy(self), self.view.camera
+        slopes = slopes_of_normals(camera, self.depth, self.normals)
+        other.depth = filled(self.depth, self.confidence * self.covered, self.rgb, slopes)
+        other.normals = torch.where(self.covered[..., None], self.normals, normals_of_depth(camera, other.depth))
         other.footprint = self.footprint / self.depth * other.depth
         return other
 

@@ -22,6 +22,7 @@ from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
 from splat.core.reproject import agreement
 from splat.core.slots import DepthMap, Reporter
+from splat.core.tangents import normals_of_slopes
 from splat.native import bindings, build
 from splat.priors.neighbours import Overlap, overlap
 
@@ -54,11 +55,7 @@ class Planes:
 
     def normals(self, camera: Camera) -> Float[Tensor, "h w 3"]:
         """Of the planes, in the camera's frame, towards the camera."""
-        w, gx, gy = self.planes
-        x, y = camera.pixel_centres().to(w).unbind(2)
-        nx, ny = gx * camera.fx, gy * camera.fy
-        nz = w - nx * (x - camera.cx) / camera.fx - ny * (y - camera.cy) / camera.fy
-        return -torch.nn.functional.normalize(torch.stack([nx, ny, nz], 2), dim=2)
+        return normals_of_slopes(camera, self.planes[0], self.planes[1:])
 
 
 @dataclass(frozen=True)
