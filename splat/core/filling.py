@@ -40,11 +40,12 @@ def filled(
     sx, sy = torch.zeros(2, h, w) if slopes is None else torch.where(known, slopes, 0)
     # Of the plane at each pixel: its inverse depth at the photo's corner, and its slopes.
     y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
-    planes = torch.stack([inverse - sx * x - sy * y, sx, sy]) * confidence / unit
+    plane = torch.stack([inverse - sx * x - sy * y, sx, sy]) * confidence / unit
     # Half the size, odd rows and columns repeated: means over what was measured.
     edge = (0, w % 2, 0, h % 2)
-    stack = torch.cat([(confidence * known)[None], planes, (confidence * inverse / unit)[None]])
-    c, *planes, cx = avg_pool2d(torch.nn.functional.pad(stack[None], edge), 2)[0]
+    stack = torch.cat([(confidence * known)[None], (confidence * inverse / unit)[None], plane])
+    means = avg_pool2d(torch.nn.functional.pad(stack[None], edge), 2)[0]
+    c, cx = means[:2]
     image = torch.nn.functional.pad(rgb.permute(2, 0, 1)[None], edge, mode="replicate")
     image = avg_pool2d(image, 2)[0]
     right = pull * torch.exp(-(image[:, :, 1:] - image[:, :, :-1]).abs().sum(0) / contrast).clamp_min(1e-4)
@@ -54,7 +55,7 @@ def filled(
     diagonal[:, 1:] += right
     diagonal[:-1] += down
     diagonal[1:] += down
-    at_corner, sx, sy = pushed_and_pulled(torch.stack(planes) / c.clamp_min(1e-9), c > 0)
+    at_corner, sx, sy = pushed_and_pulled(means[2:] / c.clamp_min(1e-9), c > 0)
     to_right, downwards = right * (sx[:, 1:] + sx[:, :-1]), down * (sy[1:] + sy[:-1])  # two pixels at a time
     aim = cx.clone()
     aim[:, 1:] += to_right

@@ -28,6 +28,9 @@ class Shell:
 
     most: float = 0.05
     """As many as this share of the budget. 0: none."""
+    above: float = 5.0
+    """Only directions this much above the horizon, degrees: below it what nothing explains is ground that is too bare
+    to match. (Up is -y in every capture whose poses were found or given.)"""
     distance: float = 10.0
     """Its radius, as a multiple of how far the farthest surface is from the middle of the cameras."""
     overlap: float = 0.6
@@ -37,8 +40,8 @@ class Shell:
     def __call__(
         self, surfaces: Sequence[Surface], unexplained: Sequence[Tensor], budget: int, sh_degree: int
     ) -> Gaussians | None:
-        """`unexplained` [h w] is above 0 at the pixels of each photo that nothing nearer explains. None where there are none,
-        or no surface says how far the sphere must be."""
+        """`unexplained` [h w] is above 0 at the pixels of each photo that nothing nearer explains. None where there are
+        none, or no surface says how far the sphere must be."""
         farthest = [float(s.depth[s.covered].quantile(0.98)) for s in surfaces if bool(s.covered.any())]
         most = round(self.most * budget)
         if most < 1 or not farthest:
@@ -52,6 +55,8 @@ class Shell:
             looks.append(s.rays[mine] @ s.pose.rotation.float().T)
             colours.append(s.rgb[mine] / s.gain)
         directions, rgb = torch.cat(looks), torch.cat(colours)
+        sky = -directions[:, 1] > math.sin(math.radians(self.above))
+        directions, rgb = directions[sky], rgb[sky]
         if not len(directions):
             return None
         finest = min(FINEST * 2 / (s.view.camera.fx + s.view.camera.fy) for s in surfaces)

@@ -23,6 +23,26 @@ def test_a_flat_surface_stays_flat_across_a_hole_in_it() -> None:
     assert float((guess / depth - 1).abs().max()) < 0.01
 
 
+def test_a_flat_surface_goes_on_beyond_what_was_measured_of_it() -> None:
+    """By its slopes; without them it would turn to face the camera."""
+    depth, confidence = slanted(60, 90), torch.zeros(60, 90)
+    confidence[10:50, 20:60] = 1
+    measured = torch.where(confidence > 0, depth, 77.0)
+    slopes = torch.tensor([0.002, 0.001])[:, None, None].expand(2, 60, 90)
+    guess = filled(measured, confidence, flat_grey(60, 90), slopes)
+    assert float((guess / depth - 1).abs().max()) < 0.02
+    assert float((filled(measured, confidence, flat_grey(60, 90)) / depth - 1).abs().max()) > 0.15
+
+
+def test_no_guess_is_twice_as_near_or_far_as_anything_measured() -> None:
+    depth, confidence = slanted(60, 90), torch.zeros(60, 90)
+    confidence[25:35, 40:50] = 1
+    slopes = torch.tensor([0.05, -0.05])[:, None, None].expand(2, 60, 90)  # wrong by far
+    guess = filled(torch.where(confidence > 0, depth, 77.0), confidence, flat_grey(60, 90), slopes)
+    seen = depth[confidence > 0]
+    assert float(guess.min()) >= 0.499 * float(seen.min()) and float(guess.max()) <= 2.001 * float(seen.max())
+
+
 def test_what_was_measured_stays_as_it_was() -> None:
     depth, confidence = slanted(41, 63), (torch.rand(41, 63, generator=torch.Generator().manual_seed(0)) > 0.7).float()
     guess = filled(depth, confidence, flat_grey(41, 63))
