@@ -212,7 +212,7 @@ class Edgs:
         return owned
 
     def _backed(self, guess: Surface, guesses: list[Surface]) -> Bool[Tensor, "h w"]:
-        """Pixels whose guessed depth two other photos' guesses agree with, or fewer where fewer have it in their frame."""
+        """Pixels whose guessed depth two other photos' guesses agree with, fewer where fewer have it in their frame."""
         backed, looks = torch.zeros(2, *guess.covered.shape, dtype=torch.int64)
         for o in guess.neighbours:
             seen = guess.seen_by(guesses[o], 2 * self.most_shift, 2 * self.most_difference, known=False, pixels=True)
