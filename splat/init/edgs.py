@@ -30,8 +30,6 @@ LARGEST_MATCHED = 640
 """Long side in px beyond which finer photos make dense matching slower but the first Gaussians no better."""
 PIXELS_PER_GAUSSIAN = 160
 MOST_OF_CAP = 0.3
-MOST_WITNESSES = 60
-"""Photos, evenly spread, that are asked about every Gaussian."""
 SURE_ENOUGH = 0.05
 """With less than this share of pixels matched, sparse points say more."""
 
@@ -72,6 +70,8 @@ class Edgs:
     is carried over from what looks alike around it (`core.filling`). 0: it is left empty."""
     fill_opacity: float = 0.6
     """Opacity of those."""
+    witnesses: int = 60
+    """Photos, evenly spread, that are asked about every Gaussian. 0: none, and every depth is believed."""
     most_before: float = 0.05
     """A photo sees past a Gaussian that is nearer than what it is sure to see by more than this fraction."""
     shell: Shell = field(default_factory=Shell)
@@ -225,7 +225,8 @@ class Edgs:
         self, points: Float[Tensor, "k 3"], surfaces: list[Surface]
     ) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:
         """How many of all photos are sure to see a surface at the points, and how many are sure to see past them."""
-        asked = [s.witness for s in surfaces[:: 1 + len(surfaces) // MOST_WITNESSES]]
+        every = 1 + len(surfaces) // max(1, self.witnesses)
+        asked = [s.witness for s in surfaces[::every]] if self.witnesses > 0 else []
         return witnessed(asked, points, self.most_difference, self.most_before)
 
     def _gaussians(
