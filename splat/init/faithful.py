@@ -52,30 +52,24 @@ class FaithfulEdgs:
     """Opacity every Gaussian starts with."""
 
     def __call__(self, capture: Capture, sh_degree: int, seed: int, report: Reporter, matcher: DenseMatcher) -> Init:
-        """At most `num_refs` x `matches_per_ref` Gaussians; `view_ids` are indices into `capture.views`.
-
-        Training photos only, unless there are no others. Raises SplatError where photos have no pose.
-        """
+        """At most `num_refs` x `matches_per_ref` Gaussians, from all photos it is given. Raises SplatError where photos
+        have no pose."""
         if not capture.posed or not capture.views:
             raise SplatError("Dense initialization needs photos with poses: run the poses stage.")
-        used = [v.role == "train" for v in capture.views]
-        used = used if any(used) else [True] * len(used)
-        ids = torch.tensor(used).nonzero()[:, 0]
-        seen = capture.select(used)
-        poses = [v.pose for v in seen.views]
+        poses = [v.pose for v in capture.views]
         generator = torch.Generator().manual_seed(seed)
         references = reference_views(poses, self.num_refs, generator)
         neighbours = {r: nearest_views(poses, r, self.nns_per_ref) for r in references}
         pairs = [(r, n) for r in references for n in neighbours[r]]
-        matches = iter(matcher(seen, pairs, report, seed))
+        matches = iter(matcher(capture, pairs, report, seed))
         parts: list[Gaussians] = []
         views, pixels = [], []
         for r in references:
             found = list(islice(matches, len(neighbours[r])))
             if found:
-                part, at = self._points(seen, r, found, sh_degree, generator)
+                part, at = self._points(capture, r, found, sh_degree, generator)
                 parts.append(part)
-                views.append(ids[r].expand(len(part)))
+                views.append(torch.full((len(part),), r))
                 pixels.append(at)
         if not any(len(p) for p in parts):
             report.warn("dense matching found nothing to triangulate: starting from the sparse points")

@@ -90,7 +90,7 @@ class Reconstruct:
     """Dense matching for --method edgs: stereo (depth maps, no weights), flow (optical flow, no weights) or roma
     (learned; needs weights and the extra `roma`)."""
     flow: FlowMatcher = field(default_factory=FlowMatcher)
-    """Dense matching by optical flow (at --edgs.matching-size)."""
+    """Dense matching by optical flow."""
     roma: RomaMatcher = field(default_factory=RomaMatcher)
     """Dense matching by RoMa."""
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,16 @@ from splat.init import INITIALIZERS
 from splat.init.edgs import LARGEST_MATCHED, Edgs, first_gaussians
 from splat.pipeline.arrays_io import load_init, save_init
 from splat.pipeline.capture_io import load_capture, save_capture
-from splat.pipeline.preflight import available_cores, available_memory_gb, estimate, fit_memory, plan_matching
-from splat.pipeline.presets import cap_for
+from splat.pipeline.preflight import (
+    Fit,
+    Matching,
+    available_cores,
+    available_memory_gb,
+    estimate,
+    fit_memory,
+    plan_matching,
+)
+from splat.pipeline.presets import cap_for, resolve_method
 from splat.pipeline.reporter import Console
 from splat.pipeline.run_folder import RunFolder, fingerprint, hash_of
 from splat.poses.known import Known
@@ -131,8 +139,12 @@ def announce(c: Context, capture: Capture) -> None:
     working = capture.resized(k.max_resolution, k.downscale)
     cap = most_gaussians(k, working)
     e = estimate(working, k.iterations, cap, not capture.posed, k.threads)
+    minutes, gigabytes = e.minutes, e.gigabytes
+    if resolve_method(k.method, train)[0] == "edgs":
+        matching = _matching(k, working.training(), cap)
+        minutes, gigabytes = minutes + matching.seconds / 60, max(gigabytes, matching.gigabytes)
     c.report.info(
-        f"expected: about {e.minutes:.0f} min and {e.gigabytes:.1f} GB "
+        f"expected: about {minutes:.0f} min and {gigabytes:.1f} GB "
         f"for {k.iterations} steps at up to {k.max_resolution} px with up to {cap} Gaussians"
     )
 
@@ -195,7 +207,9 @@ def _poser(k: Reconstruct, has_poses: bool) -> Known | Sfm:
 
 
 def fit_to_memory(c: Context, posed: Capture) -> tuple[Capture, Context]:
-    """The capture at its working size; both size and cap lowered, saying so, where memory would not do."""
+    """The capture at its working size; both size and cap lowered, saying so, where memory would not do. Without
+    --memory a run keeps to what it began with: memory that is free by chance must not tell a new run from one that goes
+    on."""
     k = c.config
     working = posed.resized(k.max_resolution, k.downscale)
     cap = most_gaussians(k, working)
@@ -203,20 +217,37 @@ def fit_to_memory(c: Context, posed: Capture) -> tuple[Capture, Context]:
     budget = memory_budget(k)
     if budget is None:
         return working, c
-    fit = fit_memory(working, k.iterations, cap, budget)
+    if k.memory is None:
+        fit = _first_fit(c, working, cap, budget)
+    else:
+        fit = fit_memory(working, k.iterations, cap, budget)
     if not fit.changed:
         return working, c
-    c.report.warn(
-        f"{budget:.1f} GB of memory would not do: working at {fit.max_resolution} px with at most {fit.cap} Gaussians"
-    )
+    memory = f"{budget:.1f} GB of memory" if k.memory else "the memory that was free when this run began"
+    c.report.warn(f"{memory} would not do: working at {fit.max_resolution} px with at most {fit.cap} Gaussians")
     return working.resized(fit.max_resolution), replace(c, config=replace(k, cap=fit.cap))
+
+
+def _first_fit(c: Context, working: Capture, cap: int, budget: float) -> Fit:
+    """What was found to fit when the run began; found now where it begins, or where other sizes were asked for."""
+    path = c.run.root / "memory.json"
+    asked = {"cap": cap, "sizes": hash_of([(v.camera.width, v.camera.height) for v in working.views])}
+    try:
+        saved = json.loads(path.read_text())
+        if saved["asked"] == asked:
+            return Fit(**saved["fit"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    fit = fit_memory(working, c.config.iterations, cap, budget)
+    write_json(path, {"asked": asked, "fit": asdict(fit)})
+    return fit
 
 
 def _dense_priors(k: Reconstruct, size: int) -> Priors:
     """What dense initialization may ask, as --matcher says; photos are matched at `size` px."""
     if k.matcher == "stereo":
         return Priors(k.stereo, StereoMatcher(k.stereo, size), k.points)
-    matcher = replace(k.flow, matching_size=size) if k.matcher == "flow" else k.roma
+    matcher = replace(k.flow, matching_size=k.flow.matching_size or size) if k.matcher == "flow" else k.roma
     return Priors(MatchedDepth(matcher), matcher, k.points)
 
 
@@ -263,10 +294,18 @@ def _planned(c: Context, initializer: Initializer, seen: Capture, cap: int) -> t
     """The initializer with what is left to us filled in, and what it may ask."""
     if not isinstance(initializer, Edgs):
         return initializer, None
-    k, asked = c.config, initializer.matching_size
-    plan = plan_matching(seen, k.iterations, cap, memory_budget(k), asked, LARGEST_MATCHED, cores=k.threads)
+    k = c.config
+    plan = _matching(k, seen, cap)
     c.report.info(
         f"matching {len(seen.views)} photos at {plan.size} px: about {plan.seconds:.0f} s, {plan.gigabytes:.1f} GB"
     )
     budget = initializer.budget or first_gaussians(seen, cap)
+    if k.roma.device == "auto":
+        k = replace(k, roma=replace(k.roma, device=c.device.type))
     return replace(initializer, matching_size=plan.size, budget=budget), _dense_priors(k, plan.size)
+
+
+def _matching(k: Reconstruct, seen: Capture, cap: int) -> Matching:
+    """How dense initialization would match these photos."""
+    asked = k.edgs.matching_size or (k.flow.matching_size if k.matcher == "flow" else 0)
+    return plan_matching(seen, k.iterations, cap, memory_budget(k), asked, LARGEST_MATCHED, cores=k.threads)

@@ -80,7 +80,8 @@ class TrainConfig:
     """Fraction of the steps at which the last of them is."""
     evaluate_at: tuple[int, ...] = ()
     """Also measure the held-out photos after these steps (0: before the first), and how far Gaussians travel: see
-    `timeline` and `displacement` in metrics.json. The seconds in the timeline are of training alone."""
+    `timeline` and `displacement` in metrics.json. The seconds in the timeline are of training alone. Steps are of one
+    photo each, as with --iterations."""
 
     def chosen_density(self, cap: int) -> DensitySettings:
         if self.density == "default":
@@ -156,7 +157,8 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
 
     def held_out(step: int, gaussians: Gaussians) -> dict[str, Any]:
         found = list(measure(gaussians, capture.test_views, c.raster, c.settings, background.to(gaussians.means)))
-        return {"psnr": mean([m.psnr for m in found]), "ssim": mean([m.ssim for m in found])}
+        photos = min(k.iterations, step * c.ranks.world)
+        return {"step": photos, "psnr": mean([m.psnr for m in found]), "ssim": mean([m.ssim for m in found])}
 
     job = Job(capture, init, config, losses, settings, cap, k.iterations, k.threads or available_cores(), c.device)
 
@@ -201,7 +203,9 @@ def optimize(
 ) -> Trained:
     """Train, together with the other processes. All get the same Gaussians back."""
     keep_freed_memory()
-    config, settings, views = job.config, job.settings, job.capture.train_views
+    config, views = job.config, job.capture.train_views
+    asked = tuple(batch_steps(photos, ranks.world) for photos in job.settings.evaluate_at)
+    settings = replace(job.settings, evaluate_at=asked)
     extent, steps = settings.scene_extent, batch_steps(job.photos, ranks.world)
     posed = load_views(views, job.threads)
     source = PhotoSource(posed, steps, config.resolution, settings.seed, job.device)
@@ -261,11 +265,14 @@ def _shared_cores(job: Job, ranks: Ranks) -> Iterator[None]:
 
 def help_out(ranks: Ranks) -> None:
     """What all processes but rank 0 do: wait until it has something to train, take part, until it says that it is done.
-    What goes wrong, rank 0 reports."""
+    What goes wrong elsewhere, rank 0 reports. Raises SplatError for what goes wrong here: rank 0, which may be on
+    another machine, waits for this process until it is seen to fail."""
     try:
         while (job := ranks.told(None)) is not None:
             optimize(job, ranks, Distributed(ranks), Silent(), None)
-    except (SplatError, Interrupted, ConnectionError):
+    except SplatError as e:
+        raise SplatError(f"process {ranks.rank} of {ranks.world}: {e}") from None
+    except (Interrupted, ConnectionError):
         return
 
 

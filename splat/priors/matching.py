@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,6 +22,9 @@ from splat.core.reproject import agreement
 from splat.core.slots import DenseMatch, Reporter
 from splat.priors.neighbours import sightings
 from splat.priors.stereo import Stereo, grey_of
+
+MOST_DISTANCES = 2_000_000
+"""Between places and sparse points, at a time (16 bytes each)."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class FlowMatcher:
     """DIS optical flow (Kroeger et al. 2016) of what is left once the other photo is warped by a coarse depth, kept to
     the epipolar line and checked from the other side."""
 
-    matching_size: int = 640
-    """Long side of the photos that are matched, px."""
+    matching_size: int = 0
+    """Long side of the photos that are matched, px. 0: theirs; with --method edgs what --edgs.matching-size says."""
     preset: Literal["ultrafast", "fast", "medium"] = "medium"
     """How thoroughly OpenCV searches."""
     most_error: float = 1.5
@@ -88,8 +91,8 @@ class FlowMatcher:
             for i in (a, b):
                 if i not in greys:
                     greys[i] = grey_of(small.views[i].rgb()).round().clamp(0, 255).byte().numpy()
-            one = _Side(small.views[a], greys[a], inverse_depths[a])
-            two = _Side(small.views[b], greys[b], inverse_depths[b])
+            one = _Side(small.views[a], greys[a], inverse_depths(a))
+            two = _Side(small.views[b], greys[b], inverse_depths(b))
             yield enlarged(self._match(search, one, two, a, b), two.camera, capture)
             report.progress(k + 1, len(pairs), what="flow")
 
@@ -180,14 +183,15 @@ class _Side:
         self.camera, self.pose, self.grey, self.inverse_depth = view.camera, view.pose, grey, inverse_depth
 
 
-def coarse_inverse_depths(capture: Capture, cell: int = 16) -> list[Float[Tensor, "h w"]]:
-    """Per view a smooth guess of one over depth, from the sparse points it sees; float64, world units^-1.
+def coarse_inverse_depths(capture: Capture, cell: int = 16) -> Callable[[int], Float[Tensor, "h w"]]:
+    """For a view's number a smooth guess of one over depth, from the sparse points it sees; float64, world units^-1.
 
     One over depth, because that of a plane is linear in the photo; means weighted by inverse squared distance.
     """
     seen, depth, _, points = sightings(capture)
-    guesses = []
-    for i, view in enumerate(capture.views):
+
+    def guess(i: int) -> Float[Tensor, "h w"]:
+        view = capture.views[i]
         c = view.camera
         mine = seen[i] & (depth[i] > 0)
         if not bool(mine.any()):
@@ -201,12 +205,14 @@ def coarse_inverse_depths(capture: Capture, cell: int = 16) -> list[Float[Tensor
         grid = c.resized(max(2, c.width // cell), max(2, c.height // cell))
         scale = torch.tensor([c.width / grid.width, c.height / grid.height])
         places = (grid.pixel_centres() * scale).double().reshape(-1, 2)
-        weight = 1 / (torch.cdist(places, at.double()).square() + (0.5 * cell) ** 2)
-        mean = ((weight @ value) / weight.sum(1)).reshape(1, 1, grid.height, grid.width)
-        guesses.append(
-            torch.nn.functional.interpolate(mean, (c.height, c.width), mode="bilinear", align_corners=False)[0, 0]
-        )
-    return guesses
+        means = []
+        for some in places.split(max(1, MOST_DISTANCES // len(value))):
+            weight = 1 / (torch.cdist(some, at.double()).square() + (0.5 * cell) ** 2)
+            means.append((weight @ value) / weight.sum(1))
+        mean = torch.cat(means).reshape(1, 1, grid.height, grid.width)
+        return torch.nn.functional.interpolate(mean, (c.height, c.width), mode="bilinear", align_corners=False)[0, 0]
+
+    return guess
 
 
 def _flow(search: cv2.DISOpticalFlow, one: _Side, two: _Side) -> Float[Tensor, "h w 2"]:

@@ -86,14 +86,15 @@ def sightings(
         raise ValueError("every view needs a pose.")
     centres = torch.stack([p.translation for p in poses]).double()
     points = _stand_ins(capture) if cloud is None or len(cloud) < 8 else cloud.positions.double()
-    in_cam = torch.stack([p.inverse().apply(points) for p in poses])
-    depth = in_cam[..., 2]
+    depth = torch.empty(len(views), len(points), dtype=torch.float64)
     seen = torch.zeros(len(views), len(points), dtype=torch.bool)
     if capture.tracks is not None and cloud is not None and len(cloud) >= 8:
         seen[capture.tracks.view_ids.long(), capture.tracks.point_ids.long()] = True
     seen &= points.isfinite().all(1)
     for i, view in enumerate(views):
-        visible = (depth[i] > 0) & view.camera.holds(view.camera.project(in_cam[i]))
+        in_cam = poses[i].inverse().apply(points)
+        depth[i] = in_cam[:, 2]
+        visible = (depth[i] > 0) & view.camera.holds(view.camera.project(in_cam))
         seen[i] = seen[i] & visible if int((seen[i] & visible).sum()) >= 8 else visible
     return seen, depth, centres, points
 

@@ -49,7 +49,7 @@ class RomaMatcher:
     """Folder with the weights (default: the one named by SPLAT_WEIGHTS, then torch's cache). RoMa v2 reads torch's
     cache alone."""
     device: str = "auto"
-    """Where the network runs: auto, cpu, cuda."""
+    """Where RoMa runs: cpu, cuda, or auto (where everything else does). RoMa v2 decides by itself."""
     size: int = 560
     """Side of the square that both photos are resized to, px, a multiple of 14. RoMa v2 has its own sizes."""
     setting: Literal["turbo", "fast", "base", "precise"] = "fast"

@@ -39,13 +39,15 @@ def run(photos: Path, out: Path, world: int, *flags: str) -> list[tuple[int, str
 
 def test_two_processes_make_one_scene_and_one_of_them_reports(posed_photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    done = run(posed_photos, out, 2, "--iterations", "300")
+    asked = ["--iterations", "300", "--train.evaluate-at", "0", "200", "300"]
+    done = run(posed_photos, out, 2, *asked)
     assert [code for code, *_ in done] == [0, 0], done
     assert "2 processes train together" in done[0][2] and done[1][1:] == ("", "")
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["psnr"] > 20 and metrics["iterations"] == 300
     assert len(load_splat(out / "export" / "splat.ply")) == metrics["num_gaussians"] > 600
-    again = run(posed_photos, out, 2, "--iterations", "300")
+    assert [row["step"] for row in metrics["timeline"]] == [0, 200, 300], "as one process counts"
+    again = run(posed_photos, out, 2, *asked)
     assert [code for code, *_ in again] == [0, 0], "finished: the other has nothing to do"
 
 
