@@ -1,6 +1,6 @@
 """Dense initialization beside sparse points: held-out quality at given steps, with the seconds it took to get there.
 
-    python scripts/edgs_table.py --out runs/edgs [--preset fast] [--scenes kermit,fox] [--ablations] [--data DIR]
+    python scripts/edgs_table.py --out runs/edgs [--preset fast] [--scenes kermit,fox] [--fewer] [--ablations] [--data DIR]
 
 Cells are those of `splat bench`, and the numbers of finished ones are kept in scripts/results/edgs: the table can be
 made in several sittings. All methods of a scene start from the same poses. Seconds are of initialization (matching
@@ -192,6 +192,7 @@ def main() -> int:
     parser.add_argument("--scenes", default="", help="comma-separated (default: all of the table)")
     parser.add_argument("--methods", default="", help="comma-separated names of rows (default: all)")
     parser.add_argument("--ablations", action="store_true", help="the table of ablations instead")
+    parser.add_argument("--fewer", action="store_true", help="then edgs with 60 % of the Gaussians of points")
     parser.add_argument("--results", type=Path, default=ROOT / "scripts" / "results" / "edgs")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run")
     a = parser.parse_args()
@@ -218,7 +219,7 @@ def main() -> int:
             return 0
         table.run(report)
         found = records_of(table, cells)
-        if "edgs" in found and "points" in found and not a.ablations:
+        if a.fewer:
             fewer = {FEWER: with_fewer(cells["edgs"], found["points"])}
             more = table_of(fewer)
             more.run(report)
