@@ -1,6 +1,6 @@
 """Dense initialization beside sparse points: held-out quality at given steps, with the seconds it took to get there.
 
-    python scripts/edgs_table.py --out runs/edgs [--preset fast] [--scenes kermit,fox] [--fewer] [--ablations] [--data DIR]
+    python scripts/edgs_table.py --out runs/edgs [--preset fast] [--scenes kermit,fox] [--fewer] [--ablations]
 
 Cells are those of `splat bench`, and the numbers of finished ones are kept in scripts/results/edgs: the table can be
 made in several sittings. All methods of a scene start from the same poses. Seconds are of initialization (matching
