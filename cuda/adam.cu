@@ -13,7 +13,6 @@ struct Matrix {
     float *parameters, *first, *second;
     const float* gradients;
     int64_t width, stride, g_stride;
-    float rate;
 };
 
 struct Step {
@@ -21,23 +20,25 @@ struct Step {
     const int64_t* ids;
     const int32_t* seen;
     int64_t rows;
-    AdamConstants constants;
+    const float* constants;
+    Adam adam;
 };
 
-__device__ void update(const AdamConstants& c, float rate, float gradient, float* p, float* m, float* v) {
+__device__ void update(const Adam& a, float correct2, float rate, float gradient, float* p, float* m, float* v) {
     vf p1 = *p, m1 = *m, v1 = *v;
-    adam_step(c, rate, gradient, p1, m1, v1);
+    adam_step(a, correct2, rate, gradient, p1, m1, v1);
     *p = p1, *m = m1, *v = v1;
 }
 
 // One thread per number; blockIdx.y is the tensor. Neighbouring threads hold neighbouring columns of a row.
 __global__ void adam(const __grid_constant__ Step s) {
     const Matrix& t = s.tensors[blockIdx.y];
+    const float correct2 = s.constants[0], rate = s.constants[1 + blockIdx.y];
     for (int64_t e = thread_number(); e < s.rows * t.width; e += (int64_t)gridDim.x * BLOCK) {
         const int64_t row = e / t.width, column = e - row * t.width;
         if (s.seen && !s.seen[row]) continue;
         const int64_t at = (s.ids ? s.ids[row] : row) * t.stride + column;
-        update(s.constants, t.rate, t.gradients[row * t.g_stride + column], t.parameters + at, t.first + at,
+        update(s.adam, correct2, rate, t.gradients[row * t.g_stride + column], t.parameters + at, t.first + at,
                t.second + at);
     }
 }
@@ -49,8 +50,8 @@ struct HarmonicsStep {
     const float *means, *seen_from, *g_constant;
     int32_t from;
     float *sh, *first, *second;
-    AdamConstants constants;
-    float rate_constant, rate_rest;
+    const float* constants;
+    Adam adam;
 };
 
 constexpr int ROWS = 64;  // of a block
@@ -76,12 +77,13 @@ __global__ void adam_harmonics(const __grid_constant__ HarmonicsStep s) {
         }
     }
     __syncthreads();
+    const float correct2 = s.constants[0], rate_constant = s.constants[1], rate_rest = s.constants[2];
     for (int e = threadIdx.x; e < ROWS * 3 * K; e += BLOCK) {
         const int row = e / (3 * K), column = e - row * (3 * K);
         if (place[row] < 0 || column < s.from) continue;
         const int64_t at = place[row] * (3 * K) + column;
         const float gradient = s.g_constant[3 * (begin + row) + column % 3] * ratio[row][column / 3];
-        update(s.constants, column < 3 ? s.rate_constant : s.rate_rest, gradient, s.sh + at, s.first + at,
+        update(s.adam, correct2, column < 3 ? rate_constant : rate_rest, gradient, s.sh + at, s.first + at,
                s.second + at);
     }
 }
@@ -91,19 +93,17 @@ __global__ void adam_harmonics(const __grid_constant__ HarmonicsStep s) {
 
 using namespace splat;
 
-// `table` and `rates` are host memory; `ids` and the addresses in `table` are the device's.
+// `table` is host memory; the addresses in it are the device's.
 SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, const int32_t* seen, const int64_t* table,
-                         const double* rates, int64_t step, double beta1, double beta2, double eps, void* stream) {
+                         const float* constants, double beta1, double beta2, double eps, void* stream) {
     if (tensors < 1 || tensors > MAX_TENSORS)
         return fail("1 to %d tensors can be updated at once, not %d.", MAX_TENSORS, tensors);
-    if (rows < 0 || step < 1)
-        return fail("%lld rows at step %lld: steps count from 1.", (long long)rows, (long long)step);
-    Step s{{}, ids, seen, rows, AdamConstants(beta1, beta2, eps, step)};
+    if (rows < 0) return fail("%lld rows cannot be updated.", (long long)rows);
+    Step s{{}, ids, seen, rows, constants, Adam(beta1, beta2, eps)};
     int64_t widest = 1;
     for (int k = 0; k < tensors; ++k) {
         const int64_t* t = table + 7 * k;
-        s.tensors[k] = Matrix{(float*)t[0], (float*)t[2], (float*)t[3], (const float*)t[1], t[4], t[5], t[6],
-                              (float)(rates[k] * s.constants.correct1)};
+        s.tensors[k] = Matrix{(float*)t[0], (float*)t[2], (float*)t[3], (const float*)t[1], t[4], t[5], t[6]};
         widest = t[4] > widest ? t[4] : widest;
     }
     const int64_t blocks = ceil_div<int64_t>(rows * widest, BLOCK);
@@ -113,14 +113,12 @@ SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, cons
 
 SPLAT_API int splat_adam_harmonics(int64_t rows, const int64_t* ids, const int32_t* seen, int32_t k,
                                    const float* means, const float* seen_from, const float* g_constant, int32_t from,
-                                   float* sh, float* first, float* second, double rate_constant, double rate_rest,
-                                   int64_t step, double beta1, double beta2, double eps, void* stream) {
-    if (rows < 0 || step < 1)
-        return fail("%lld rows at step %lld: steps count from 1.", (long long)rows, (long long)step);
+                                   float* sh, float* first, float* second, const float* constants, double beta1,
+                                   double beta2, double eps, void* stream) {
+    if (rows < 0) return fail("%lld rows cannot be updated.", (long long)rows);
     if (k != 1 && k != 4 && k != 9 && k != 16) return fail("%d coefficients are no whole degree up to 3.", k);
-    const AdamConstants c(beta1, beta2, eps, step);
-    const HarmonicsStep s{rows, ids, seen, means, seen_from, g_constant, from, sh, first, second, c,
-                          (float)(rate_constant * c.correct1), (float)(rate_rest * c.correct1)};
+    const HarmonicsStep s{rows, ids, seen, means, seen_from, g_constant, from, sh, first, second, constants,
+                          Adam(beta1, beta2, eps)};
     int result = 0;
     with_degree(k == 1 ? 0 : k == 4 ? 1 : k == 9 ? 2 : 3, [&](auto d) {
         result = launch("splat_adam_harmonics", adam_harmonics<decltype(d)::value>,

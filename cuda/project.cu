@@ -1,5 +1,5 @@
-// Which Gaussians may be seen and how they look, and the way back: the twins of splat/native/cpu/project*.cpp, a thread per
-// Gaussian.
+// Which Gaussians may be seen and how they look, and the way back: the twins of splat/native/cpu/project*.cpp, a thread
+// per Gaussian.
 #include "library.cuh"
 #include "order.cuh"
 #include "shared/projection.h"
@@ -10,10 +10,9 @@ namespace {
 constexpr int BLOCK = 128, POSE_SUMS = 15;
 
 struct View {
-    const float* cam_from_world;
-    float fx, fy, cx, cy;
+    const float *cam_from_world, *intrinsics;
     int32_t width, height;
-    __device__ Pinhole pinhole() const { return Pinhole(cam_from_world, fx, fy, cx, cy, width, height); }
+    __device__ Pinhole pinhole() const { return Pinhole(cam_from_world, intrinsics, width, height); }
 };
 
 struct Rows {
@@ -128,10 +127,10 @@ SPLAT_API int64_t splat_visible_workspace(int64_t n) {
 }
 
 SPLAT_API int splat_visible(int64_t n, const float* means, const float* log_scales, const float* logit_opacities,
-                            const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
-                            int32_t height, float near_z, int64_t* ids, int64_t* count, void* workspace, void* stream) {
+                            const float* cam_from_world, const float* intrinsics, int32_t width, int32_t height,
+                            float near_z, int64_t* ids, int64_t* count, void* workspace, void* stream) {
     if (n >= INT32_MAX) return fail("%lld Gaussians are too many for one image.", (long long)n);
-    const View view{cam_from_world, fx, fy, cx, cy, width, height};
+    const View view{cam_from_world, intrinsics, width, height};
     Carve memory(workspace);
     int32_t* before = memory.take<int32_t>(n + 1);
     void* scratch = memory.rest();
@@ -148,12 +147,12 @@ SPLAT_API int splat_visible(int64_t n, const float* means, const float* log_scal
 
 SPLAT_API int splat_project_forward(int64_t n, int32_t k, int32_t degree, const float* means, const float* quats_wxyz,
                                     const float* log_scales, const float* logit_opacities, const float* sh,
-                                    const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
+                                    const float* cam_from_world, const float* intrinsics, int32_t width,
                                     int32_t height, float near_z, int32_t antialiased, float* splats, float* means2d,
                                     int32_t* radii, void* stream) {
     if (degree < 0 || degree > 3 || (degree + 1) * (degree + 1) > k)
         return fail("harmonics of degree %d cannot be read from %d coefficients: use 0 to 3.", degree, k);
-    const View view{cam_from_world, fx, fy, cx, cy, width, height};
+    const View view{cam_from_world, intrinsics, width, height};
     const Rows rows{means, quats_wxyz, log_scales, logit_opacities, sh, k};
     int result = 0;
     with_degree(degree, [&](auto d) {
@@ -169,16 +168,15 @@ SPLAT_API int64_t splat_project_backward_workspace(int64_t n) {
 
 SPLAT_API int splat_project_backward(int64_t n, int32_t k, int32_t degree, int32_t g_k, const float* means,
                                      const float* quats_wxyz, const float* log_scales, const float* logit_opacities,
-                                     const float* sh, const float* cam_from_world, float fx, float fy, float cx,
-                                     float cy, int32_t width, int32_t height, int32_t antialiased,
-                                     const int32_t* radii, const float* g_splats, const float* g_means2d,
-                                     float* g_means, float* g_quats_wxyz, float* g_log_scales,
-                                     float* g_logit_opacities, float* g_sh, double* g_cam_from_world, void* workspace,
-                                     void* stream) {
+                                     const float* sh, const float* cam_from_world, const float* intrinsics,
+                                     int32_t width, int32_t height, int32_t antialiased, const int32_t* radii,
+                                     const float* g_splats, const float* g_means2d, float* g_means,
+                                     float* g_quats_wxyz, float* g_log_scales, float* g_logit_opacities, float* g_sh,
+                                     double* g_cam_from_world, void* workspace, void* stream) {
     if (degree < 0 || degree > 3 || (degree + 1) * (degree + 1) > k)
         return fail("harmonics of degree %d cannot be read from %d coefficients: use 0 to 3.", degree, k);
     if (g_k != k && g_k != 1) return fail("gradients of %d or of 1 coefficients can be had, not of %d.", k, g_k);
-    const View view{cam_from_world, fx, fy, cx, cy, width, height};
+    const View view{cam_from_world, intrinsics, width, height};
     const Rows rows{means, quats_wxyz, log_scales, logit_opacities, sh, k};
     const Gradients out{g_means, g_quats_wxyz, g_log_scales, g_logit_opacities, g_sh, g_k};
     double *sums = (double*)workspace, *partial = sums + POSE_SUMS;

@@ -26,7 +26,8 @@ __global__ void add_statistics(int64_t m, const int64_t* ids, const float* gradi
     if (i >= m) return;
     const int64_t id = ids ? ids[i] : i;
     const float x = gradient[2 * i] * half_width, y = gradient[2 * i + 1] * half_height;
-    pull[id] += sqrt(x * x + y * y);
+    const float length = sqrt(x * x + y * y);
+    pull[id] += finite(length) ? length : 0.0f;
     seen[id] += radii[i] > 0 ? 1.0f : 0.0f;
     radius[id] = max(radius[id], radii[i] * scale);
 }

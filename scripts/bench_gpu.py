@@ -188,7 +188,7 @@ def intersections_and_pairs(scene: Gaussians, item: Item) -> tuple[int, int]:
     rows = torch.empty(n, bindings.FIELDS, device=DEVICE)
     centres, radii = torch.empty(n, 2, device=DEVICE), torch.empty(n, dtype=torch.int32, device=DEVICE)
     fields = (scene.means, scene.quats_wxyz, scene.log_scales, scene.logit_opacities, scene.sh)
-    view = (item.cam_from_world.contiguous(), c.fx, c.fy, c.cx, c.cy, c.width, c.height)
+    view = (item.cam_from_world.contiguous(), c.intrinsics(DEVICE), c.width, c.height)
     bindings.call("splat_project_forward", n, k, scene.sh_degree, *fields, *view, 0.01, 0, rows, centres, radii)
     order = torch.empty(n, dtype=torch.int32, device=DEVICE)
     first, total = torch.empty(n + 1, dtype=torch.int32, device=DEVICE), bindings.int64s([0])
@@ -236,8 +236,8 @@ def trained(n: int, steps: int) -> tuple[Gaussians, list[Item], float]:
     start = replace(start, sh=torch.zeros_like(start.sh), means=start.means + 0.02 * torch.randn_like(start.means))
     trainer = trainer_for(start, items, Native(), steps, grows=n)
     advance(trainer, steps)
-    trainer._read_losses()
-    return trainer.model.gaussians(steps).map(lambda t: t.detach().clone().contiguous()), items, trainer.psnr
+    trainer.read_losses()
+    return trainer.model.gaussians(steps).map(lambda t: t.detach().clone().contiguous()), items, trainer.telling.psnr
 
 
 def main() -> None:

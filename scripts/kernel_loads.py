@@ -90,7 +90,7 @@ def project(load: Load) -> Tensor:
     rows = torch.empty(n, bindings.FIELDS)
     fields = (g.means, g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh)
     c = load.camera
-    view = (load.cam_from_world, c.fx, c.fy, c.cx, c.cy, c.width, c.height)
+    view = (load.cam_from_world, c.intrinsics(rows.device), c.width, c.height)
     degree = g.sh_degree
     centres, radii = torch.empty(n, 2), torch.empty(n, dtype=torch.int32)
     bindings.call("splat_project_forward", n, k, degree, *fields, *view, 0.01, 0, rows, centres, radii)

@@ -6,11 +6,14 @@ Camera axes are +x right, +y down, +z ahead (OpenCV, COLMAP). Pixel centres are 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from splat.native.bindings import sent
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class Camera:
         """px_from_cam."""
         return torch.tensor([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=torch.float64)
 
+    def intrinsics(self, device: torch.device) -> Float[Tensor, "4"]:
+        """fx, fy, cx, cy in the memory of a device, float32: not to be written to, as all that ask share it."""
+        return _intrinsics(self.fx, self.fy, self.cx, self.cy, device)
+
     def project(self, points_cam: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 2"]:
         """Pixel coordinates of points in the camera's frame; meaningful where z > 0."""
         x, y, z = points_cam.unbind(-1)
@@ -78,3 +85,9 @@ class Camera:
     def pixel_centres(self) -> Float[Tensor, "h w 2"]:
         y, x = torch.meshgrid(torch.arange(self.height) + 0.5, torch.arange(self.width) + 0.5, indexing="ij")
         return torch.stack([x, y], -1)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _intrinsics(fx: float, fy: float, cx: float, cy: float, device: torch.device) -> Float[Tensor, "4"]:
+    """Kept: a photo's numbers travel once."""
+    return sent((fx, fy, cx, cy), device)

@@ -70,11 +70,18 @@ def multiply_quats(a_wxyz: Float[Tensor, "*n 4"], b_wxyz: Float[Tensor, "*n 4"])
 
 
 def rotation_from_axis_angle(axis_angle: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
-    """Exponential map of so(3) (Rodrigues), differentiable at zero."""
+    """Exponential map of so(3) (Rodrigues), differentiable at zero: 1 + a K + b K K with K the cross product's matrix,
+    a = sin(t) / t and b = (1 - cos(t)) / t^2 of the angle t. Below a tenth of a radian these are series in t^2, which
+    unlike t has a derivative at zero. (torch's matrix_exp asks a GPU for numbers, and waits.)"""
     x, y, z = axis_angle.unbind(-1)
     zero = torch.zeros_like(x)
     skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*axis_angle.shape[:-1], 3, 3)
-    return torch.linalg.matrix_exp(skew)
+    square = axis_angle.square().sum(-1)[..., None, None]
+    small = square < 1e-2
+    t = torch.where(small, torch.ones_like(square), square).sqrt()
+    a = torch.where(small, 1 - square / 6 * (1 - square / 20 * (1 - square / 42)), t.sin() / t)
+    b = torch.where(small, 0.5 - square / 24 * (1 - square / 30 * (1 - square / 56)), 2 * ((t / 2).sin() / t).square())
+    return torch.eye(3, dtype=skew.dtype, device=skew.device) + a * skew + b * (skew @ skew)
 
 
 @dataclass(frozen=True, eq=False)

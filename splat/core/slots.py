@@ -270,6 +270,12 @@ class Rasterizer(Protocol):
         """Why it cannot run there, in one sentence; None when it can."""
         ...
 
+    @property
+    def replayable(self) -> bool:
+        """Whether training may record its work on a GPU once and replay it with other numbers in the same places: given
+        `RasterSettings.capacity` it then reads pose, background and `Camera.intrinsics` there and waits for nothing."""
+        ...
+
     def culls(self, device: torch.device) -> bool:
         """Whether training should give it all rows: where it culls by itself at less than gathering costs."""
         ...

@@ -10,6 +10,7 @@ from torch import Tensor
 from splat.core.slots import Step
 from splat.losses.photometric import photometric
 from splat.losses.regularizers import mean_opacity, mean_scale, mean_stretch
+from splat.native import bindings
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Losses:
     """How much longer than `longest` x their thinnest side they are: stops needles."""
     longest: float = 10.0
     """Ratio of the longest to the shortest side that `anisotropy` leaves alone."""
+
+    replayable = True  # as a rasterizer is: see `slots.Rasterizer`
 
     def __call__(self, step: Step) -> tuple[Float[Tensor, ""], dict[str, float | Tensor]]:
         """The weighted sum, and each term before its weight, for the log: tensors where reading a number would
@@ -52,5 +55,5 @@ class Losses:
 
 
 def _noted(figures: dict[str, float | Tensor], name: str, value: Tensor) -> Tensor:
-    figures[name] = value.detach() if value.is_cuda else float(value.detach())
+    figures[name] = value.detach() if bindings.waits(value.device) else float(value.detach())
     return value

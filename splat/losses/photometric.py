@@ -53,7 +53,7 @@ def photometric(
     parts = torch.empty(3, dtype=torch.float64, device=image.device)
     wanted = torch.is_grad_enabled()
     total = _Photometric.apply(image, target, weight, l1_weight, dssim_weight, affine, parts, wanted)
-    if parts.is_cuda:
+    if bindings.waits(parts.device):
         return Photometric(total, parts[0], parts[1], -10 * parts[2].clamp_min(1e-10).log10())
     l1, dssim, square = parts.tolist()
     return Photometric(total, l1, dssim, _psnr(square))
@@ -102,7 +102,7 @@ class _Photometric(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         by_image, by_affine = ctx.gradients
-        scale = gradients[0] if gradients[0].is_cuda else float(gradients[0])
+        scale = gradients[0] if bindings.waits(gradients[0].device) else float(gradients[0])
         if isinstance(scale, Tensor) or scale != 1:
             by_image = None if by_image is None else by_image * scale
             by_affine = None if by_affine is None else by_affine * scale

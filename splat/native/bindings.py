@@ -11,7 +11,7 @@ import ctypes
 import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ _TENSORS = {
 _TABLES = {"T": (torch.int64, ctypes.c_int64), "R": (torch.float64, ctypes.c_double)}
 
 # name -> letters of its arguments, in the order of kernels.h (without the trailing stream).
-_CAMERA = "F" + "ffff" + "ii"  # cam_from_world, fx fy cx cy, width height
+_CAMERA = "FF" + "ii"  # cam_from_world, intrinsics, width height
 KERNELS: dict[str, str] = {
     "splat_visible": "l" + "FFF" + _CAMERA + "f" + "LT" + "B",
     "splat_project_forward": "lii" + "FFFFF" + _CAMERA + "fi" + "FFI",
@@ -48,8 +48,8 @@ KERNELS: dict[str, str] = {
     "splat_count_pairs": "Fii" + "lIFf" + "FFL",
     "splat_measure_clock": "R",
     "splat_photometric": "iiiFBFBffFDFDBl",
-    "splat_adam": "ilLITRlddd",
-    "splat_adam_harmonics": "lLIiFFFiFFFddlddd",
+    "splat_adam": "ilLITFddd",
+    "splat_adam_harmonics": "lLIiFFFiFFFFddd",
     "splat_gather": "ilLT",
     "splat_density_statistics": "lLFIiiFFF",
     "splat_knn": "lFiFIBl",
@@ -92,6 +92,14 @@ def doubles(values: Iterable[float]) -> ctypes.Array[ctypes.c_double]:
     """Likewise."""
     table = tuple(values)
     return (ctypes.c_double * len(table))(*table)
+
+
+def sent(numbers: Sequence[float], device: torch.device | str, into: Tensor | None = None) -> Tensor:
+    """Some numbers as float32 on a device, which is not waited for; `into` a tensor that is there."""
+    here = torch.tensor(numbers, dtype=torch.float32)
+    if torch.device(device).type == "cuda":
+        here = here.pin_memory()  # whose memory torch keeps until it was read
+    return here.to(device, non_blocking=True) if into is None else into.copy_(here, non_blocking=True)
 
 
 class KernelError(RuntimeError):

@@ -1,10 +1,11 @@
 // The one C ABI of the compiled kernels. cpu/*.cpp and cuda/*.cu implement these names.
 //
-// Rules: plain pointers to densely packed arrays; sizes before outputs; a `stream` last argument (a CUDA stream, ignored
-// on the CPU); every function returns 0, or another value and leaves a sentence for splat_last_error(). Nothing here
-// allocates: where scratch memory is needed, a *_workspace query says how many bytes the caller brings. Pointers are to the
-// memory of the processor that computes, but for those said to be in host memory. The same input gives the same output bit
-// for bit, whatever the number of threads.
+// Rules: plain pointers to densely packed arrays; sizes before outputs; a `stream` last argument (a CUDA stream,
+// ignored on the CPU); every function returns 0, or another value and leaves a sentence for splat_last_error(). Nothing
+// here allocates: where scratch memory is needed, a *_workspace query says how many bytes the caller brings. Pointers
+// are to the memory of the processor that computes, but for those said to be in host memory. What changes from one
+// training step to the next is behind a pointer, so that a GPU's step can be recorded once and replayed with other
+// numbers. The same input gives the same output bit for bit, whatever the number of threads.
 #pragma once
 #include <stdint.h>
 
@@ -14,7 +15,7 @@
 #define SPLAT_API
 #endif
 
-// ---------------------------------------------------------------------------------------------------------- the library
+// --------------------------------------------------------------------------------------------------------- the library
 
 // The sentence of the last failure on this thread ("" when there was none).
 SPLAT_API const char* splat_last_error(void);
@@ -23,17 +24,17 @@ SPLAT_API const char* splat_last_error(void);
 SPLAT_API int splat_set_threads(int threads);
 SPLAT_API int splat_get_threads(void);
 
-// ------------------------------------------------------------------------------------------------------------ the losses
+// ---------------------------------------------------------------------------------------------------------- the losses
 
 // L1 and SSIM of an image and its target (both h w c, values about [0, 1]), and the gradient of
 //   l1_weight * mean(w |x - t|) + dssim_weight * mean(w (1 - ssim))
-// by the image. Means are over all h * w * c values. SSIM: 11x11 Gaussian window, sigma 1.5, zeros outside, per channel.
-// The target is bytes (of 255) or floats, exactly one. `weight`, h w bytes of 255, may be null: 1. Where it is 0 both
-// images count as black inside SSIM's windows, so that nothing there matters.
+// by the image. Means are over all h * w * c values. SSIM: 11x11 Gaussian window, sigma 1.5, zeros outside, per
+// channel. The target is bytes (of 255) or floats, exactly one. `weight`, h w bytes of 255, may be null: 1. Where it is
+// 0 both images count as black inside SSIM's windows, so that nothing there matters.
 // affine [3 4], rows of [A | b], may be null: then x is the image itself; else A image + b per pixel (3 channels).
-// losses [3]: the two means, before their weights (the second is 0 when dssim_weight is 0), and the mean of (x - t)^2, x
-// clamped to [0, 1], over the pixels whose weight is not 0. `gradient` (by the image as it is given) may be null, and so
-// may g_affine [3 4], which needs it.
+// losses [3]: the two means, before their weights (the second is 0 when dssim_weight is 0), and the mean of (x - t)^2,
+// x clamped to [0, 1], over the pixels whose weight is not 0. `gradient` (by the image as it is given) may be null, and
+// so may g_affine [3 4], which needs it.
 SPLAT_API int64_t splat_photometric_workspace(int32_t height, int32_t width, int32_t channels);
 SPLAT_API int splat_photometric(int32_t height, int32_t width, int32_t channels, const float* image,
                                 const uint8_t* target_bytes, const float* target_floats, const uint8_t* weight,
@@ -41,41 +42,44 @@ SPLAT_API int splat_photometric(int32_t height, int32_t width, int32_t channels,
                                 float* gradient, double* g_affine, uint8_t* workspace, int64_t workspace_bytes,
                                 void* stream);
 
-// ----------------------------------------------------------------------------------------------------------------- Adam
+// ---------------------------------------------------------------------------------------------------------------- Adam
 
 // One Adam step, in place, of `tensors` (at most 16) matrices of float rows that share their row numbers. `ids` names
-// the rows to update, each at most once, and gradients then have `rows` rows; null: all `rows` rows. Of these, rows i with
-// seen[i] 0 are left out (null: none is). Moments of other rows stay as they are, and bias is corrected by the global `step` (from 1) for every row, as 3DGS's sparse Adam does:
-// a row first seen late moves a little less at first than its own count would make it.
-// table: seven numbers per tensor, in host memory: addresses of parameters, gradients, first and second moments; columns
-// updated; floats from one row to the next, and from one row of gradients to the next (so a tensor's columns may have
-// rates of their own).
-// rates: one per tensor, in host memory. A gradient that is not finite counts as zero.
+// the rows to update, each at most once, and gradients then have `rows` rows; null: all `rows` rows. Of these, rows i
+// with seen[i] 0 are left out (null: none is). Moments of other rows stay as they are, and bias is corrected by the
+// global step for every row, as 3DGS's sparse Adam does: a row first seen late moves a little less at first than its
+// own count would make it.
+// table: seven numbers per tensor, in host memory: addresses of parameters, gradients, first and second moments;
+// columns updated; floats from one row to the next, and from one row of gradients to the next (so a tensor's columns
+// may have rates of their own).
+// constants [1 + tensors] of the t-th step, t from 1: 1 / sqrt(1 - beta2^t), then of each tensor its rate over
+// 1 - beta1^t. A gradient that is not finite counts as zero.
 SPLAT_API int splat_adam(int32_t tensors, int64_t rows, const int64_t* ids, const int32_t* seen, const int64_t* table,
-                         const double* rates, int64_t step, double beta1, double beta2, double eps, void* stream);
+                         const float* constants, double beta1, double beta2, double eps, void* stream);
 
-// The same for spherical harmonics [n k 3] from the gradient of the constant alone, g_constant [rows 3], of Gaussians at
-// means [n 3] seen from one point [3]: the gradient of coefficient i is that times basis_i / basis_0.
-// `ids` and `seen` as above. Columns of a row before `from` (0 or 3) stay. k: 1, 4, 9 or 16.
+// The same for spherical harmonics [n k 3] from the gradient of the constant alone, g_constant [rows 3], of Gaussians
+// at means [n 3] seen from one point [3]: the gradient of coefficient i is that times basis_i / basis_0. `ids` and
+// `seen` as above, and `constants` [3] for the constant and for the others. Columns of a row before `from` (0 or 3)
+// stay. k: 1, 4, 9 or 16.
 SPLAT_API int splat_adam_harmonics(int64_t rows, const int64_t* ids, const int32_t* seen, int32_t k,
-                                   const float* means, const float* seen_from, const float* g_constant, int32_t from, float* sh,
-                                   float* first, float* second, double rate_constant, double rate_rest, int64_t step,
-                                   double beta1, double beta2, double eps, void* stream);
+                                   const float* means, const float* seen_from, const float* g_constant, int32_t from,
+                                   float* sh, float* first, float* second, const float* constants, double beta1,
+                                   double beta2, double eps, void* stream);
 
-// ------------------------------------------------------------------------------------------------------- rows by number
+// ------------------------------------------------------------------------------------------------------ rows by number
 
-// Copies rows `ids` [m] of `tensors` (at most 16) matrices of floats, in host memory a table of three numbers per tensor:
-// addresses of the source and of the destination [m columns], and columns.
+// Copies rows `ids` [m] of `tensors` (at most 16) matrices of floats, in host memory a table of three numbers per
+// tensor: addresses of the source and of the destination [m columns], and columns.
 SPLAT_API int splat_gather(int32_t tensors, int64_t m, const int64_t* ids, const int64_t* table, void* stream);
 
-// Statistics for density control. gradient [m 2] and radii [m] are of rows `ids` (null: of rows 0 to m - 1): pull[id] += the gradient's length in
-// units of half the image's width and height, seen[id] += 1 where the radius is not 0, and radius[id] becomes the largest
-// radius / max(width, height) so far.
+// Statistics for density control. gradient [m 2] and radii [m] are of rows `ids` (null: of rows 0 to m - 1): pull[id]
+// += the gradient's length in units of half the image's width and height (a length that is not finite counts as zero),
+// seen[id] += 1 where the radius is not 0, and radius[id] becomes the largest radius / max(width, height) so far.
 SPLAT_API int splat_density_statistics(int64_t m, const int64_t* ids, const float* gradient, const int32_t* radii,
                                        int32_t width, int32_t height, float* pull, float* seen, float* radius,
                                        void* stream);
 
-// ---------------------------------------------------------------------------------------------------- nearest neighbours
+// -------------------------------------------------------------------------------------------------- nearest neighbours
 
 // Distances [count k], ascending, from each of `count` points [count 3] to its k (at most 32) nearest others, and their
 // ids (may be null). Coincident points are at distance 0. Infinity and id -1 where there are fewer others; NaN for a
@@ -84,14 +88,16 @@ SPLAT_API int64_t splat_knn_workspace(int64_t count);
 SPLAT_API int splat_knn(int64_t count, const float* positions, int32_t k, float* distances, int32_t* ids,
                         uint8_t* workspace, int64_t workspace_bytes, void* stream);
 
-// ------------------------------------------------------------------------------------------------------ rasterization
+// ------------------------------------------------------------------------------------------------------- rasterization
 //
 // Tensors of n Gaussians are raw: means [n 3], quats_wxyz [n 4], log_scales [n 3], logit_opacities [n], sh [n k 3].
-// cam_from_world is [4 4], row-major. The formulas are those of splat/raster/reference.py.
+// cam_from_world is [4 4], row-major; intrinsics [4] are fx, fy, cx, cy in pixels. The formulas are those of
+// splat/raster/reference.py.
 //
 // A projected Gaussian is a row of SPLAT_FIELDS floats. Its opacity at a pixel d = (dx, dy) away from its centre is
-// 2^(log2_opacity - u^2 - v^2) with u = a dx + b dy, v = c dy: the Cholesky factor of its conic. (The conic itself loses
-// every digit of a long thin footprint in float32: its terms are large and cancel.) A row with HALF_WIDTH 0 is not drawn.
+// 2^(log2_opacity - u^2 - v^2) with u = a dx + b dy, v = c dy: the Cholesky factor of its conic. (The conic itself
+// loses every digit of a long thin footprint in float32: its terms are large and cancel.) A row with HALF_WIDTH 0 is
+// not drawn.
 enum {
     SPLAT_X, SPLAT_Y,                     // centre, pixels
     SPLAT_A, SPLAT_B, SPLAT_C,            // the factor above, 1 / pixels
@@ -106,14 +112,14 @@ enum {
 // splat_project_forward draws.
 SPLAT_API int64_t splat_visible_workspace(int64_t n);
 SPLAT_API int splat_visible(int64_t n, const float* means, const float* log_scales, const float* logit_opacities,
-                            const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
-                            int32_t height, float near_z, int64_t* ids, int64_t* count, void* workspace, void* stream);
+                            const float* cam_from_world, const float* intrinsics, int32_t width, int32_t height,
+                            float near_z, int64_t* ids, int64_t* count, void* workspace, void* stream);
 
 // Rows splats [n SPLAT_FIELDS], means2d [n 2] and radii [n] (pixels, rounded up; 0: not drawn, and its row is zero).
 // `degree` <= 3: harmonics in use, (degree + 1)^2 <= k. `antialiased`: 0 or 1.
 SPLAT_API int splat_project_forward(int64_t n, int32_t k, int32_t degree, const float* means, const float* quats_wxyz,
                                     const float* log_scales, const float* logit_opacities, const float* sh,
-                                    const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
+                                    const float* cam_from_world, const float* intrinsics, int32_t width,
                                     int32_t height, float near_z, int32_t antialiased, float* splats, float* means2d,
                                     int32_t* radii, void* stream);
 
@@ -122,35 +128,34 @@ SPLAT_API int splat_project_forward(int64_t n, int32_t k, int32_t degree, const 
 // alone.
 SPLAT_API int64_t splat_project_backward_workspace(int64_t n);
 SPLAT_API int splat_project_backward(int64_t n, int32_t k, int32_t degree, int32_t g_k, const float* means,
-                                     const float* quats_wxyz,
-                                     const float* log_scales, const float* logit_opacities, const float* sh,
-                                     const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
-                                     int32_t height, int32_t antialiased, const int32_t* radii, const float* g_splats,
-                                     const float* g_means2d, float* g_means, float* g_quats_wxyz, float* g_log_scales,
-                                     float* g_logit_opacities, float* g_sh, double* g_cam_from_world, void* workspace,
-                                     void* stream);
+                                     const float* quats_wxyz, const float* log_scales, const float* logit_opacities,
+                                     const float* sh, const float* cam_from_world, const float* intrinsics,
+                                     int32_t width, int32_t height, int32_t antialiased, const int32_t* radii,
+                                     const float* g_splats, const float* g_means2d, float* g_means,
+                                     float* g_quats_wxyz, float* g_log_scales, float* g_logit_opacities, float* g_sh,
+                                     double* g_cam_from_world, void* workspace, void* stream);
 
-// Which tiles (SPLAT_TILE x SPLAT_TILE pixels) each ellipse touches, exactly. First the counts: order [n] (drawn rows by depth,
-// ties by index; then anything), first [n + 1] (the slots of row i are first[i] ... first[i + 1] - 1), and
-// total [1], in host memory: the number of intersections, for which the caller then makes room. A GPU waits for it; with
-// total null it does not, and the caller must know a capacity.
+// Which tiles (SPLAT_TILE x SPLAT_TILE pixels) each ellipse touches, exactly. First the counts: order [n] (drawn rows
+// by depth, ties by index; then anything), first [n + 1] (the slots of row i are first[i] ... first[i + 1] - 1), and
+// total [1], in host memory: the number of intersections, for which the caller then makes room. A GPU waits for it;
+// with total null it does not, and the caller must know a capacity.
 enum { SPLAT_TILE = 16 };
 SPLAT_API int64_t splat_bin_workspace(int64_t n, int32_t width, int32_t height);
 SPLAT_API int splat_bin_count(int64_t n, const float* splats, int32_t width, int32_t height, int32_t* order,
                               int32_t* first, int64_t* total, void* workspace, void* stream);
 // Then the lists: entries [capacity 2], (row, slot) by tile and within a tile front to back, those of tile i from
-// tile_start[i] to tile_start[i + 1] [tiles + 1]. `workspace` is that of the count, untouched in between; `more` has as many
-// bytes as its query says. Where the total is known here, too small a capacity fails and nothing is written. A GPU that did
-// not wait leaves out the farthest Gaussians and says in overflow [1] how many intersections (null: the caller has waited
-// and brings room); `first` then numbers the slots of what is left.
+// tile_start[i] to tile_start[i + 1] [tiles + 1]. `workspace` is that of the count, untouched in between; `more` has as
+// many bytes as its query says. Where the total is known here, too small a capacity fails and nothing is written. A GPU
+// that did not wait leaves out the farthest Gaussians and says in overflow [1] how many intersections (null: the caller
+// has waited and brings room); `first` then numbers the slots of what is left.
 SPLAT_API int64_t splat_bin_fill_workspace(int64_t n, int32_t width, int32_t height, int64_t capacity);
 SPLAT_API int splat_bin_fill(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* order,
                              int32_t* first, int64_t capacity, int32_t* tile_start, int32_t* entries,
                              int32_t* overflow, void* workspace, void* more, void* stream);
 
-// Composites front to back until less than min_transmittance is left: rgb [h w 3] over background [3], alpha [h w], depth
-// [h w] (sum of weight x z). hits [total] (null: not wanted): notes for the backward pass, by slot; on the CPU the 4 x 4
-// blocks of the tile in which the Gaussian contributed to some pixel.
+// Composites front to back until less than min_transmittance is left: rgb [h w 3] over background [3], alpha [h w],
+// depth [h w] (sum of weight x z). hits [total] (null: not wanted): notes for the backward pass, by slot; on the CPU
+// the 4 x 4 blocks of the tile in which the Gaussian contributed to some pixel.
 // evaluated [tiles] (null: not wanted): (pixel, Gaussian) pairs that were computed, contributing or not.
 SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t height, const int32_t* tile_start,
                                   const int32_t* entries, const float* background, float min_transmittance, float* rgb,
@@ -179,17 +184,17 @@ SPLAT_API int splat_count_pairs(const float* splats, int32_t width, int32_t heig
 
 // ------------------------------------------------------------------------------------------------------ dense matching
 //
-// A plane at a pixel is its inverse depth there and how that changes from pixel to pixel: planes [3 h w]. The mathematics
-// is in shared/stereo.h.
+// A plane at a pixel is its inverse depth there and how that changes from pixel to pixel: planes [3 h w]. The
+// mathematics is in shared/stereo.h.
 //
 // Tries at every pixel of one colour of a chessboard (those with x + y + parity even) the planes of eight pixels of the
-// other, and random changes of its own: `noise` [3 h w] in [-1, 1], times `spread` of the range [low, high] of inverse depths and
-// `turn` of a unit slope (by which inverse depth changes by itself over a focal length).
+// other, and random changes of its own: `noise` [3 h w] in [-1, 1], times `spread` of the range [low, high] of inverse
+// depths and `turn` of a unit slope (by which inverse depth changes by itself over a focal length).
 // With noise null every pixel's cost is found for the plane it has. cost [h w]: 1 - correlation, the mean of the `best`
-// (1 to 4) photos; 2 where they do not see it. grey [h w] is 0 to 255. table, in host memory: of each of `sources` (at most
-// 8) other photos the address of its texels [h w] (int32: the bytes of the grey values here, to the right, below and below
-// to the right), width and height. warps [sources 12], in host memory: A by rows and b, such that pixel p at inverse depth w
-// is at A p + w b there (homogeneous).
+// (1 to 4) photos; 2 where they do not see it. grey [h w] is 0 to 255. table, in host memory: of each of `sources` (at
+// most 8) other photos the address of its texels [h w] (int32: the bytes of the grey values here, to the right, below
+// and below to the right), width and height. warps [sources 12], in host memory: A by rows and b, such that pixel p at
+// inverse depth w is at A p + w b there (homogeneous).
 SPLAT_API int splat_stereo_search(int32_t height, int32_t width, const float* grey, float fx, float fy, float cx,
                                   float cy, int32_t sources, const int64_t* table, const double* warps, int32_t best,
                                   float low, float high, float spread, float turn, const float* noise,

@@ -42,10 +42,20 @@ class AdamTensor:
     is updated."""
     first_moment: Tensor
     second_moment: Tensor
-    rate: float
+    rate: float = 0.0
+    """Not looked at where the step's constants are given."""
     columns: tuple[int, int | None] = (0, None)
     """From and to: only these columns of a row (of its flattened values) are updated. The constant harmonic and the
     others share a tensor and have rates of their own."""
+
+
+def adam_constants(rates: Sequence[float], step: int, beta1: float = 0.9, beta2: float = 0.999) -> list[float]:
+    """What of an Adam step changes from step to step, as kernels take it: 1 / sqrt(1 - beta2^step), then each rate over
+    1 - beta1^step."""
+    if step < 1:
+        raise ValueError(f"step {step}: Adam's steps count from 1.")
+    correct1 = 1 / (1 - beta1**step)
+    return [1 / math.sqrt(1 - beta2**step), *(rate * correct1 for rate in rates)]
 
 
 def fused_adam(
@@ -56,12 +66,14 @@ def fused_adam(
     beta2: float = 0.999,
     eps: float = 1e-15,
     seen: Int[Tensor, "m"] | None = None,
+    constants: Float[Tensor, "one_plus_tensors"] | None = None,
 ) -> None:
     """One Adam step (Kingma & Ba 2015, algorithm 1), in place, of tensors that share their rows.
 
     `ids` names the rows to update, each at most once, of which those with `seen` (int32) 0 are left out; the moments of
-    other rows stay as they are. Bias is corrected by
-    the global `step`, from 1, for every row, as in 3DGS's sparse Adam. A gradient that is not finite counts as zero.
+    other rows stay as they are. Bias is corrected by the global `step`, from 1, for every row, as in 3DGS's sparse
+    Adam. A gradient that is not finite counts as zero. `constants`, where `adam_constants` of the step are on the
+    tensors' device already, stands for rates and step.
     """
     everything = [x for t in tensors for x in (t.parameter, t.gradient, t.first_moment, t.second_moment)]
     for t in tensors:
@@ -74,14 +86,17 @@ def fused_adam(
     if not tensors or not len(tensors[0].gradient):
         return
     if compiled(*everything) and all(x.is_contiguous() for x in everything):
-        _native_adam(tensors, step, ids, seen, beta1, beta2, eps)
+        if constants is None:
+            now = adam_constants([t.rate for t in tensors], step, beta1, beta2)
+            constants = bindings.sent(now, tensors[0].parameter.device)
+        _native_adam(tensors, constants, ids, seen, beta1, beta2, eps)
     else:
-        torch_adam(tensors, step, ids, beta1, beta2, eps, seen)
+        torch_adam(tensors, step, ids, beta1, beta2, eps, seen, constants)
 
 
 def _native_adam(
     tensors: Sequence[AdamTensor],
-    step: int,
+    constants: Tensor,
     ids: Tensor | None,
     seen: Tensor | None,
     beta1: float,
@@ -94,10 +109,8 @@ def _native_adam(
         begin, end, _ = slice(*t.columns).indices(row)
         four = (t.parameter, t.gradient, t.first_moment, t.second_moment)
         table.extend([*(x.data_ptr() + 4 * begin for x in four), end - begin, row, math.prod(t.gradient.shape[1:])])
-    rates = bindings.doubles(t.rate for t in tensors)
-    rows = len(tensors[0].gradient)
-    numbers, device = bindings.int64s(table), tensors[0].parameter.device
-    bindings.call("splat_adam", len(tensors), rows, ids, seen, numbers, rates, step, beta1, beta2, eps, device=device)
+    rows, numbers = len(tensors[0].gradient), bindings.int64s(table)
+    bindings.call("splat_adam", len(tensors), rows, ids, seen, numbers, constants, beta1, beta2, eps)
 
 
 def torch_adam(
@@ -108,13 +121,15 @@ def torch_adam(
     beta2: float,
     eps: float,
     seen: Tensor | None = None,
+    constants: Tensor | None = None,
 ) -> None:
     """`fused_adam` in plain torch."""
+    correct2, *rates = adam_constants([t.rate for t in tensors], step, beta1, beta2) if constants is None else constants
     among: Tensor | slice = slice(None)
     if seen is not None:
         among = seen.nonzero()[:, 0]
         ids = among if ids is None else ids[among]
-    for t in tensors:
+    for t, rate in zip(tensors, rates, strict=True):
         p, m, v = (
             x.detach().reshape(len(x), -1)[:, slice(*t.columns)] for x in (t.parameter, t.first_moment, t.second_moment)
         )
@@ -122,7 +137,7 @@ def torch_adam(
         rows: Tensor | slice = slice(None) if ids is None else ids
         m[rows] = mean = beta1 * m[rows] + (1 - beta1) * g
         v[rows] = square = beta2 * v[rows] + (1 - beta2) * g * g
-        p[rows] -= t.rate / (1 - beta1**step) * mean / (square.sqrt() / (1 - beta2**step) ** 0.5 + eps)
+        p[rows] -= rate * mean / (square.sqrt() * correct2 + eps)
 
 
 def adam_harmonics(
@@ -132,38 +147,34 @@ def adam_harmonics(
     means: Float[Tensor, "n 3"],
     seen_from: Float[Tensor, "3"],
     constant_gradient: Float[Tensor, "m 1 3"],
-    rates: tuple[float, float],
-    step: int,
+    rates: tuple[float, float] = (0.0, 0.0),
+    step: int = 0,
     ids: Int[Tensor, "m"] | None = None,
     constant_too: bool = True,
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-15,
     seen: Int[Tensor, "m"] | None = None,
+    constants: Float[Tensor, "3"] | None = None,
 ) -> None:
     """`fused_adam` for spherical harmonics, in place, from the gradient of their constant alone.
 
     The Gaussians lie at `means` and were seen from one point, so the gradient of coefficient k is that of the constant
     times basis_k / basis_0 in their direction: neither made nor read, which is most of what a step would move through
-    memory. `rates`: of the constant and of the others. `constant_too`: else the constant stays as it is. Contiguous
-    float32 tensors only; its twin, which expands the gradient, is `splat.train.harmonics`.
+    memory. `rates`: of the constant and of the others; they and `step`, or `constants`, `adam_constants` of these two.
+    `constant_too`: else the constant stays as it is. Contiguous float32 tensors only; its twin, which expands the
+    gradient, is `splat.train.harmonics`.
     """
     m = len(sh) if ids is None else len(ids)
     if constant_gradient.shape != (m, 1, 3):
         raise ValueError(f"the constant's gradient is {tuple(constant_gradient.shape)}; {m} rows are needed.")
+    if constants is None:
+        constants = bindings.sent(adam_constants(rates, step, beta1, beta2), sh.device)
+    begin = 0 if constant_too else 3
     bindings.call(
         "splat_adam_harmonics",
-        *(
-            m,
-            ids,
-            seen,
-            sh.shape[1],
-            means,
-            seen_from.float().contiguous(),
-            constant_gradient,
-            0 if constant_too else 3,
-        ),
-        *(sh, first_moment, second_moment, *rates, step, beta1, beta2, eps),
+        *(m, ids, seen, sh.shape[1], means, seen_from.float().contiguous(), constant_gradient, begin),
+        *(sh, first_moment, second_moment, constants, beta1, beta2, eps),
     )
 
 
@@ -193,7 +204,8 @@ def add_density_statistics(
     height), in place:
 
     `pull` grows by the length of the gradient of the loss by the pixel position, in units of half the image's width and
-    height; `seen` by 1 where the row was drawn; `radius` is the largest drawn radius so far over the image's long side.
+    height (by nothing where that is not finite); `seen` by 1 where the row was drawn; `radius` is the largest drawn
+    radius so far over the image's long side.
     """
     width, height = size
     gradient = gradient.detach().contiguous()
@@ -204,7 +216,7 @@ def add_density_statistics(
         return
     ids = torch.arange(len(radii), device=radii.device) if ids is None else ids
     half = gradient.new_tensor([width / 2, height / 2])
-    pull.index_add_(0, ids, (gradient * half).norm(dim=1))
+    pull.index_add_(0, ids, (gradient * half).norm(dim=1).nan_to_num(0, 0, 0))
     seen.index_add_(0, ids, (radii > 0).to(seen))
     radius.index_copy_(0, ids, torch.maximum(radius[ids], radii.to(radius) / max(width, height)))
 

@@ -69,6 +69,9 @@ class TrainConfig:
     capacity: int | None = None
     """On a GPU, room for so many (tile, Gaussian) pairs of a photo: no step then waits for their count. It grows where
     it is too small, and until then the farthest Gaussians are left out (default: count, and wait)."""
+    graph: Literal["auto", "on", "off"] = "auto"
+    """On a GPU, record a step as a CUDA graph and replay it, which saves the time of asking for its kernels: takes
+    --train.capacity and the native rasterizer. auto: where it can be done; on: and say where it cannot."""
     checkpoint_minutes: float = 3.0
     """Minutes between checkpoints; one is also written on Ctrl-C."""
     checkpoint_every: int = 0
@@ -132,7 +135,7 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
         config = replace(config, views=replace(config.views, exposure=False))
     if has_alpha and config.background == Background():
         config = replace(config, background=replace(config.background, rgb=(1.0, 1.0, 1.0)))
-    timing = replace(config, checkpoint_minutes=0.0, checkpoint_every=0, capacity=None)
+    timing = replace(config, checkpoint_minutes=0.0, checkpoint_every=0, capacity=None, graph="auto")
     sizes = [(v.camera.width, v.camera.height) for v in views]
     losses = k.losses
     if config.density == "mcmc" and losses.opacity == losses.scale == 0:
@@ -148,6 +151,7 @@ def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trai
         opacity_decay=config.decay,
         dropout=config.dropout,
         background=config.background,
+        graph=config.graph,
         checkpoint_minutes=config.checkpoint_minutes,
         checkpoint_every=config.checkpoint_every,
         evaluate_at=config.evaluate_at,

@@ -32,6 +32,8 @@ class Distributed:
     ranks: Ranks
     inner: Native = field(default_factory=Native)
 
+    replayable = False
+
     @property
     def name(self) -> str:
         return f"{self.inner.name} x {self.ranks.world}"

@@ -33,6 +33,7 @@ class Gsplat:
     """See `slots.Rasterizer`. gsplat compiles its kernels when it first draws, which takes minutes."""
 
     name: str = "gsplat"
+    replayable = False
 
     def unavailable(self, device: torch.device) -> str | None:
         # Some versions of gsplat fail to import, or start to compile, where there is no CUDA: ask torch first.

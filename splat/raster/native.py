@@ -26,8 +26,7 @@ def _floats(t: Tensor) -> Tensor:
 
 
 def _camera(cam_from_world: Tensor, camera: Camera) -> tuple[Any, ...]:
-    c = camera
-    return _floats(cam_from_world), c.fx, c.fy, c.cx, c.cy, c.width, c.height
+    return _floats(cam_from_world), camera.intrinsics(cam_from_world.device), camera.width, camera.height
 
 
 class _Project(torch.autograd.Function):
@@ -168,6 +167,7 @@ class Native:
     """Draws float32 Gaussians with our compiled kernels, on the CPU or a CUDA device. See `slots.Rasterizer`."""
 
     name: str = "native"
+    replayable = True
 
     def unavailable(self, device: torch.device) -> str | None:
         if device.type == "cuda":

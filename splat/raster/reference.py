@@ -293,6 +293,7 @@ class Reference:
     """Draws on any device torch knows, in the precision of the means, slowly. See `slots.Rasterizer`."""
 
     name: str = "reference"
+    replayable = False
 
     def unavailable(self, device: torch.device) -> str | None:
         return None

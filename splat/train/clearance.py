@@ -6,6 +6,7 @@ from between the cameras the veil hides everything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.slots import DensityControl, Parameterization, Render
-from splat.train.density import DensitySettings
+from splat.train.density import DensitySettings, Replayed
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class Clearance:
     """Fraction of the steps between two removals; never less than 50 steps."""
 
     def __call__(self, first_step: int, steps: int, scene_extent: float) -> DensityControl:
-        return _Clearing(self, self.density(first_step, steps, scene_extent), first_step, steps)
+        return _clearing(self, self.density(first_step, steps, scene_extent), first_step, steps)
 
 
 def too_near(
@@ -42,6 +43,11 @@ def too_near(
     for centre, radius in zip(centres.to(means), radii.tolist(), strict=True):
         inside |= (means - centre).square().sum(1) < radius**2
     return inside
+
+
+def _clearing(settings: Clearance, inner: DensityControl, first_step: int, steps: int) -> DensityControl:
+    kind = _ReplayedClearing if isinstance(inner, Replayed) else _Clearing
+    return kind(settings, inner, first_step, steps)
 
 
 class _Clearing:
@@ -57,7 +63,7 @@ class _Clearing:
 
     def after_update(self, step: int, model: Parameterization, generator: torch.Generator) -> str | None:
         line = self.inner.after_update(step, model, generator)
-        if (step - self.first_step + 1) % self.every:
+        if not self._is_due(step):
             return line
         near = too_near(model.gaussians(step).means, self.settings.centres, self.settings.radii)
         removed = int(near.sum())
@@ -67,6 +73,9 @@ class _Clearing:
         self.inner.forget()
         return f"{line}; " * (line is not None) + f"removed {removed} before a lens"
 
+    def _is_due(self, step: int) -> bool:
+        return (step - self.first_step + 1) % self.every == 0
+
     def forget(self) -> None:
         self.inner.forget()
 
@@ -75,3 +84,25 @@ class _Clearing:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.inner.load_state(state)
+
+
+class _ReplayedClearing(_Clearing):
+    """Of a control whose steps can be replayed: those of both can."""
+
+    inner: Any
+
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        generators: Sequence[torch.Generator] = self.inner.generators
+        return generators
+
+    def recorded(self, step: int, count: int, device: torch.device) -> tuple[Any, ...] | None:
+        found: tuple[Any, ...] | None = self.inner.recorded(step, count, device)
+        return None if self._is_due(step) else found
+
+    def numbers(self, step: int, model: Parameterization, generator: torch.Generator) -> list[float]:
+        numbers: list[float] = self.inner.numbers(step, model, generator)
+        return numbers
+
+    def replayed_update(self, step: int, model: Parameterization, numbers: Tensor) -> None:
+        self.inner.replayed_update(step, model, numbers)

@@ -4,9 +4,9 @@ state that lives through one phase (`slots.DensityControl`)."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
@@ -20,6 +20,29 @@ from splat.native.ops import add_density_statistics
 
 DensitySettings = Callable[[int, int, float], DensityControl]
 """What a phase holds: (first step, number of steps, scene extent) -> the control of that phase."""
+
+
+@runtime_checkable
+class Replayed(Protocol):
+    """A density control of whose steps a GPU may record all but those that add, move or remove rows."""
+
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        """Of the random numbers that it draws on the device."""
+        ...
+
+    def recorded(self, step: int, count: int, device: torch.device) -> tuple[Any, ...] | None:
+        """What a recording of this step, of so many rows, would hold on to (places in memory, choices), made ready.
+        None: rows change in this step."""
+        ...
+
+    def numbers(self, step: int, model: Parameterization, generator: torch.Generator) -> list[float]:
+        """What of `after_update` changes from step to step; `generator` is asked for what that asks for."""
+        ...
+
+    def replayed_update(self, step: int, model: Parameterization, numbers: Tensor) -> None:
+        """`after_update` of a step in which rows do not change, from its numbers on the device."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,8 +68,21 @@ class _PruneOnly:
 
     def after_backward(self, step: int, ids: Tensor | None, render: Render, camera: Camera) -> None: ...
 
+    generators = ()
+
+    def recorded(self, step: int, count: int, device: torch.device) -> tuple[Any, ...] | None:
+        return None if self._is_due(step) else ()
+
+    def numbers(self, step: int, model: Parameterization, generator: torch.Generator) -> list[float]:
+        return []
+
+    def replayed_update(self, step: int, model: Parameterization, numbers: Tensor) -> None: ...
+
+    def _is_due(self, step: int) -> bool:
+        return self.settings.prune_opacity > 0 and (step - self.first_step + 1) % self.every == 0
+
     def after_update(self, step: int, model: Parameterization, generator: torch.Generator) -> str | None:
-        if self.settings.prune_opacity <= 0 or (step - self.first_step + 1) % self.every:
+        if not self._is_due(step):
             return None
         keep = model.gaussians(step).opacities >= self.settings.prune_opacity
         removed = len(keep) - int(keep.sum())
@@ -142,11 +178,29 @@ class _Adaptive:
                 torch.cat([t.to(device), more]) for t in (self.pull, self.seen, self.radius)
             )
 
+    generators = ()
+
+    def recorded(self, step: int, count: int, device: torch.device) -> tuple[Any, ...] | None:
+        if self._is_due(step) or self.first_count < 0:
+            return None
+        if self._progress(step) > self.settings.stop:
+            return ()
+        self._reach(count, device)
+        return tuple(t.data_ptr() for t in (self.pull, self.seen, self.radius))
+
+    def numbers(self, step: int, model: Parameterization, generator: torch.Generator) -> list[float]:
+        return []
+
+    def replayed_update(self, step: int, model: Parameterization, numbers: Tensor) -> None: ...
+
+    def _is_due(self, step: int) -> bool:
+        return (step - self.first_step + 1) % self.every == 0 and self._progress(step) >= self.settings.start
+
     def after_update(self, step: int, model: Parameterization, generator: torch.Generator) -> str | None:
         s, progress = self.settings, self._progress(step)
         if self.first_count < 0:
             self.first_count = len(model.gaussians(step))
-        if (step - self.first_step + 1) % self.every or progress < s.start:
+        if not self._is_due(step):
             return None
         gaussians = model.gaussians(step)
         n = len(gaussians)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from splat.core.errors import Interrupted, SplatError
@@ -30,26 +28,20 @@ from splat.core.slots import (
     TargetSource,
 )
 from splat.native import bindings
-from splat.train import checkpoint
 from splat.train.density import DensitySettings, NoDensity
-from splat.train.distributed import OwnPhotos, batch_rates, everyones, on_cpu, own_rows
+from splat.train.distributed import OwnPhotos, batch_rates, own_rows
+from splat.train.graph import Mode, Replays
 from splat.train.parameters import FreeGaussians, LearningRates
 from splat.train.progress import Meter, stop_requests
+from splat.train.resume import restore, save
 from splat.train.room import Room
-from splat.train.rows import Drawn, camera_centre, gradient_of, leaves, summed
 from splat.train.schedule import Background, Dropout, OpacityDecay, ShSchedule
-from splat.train.view_model import ViewCorrection, ViewModel
+from splat.train.step import eager_step
+from splat.train.telling import Stopwatch, Telling, drawable
+from splat.train.view_model import ViewModel
 
 Losses = Callable[[Step], tuple[Tensor, dict[str, Any]]]
 Hook = Callable[["Trainer"], None]
-
-
-@runtime_checkable
-class Kept(Protocol):
-    """What has a state that checkpoints keep."""
-
-    def state(self) -> dict[str, Any]: ...
-    def load_state(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +65,7 @@ class Phase:
     round_every: int = 0
     """Steps between two calls of `on_round`; 0 = never."""
     on_round: Hook | None = None
-    """One that is `Kept` is part of checkpoints."""
+    """One that is `resume.Kept` is part of checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +80,8 @@ class TrainSettings:
     sh: ShSchedule = field(default_factory=ShSchedule)
     opacity_decay: OpacityDecay = field(default_factory=OpacityDecay)
     dropout: Dropout = field(default_factory=Dropout)
+    graph: Mode = "auto"
+    """Whether a GPU records steps and replays them (see `graph`): auto where it can."""
     background: Background = field(default_factory=Background)
     evaluate_at: tuple[int, ...] = ()
     """Steps after which to evaluate, 0 before the first; the time it takes does not count."""
@@ -145,8 +139,6 @@ def train(
 class Trainer:
     """One run of `train`. Hooks get it, and may read and edit `model`, `view_model` and their phase's source."""
 
-    LOG_EVERY = 50
-    MOST_FAILURES = 50
     ASK_EVERY = 10
     """Steps between two times that several processes ask each other whether to save or to stop."""
     ARRANGE_EVERY = 8
@@ -174,8 +166,9 @@ class Trainer:
             report, log = (report, log) if ranks.rank == 0 else (Silent(), None)
         self.init, self.phases, self.raster, self.view_model = init, phases, raster, view_model
         self.settings, self.report, self.ranks = settings, report, ranks
-        self.checkpoint_dir, self.log, self.evaluate = checkpoint_dir, log, evaluate
+        self.checkpoint_dir, self.evaluate = checkpoint_dir, evaluate
         self.total = sum(p.steps for p in phases)
+        self.telling = Telling(report, log, self.total)
         self.device = init.gaussians.means.device
         self.generator = torch.Generator().manual_seed(settings.seed + 7919 * ranks.rank)
         rates = batch_rates(settings.rates, ranks.world)
@@ -186,12 +179,9 @@ class Trainer:
         self.count_of_all = ranks.world * len(init.gaussians)  # when they last asked each other
         view_model.prepare(self.total * ranks.world)
         self.index, self.local = -1, 0  # phase, and step within it
-        self.history: list[dict[str, Any]] = []
         self.changes = 0  # by density control
-        self.not_counted = 0.0  # seconds of evaluation in this run
-        self.seconds, self.failures, self.psnr = 0.0, 0, float("nan")
-        self.unread: list[tuple[Tensor, float | Tensor, int | None]] = []
-        self.room = Room(settings.raster.capacity)
+        self.room = Room(settings.raster.capacity, self.device)
+        self.replays = Replays(self, settings.graph)
 
     @property
     def phase(self) -> Phase:
@@ -201,6 +191,11 @@ class Trainer:
     def step(self) -> int:
         """The number of steps done, all phases together."""
         return sum(p.steps for p in self.phases[: max(0, self.index)]) + self.local
+
+    @property
+    def progress(self) -> float:
+        """The fraction of the steps done."""
+        return self.step / max(1, self.total)
 
     def render(self, item: Item) -> Render:
         """How the scene looks now, without gradient or exposure: for hooks."""
@@ -213,36 +208,36 @@ class Trainer:
     # -------------------------------------------------------------------------------------------------------- the run
 
     def run(self) -> TrainResult:
-        self._restore()
+        restore(self)
         if self.ranks.sums(self.step)[0] != self.ranks.world * self.step:
             raise SplatError(f"The processes do not all see the same checkpoint in {self.checkpoint_dir}.")
-        started, offset = time.monotonic(), self.seconds
-        saved = started
+        watch, saved = Stopwatch(self.telling.seconds), time.monotonic()
         meter = Meter(self.step)
         if self.step == 0:
-            self._evaluate()
+            self._evaluate(watch)
         with stop_requests() as stop:
             while self._advance():
                 line = self._one_step()
                 self.local += 1
-                self.seconds = offset + time.monotonic() - started - self.not_counted
+                self.telling.seconds = watch.seconds()
                 self._say(line, meter)
-                self._evaluate()
+                self._evaluate(watch)
                 every = self.settings.checkpoint_every
                 due = every and self.step % every == 0
                 overdue = time.monotonic() - saved > 60 * self.settings.checkpoint_minutes
                 overdue, stops = self._agreed(overdue, stop.is_set())
                 if due or overdue:
-                    self._save()
+                    save(self)
                     saved = time.monotonic()
                 if stops:
-                    self._save()
+                    save(self)
                     raise Interrupted(f"Stopped at step {self.step} of {self.total}; run the same command to go on.")
-        self._save()
-        gaussians = _drawable(self._everything(self.total)).with_sh_degree(self.init.gaussians.sh_degree)
+        save(self)
+        gaussians = drawable(self._everything(self.total)).with_sh_degree(self.init.gaussians.sh_degree)
         moved = self.model.displacement() if isinstance(self.model, FreeGaussians) else None
         displacement = None if moved is None else float(self.ranks.joined(moved).median())
-        return TrainResult(gaussians, self.view_model, self.step, self.seconds, self.history, displacement)
+        seconds, history = self.telling.seconds, self.telling.history
+        return TrainResult(gaussians, self.view_model, self.step, seconds, history, displacement)
 
     def _agreed(self, overdue: bool, stops: bool) -> tuple[bool, bool]:
         """Whether anyone finds a checkpoint overdue, and whether anyone was asked to stop."""
@@ -266,14 +261,14 @@ class Trainer:
         while self.index < 0 or self.local >= self.phase.steps:
             if self.index + 1 == len(self.phases):
                 return False
-            self._enter(self.index + 1)
+            self.enter(self.index + 1)
             self.local = 0
             if self.phase.on_start is not None:
                 self.phase.on_start(self)
                 self.density.forget()
         return True
 
-    def _enter(self, index: int) -> None:
+    def enter(self, index: int) -> None:
         """Set up a phase's model and density control; also on the way to a checkpoint inside a later phase."""
         self.index = index
         if self.phase.parameterize is not None:
@@ -286,61 +281,15 @@ class Trainer:
 
     def _one_step(self) -> dict[str, Any]:
         """Draw the step's items, and move what they pull at. Returns figures for the log."""
-        step, progress = self.step, self.step / max(1, self.total)
-        gaussians = self.model.gaussians(step)
-        items = list(self.phase.source.items(self.local))
-        factored = len(items) == 1 and self.ranks.world == 1 and self.model.takes_factored_sh
-        raster = replace(self.settings.raster, absgrad=self.density.wants_absgrad(step), factored_sh=factored)
-        seen_from: Tensor | None = None
-        drawn_of: list[Drawn] = []
-        corrections: list[ViewCorrection] = []
-        dropout = self.settings.dropout
-        line: dict[str, Any] = {}
-        waits_for_gpu = bindings.waits(self.device)  # asking for a number would
-        for item in items:
-            correction = self.view_model.begin(item, progress)
-            background = _sent(self.settings.background.colour(item.alpha is not None, self.generator), self.device)
-            pose = correction.cam_from_world()
-            ids: Tensor | None = None
-            if not self.raster.culls(self.device):
-                ids = self.raster.visible(gaussians, item.camera, pose.detach(), raster)
-            elif dropout.share(progress) > 0:
-                ids = torch.arange(len(gaussians), device=self.device)
-            if ids is not None:
-                ids = dropout.keep(ids, progress, self.generator)
-            rows = leaves(gaussians, ids)
-            drawn = dropout.compensate(rows, progress)
-            render = self.raster(drawn, item.camera, pose, background, replace(raster, capacity=self.room.capacity))
-            image, affine = correction.expose(render, background)
-            photo = _photo(item, background)
-            loss, figures = self.phase.losses(
-                Step(step, item, render, image, affine, photo, rows, self.settings.scene_extent)
-            )
-            if not waits_for_gpu and self.ranks.sums(not math.isfinite(float(loss.detach())))[0]:
-                self._skip(item.view_id)
-                continue
-            loss.backward(torch.full_like(loss, item.loss_weight))
-            corrections += everyones(correction, self.ranks)
-            with torch.no_grad():
-                for camera, share in render.shares or ((item.camera, render),):
-                    self.density.after_backward(step, ids, share, camera)
-            self._tell(self.room.note(render, item.camera))
-            self.unread.append((loss.detach(), figures.get("psnr", math.nan), item.view_id))
-            drawn_of.append(Drawn(ids, gradient_of(rows, render), render.radii if ids is None else None))
-            if render.sh0_gradient is not None:
-                seen_from = camera_centre(pose.detach())
-            line = {"loss": loss.detach(), **{k: v for k, v in figures.items() if k != "psnr"}}
-        if not waits_for_gpu or len(self.unread) >= self.LOG_EVERY:
-            self._read_losses()
+        step, items = self.step, list(self.phase.source.items(self.local))
+        line = self.replays.step(items)
+        replayed = line is not None
+        if line is None:
+            line = eager_step(self, items)
+        if not bindings.waits(self.device) or self.telling.overdue:
+            self.read_losses()
         with torch.no_grad():
-            for correction in corrections:
-                self.view_model.update(correction, progress)
-            if drawn_of:
-                one = summed(drawn_of)
-                self.model.update(step, one.ids, one.gradient, seen_from, one.seen)
-            if decay := self.settings.opacity_decay.amount(step, self.total):
-                self.model.shift(None, logit_opacities=decay)
-            if changed := self.density.after_update(step, self.model, self.generator):
+            if not replayed and (changed := self.density.after_update(step, self.model, self.generator)):
                 line["density"] = changed
                 self._arrange()
             if self.phase.round_every and (self.local + 1) % self.phase.round_every == 0 and self.phase.on_round:
@@ -356,142 +305,26 @@ class Trainer:
             self.density.forget()
         self.changes += 1
 
-    def _read_losses(self) -> None:
-        """Losses and PSNRs since the last time: on a GPU reading them means waiting for it, and is done rarely.
-        (There a loss without a value is found late; its gradient counts as zero.)"""
-        for loss, psnr, view_id in self.unread:
-            if not math.isfinite(float(loss)):
-                self._skip(view_id)
-                continue
-            self.failures = 0
-            if not math.isnan(db := float(psnr)):
-                self.psnr = db if math.isnan(self.psnr) else 0.98 * self.psnr + 0.02 * db
-        self.unread.clear()
-        self._tell(self.room.read())
+    def read_losses(self) -> None:
+        """Those of the steps since the last time, and what there was no room for: where there is a GPU, it is waited
+        for."""
+        self.telling.read(self.step)
+        self.tell(self.room.read())
 
-    def _tell(self, line: str | None) -> None:
+    def tell(self, line: str | None) -> None:
         if line is not None:
             self.report.info(f"step {self.step}: {line}")
 
-    def _skip(self, view_id: int | None) -> None:
-        self.failures += 1
-        self.report.warn(f"The loss of step {self.step} (view {view_id}) has no finite value: the step is skipped.")
-        if self.failures >= self.MOST_FAILURES:
-            raise SplatError(
-                f"The loss has had no finite value for {self.failures} steps (now step {self.step}): "
-                "lower the learning rates, or check the photos and poses."
-            )
-
-    # ------------------------------------------------------------------------------------------------ telling, keeping
-
     def _say(self, line: dict[str, Any], meter: Meter) -> None:
-        step, last = self.step, self.step == self.total
-        due = meter.due(step) or last
-        logs = step % self.LOG_EVERY == 0 or last or "density" in line
-        if due or logs:
-            self._read_losses()
-            line = {k: float(v) if isinstance(v, Tensor) else v for k, v in line.items()}
-        count = len(self.model.gaussians(step)) if self.ranks.world == 1 else self.count_of_all
-        if due:
-            self.report.progress(
-                step, self.total, loss=line.get("loss", math.nan), psnr=self.psnr, gaussians=count, rate=meter.rate
-            )
-        if logs:
-            psnr = {} if math.isnan(self.psnr) else {"psnr": self.psnr}
-            head = {"step": step, "phase": self.phase.name, **psnr, "gaussians": count}
-            self._log({**head, **line, "seconds": round(self.seconds, 3), "steps_per_second": round(meter.rate, 2)})
+        step, due = self.step, meter.due(self.step) or self.step == self.total
+        if due or self.telling.logs(step, line):
+            self.read_losses()
+            count = len(self.model.gaussians(step)) if self.ranks.world == 1 else self.count_of_all
+            self.telling.say(step, self.phase.name, line, count, meter, due)
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, watch: Stopwatch) -> None:
         """Where it was asked for."""
-        step = self.step
-        if step not in self.settings.evaluate_at:
-            return
-        started = time.monotonic()
-        with torch.no_grad():
-            gaussians = self._everything(step)  # of all processes, so all of them ask
-            figures = self.evaluate(step, _drawable(gaussians)) if self.evaluate is not None else None
-        self.not_counted += time.monotonic() - started
-        if figures is not None:
-            seconds = round(self.seconds, 3)
-            self._log({"step": step, "evaluation": figures, "gaussians": len(gaussians), "seconds": seconds})
-
-    def _log(self, line: dict[str, Any]) -> None:
-        self.history.append(line)
-        if self.log is not None:
-            self.log(line)
-
-    def _save(self) -> None:
-        if self.checkpoint_dir is None:
-            return
-        self._read_losses()
-        state = {
-            "phase": self.index,
-            "local": self.local,
-            "model": self.model.state(),
-            "density": self.density.state() if self.index >= 0 else {},
-            "source": self.phase.source.state(),
-            "round": self.phase.on_round.state() if isinstance(self.phase.on_round, Kept) else {},
-            "view_model": self.view_model.state(),
-            "generator": self.generator.get_state(),
-            "history": self.history,
-            "seconds": self.seconds,
-            "changes": self.changes,
-            "failures": self.failures,
-            "psnr": self.psnr,
-            "capacity": self.room.capacity,
-        }
-        if self.ranks.world > 1:
-            shards = self.ranks.collected(on_cpu(state))
-            if shards is None:
-                return
-            state = {"shards": shards}
-        checkpoint.save(self.checkpoint_dir, state, self.settings.key)
-
-    def _restore(self) -> None:
-        state = checkpoint.load(self.checkpoint_dir, self.settings.key) if self.checkpoint_dir else None
-        if state is None:
-            return
-        shards = state.get("shards", [state])
-        if len(shards) != self.ranks.world:
-            raise SplatError(
-                f"The checkpoint in {self.checkpoint_dir} was written by {len(shards)} processes: take as many."
-            )
-        state = shards[self.ranks.rank]
-        if state["phase"] >= len(self.phases):
-            raise SplatError(f"The checkpoint in {self.checkpoint_dir} has more phases than this method: delete it.")
-        for index in range(state["phase"] + 1):
-            self._enter(index)
-        self.local = state["local"]
-        self.model.load_state(state["model"])
-        self.density.load_state(state["density"])
-        self.phase.source.load_state(state["source"])
-        if isinstance(self.phase.on_round, Kept):
-            self.phase.on_round.load_state(state["round"])
-        self.view_model.load_state(state["view_model"])
-        self.generator.set_state(state["generator"])
-        self.history, self.seconds = state["history"], state["seconds"]
-        self.changes, self.failures, self.psnr = state["changes"], state["failures"], state["psnr"]
-        if self.room.capacity is not None:
-            self.room.capacity = max(self.room.capacity, state.get("capacity") or 0)
-        if self.step < self.total:
-            self.report.info(f"Going on from step {self.step} of {self.total}.")
-
-
-def _drawable(gaussians: Gaussians) -> Gaussians:
-    """A copy without the rows that no rasterizer draws: fainter than 1/255, or with a value that is not finite."""
-    finite = torch.stack([t.isfinite().reshape(len(gaussians), -1).all(1) for t in vars(gaussians).values()]).all(0)
-    return gaussians[finite & (gaussians.opacities >= 1 / 255)]
-
-
-def _photo(item: Item, background: Float[Tensor, "3"]) -> Tensor:
-    """The photo as it is, or as floats over the step's background where it has alpha."""
-    if item.alpha is None:
-        return item.rgb
-    target = item.rgb.float().div_(255)
-    alpha = item.alpha.float()[..., None] / 255
-    return target * alpha + background * (1 - alpha)
-
-
-def _sent(small: Tensor, device: torch.device) -> Tensor:
-    """A few numbers made here, on their way to a device that is not waited for."""
-    return small if device.type != "cuda" else small.pin_memory().to(device, non_blocking=True)
+        if self.step in self.settings.evaluate_at:
+            with watch.paused(), torch.no_grad():
+                gaussians = self._everything(self.step)  # of all processes, so all of them ask
+                self.telling.evaluate(self.step, gaussians, self.evaluate)

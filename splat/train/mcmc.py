@@ -51,6 +51,7 @@ class _Sampler:
     def __init__(self, settings: MCMCDensity, first_step: int, steps: int, scene_extent: float) -> None:
         self.settings, self.first_step, self.steps = settings, first_step, max(1, steps)
         self.every = max(min(50, steps), round(settings.every * steps))
+        self.generators: tuple[torch.Generator, ...] = ()
 
     def wants_absgrad(self, step: int) -> bool:
         return False
@@ -61,14 +62,43 @@ class _Sampler:
         s = self.settings
         progress = (step - self.first_step + 1) / self.steps
         line = None
-        if (step - self.first_step + 1) % self.every == 0 and s.start <= progress <= s.stop:
+        if self._is_due(step):
             moved = relocate(model, step, s.min_opacity, generator)
             n = len(model.gaussians(step))
             added = sprout(model, step, self._next_count(n, progress) - n, s.min_opacity, generator)
             line = f"moved {moved}, added {added}" if moved or added else None
-        if s.noise > 0 and isinstance(model, FreeGaussians):
-            explore(model, step, s.noise * model.means_rate(step), generator)
+        if isinstance(model, FreeGaussians) and (strength := self._strength(step, model)) > 0:
+            self._ready(model.values["means"].device)
+            explore(model, step, strength, generator, *self.generators)
         return line
+
+    def _is_due(self, step: int) -> bool:
+        progress = (step - self.first_step + 1) / self.steps
+        due = (step - self.first_step + 1) % self.every == 0
+        return due and self.settings.start <= progress <= self.settings.stop
+
+    def _strength(self, step: int, model: FreeGaussians) -> float:
+        return self.settings.noise * model.means_rate(step)
+
+    def _ready(self, device: torch.device) -> None:
+        if not self.generators and bindings.waits(device):
+            self.generators = (torch.Generator(device),)
+
+    def recorded(self, step: int, count: int, device: torch.device) -> tuple[Any, ...] | None:
+        self._ready(device)
+        return None if self._is_due(step) else ()
+
+    def numbers(self, step: int, model: Parameterization, generator: torch.Generator) -> list[float]:
+        """The strength of the noise, whose generator starts anew."""
+        if self.settings.noise <= 0 or not isinstance(model, FreeGaussians):
+            return []
+        _restart(self.generators[0], generator)
+        return [self._strength(step, model)]
+
+    def replayed_update(self, step: int, model: Parameterization, numbers: Tensor) -> None:
+        if len(numbers):
+            noise = _noise_of_all(model.gaussians(step), numbers[0], self.generators[0])
+            model.shift(None, means=noise)
 
     def _next_count(self, n: int, progress: float) -> int:
         s = self.settings
@@ -153,14 +183,23 @@ def sprout(model: Parameterization, step: int, number: int, min_opacity: float, 
 FAINT_LOGIT = math.log(0.1 / 0.9)
 
 
-def explore(model: Parameterization, step: int, strength: float, generator: torch.Generator) -> None:
+def explore(
+    model: Parameterization,
+    step: int,
+    strength: float,
+    generator: torch.Generator,
+    there: torch.Generator | None = None,
+) -> None:
     """Add noise to positions: strength * sigmoid(-100 (o - 0.005)) * Sigma eps, eps standard normal (equation 8).
 
-    Above an opacity of 0.1 the factor is below 1e-4 and the row is left alone.
+    Above an opacity of 0.1 the factor is below 1e-4 and the row is left alone. Where a device would be waited for,
+    `there` is its own generator, which starts anew from a number of `generator`.
     """
     gaussians = model.gaussians(step)
     if bindings.waits(gaussians.means.device):
-        model.shift(None, means=_noise_of_all(gaussians, strength, generator))
+        there = torch.Generator(gaussians.means.device) if there is None else there
+        _restart(there, generator)
+        model.shift(None, means=_noise_of_all(gaussians, strength, there))
         return
     ids = (gaussians.logit_opacities < FAINT_LOGIT).nonzero()[:, 0]
     if len(ids) == 0:
@@ -169,16 +208,18 @@ def explore(model: Parameterization, step: int, strength: float, generator: torc
     model.shift(ids, means=_noise(rows, torch.randn(len(ids), 3, generator=generator).to(rows.means), strength))
 
 
-def _noise_of_all(gaussians: Gaussians, strength: float, generator: torch.Generator) -> Float[Tensor, "n 3"]:
+def _restart(there: torch.Generator, generator: torch.Generator) -> None:
+    there.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+
+
+def _noise_of_all(gaussians: Gaussians, strength: float | Tensor, there: torch.Generator) -> Float[Tensor, "n 3"]:
     """Drawn on the device, and for every row: choosing rows there would wait for their number."""
     means = gaussians.means
-    there = torch.Generator(means.device)
-    there.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
     noise = _noise(gaussians, torch.randn(means.shape, generator=there, device=means.device), strength)
     return noise.where((gaussians.logit_opacities < FAINT_LOGIT)[:, None], torch.zeros_like(noise))
 
 
-def _noise(rows: Gaussians, normal: Float[Tensor, "n 3"], strength: float) -> Float[Tensor, "n 3"]:
+def _noise(rows: Gaussians, normal: Float[Tensor, "n 3"], strength: float | Tensor) -> Float[Tensor, "n 3"]:
     factor = torch.sigmoid(-100 * (rows.opacities - 0.005)) * strength
     turn = matrix_from_quat(rows.quats_wxyz)
     local = torch.einsum("nji,nj->ni", turn, normal) * rows.log_scales.mul(2).exp()

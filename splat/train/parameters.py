@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from splat.core.gaussians import Gaussians
-from splat.native.ops import AdamTensor, adam_harmonics, compiled, fused_adam, gather
+from splat.native.bindings import sent
+from splat.native.ops import AdamTensor, adam_constants, adam_harmonics, compiled, fused_adam, gather
 from splat.train.harmonics import expanded
 from splat.train.schedule import ShSchedule, log_linear
 
@@ -112,6 +113,25 @@ class FreeGaussians:
 
     takes_factored_sh = True
 
+    def recorded(self, step: int) -> tuple[Any, ...]:
+        """What a recording of this step's `update` holds on to: places, sizes, and whether harmonics are due."""
+        self.gaussians(step)
+        places = [store[f].data_ptr() for store in (self.values, self.first, self.second) for f in FIELDS]
+        due = (self.updates + 1) % max(1, self.rates.sh_rest_every) == 0
+        return self.count, self._degree(), due, *places
+
+    def numbers(self, step: int) -> list[float]:
+        """What `update` reads that changes from step to step: three `adam_constants`, of everything but the
+        view-dependent harmonics, of all harmonics, and of those alone. The update is counted here."""
+        self.updates += 1
+        r, scale = self.rates, self.lr_scale * log_linear(1.0, self.rates.others_final, step / self.total_steps)
+        rates = [self.means_rate(step), *(scale * rate for rate in (r.quats, r.scales, r.opacities, r.sh0))]
+        every = max(1, r.sh_rest_every)
+        late, rest = max(1, self.updates // every), scale * r.sh_rest * every
+        betas = r.beta1**every, r.beta2**every
+        all_but_rest = adam_constants(rates, self.updates, r.beta1, r.beta2)
+        return all_but_rest + adam_constants([scale * r.sh0, rest], late, *betas) + adam_constants([rest], late, *betas)
+
     def update(
         self,
         step: int,
@@ -119,12 +139,16 @@ class FreeGaussians:
         gradient: Gaussians,
         seen_from: Float[Tensor, "3"] | None = None,
         seen: Int[Tensor, "m"] | None = None,
+        numbers: Float[Tensor, "11"] | None = None,
     ) -> None:
-        """One Adam step on rows `ids` (unique; None: all) that were seen."""
-        self.updates += 1
-        r, scale = self.rates, self._others_scale(step)
+        """One Adam step on rows `ids` (unique; None: all) that were seen. `numbers`, where they are on the device
+        already, are those of `self.numbers(step)`: an update with them can be recorded and replayed with others."""
+        if numbers is None:
+            values = self.values["sh"]
+            now = self.numbers(step)
+            numbers = sent(now, values.device) if compiled(values) else torch.tensor(now).to(values)
+        r, every = self.rates, max(1, self.rates.sh_rest_every)
         rows = None if ids is None or len(ids) == self.count else ids
-        every = max(1, r.sh_rest_every)
         has_rest = self.values["sh"].shape[1] > 1
         rest_is_due = has_rest and self.updates % every == 0
         if seen_from is not None and not compiled(self.values["sh"]):
@@ -136,28 +160,20 @@ class FreeGaussians:
         factored = seen_from is not None and rest_is_due
         if factored:  # before the means move: the directions are those of the step
             assert seen_from is not None
-            self._update_harmonics(rows, seen, gradient.sh, seen_from, every, scale)
+            self._update_harmonics(rows, seen, gradient.sh, seen_from, every, numbers[6:9])
 
-        def tensor(name: str, rate: float, columns: tuple[int, int | None] = (0, None)) -> AdamTensor:
+        def tensor(name: str, columns: tuple[int, int | None] = (0, None)) -> AdamTensor:
             values, first, second = (store[name][: self.count] for store in (self.values, self.first, self.second))
-            return AdamTensor(values, getattr(gradient, name), first, second, rate, columns)
+            return AdamTensor(values, getattr(gradient, name), first, second, columns=columns)
 
-        tensors = [
-            tensor("means", self.means_rate(step)),
-            tensor("quats_wxyz", scale * r.quats),
-            tensor("log_scales", scale * r.scales),
-            tensor("logit_opacities", scale * r.opacities),
-        ]
+        tensors = [tensor(name) for name in FIELDS[:4]]
         if not factored or every > 1:
-            tensors.append(tensor("sh", scale * r.sh0, (0, 3)))
-        fused_adam(tensors, self.updates, rows, r.beta1, r.beta2, r.eps, seen)
+            tensors.append(tensor("sh", (0, 3)))
+        constants = numbers[: 1 + len(tensors)]
+        fused_adam(tensors, self.updates, rows, r.beta1, r.beta2, r.eps, seen, constants)
         if rest_is_due and not factored:
-            rest = tensor("sh", scale * r.sh_rest * every, (3, None))
-            fused_adam([rest], self.updates // every, rows, r.beta1**every, r.beta2**every, r.eps, seen)
-
-    def _others_scale(self, step: int) -> float:
-        """What the rates of everything but positions are multiplied by."""
-        return self.lr_scale * log_linear(1.0, self.rates.others_final, step / self.total_steps)
+            betas = r.beta1**every, r.beta2**every
+            fused_adam([tensor("sh", (3, None))], self.updates // every, rows, *betas, r.eps, seen, numbers[9:11])
 
     def _update_harmonics(
         self,
@@ -166,7 +182,7 @@ class FreeGaussians:
         constant: Tensor,
         seen_from: Tensor,
         every: int,
-        scale: float,
+        constants: Tensor,
     ) -> None:
         """All of them every step, or those above the constant for the last `every` steps."""
         r = self.rates
@@ -177,14 +193,13 @@ class FreeGaussians:
             means=self.values["means"][: self.count],
             seen_from=seen_from,
             constant_gradient=constant,
-            rates=(scale * r.sh0, scale * r.sh_rest * every),
-            step=self.updates // every,
             ids=rows,
             constant_too=every == 1,
             beta1=r.beta1**every,
             beta2=r.beta2**every,
             eps=r.eps,
             seen=seen,
+            constants=constants,
         )
 
     def edit(self, keep: Tensor, append: Gaussians | None, parents: Int[Tensor, "m"] | None = None) -> None:
@@ -236,7 +251,7 @@ class FreeGaussians:
         """Add to fields of rows in place (None: of all rows), keeping their optimizer state."""
         for name, delta in deltas.items():
             if ids is None:
-                self.values[name][: self.count] += delta
+                self.values[name][: self.count].add_(delta)
             elif isinstance(delta, Tensor):
                 self.values[name].index_add_(0, ids, delta.to(self.values[name]))
             else:

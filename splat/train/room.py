@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from splat.core.camera import Camera
@@ -20,17 +21,21 @@ class Room:
     MOST = 2**31 - 2**16
     """Slots are 32-bit numbers."""
 
-    def __init__(self, capacity: int | None) -> None:
+    def __init__(self, capacity: int | None, device: torch.device | str = "cpu") -> None:
         self.capacity = capacity
-        self.unread: list[Tensor] = []
+        self.missing: Int[Tensor, "1"] = torch.zeros(1, dtype=torch.int32, device=device)
+        """The most that an image had no room for since it was last read."""
+        self.unread = False
         self.sizes: set[tuple[int, int]] = set()
 
-    def note(self, render: Render, camera: Camera) -> str | None:
-        """Remember what an image drawn with `capacity` had no room for. Returns a line when the capacity has grown."""
-        if render.overflow is None:
-            return None
-        self.unread.append(render.overflow)
-        size = camera.width, camera.height
+    def note(self, render: Render) -> None:
+        """Remember, on the device, what an image drawn with `capacity` had no room for."""
+        if render.overflow is not None:
+            torch.maximum(self.missing, render.overflow, out=self.missing)
+
+    def noted(self, camera: Camera) -> str | None:
+        """An image of this camera was drawn and noted. Returns a line when the capacity has grown."""
+        size, self.unread = (camera.width, camera.height), True
         if size in self.sizes:
             return None
         self.sizes.add(size)
@@ -40,8 +45,8 @@ class Room:
         """Wait for what was noted, and make room for half as much again as was needed. Returns a line for the log."""
         if not self.unread or self.capacity is None:
             return None
-        missing = int(torch.cat(self.unread).max())
-        self.unread.clear()
+        missing, self.unread = int(self.missing), False
+        self.missing.zero_()
         if missing <= 0:
             return None
         before, needed = self.capacity, self.capacity + missing

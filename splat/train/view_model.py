@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from splat.core.colour import affine_map
 from splat.core.geometry import rotation_from_axis_angle
 from splat.core.slots import Item, Render
+from splat.native import bindings
+from splat.native.bindings import sent
 from splat.train.schedule import log_linear
 
 
@@ -75,32 +77,47 @@ class ViewModel:
         """How long training will be, all phases together."""
         self.total_steps = total_steps
 
-    def begin(self, item: Item, progress: float) -> ViewCorrection:
-        """What to apply to this item, as leaves of autograd; nothing for a virtual view."""
+    def learns_pose(self, progress: float) -> bool:
+        return self.settings.poses and progress >= self.settings.poses_from
+
+    def begin(self, item: Item, progress: float, numbers: Float[Tensor, "7"] | None = None) -> ViewCorrection:
+        """What to apply to this item, as leaves of autograd; nothing for a virtual view. `numbers` as in `update`."""
         s, i = self.settings, item.view_id
-        learns_pose = s.poses and progress >= s.poses_from
         if i is None or self.count < 2:
             return ViewCorrection(item, None, None)
-        exposure = self.exposure.values[i].clone().requires_grad_() if s.exposure else None
-        pose = self.poses.values[i].clone().requires_grad_(learns_pose) if s.poses else None
+        row = i if numbers is None else numbers[:1].long()
+        exposure = self.exposure.copy_of(row).requires_grad_() if s.exposure else None
+        pose = self.poses.copy_of(row).requires_grad_(self.learns_pose(progress)) if s.poses else None
         return ViewCorrection(item, exposure, pose)
 
-    def update(self, correction: ViewCorrection, progress: float) -> None:
-        """One Adam step from the gradients that backward left, then back to mean zero."""
-        s, i = self.settings, correction.item.view_id
-        if i is None:
+    def numbers(self, view_id: int, progress: float, exposure: bool = True, pose: bool = True) -> list[float]:
+        """What `update` reads that changes from step to step: the row; the exposure's rate and what its moments are
+        divided by, 1 - beta^updates; the fraction that is left of the poses' rates, and likewise. The updates of these
+        two, as far as there are any, are counted here."""
+        s = self.settings
+        rate = min(s.exposure_lr, s.exposure_reach * self.count / max(1, self.total_steps))
+        rate *= log_linear(1.0, 0.1, progress)
+        fade = log_linear(1.0, s.pose_lr_final, progress)
+        return [
+            *(float(view_id), rate, *self.exposure.corrections(view_id, exposure and s.exposure)),
+            *(fade, *self.poses.corrections(view_id, pose and self.learns_pose(progress))),
+        ]
+
+    def update(self, correction: ViewCorrection, progress: float, numbers: Float[Tensor, "7"] | None = None) -> None:
+        """One Adam step from the gradients that backward left, then back to mean zero. `numbers`, where they are on the
+        device already, are those of this view: an update with them can be recorded and replayed for another."""
+        if correction.item.view_id is None:
             return
-        exposure, pose = correction.exposure, correction.pose
-        if exposure is not None and _usable(exposure.grad):
-            rate = min(s.exposure_lr, s.exposure_reach * self.count / max(1, self.total_steps))
-            rate *= log_linear(1.0, 0.1, progress)
-            assert exposure.grad is not None
-            self.exposure.step(i, exposure.grad, torch.full((12,), rate, device=exposure.device))
+        by_exposure, by_pose = _usable(correction.exposure), _usable(correction.pose)
+        if numbers is None:
+            now = self.numbers(correction.item.view_id, progress, by_exposure is not None, by_pose is not None)
+            numbers = sent(now, self.exposure.values.device)
+        row = numbers[:1].long()
+        if by_exposure is not None:
+            self.exposure.step(row, by_exposure, numbers[1], numbers[2], numbers[3])
             self.exposure.values -= self.exposure.values.mean(0)
-        if pose is not None and _usable(pose.grad):
-            fade = log_linear(1.0, s.pose_lr_final, progress)
-            assert pose.grad is not None
-            self.poses.step(i, pose.grad, fade * self.pose_rates)
+        if by_pose is not None:
+            self.poses.step(row, by_pose, numbers[4] * self.pose_rates, numbers[5], numbers[6])
             self._fix_gauge()
 
     def _fix_gauge(self) -> None:
@@ -154,14 +171,14 @@ class ViewCorrection:
         return render.rgb + affine_map(own, delta[:, :3], delta.new_zeros(3)) + alpha * delta[:, 3], None
 
 
-def _usable(gradient: Tensor | None) -> bool:
-    """Whether it is there and finite. On a GPU asking would wait for it: what is not finite there becomes 0."""
+def _usable(leaf: Tensor | None) -> Tensor | None:
+    """The gradient where it is there and finite. Where asking would wait for a GPU, what is not finite becomes 0."""
+    gradient = None if leaf is None else leaf.grad
     if gradient is None:
-        return False
-    if gradient.is_cuda:
-        gradient.nan_to_num_(0, 0, 0)
-        return True
-    return bool(gradient.isfinite().all())
+        return None
+    if bindings.waits(gradient.device):
+        return gradient.nan_to_num_(0, 0, 0)
+    return gradient if bool(gradient.isfinite().all()) else None
 
 
 def _moved(cam_from_world: Float[Tensor, "4 4"], pose: Float[Tensor, "6"]) -> Float[Tensor, "4 4"]:
@@ -182,13 +199,21 @@ class _Rows:
         self.second = torch.zeros_like(self.values)
         self.updates = [0] * count
 
-    def step(self, row: int, gradient: Tensor, rates: Float[Tensor, "w"]) -> None:
-        self.updates[row] += 1
-        first, second = self.first[row], self.second[row]
-        first.lerp_(gradient, 0.1)
-        second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        m, v = first / (1 - 0.9 ** self.updates[row]), second / (1 - 0.999 ** self.updates[row])
-        self.values[row] -= rates * m / (v.sqrt() + 1e-15)
+    def copy_of(self, row: int | Int[Tensor, "1"]) -> Float[Tensor, "w"]:
+        return self.values[row].clone() if isinstance(row, int) else self.values.index_select(0, row)[0]
+
+    def corrections(self, row: int, updated: bool) -> tuple[float, float]:
+        """What moments are divided by after one more update of this row, which is counted."""
+        self.updates[row] += updated
+        count = max(1, self.updates[row])
+        return 1 - 0.9**count, 1 - 0.999**count
+
+    def step(self, row: Int[Tensor, "1"], gradient: Tensor, rates: Tensor, correct1: Tensor, correct2: Tensor) -> None:
+        first = self.first.index_select(0, row).lerp_(gradient[None], 0.1)
+        second = self.second.index_select(0, row).mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+        self.first.index_copy_(0, row, first)
+        self.second.index_copy_(0, row, second)
+        self.values.index_add_(0, row, rates * (first / correct1) / ((second / correct2).sqrt() + 1e-15), alpha=-1)
 
     def state(self) -> dict[str, Any]:
         tensors = {"values": self.values.clone(), "first": self.first.clone(), "second": self.second.clone()}

@@ -1,5 +1,6 @@
-// Draws random scenes, poisoned ones too, through every kernel of a training step: rasterizer, loss, statistics, optimizer;
-// forward, backward, from two callers at once on four threads each. Built with a sanitizer by test_sanitizers.py. Buffers have exactly the size they must have.
+// Draws random scenes, poisoned ones too, through every kernel of a training step: rasterizer, loss, statistics,
+// optimizer; forward, backward, from two callers at once on four threads each. Built with a sanitizer by
+// test_sanitizers.py. Buffers have exactly the size they must have.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,17 +34,18 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
     auto logits = random(n, 1.5f, 0), sh = random(3 * n * k, 0.3f, 0.3f);
     for (int64_t i = 0; i < n; ++i) means[3 * i + 2] += 3;
     const float pose[16] = {0.995f, -0.0998f, 0, 0.1f, 0.0998f, 0.995f, 0, -0.2f, 0, 0, 1, 0.3f, 0, 0, 0, 1};
-    float fx = 0.8f * width, fy = 0.9f * width, cx = 0.45f * width, cy = 0.55f * height;
+    const float fx = 0.8f * width, fy = 0.9f * width, cx = 0.45f * width, cy = 0.55f * height;
+    const float intrinsics[4] = {fx, fy, cx, cy};
 
     Buffer<uint8_t> kept(splat_visible_workspace(n));
     Buffer<int64_t> ids(n);
     int64_t count = 0, total = 0;
-    CHECK(splat_visible(n, means.data(), scales.data(), logits.data(), pose, fx, fy, cx, cy, width, height, 0.01f,
+    CHECK(splat_visible(n, means.data(), scales.data(), logits.data(), pose, intrinsics, width, height, 0.01f,
                         ids.data(), &count, kept.data(), nullptr));
     Buffer<float> splats(n * SPLAT_FIELDS), centres(2 * n);
     Buffer<int32_t> radii(n);
     CHECK(splat_project_forward(n, k, degree, means.data(), quats.data(), scales.data(), logits.data(), sh.data(), pose,
-                                fx, fy, cx, cy, width, height, 0.01f, seed & 1, splats.data(), centres.data(),
+                                intrinsics, width, height, 0.01f, seed & 1, splats.data(), centres.data(),
                                 radii.data(), nullptr));
     int64_t tiles = (int64_t)((width + 15) / 16) * ((height + 15) / 16), pixels = (int64_t)width * height;
     Buffer<int32_t> order(n), first(n + 1), start(tiles + 1);
@@ -80,7 +82,7 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
     Buffer<double> partial(splat_project_backward_workspace(n) / 8);
     Buffer<float> gm(3 * n), gq(4 * n), gs(3 * n), gl(n), gh(3 * n * k);
     CHECK(splat_project_backward(n, k, degree, k, means.data(), quats.data(), scales.data(), logits.data(), sh.data(), pose,
-                                 fx, fy, cx, cy, width, height, seed & 1, radii.data(), g_splats.data(), nullptr,
+                                 intrinsics, width, height, seed & 1, radii.data(), g_splats.data(), nullptr,
                                  gm.data(), gq.data(), gs.data(), gl.data(), gh.data(), g_pose.data(), partial.data(),
                                  nullptr));
     ids.resize(count);
@@ -94,11 +96,13 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
                                    seen.data(), largest.data(), nullptr));
     for (int64_t i = 0; i < 3 * count; ++i) g_sh0[i] = gm[i];
     Buffer<float> m(3 * n * k), v(3 * n * k), mm(3 * n), vm(3 * n);
-    CHECK(splat_adam_harmonics(count, ids.data(), seed % 3 ? nullptr : radii.data(), k, means.data(), pose, g_sh0.data(), seed % 2 ? 3 : 0, sh.data(),
-                               m.data(), v.data(), 0.01, 0.001, 1 + seed, 0.9, 0.999, 1e-15, nullptr));
+    const float constants[3] = {3.0f, 0.01f, 0.001f};
+    CHECK(splat_adam_harmonics(count, ids.data(), seed % 3 ? nullptr : radii.data(), k, means.data(), pose,
+                               g_sh0.data(), seed % 2 ? 3 : 0, sh.data(), m.data(), v.data(), constants, 0.9, 0.999,
+                               1e-15, nullptr));
     const int64_t matrix[7] = {(int64_t)means.data(), (int64_t)gm.data(), (int64_t)mm.data(), (int64_t)vm.data(), 3, 3, 3};
-    const double rate = 0.01;
-    CHECK(splat_adam(1, count, ids.data(), seed % 3 ? nullptr : radii.data(), matrix, &rate, 1 + seed, 0.9, 0.999, 1e-15, nullptr));
+    CHECK(splat_adam(1, count, ids.data(), seed % 3 ? nullptr : radii.data(), matrix, constants, 0.9, 0.999, 1e-15,
+                     nullptr));
     Buffer<float> grey(pixels), noise(3 * pixels), planes(3 * pixels), cost(pixels);
     Buffer<int32_t> texels(pixels);
     for (auto& x : grey) x = (float)(rng() % 256);

@@ -114,7 +114,7 @@ def test_wrong_shapes_are_refused():
         fused_adam([AdamTensor(p, p, p.clone(), p.clone(), 0.1)], 1, torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="moments"):
         fused_adam([AdamTensor(p, p, p[:2].clone(), p.clone(), 0.1)], 1)
-    with pytest.raises(bindings.KernelError, match="count from 1"):
+    with pytest.raises(ValueError, match="count from 1"):
         fused_adam([AdamTensor(p, p, p.clone(), p.clone(), 0.1)], 0)
     fused_adam([], 1)
 

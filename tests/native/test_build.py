@@ -168,7 +168,7 @@ class TestCalls:
         before = bindings.get_threads()
         n = 4096
         arguments = [torch.rand(n, 3), torch.zeros(n, 3), torch.zeros(n)]
-        view = (torch.eye(4), 10.0, 10.0, 5.0, 5.0, 10, 10, 0.01)
+        view = (torch.eye(4), torch.tensor([10.0, 10.0, 5.0, 5.0]), 10, 10, 0.01)
 
         def visible() -> int:
             count = bindings.int64s([0])

@@ -41,14 +41,14 @@ def test_it_refuses_what_the_cpu_refuses_before_it_looks_for_a_gpu(path):
     library = ctypes.CDLL(str(path))
     library.splat_last_error.restype = ctypes.c_char_p
     i, l, d, p = ctypes.c_int32, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
-    library.splat_adam.argtypes = [i, l, p, p, p, p, l, d, d, d, p]
-    table, rates = bindings.int64s([0] * 7), bindings.doubles([0.1])
-    assert library.splat_adam(1, 4, None, None, table, rates, 0, 0.9, 0.999, 1e-15, None) == 1
-    assert b"count from 1" in library.splat_last_error()
-    assert library.splat_adam(17, 4, None, None, table, rates, 1, 0.9, 0.999, 1e-15, None) == 1
+    library.splat_adam.argtypes = [i, l, p, p, p, p, d, d, d, p]
+    table = bindings.int64s([0] * 7)
+    assert library.splat_adam(1, -4, None, None, table, None, 0.9, 0.999, 1e-15, None) == 1
+    assert b"-4 rows" in library.splat_last_error()
+    assert library.splat_adam(17, 4, None, None, table, None, 0.9, 0.999, 1e-15, None) == 1
     assert b"1 to 16 tensors" in library.splat_last_error()
     if not torch.cuda.is_available():
-        assert library.splat_adam(1, 4, None, None, table, rates, 1, 0.9, 0.999, 1e-15, None) == 1
+        assert library.splat_adam(1, 4, None, None, table, None, 0.9, 0.999, 1e-15, None) == 1
         assert b"splat_adam" in library.splat_last_error()
 
 
@@ -62,7 +62,7 @@ def test_nvcc_alone_starts_nothing(monkeypatch):
 def test_tensors_on_different_devices_are_refused():
     count, meta = bindings.int64s([0]), torch.zeros(4, 3, device="meta")
     workspace = torch.empty(4, dtype=torch.uint8)
-    view = (torch.eye(4), 10.0, 10.0, 5.0, 5.0, 10, 10, 0.01)
+    view = (torch.eye(4), torch.tensor([10.0, 10.0, 5.0, 5.0]), 10, 10, 0.01)
     ids = torch.empty(4, dtype=torch.int64)
     with pytest.raises(TypeError, match="is on meta, where it cannot be used"):
         bindings.call("splat_visible", 4, meta, torch.zeros(4, 3), torch.zeros(4), *view, ids, count, workspace)

@@ -13,11 +13,12 @@ from splat.losses import Losses
 from splat.native import bindings, build
 from splat.raster.native import Native
 from splat.train.density import NoDensity
-from splat.train.loop import Phase, Trainer, TrainSettings, train
+from splat.train.loop import Phase, TrainSettings, train
 from splat.train.mcmc import MCMCDensity, explore
 from splat.train.parameters import FreeGaussians, LearningRates
 from splat.train.progress import Meter
 from splat.train.schedule import ResolutionSchedule
+from splat.train.telling import Telling
 from splat.train.view_model import ViewModel, ViewSettings
 from splat.train.views import PhotoSource
 
@@ -43,7 +44,7 @@ class Noting(Silent):
 @pytest.fixture(autouse=True)
 def far_away(monkeypatch):
     monkeypatch.setattr(bindings, "waits", lambda device: True)
-    monkeypatch.setattr(Trainer, "LOG_EVERY", 4)
+    monkeypatch.setattr(Telling, "LOG_EVERY", 4)
 
 
 def trained(world, steps: int, capacity: int | None, resolution: ResolutionSchedule | None = None):
@@ -101,7 +102,7 @@ def test_noise_that_waits_for_nothing_has_the_spread_of_the_formula(world, monke
 @pytest.mark.parametrize("density", [NoDensity(), MCMCDensity(cap=40)])
 def test_a_step_waits_for_no_number_of_torch(world, monkeypatch, density):
     """torch raises where it would wait (our kernels wait in splat_bin_count alone: see test_capacity)."""
-    monkeypatch.setattr(Trainer, "LOG_EVERY", 1000)
+    monkeypatch.setattr(Telling, "LOG_EVERY", 1000)
     monkeypatch.setattr(Meter, "due", lambda self, step: False)
     losses = Losses(opacity=0.01, scale=0.01)
 

@@ -1,8 +1,8 @@
 // One Adam step of spherical harmonics from the gradient of the constant alone.
 //
-// A Gaussian's colour is a sum of coefficients times the basis at one direction, so the gradient of coefficient k is that
-// of the constant times basis_k / basis_0. Three floats stand for forty-eight: neither is the gradient of the others
-// written by projection, nor read here.
+// A Gaussian's colour is a sum of coefficients times the basis at one direction, so the gradient of coefficient k is
+// that of the constant times basis_k / basis_0. Three floats stand for forty-eight: neither is the gradient of the
+// others written by projection, nor read here.
 #include "pool.h"
 #include "rows.h"
 #include "../shared/adam.h"
@@ -18,8 +18,8 @@ struct HarmonicsStep {
     row3 seen_from;
     int32_t from;
     float *sh, *first, *second;
-    AdamConstants adam;
-    float rate_constant, rate_rest;
+    Adam adam;
+    float correct2, rate_constant, rate_rest;
 };
 
 // basis_k / basis_0 at the direction of rows [begin, begin + count), by row.
@@ -46,7 +46,7 @@ SPLAT_INLINE void update(const HarmonicsStep& s, int64_t place, int at, vf g, vf
     const vf p0 = load_some<COUNT>(s.sh + place + at), m0 = load_some<COUNT>(s.first + place + at);
     const vf v0 = load_some<COUNT>(s.second + place + at);
     vf p = p0, m = m0, v = v0;
-    adam_step(s.adam, rate, g, p, m, v);
+    adam_step(s.adam, s.correct2, rate, g, p, m, v);
     const vm touched = gt(lane_numbers() + at, lane_numbers() * 0 + (s.from - 1));
     store_some<COUNT>(s.sh + place + at, select(touched, p, p0));
     store_some<COUNT>(s.first + place + at, select(touched, m, m0));
@@ -89,15 +89,13 @@ void update_rows(const HarmonicsStep& s, int64_t begin, int count) {
 using namespace splat;
 
 SPLAT_API int splat_adam_harmonics(int64_t rows, const int64_t* ids, const int32_t* seen, int32_t k,
-                                   const float* means, const float* seen_from, const float* g_constant, int32_t from, float* sh,
-                                   float* first, float* second, double rate_constant, double rate_rest, int64_t step,
-                                   double beta1, double beta2, double eps, void*) {
-    if (rows < 0 || step < 1)
-        return fail("%lld rows at step %lld: steps count from 1.", (long long)rows, (long long)step);
+                                   const float* means, const float* seen_from, const float* g_constant, int32_t from,
+                                   float* sh, float* first, float* second, const float* constants, double beta1,
+                                   double beta2, double eps, void*) {
+    if (rows < 0) return fail("%lld rows cannot be updated.", (long long)rows);
     if (k != 1 && k != 4 && k != 9 && k != 16) return fail("%d coefficients are no whole degree up to 3.", k);
-    const AdamConstants c(beta1, beta2, eps, step);
-    HarmonicsStep s{ids, seen, means, g_constant, {seen_from[0], seen_from[1], seen_from[2]}, from, sh, first, second, c,
-                    (float)(rate_constant * c.correct1), (float)(rate_rest * c.correct1)};
+    HarmonicsStep s{ids, seen, means, g_constant, {seen_from[0], seen_from[1], seen_from[2]}, from, sh, first, second,
+                    Adam(beta1, beta2, eps), constants[0], constants[1], constants[2]};
     with_degree(k == 1 ? 0 : k == 4 ? 1 : k == 9 ? 2 : 3, [&](auto d) {
         parallel_ranges(rows, 1024, [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i += LANES)

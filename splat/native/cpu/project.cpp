@@ -43,9 +43,9 @@ using namespace splat;
 SPLAT_API int64_t splat_visible_workspace(int64_t n) { return n; }
 
 SPLAT_API int splat_visible(int64_t n, const float* means, const float* log_scales, const float* logit_opacities,
-                            const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
-                            int32_t height, float near_z, int64_t* ids, int64_t* count, void* workspace, void*) {
-    Pinhole c(cam_from_world, fx, fy, cx, cy, width, height);
+                            const float* cam_from_world, const float* intrinsics, int32_t width, int32_t height,
+                            float near_z, int64_t* ids, int64_t* count, void* workspace, void*) {
+    Pinhole c(cam_from_world, intrinsics, width, height);
     uint8_t* kept = (uint8_t*)workspace;
     parallel_ranges(n, 4096, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i += LANES) {
@@ -69,12 +69,12 @@ SPLAT_API int splat_visible(int64_t n, const float* means, const float* log_scal
 
 SPLAT_API int splat_project_forward(int64_t n, int32_t k, int32_t degree, const float* means, const float* quats_wxyz,
                                     const float* log_scales, const float* logit_opacities, const float* sh,
-                                    const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
+                                    const float* cam_from_world, const float* intrinsics, int32_t width,
                                     int32_t height, float near_z, int32_t antialiased, float* splats, float* means2d,
                                     int32_t* radii, void*) {
     if (degree < 0 || degree > 3 || (degree + 1) * (degree + 1) > k)
         return fail("harmonics of degree %d cannot be read from %d coefficients: use 0 to 3.", degree, k);
-    Pinhole c(cam_from_world, fx, fy, cx, cy, width, height);
+    Pinhole c(cam_from_world, intrinsics, width, height);
     with_degree(degree, [&](auto d) {
         parallel_ranges(n, PIECE, [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i += LANES)

@@ -80,17 +80,16 @@ SPLAT_API int64_t splat_project_backward_workspace(int64_t n) {
 }
 
 SPLAT_API int splat_project_backward(int64_t n, int32_t k, int32_t degree, int32_t g_k, const float* means,
-                                     const float* quats_wxyz,
-                                     const float* log_scales, const float* logit_opacities, const float* sh,
-                                     const float* cam_from_world, float fx, float fy, float cx, float cy, int32_t width,
-                                     int32_t height, int32_t antialiased, const int32_t* radii, const float* g_splats,
-                                     const float* g_means2d, float* g_means, float* g_quats_wxyz, float* g_log_scales,
-                                     float* g_logit_opacities, float* g_sh, double* g_cam_from_world, void* workspace,
-                                     void*) {
+                                     const float* quats_wxyz, const float* log_scales, const float* logit_opacities,
+                                     const float* sh, const float* cam_from_world, const float* intrinsics,
+                                     int32_t width, int32_t height, int32_t antialiased, const int32_t* radii,
+                                     const float* g_splats, const float* g_means2d, float* g_means,
+                                     float* g_quats_wxyz, float* g_log_scales, float* g_logit_opacities, float* g_sh,
+                                     double* g_cam_from_world, void* workspace, void*) {
     if (degree < 0 || degree > 3 || (degree + 1) * (degree + 1) > k)
         return fail("harmonics of degree %d cannot be read from %d coefficients: use 0 to 3.", degree, k);
     if (g_k != k && g_k != 1) return fail("gradients of %d or of 1 coefficients can be had, not of %d.", k, g_k);
-    Pinhole c(cam_from_world, fx, fy, cx, cy, width, height);
+    Pinhole c(cam_from_world, intrinsics, width, height);
     Inputs in{means, quats_wxyz, log_scales, logit_opacities, sh, radii, g_splats, g_means2d};
     Outputs out{g_means, g_quats_wxyz, g_log_scales, g_logit_opacities, g_sh};
     double* partial = (double*)workspace;

@@ -32,7 +32,8 @@ SPLAT_API int splat_density_statistics(int64_t m, const int64_t* ids, const floa
         for (int64_t i = begin; i < end; ++i) {
             const int64_t id = ids ? ids[i] : i;
             const float x = gradient[2 * i] * half_width, y = gradient[2 * i + 1] * half_height;
-            pull[id] += std::sqrt(x * x + y * y);
+            const float length = std::sqrt(x * x + y * y);
+            pull[id] += length <= 3.4028234663852886e38f ? length : 0.0f;
             seen[id] += radii[i] > 0 ? 1.0f : 0.0f;
             radius[id] = std::max(radius[id], radii[i] * scale);
         }

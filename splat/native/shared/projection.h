@@ -1,8 +1,9 @@
 // One camera's view of Gaussians: the arithmetic of projection, forward and backward. The formulas are those of
 // splat/raster/reference.py, which states them.
 //
-// This is one source for every processor. It is written in `vf`, a number per Gaussian: sixteen of them side by side on a
-// CPU (cpu/simd.h), one on a GPU (cuda/lanes.cuh), which also bring masks `vm`, SPLAT_INLINE, and the functions on both.
+// This is one source for every processor. It is written in `vf`, a number per Gaussian: sixteen of them side by side on
+// a CPU (cpu/simd.h), one on a GPU (cuda/lanes.cuh), which also bring masks `vm`, SPLAT_INLINE, and the functions on
+// both.
 #pragma once
 #include <stdint.h>
 
@@ -30,8 +31,9 @@ struct Pinhole {
     row3 centre;    // of the camera, in the world: -R^T t
     float low_u, high_u, low_v, high_v;  // where x/z and y/z are clamped in the Jacobian
 
-    SPLAT_INLINE Pinhole(const float* m, float fx, float fy, float cx, float cy, int32_t width, int32_t height)
-        : fx(fx), fy(fy), cx(cx), cy(cy), width(width), height(height) {
+    // From cam_from_world [4 4] and fx, fy, cx, cy.
+    SPLAT_INLINE Pinhole(const float* m, const float* intrinsics, int32_t width, int32_t height)
+        : fx(intrinsics[0]), fy(intrinsics[1]), cx(intrinsics[2]), cy(intrinsics[3]), width(width), height(height) {
         for (int i = 0; i < 3; ++i) {
             r[i] = {m[4 * i], m[4 * i + 1], m[4 * i + 2]};
             t[i] = m[4 * i + 3];
@@ -173,8 +175,8 @@ SPLAT_INLINE Drawing drawing(const Pinhole& c, float near_z, bool antialiased, c
     return d;
 }
 
-// A bound that needs neither rotation nor harmonics: with J the row of the Jacobian, the variance on the image is at most
-// |J|^2 times the largest scale squared, blurred.
+// A bound that needs neither rotation nor harmonics: with J the row of the Jacobian, the variance on the image is at
+// most |J|^2 times the largest scale squared, blurred.
 SPLAT_INLINE vm may_be_seen(const Pinhole& c, float near_z, const vf (&m)[3], const vf (&s)[3], vf logit) {
     constexpr float SLACK = 1e-3f;
     vec3 mean{m[0], m[1], m[2]};
@@ -296,7 +298,8 @@ struct RowGradient {
     vf sh[3 * (DEGREE + 1) * (DEGREE + 1)];
 };
 
-// Sums over Gaussians: by the rotation of cam_from_world (by rows) and its translation, and by minus the camera's centre.
+// Sums over Gaussians: by the rotation of cam_from_world (by rows) and its translation, and by minus the camera's
+// centre.
 struct PoseGradient {
     vec3 r[3], t, centre;
 };
