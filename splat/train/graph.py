@@ -52,7 +52,7 @@ class Recorder(Protocol):
 class ReplayedModel(Protocol):
     """A parameterization whose updates can be recorded: see `FreeGaussians`."""
 
-    def recorded(self, step: int) -> tuple[Any, ...]: ...
+    def recorded(self, step: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]: ...
     def numbers(self, step: int) -> list[float]: ...
 
 
@@ -192,12 +192,12 @@ class Replays:
         step = t.step
         model: Parameterization = t.model
         assert isinstance(model, ReplayedModel) and isinstance(t.density, Replayed)
-        count, *places = model.recorded(step)
-        control = t.density.recorded(step, count, t.device)
-        shared = (t.index, t.room.capacity, count, *places)
+        rows, updated = model.recorded(step)
+        control = t.density.recorded(step, len(model.gaussians(step)), t.device)
+        shared = (t.index, t.room.capacity, *rows)
         photo = tuple(None if p is None else (p.dtype, p.shape) for p in (item.rgb, item.alpha, item.weight))
         learns = item.view_id is not None, t.view_model.learns_pose(t.progress)
-        due = t.density.wants_absgrad(step), t.settings.opacity_decay.amount(step, t.total)
+        due = t.density.wants_absgrad(step), t.settings.opacity_decay.amount(step, t.total), updated
         return shared, None if control is None else (photo, item.loss_weight, learns, due, control)
 
 

@@ -113,12 +113,13 @@ class FreeGaussians:
 
     takes_factored_sh = True
 
-    def recorded(self, step: int) -> tuple[Any, ...]:
-        """What a recording of this step's `update` holds on to: places, sizes, and whether harmonics are due."""
+    def recorded(self, step: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """What recordings of `update` hold on to, made ready: the number of rows and where they are; and of this step's
+        in particular whether harmonics are due."""
         self.gaussians(step)
         places = [store[f].data_ptr() for store in (self.values, self.first, self.second) for f in FIELDS]
         due = (self.updates + 1) % max(1, self.rates.sh_rest_every) == 0
-        return self.count, self._degree(), due, *places
+        return (self.count, self._degree(), *places), (due,)
 
     def numbers(self, step: int) -> list[float]:
         """What `update` reads that changes from step to step: three `adam_constants`, of everything but the

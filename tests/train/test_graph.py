@@ -1,0 +1,328 @@
+"""Steps that are recorded and replayed are steps: on an emulated GPU (see `emulated`), by a recorder that keeps a CUDA
+graph's rules (see `recorder`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from emulated import gpu  # noqa: F401
+from recorder import CpuRecorder, Refused, Tape
+from torch import Tensor
+
+from splat.core.slots import Init, Item, RasterSettings, Silent
+from splat.losses import Losses
+from splat.native import bindings, build
+from splat.raster.native import Native
+from splat.train.clearance import Clearance
+from splat.train.density import DefaultDensity, NoDensity
+from splat.train.loop import Phase, Trainer, TrainSettings
+from splat.train.mcmc import MCMCDensity
+from splat.train.parameters import LearningRates
+from splat.train.schedule import Background, Dropout, OpacityDecay, ResolutionSchedule, ShSchedule
+from splat.train.view_model import ViewModel, ViewSettings
+from splat.train.views import PhotoSource
+
+pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
+
+
+class OnGpu(Native):
+    """As on a GPU, training gives it all rows."""
+
+    def culls(self, device: torch.device) -> bool:
+        return True
+
+
+class Noting(Silent):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def info(self, message: str) -> None:
+        self.lines.append(message)
+
+
+@pytest.fixture(autouse=True)
+def far_away(monkeypatch):
+    """What the emulated GPU computes lies in the CPU's memory; asking for it counts as waiting all the same."""
+    monkeypatch.setattr(bindings, "waits", lambda device: True)
+
+
+def photos(world, alpha: bool = False, masked: bool = False) -> list[Any]:
+    """Of cameras that differ, as the photos do."""
+    made, noise = [], np.random.default_rng(0)
+    for i, p in enumerate(world.photos([1.0, 0.8, 1.2, 0.9, 1.1, 1.0])):
+        camera = replace(p.camera, fx=40.0 + i, fy=43.0 - i, cx=23.0 + 0.5 * i)
+        h, w = p.photo.rgb.shape[:2]
+        some = noise.integers(0, 256, (h, w), dtype=np.uint8)
+        photo = replace(p.photo, alpha=some if alpha else None, weight=some // 64 * 64 if masked else None)
+        made.append(replace(p, camera=camera, photo=photo))
+    return made
+
+
+def trainer_of(world, steps: int = 16, graph: str = "auto", **other: Any) -> Trainer:
+    """Everything on that a recording allows, but for what `other` says."""
+    settings = TrainSettings(
+        scene_extent=4.0,
+        raster=RasterSettings(capacity=other.pop("capacity", 4000)),
+        rates=other.pop("rates", LearningRates()),
+        background=other.pop("background", Background("random")),
+        opacity_decay=other.pop("decay", OpacityDecay()),
+        dropout=other.pop("dropout", Dropout()),
+        sh=other.pop("sh", ShSchedule(0.0)),
+        graph=graph,  # type: ignore[arg-type]
+    )
+    centres = torch.stack([-p[:3, :3].T @ p[:3, 3] for p in world.poses])
+    views = ViewModel(6, ViewSettings(exposure=True, poses=True, poses_from=0.0), centres, 4.0)
+    taken = photos(world, other.pop("alpha", False), other.pop("masked", False))
+    source = other.pop("source", None) or PhotoSource(taken, steps, other.pop("resolution", None), seed=1)
+    phase = Phase(
+        steps, source, other.pop("losses", Losses(opacity=0.01, scale=0.01)), other.pop("density", NoDensity())
+    )
+    start = Init(world.start().gaussians.with_sh_degree(1))
+    arguments = other.pop("raster", OnGpu()), views, settings, other.pop("report", Noting()), None, None, None
+    assert not other
+    return Trainer(start, (phase,), *arguments)
+
+
+def kept(t: Trainer) -> Iterator[Tensor]:
+    """All that a step leaves to the next."""
+    for store in (t.model.values, t.model.first, t.model.second):
+        yield from store.values()
+    for rows in (t.view_model.exposure, t.view_model.poses):
+        yield from (rows.values, rows.first, rows.second)
+    control = getattr(t.density, "inner", t.density)
+    yield from (getattr(control, name) for name in ("pull", "seen", "radius") if hasattr(control, name))
+    yield t.room.missing
+
+
+def run(t: Trainer, steps: int, recorded: bool) -> tuple[list[Tensor], list[dict[str, float]], CpuRecorder]:
+    """What is left after these steps, and the figures of each."""
+    recorder = CpuRecorder(lambda: kept(t))
+    t.replays.recorder = recorder if recorded else None
+    lines = []
+    t._advance()
+    for _ in range(steps):
+        line = t._one_step()
+        lines.append({k: v if isinstance(v, str) else float(v) for k, v in line.items()})
+        t.local += 1
+    t.read_losses()
+    lines.append({"psnr": t.telling.psnr, "missing": float(t.room.missing), "room": float(t.room.capacity or 0)})
+    counts = t.view_model.exposure.updates + t.view_model.poses.updates + [t.model.updates]
+    state = [x[: t.model.count].clone() for store in (t.model.values, t.model.first) for x in store.values()]
+    return [*state, *(x.clone() for x in kept(t)), torch.tensor(counts), t.generator.get_state()], lines, recorder
+
+
+def assert_same(world, steps: int, **settings: Any) -> CpuRecorder:
+    """Replayed steps leave, bit for bit, what eager ones do, and say the same."""
+    state, lines, _ = run(trainer_of(world, max(steps, 16), **settings), steps, False)
+    other, others, recorder = run(trainer_of(world, max(steps, 16), **settings), steps, True)
+    assert repr(lines) == repr(others)  # NaN is NaN
+    assert len(state) == len(other) and all(torch.equal(a, b) for a, b in zip(state, other, strict=True))
+    return recorder
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"alpha": True, "masked": True, "background": Background("random-alpha")},
+        {"density": MCMCDensity(cap=40, every=10.0), "rates": LearningRates(sh_rest_every=2)},
+        {"density": DefaultDensity(cap=40, start=2.0, stop=2.0), "decay": OpacityDecay(0.99, 3 / 16, 1.0)},
+        {"density": Clearance(MCMCDensity(cap=40, every=10.0), torch.zeros(1, 3), torch.zeros(1)), "losses": Losses()},
+    ],
+    ids=["plain", "alpha", "mcmc", "default", "clearance"],
+)
+def test_replayed_steps_are_eager_steps(world, settings):
+    """Photos, cameras, poses, rates, backgrounds and noise differ from step to step, and come from one recording."""
+    recorder = assert_same(world, 14, **settings)
+    kinds = 2 if "rates" in settings or "decay" in settings else 1
+    assert len(recorder.tapes) == kinds
+    assert recorder.replays >= 14 - 2 * kinds - 1  # all but warming up, and the first with statistics
+
+
+@pytest.mark.parametrize(
+    "density", [MCMCDensity(cap=46, every=0.1, start=0.0, full_at=1.0), DefaultDensity(cap=60, every=0.1, start=0.0)]
+)
+def test_rows_that_change_are_recorded_anew(world, monkeypatch, density):
+    monkeypatch.setattr(type(density), "__call__", _every(density, 7))
+    recorder = assert_same(world, 26, density=density)
+    assert len(recorder.tapes) >= 3 and recorder.replays >= 9
+
+
+def _every(density: Any, steps: int) -> Any:
+    """The density control with a change every so many steps (as few as no setting allows)."""
+    make = type(density).__call__
+
+    def made(self, *arguments: Any) -> Any:
+        control = make(self, *arguments)
+        control.every = steps
+        return control
+
+    return made
+
+
+def test_larger_photos_and_more_room_are_recorded_anew(world):
+    """The first room is too small, and is known to be when a size is first drawn."""
+    sizes = ResolutionSchedule(0.5, 0.5, 8, per_octave=1)
+    recorder = assert_same(world, 16, capacity=3, resolution=sizes)
+    assert len(recorder.tapes) == 2 and recorder.replays > 8
+
+
+def test_harmonics_that_come_in_are_recorded_anew(world):
+    recorder = assert_same(world, 16, sh=ShSchedule(0.5))
+    assert len(recorder.tapes) == 2 and recorder.replays == 16 - 4
+
+
+def test_a_loss_without_a_value_moves_nothing_and_spoils_nothing(world):
+    class Sometimes(Losses):
+        def __call__(self, step):
+            total, figures = super().__call__(step)
+            bad = step.target.mean() > 0.1  # which photos these are, only the device knows
+            return total * torch.where(bad, torch.nan, 1.0), figures
+
+    settings = {"losses": Sometimes(), "density": DefaultDensity(cap=40, start=2.0, stop=2.0)}
+    bright = [float(p.photo.rgb.mean()) / 255 > 0.1 for p in photos(world)]
+    assert sum(bright) > 0
+    recorder = assert_same(world, 14, **settings)
+    t = trainer_of(world, **settings)
+    state, _, _ = run(t, 14, True)
+    assert recorder.replays > 0 and t.telling.report.warnings
+    assert all(x.isfinite().all() for x in state if x.is_floating_point())
+
+
+def test_a_single_pixel_without_a_value_reaches_no_parameter(world):
+    """Its gradient is NaN in the pixels around it, where the loss's own weight cannot take it away."""
+
+    class Hole(Losses):
+        def __call__(self, step):
+            image = step.image + torch.zeros_like(step.image).index_fill(0, torch.tensor([5]), torch.nan)
+            return super().__call__(replace(step, image=image))
+
+    for recorded in (False, True):
+        t = trainer_of(world, losses=Hole(), density=DefaultDensity(cap=40, start=2.0, stop=2.0))
+        start = [x.clone() for x in t.model.values.values()]
+        if recorded:
+            Hole.replayable = False  # an index from the host
+        state, _, _ = run(t, 5, recorded)
+        assert all(x.isfinite().all() for x in state if x.is_floating_point())
+        moved = [not torch.equal(a, b) for a, b in zip(start, t.model.values.values(), strict=True)]
+        assert not any(moved), "no gradient, no moments: nothing may move"
+
+
+# --------------------------------------------------------------------------------------------- where it cannot be done
+
+
+class Two:
+    """A source of two items in each step."""
+
+    def __init__(self, source: PhotoSource) -> None:
+        self.source = source
+
+    def items(self, step: int) -> Iterator[Item]:
+        for _ in range(2):
+            yield from self.source.items(step)
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+class OtherRaster(OnGpu):
+    replayable = False
+
+
+def said(t: Trainer) -> list[str]:
+    run(t, 4, True)
+    return [line for line in t.report.lines if "CUDA graph" in line]
+
+
+def test_what_cannot_be_recorded_is_done_step_by_step_and_said_once(world):
+    two = Two(PhotoSource(photos(world), 16, seed=1))
+    for word, settings in {
+        "dropout": {"dropout": Dropout(0.3)},
+        "several items": {"source": two},
+        "these losses": {"losses": lambda step: ((step.rgb - step.target).abs().mean(), {})},
+    }.items():
+        lines = said(trainer_of(world, **settings))
+        assert len(lines) == 1 and word in lines[0]
+
+
+@pytest.mark.parametrize(
+    "word, settings", [("--train.capacity", {"capacity": None}), ("rasterizer", {"raster": OtherRaster()})]
+)
+def test_what_was_not_asked_for_is_said_only_when_it_was(world, word, settings):
+    assert said(trainer_of(world, **settings)) == []
+    (line,) = said(trainer_of(world, graph="on", **settings))
+    assert word in line
+    assert said(trainer_of(world, graph="off", **settings)) == []
+
+
+def test_off_records_nothing(world):
+    _, _, recorder = run(trainer_of(world, graph="off"), 5, True)
+    assert recorder.tapes == []
+
+
+def test_a_recording_that_fails_is_a_step_all_the_same(world):
+    class Failing(CpuRecorder):
+        def record(self, work, generators):
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    t = trainer_of(world)
+    expected, _, _ = run(trainer_of(world), 6, False)
+    t._advance()
+    t.replays.recorder = Failing(lambda: ())
+    for _ in range(6):
+        t._one_step()
+        t.local += 1
+    assert all(torch.equal(a, b) for a, b in zip(expected, kept_of(t), strict=False))
+    assert sum("not permitted" in line for line in t.report.lines) == 1
+
+
+def kept_of(t: Trainer) -> list[Tensor]:
+    return [x[: t.model.count] for store in (t.model.values, t.model.first) for x in store.values()]
+
+
+# -------------------------------------------------------------------------------------------------------- the recorder
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda x: float(x.sum()),
+        lambda x: x.tolist(),
+        lambda x: bool((x > 0).any()),
+        lambda x: x[x > 0],
+        lambda x: (x > 0).nonzero(),
+        lambda x: x.unique(),
+        lambda x: x + torch.tensor([1.0, 2.0]),
+        lambda x: torch.rand(3),
+        lambda x: torch.randn(3, generator=torch.Generator()),
+        lambda x: bindings.call("splat_measure_clock", torch.zeros(1, dtype=torch.float64)),
+    ],
+)
+def test_the_recorder_refuses_what_a_gpu_cannot_record(work):
+    with pytest.raises(Refused), Tape([]):
+        work(torch.ones(2))
+
+
+def test_a_tape_does_its_work_again_in_the_same_places():
+    x, total, generator = torch.arange(4.0), torch.zeros(4), torch.Generator()
+    tape = Tape([generator])
+    with tape:
+        y = (x * 2).reshape(2, 2).T.contiguous()
+        total += y.flatten() + torch.zeros(4)
+        noise = torch.rand(2, generator=generator)
+    tape.spoil()
+    total.zero_()
+    x.copy_(torch.tensor([1.0, 0.0, 0.0, 5.0]))
+    generator.manual_seed(3)
+    tape.replay()
+    tape.replay()
+    assert y.tolist() == [[2, 0], [0, 10]] and total.tolist() == [4, 0, 0, 20]
+    assert torch.equal(noise, torch.rand(4, generator=torch.Generator().manual_seed(3))[2:])
