@@ -4,9 +4,10 @@
 
 It needs the repository, torch, numpy and nvcc; the column of gsplat is left out, with the reason, where gsplat is not
 installed. Checks come first: images and gradients of our kernels on the GPU against the torch reference in double
-precision (and against the CPU's kernels where there is a C++ compiler). Then milliseconds per training step of the
-product's own loop at about one megapixel, ours and gsplat's, on a synthetic scene and on one trained from its own
-renders; each kernel alone; memory; and the share of the floor: the time that the bytes and the arithmetic of such a
+precision (and against the CPU's kernels where there is a C++ compiler), and steps replayed from a CUDA graph against
+steps that are not. Then milliseconds per training step of the product's own loop at about one megapixel, ours (counting
+pairs, which waits; with a fixed room for them; replayed) and gsplat's, on a synthetic scene and on one trained from its
+own renders; each kernel alone; memory; and the share of the floor: the time that the bytes and the arithmetic of such a
 step cost at the least on this GPU (Kerbl-style 59 floats per Gaussian, visible-only Adam, pairs that contribute).
 """
 
@@ -20,7 +21,7 @@ import statistics
 import sys
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,16 +52,23 @@ from splat.native import bindings, build, build_cuda
 from splat.raster.gsplat import Gsplat
 from splat.raster.native import Native
 from splat.raster.reference import Reference
-from splat.train import DefaultDensity
+from splat.train import DefaultDensity, MCMCDensity
+from splat.train.density import DensitySettings
+from splat.train.graph import Mode, Recorder
 from splat.train.loop import Phase, Trainer, TrainSettings
-from splat.train.schedule import ShSchedule
+from splat.train.schedule import Background, ShSchedule
 from splat.train.view_model import ViewModel, ViewSettings
 
 SIZE = (1152, 864)
+CHECKED = (3000, 200, 150)
+TRAINED = (1500, 300)
+"""Steps, and where it must be quick."""
 COUNTS = (100_000, 500_000, 1_000_000, 3_000_000)
 LEAST = 1 / 255
 BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12, "A100": 2.0e12, "4090": 1.008e12, "3090": 0.936e12}
 DEVICE = torch.device("cuda")
+RECORDER: Callable[[Trainer], Recorder] | None = None
+"""In place of the one of CUDA, where there is none."""
 
 
 class Photos:
@@ -95,7 +103,7 @@ def gradients(raster: Rasterizer, g: Gaussians, camera: Camera, pose: Tensor) ->
 
 def check() -> list[str]:
     """Largest relative differences to the reference in double precision, and to the CPU's kernels."""
-    load = lifted(fixed_load(3000, 200, 150))
+    load = lifted(fixed_load(*CHECKED))
     assert load.scene is not None and load.cam_from_world is not None
     pose = load.cam_from_world
     ours = gradients(Native(), load.scene.to(DEVICE), load.camera, pose.to(DEVICE))
@@ -115,7 +123,50 @@ def check() -> list[str]:
     return lines
 
 
+def check_replays(steps: int = 14) -> list[str]:
+    """How far what replayed steps leave is from what the same steps leave that were not: photos, poses, cameras, rates,
+    backgrounds and noise differ from one to the next."""
+    load = lifted(fixed_load(*CHECKED))
+    assert load.scene is not None and load.cam_from_world is not None
+    rng, items = torch.Generator().manual_seed(0), []
+    for i in range(5):
+        camera, pose = replace(load.camera, fx=load.camera.fx + 3 * i), load.cam_from_world.clone()
+        pose[0, 3] += 0.05 * i
+        photo = torch.randint(0, 256, (camera.height, camera.width, 3), generator=rng, dtype=torch.uint8)
+        items.append(Item(camera, pose.to(DEVICE), photo.to(DEVICE), view_id=i))
+    n, lines = len(load.scene), []
+    densities: dict[str, DensitySettings] = {
+        "statistics": DefaultDensity(cap=n, start=2.0, stop=2.0),
+        "noise": MCMCDensity(cap=n, start=2.0),
+    }
+    for name, density in densities.items():
+        left: list[list[Tensor]] = []
+        for graph in ("off", "on"):
+            trainer = trainer_for(
+                load.scene.to(DEVICE), items, Native(), 100, capacity=200_000, graph=graph, density=density
+            )
+            advance(trainer, steps)
+            left.append([t.clone() for t in (*trainer.model.values.values(), trainer.view_model.exposure.values)])
+        if trainer.replays.replayed < steps - 4:
+            raise SystemExit(f"WRONG only {trainer.replays.replayed} of {steps} steps were replayed: {trainer.report}")
+        worst = max(float((a - b).norm() / a.norm().clamp_min(1e-12)) for a, b in zip(*left, strict=True))
+        lines.append(
+            f"replayed steps with {name}: " + ("bit for bit those that were not" if worst == 0 else f"{worst:.1e}")
+        )
+        if not worst < 1e-5:
+            raise SystemExit(f"WRONG {lines[-1]}")
+    return lines
+
+
 # -------------------------------------------------------------------------------------------------------------- steps
+
+
+class Telling(Silent):
+    """Prints what is said of recordings."""
+
+    def info(self, message: str) -> None:
+        if "graph" in message:
+            print(message, flush=True)
 
 
 def trainer_for(
@@ -125,14 +176,22 @@ def trainer_for(
     steps: int,
     grows: int = 0,
     capacity: int | None = None,
+    graph: Mode = "off",
+    density: DensitySettings | None = None,
 ) -> Trainer:
     n = len(scene)
-    density = DefaultDensity(cap=grows or n, start=0.0 if grows else 2.0, stop=0.8 if grows else 2.0)
+    if density is None:
+        density = DefaultDensity(cap=grows or n, start=0.0 if grows else 2.0, stop=0.8 if grows else 2.0)
+        background = Background()
+    else:
+        background = Background("random")
     drawing = RasterSettings(min_transmittance=LEAST, capacity=capacity)
-    settings = TrainSettings(raster=drawing, sh=ShSchedule(degree_every=0.0))
+    settings = TrainSettings(raster=drawing, sh=ShSchedule(degree_every=0.0), graph=graph, background=background)
     model = ViewModel(len(items), ViewSettings(), device=DEVICE)
     phase = Phase(steps, Photos(items), Losses(), density)
-    trainer = Trainer(Init(scene), (phase,), raster, model, settings, Silent(), None, None, None)
+    trainer = Trainer(Init(scene), (phase,), raster, model, settings, Telling(), None, None, None)
+    if RECORDER is not None and graph != "off":
+        trainer.replays.recorder = RECORDER(trainer)
     trainer._advance()
     return trainer
 
@@ -144,14 +203,25 @@ def advance(trainer: Trainer, steps: int) -> None:
 
 
 def step_times(
-    scene: Gaussians, items: list[Item], raster: Rasterizer, quick: bool, capacity: int | None = None
+    scene: Gaussians,
+    items: list[Item],
+    raster: Rasterizer,
+    quick: bool,
+    capacity: int | None = None,
+    graph: Mode = "off",
 ) -> dict[str, Any]:
     """Milliseconds of a step, medians over rounds; of our kernels alone; megabytes at the peak."""
     steps, rounds = (5, 3) if quick else (20, 5)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    trainer = trainer_for(scene, items, raster, 10 + steps * (rounds + 1), capacity=capacity)
-    advance(trainer, 10)
+    trainer = trainer_for(scene, items, raster, 10 + steps * (rounds + 1), capacity=capacity, graph=graph)
+    first = []
+    for _ in range(10):  # one of them records
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        advance(trainer, 1)
+        torch.cuda.synchronize()
+        first.append(1e3 * (time.perf_counter() - started))
     ms = []
     for _ in range(rounds):
         torch.cuda.synchronize()
@@ -162,7 +232,13 @@ def step_times(
     with bindings.timed() as seconds:
         advance(trainer, steps)
     kernels = {k.removeprefix("splat_"): 1e3 * v / steps for k, v in seconds.items()}
-    return {"ms": statistics.median(ms), "kernels": kernels, "bytes": torch.cuda.max_memory_allocated()}
+    return {
+        "ms": statistics.median(ms),
+        "kernels": kernels,
+        "bytes": torch.cuda.max_memory_reserved(),
+        "recording_ms": max(first[3:]) - statistics.median(first[3:]),
+        "replayed": trainer.replays.replayed,
+    }
 
 
 def floor_ms(scene: Gaussians, item: Item) -> tuple[float, dict[str, float]]:
@@ -253,20 +329,24 @@ def main() -> None:
         raise SystemExit(reason)
     properties = torch.cuda.get_device_properties(0)
     print(f"{properties.name}, torch {torch.__version__}; built in {time.perf_counter() - started:.0f} s", flush=True)
-    for line in check():
+    for line in check() + check_replays():
         print(line, flush=True)
     gsplat, without = Gsplat(), Gsplat().unavailable(DEVICE)
     print("gsplat: " + (without or "there"), flush=True)
     counts = [arguments.only] if arguments.only else COUNTS[::2] if arguments.quick else COUNTS
     rows: list[dict[str, Any]] = []
     scenes = [(f"synthetic {n // 1000}k", lambda n=n: (*synthetic(n), math.nan)) for n in counts]
-    scenes.append((f"trained {counts[0] // 1000}k", lambda: trained(counts[0], 300 if arguments.quick else 1500)))
+    scenes.append((f"trained {counts[0] // 1000}k", lambda: trained(counts[0], TRAINED[arguments.quick])))
     for name, make in scenes:
         scene, items, psnr = make()
         ours = step_times(scene, items, Native(), arguments.quick)
         theirs = None if without else step_times(scene, items, gsplat, arguments.quick)
         least, facts = floor_ms(scene, items[0])
-        roomy = step_times(scene, items, Native(), arguments.quick, round(1.5 * facts["intersections"]) + 1)
+        room = round(1.5 * facts["intersections"]) + 1
+        roomy = step_times(scene, items, Native(), arguments.quick, room)
+        graph = step_times(scene, items, Native(), arguments.quick, room, "on")
+        recorded = f"recording takes {graph['recording_ms']:.1f} ms more than a step; {graph['replayed']} replayed"
+        print(f"{name}: {recorded}", flush=True)
         kernels = ", ".join(f"{k} {v:.2f}" for k, v in sorted(ours["kernels"].items(), key=lambda kv: -kv[1]))
         print(f"{name}: {kernels}; {facts}" + ("" if math.isnan(psnr) else f"; {psnr:.2f} dB"), flush=True)
         rows.append(
@@ -275,6 +355,9 @@ def main() -> None:
                 "gaussians": len(scene),
                 "ours_ms": ours["ms"],
                 "not_waiting_ms": roomy["ms"],
+                "graph_ms": graph["ms"],
+                "recording_ms": graph["recording_ms"],
+                "graph_bytes_per_gaussian": graph["bytes"] / len(scene),
                 "gsplat_ms": None if theirs is None else theirs["ms"],
                 "floor_ms": least,
                 "bytes_per_gaussian": ours["bytes"] / len(scene),
@@ -288,18 +371,19 @@ def main() -> None:
         "Gaussians",
         "ours, ms",
         "with room, ms",
+        "graph, ms",
         "gsplat, ms",
         "floor, ms",
         "ours / floor",
         "bytes per Gaussian",
     )
     print(f"\n| {' | '.join(heads)} |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| --- " + "| ---: " * (len(heads) - 1) + "|")
     for r in rows:
         other = "-" if r["gsplat_ms"] is None else f"{r['gsplat_ms']:.2f}"
         print(
-            f"| {r['scene']} | {r['gaussians']} | {r['ours_ms']:.2f} | {r['not_waiting_ms']:.2f} | {other} "
-            f"| {r['floor_ms']:.2f} "
+            f"| {r['scene']} | {r['gaussians']} | {r['ours_ms']:.2f} | {r['not_waiting_ms']:.2f} "
+            f"| {r['graph_ms']:.2f} | {other} | {r['floor_ms']:.2f} "
             f"| {r['ours_ms'] / r['floor_ms']:.1f} | {r['bytes_per_gaussian']:.0f} |"
         )
     if arguments.json:

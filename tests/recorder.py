@@ -3,16 +3,17 @@ a recording refuses, and replays them into the same memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from splat.native import bindings
+from splat.train.loop import Trainer
 
 
 class Refused(AssertionError):
@@ -72,7 +73,8 @@ class Tape(TorchDispatchMode):
         if any(arguments[i] is not None for i in NUMBERS_FOR_THE_HOST.get(name, ())):
             raise Refused(f"{name} waits for a number")
         call = self.call
-        call(name, *arguments, device=device)
+        with _disable_current_modes():
+            call(name, *arguments, device=device)
         self._seen(_tensors(arguments))
         self.held.append(arguments)
         self.again.append(lambda: call(name, *arguments, device=device))
@@ -131,6 +133,17 @@ class Tape(TorchDispatchMode):
         with torch.no_grad():
             for again in self.again:
                 again()
+
+
+def kept(t: Trainer) -> Iterator[Tensor]:
+    """All that a step leaves to the next."""
+    for store in (t.model.values, t.model.first, t.model.second):
+        yield from store.values()
+    for rows in (t.view_model.exposure, t.view_model.poses):
+        yield from (rows.values, rows.first, rows.second)
+    control = getattr(t.density, "inner", t.density)
+    yield from (getattr(control, name) for name in ("pull", "seen", "radius") if hasattr(control, name))
+    yield t.room.missing
 
 
 class CpuRecorder:

@@ -112,6 +112,8 @@ class Replays:
         self.kinds: OrderedDict[tuple[Any, ...], _Kind] = OrderedDict()
         self.outdated: list[_Kind] = []
         """Kept until the next recording is made, which takes over their memory."""
+        self.replayed = 0
+        """Steps so far."""
         self.said: set[str] = set()
         self.failed = ""
 
@@ -164,6 +166,7 @@ class Replays:
                 return
             self.outdated.clear()
         kind.recording.replay()
+        self.replayed += 1
 
     def _obstacle(self, items: list[Item]) -> tuple[bool, str]:
         """Why this step cannot be recorded, "" where it can; and whether that is worth saying unasked."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from emulated import gpu  # noqa: F401
-from recorder import CpuRecorder, Refused, Tape
+from recorder import CpuRecorder, Refused, Tape, kept
 from torch import Tensor
 
 from splat.core.slots import Init, Item, RasterSettings, Silent
@@ -76,28 +76,18 @@ def trainer_of(world, steps: int = 16, graph: str = "auto", **other: Any) -> Tra
         sh=other.pop("sh", ShSchedule(0.0)),
         graph=graph,  # type: ignore[arg-type]
     )
+    device = other.pop("device", "cpu")
     centres = torch.stack([-p[:3, :3].T @ p[:3, 3] for p in world.poses])
-    views = ViewModel(6, ViewSettings(exposure=True, poses=True, poses_from=0.0), centres, 4.0)
+    views = ViewModel(6, ViewSettings(exposure=True, poses=True, poses_from=0.0), centres, 4.0, device)
     taken = photos(world, other.pop("alpha", False), other.pop("masked", False))
-    source = other.pop("source", None) or PhotoSource(taken, steps, other.pop("resolution", None), seed=1)
+    source = other.pop("source", None) or PhotoSource(taken, steps, other.pop("resolution", None), 1, device)
     phase = Phase(
         steps, source, other.pop("losses", Losses(opacity=0.01, scale=0.01)), other.pop("density", NoDensity())
     )
-    start = Init(world.start().gaussians.with_sh_degree(1))
+    start = Init(world.start().gaussians.with_sh_degree(1).to(device))
     arguments = other.pop("raster", OnGpu()), views, settings, other.pop("report", Noting()), None, None, None
     assert not other
     return Trainer(start, (phase,), *arguments)
-
-
-def kept(t: Trainer) -> Iterator[Tensor]:
-    """All that a step leaves to the next."""
-    for store in (t.model.values, t.model.first, t.model.second):
-        yield from store.values()
-    for rows in (t.view_model.exposure, t.view_model.poses):
-        yield from (rows.values, rows.first, rows.second)
-    control = getattr(t.density, "inner", t.density)
-    yield from (getattr(control, name) for name in ("pull", "seen", "radius") if hasattr(control, name))
-    yield t.room.missing
 
 
 def run(t: Trainer, steps: int, recorded: bool) -> tuple[list[Tensor], list[dict[str, float]], CpuRecorder]:
@@ -286,6 +276,22 @@ def test_a_recording_that_fails_is_a_step_all_the_same(world):
 
 def kept_of(t: Trainer) -> list[Tensor]:
     return [x[: t.model.count] for store in (t.model.values, t.model.first) for x in store.values()]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("density", [MCMCDensity(cap=40, every=10.0), DefaultDensity(cap=40, start=2.0, stop=2.0)])
+def test_a_gpu_replays_what_it_would_do(world, density):
+    left = []
+    for graph in ("off", "on"):
+        t = trainer_of(world, 20, graph=graph, density=density, device="cuda", raster=Native())
+        t._advance()
+        for _ in range(14):
+            t._one_step()
+            t.local += 1
+        left.append([x.cpu() for x in kept(t)])
+    assert t.replays.replayed >= 10 and t.report.lines == []
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in zip(*left, strict=True))
 
 
 # -------------------------------------------------------------------------------------------------------- the recorder
