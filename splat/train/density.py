@@ -172,11 +172,12 @@ class _Adaptive:
         add_density_statistics(ids, gradient, render.radii, size, self.pull, self.seen, self.radius)
 
     def _reach(self, n: int, device: torch.device) -> None:
+        """Make room for the statistics of n rows, there (a checkpoint's are on the CPU)."""
+        found = [t.to(device) for t in (self.pull, self.seen, self.radius)]
         if len(self.pull) < n:
             more = torch.zeros(n + n // 2 - len(self.pull), device=device)
-            self.pull, self.seen, self.radius = (
-                torch.cat([t.to(device), more]) for t in (self.pull, self.seen, self.radius)
-            )
+            found = [torch.cat([t, more]) for t in found]
+        self.pull, self.seen, self.radius = found
 
     generators = ()
 

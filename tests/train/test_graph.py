@@ -23,7 +23,9 @@ from splat.train.density import DefaultDensity, NoDensity
 from splat.train.loop import Phase, Trainer, TrainSettings
 from splat.train.mcmc import MCMCDensity
 from splat.train.parameters import LearningRates
+from splat.train.room import Room
 from splat.train.schedule import Background, Dropout, OpacityDecay, ResolutionSchedule, ShSchedule
+from splat.train.telling import Telling
 from splat.train.view_model import ViewModel, ViewSettings
 from splat.train.views import PhotoSource
 
@@ -136,12 +138,18 @@ def test_replayed_steps_are_eager_steps(world, settings):
 
 
 @pytest.mark.parametrize(
-    "density", [MCMCDensity(cap=46, every=0.1, start=0.0, full_at=1.0), DefaultDensity(cap=60, every=0.1, start=0.0)]
+    "density",
+    [
+        MCMCDensity(cap=46, every=0.1, start=0.0, full_at=1.0),
+        DefaultDensity(cap=60, every=0.1, start=0.0),
+        DefaultDensity(cap=60, every=0.1, start=0.0, stop=2.0, threshold=1e9),
+    ],
+    ids=["mcmc", "default", "none divided"],
 )
-def test_rows_that_change_are_recorded_anew(world, monkeypatch, density):
+def test_rows_that_change_and_statistics_that_start_over_are_recorded_anew(world, monkeypatch, density):
     monkeypatch.setattr(type(density), "__call__", _every(density, 7))
-    recorder = assert_same(world, 26, density=density)
-    assert len(recorder.tapes) >= 3 and recorder.replays >= 9
+    recorder = assert_same(world, 20, density=density)
+    assert len(recorder.tapes) >= 2 and recorder.replays >= 6
 
 
 def _every(density: Any, steps: int) -> Any:
@@ -161,6 +169,15 @@ def test_larger_photos_and_more_room_are_recorded_anew(world):
     sizes = ResolutionSchedule(0.5, 0.5, 8, per_octave=1)
     recorder = assert_same(world, 16, capacity=3, resolution=sizes)
     assert len(recorder.tapes) == 2 and recorder.replays > 8
+
+
+def test_room_that_grows_between_is_recorded_anew(world, monkeypatch):
+    monkeypatch.setattr(Telling, "LOG_EVERY", 5)
+    monkeypatch.setattr(
+        Room, "noted", lambda self, camera: setattr(self, "unread", True)
+    )  # asks about no image at once
+    recorder = assert_same(world, 12, capacity=3)
+    assert len(recorder.tapes) == 2 and recorder.replays == 12 - 4
 
 
 def test_harmonics_that_come_in_are_recorded_anew(world):
