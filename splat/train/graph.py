@@ -13,14 +13,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from splat.core.camera import Camera
-from splat.core.slots import Item, Parameterization
+from splat.core.slots import Item
 from splat.native import bindings
 from splat.native.bindings import sent
 from splat.train.density import Replayed
@@ -115,12 +115,12 @@ class Replays:
         self.replayed = 0
         """Steps so far."""
         self.said: set[str] = set()
-        self.failed = ""
+        self.failed = False
 
     def step(self, items: list[Item]) -> dict[str, Any] | None:
         """Do the step with these items and return figures for the log; None, and nothing is done, where it must be
         done by `eager_step`."""
-        if self.mode == "off":
+        if self.mode == "off" or self.failed:
             return None
         asked, reason = self._obstacle(items)
         if reason:
@@ -133,7 +133,7 @@ class Replays:
         if own is None:
             return None
         if shared != self.shared:
-            self.outdated += self.kinds.values()
+            self.outdated += [kind for kind in self.kinds.values() if kind.recording is not None]
             self.kinds.clear()
             self.shared = shared
         numbers = _numbers(t, item)
@@ -156,11 +156,10 @@ class Replays:
         if kind.recording is None:
             assert self.recorder is not None
             try:
-                control = self.trainer.density
-                assert isinstance(control, Replayed)
-                kind.recording = self.recorder.record(kind.work, control.generators)
+                kind.recording = self.recorder.record(kind.work, cast(Replayed, self.trainer.density).generators)
             except RuntimeError as e:
-                self.failed = f"recording failed ({e})"
+                self.failed = True
+                self.trainer.report.warn(f"Steps run one kernel after the other: a CUDA graph could not be made ({e}).")
                 self.outdated.clear()
                 kind.work()
                 return
@@ -187,16 +186,14 @@ class Replays:
             return True, "this model or density control may ask for numbers in between"
         if len(items) != 1:
             return True, "a step has several items"
-        return True, self.failed
+        return True, ""
 
     def _key(self, item: Item) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
         """What recordings share, and what a recording of this step has of its own (None: it is not recorded)."""
         t = self.trainer
         step = t.step
-        model: Parameterization = t.model
-        assert isinstance(model, ReplayedModel) and isinstance(t.density, Replayed)
-        rows, updated = model.recorded(step)
-        control = t.density.recorded(step, len(model.gaussians(step)), t.device)
+        rows, updated = cast(ReplayedModel, t.model).recorded(step)
+        control = cast(Replayed, t.density).recorded(step, len(t.model.gaussians(step)), t.device)
         shared = (t.index, t.room.capacity, *rows)
         photo = tuple(None if p is None else (p.dtype, p.shape) for p in (item.rgb, item.alpha, item.weight))
         learns = item.view_id is not None, t.view_model.learns_pose(t.progress)
@@ -218,14 +215,13 @@ class _AnyCamera(Camera):
 def _numbers(t: Trainer, item: Item) -> list[list[float]]:
     """What the step at hand reads of the camera, the background, the view, the model and the density control. What
     counts its steps counts this one."""
-    assert isinstance(t.model, ReplayedModel) and isinstance(t.density, Replayed)
     c = item.camera
     return [
         [c.fx, c.fy, c.cx, c.cy],
         background_of(t, item),
         [] if item.view_id is None else t.view_model.numbers(item.view_id, t.progress),
-        t.model.numbers(t.step),
-        t.density.numbers(t.step, t.model, t.generator),
+        cast(ReplayedModel, t.model).numbers(t.step),
+        cast(Replayed, t.density).numbers(t.step, t.model, t.generator),
     ]
 
 
@@ -271,10 +267,10 @@ class _Kind:
         """The step. Its number is that of the first of the kind: nothing that is read of it changes within a kind."""
         t, i = self.trainer, self.inputs
         shot = draw(t, self.step, i.item, i.background, factored=True, view_numbers=i.view)
-        assert shot is not None and isinstance(t.density, Replayed)
+        assert shot is not None
         move(t, self.step, [shot], [shot.correction], i.view, i.model)
         with torch.no_grad():
-            t.density.replayed_update(self.step, t.model, i.density)
+            cast(Replayed, t.density).replayed_update(self.step, t.model, i.density)
             figures = {k: v.detach() for k, v in shot.figures.items() if isinstance(v, Tensor)}
             self.names = ["loss", *figures]
             self.found = torch.stack([v.double() for v in (shot.loss, *figures.values())])

@@ -33,7 +33,8 @@ def test_it_checks_times_and_prints_a_table(monkeypatch, capsys):
     monkeypatch.setattr(build_cuda, "unavailable", lambda: None)
     for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
         monkeypatch.setattr(torch.cuda, name, lambda: None)
-    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 10**6)
+    for name in ("max_memory_allocated", "max_memory_reserved"):
+        monkeypatch.setattr(torch.cuda, name, lambda: 10**6)
     monkeypatch.setattr(bindings, "waits", lambda device: True)
     monkeypatch.setattr(bench.Native, "culls", lambda self, device: True)
     monkeypatch.setattr(bench, "RECORDER", lambda t: CpuRecorder(lambda: kept(t)))
