@@ -51,6 +51,7 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Capture:
 
 
 def made(capture: Capture, **settings):
+    settings.setdefault("shell", Shell(most=0.05))
     return Edgs(keep_points=0.0, fill=0.0, **settings)(capture, 1, 0, Silent(), Priors(UpToTheSky()))
 
 
@@ -97,7 +98,7 @@ def test_with_it_the_first_image_has_a_sky(capture: Capture) -> None:
 def test_nothing_is_put_behind_what_is_explained(tmp_path) -> None:
     """The whole photo is matched: no sphere, and none where there is no budget for one."""
     whole = planes.capture_of(SCENE, CAMERA, planes.walk(3), tmp_path)
-    init = Edgs(keep_points=0.0)(whole, 1, 0, Silent(), Priors(Everywhere()))
+    init = Edgs(keep_points=0.0, shell=Shell(most=0.05))(whole, 1, 0, Silent(), Priors(Everywhere()))
     assert not behind(init).any()
 
 
