@@ -27,8 +27,8 @@ class Shell:
     """
 
     most: float = 0.0
-    """As many as this share of the budget; 0: none. (0.05 brings first images 0.5 to 3 dB nearer to captures with sky or
-    bare walls, but trained ones farther where walls stay unexplained: fountain_P11 by 1.5 dB.)"""
+    """As many as this share of the budget; 0: none. (0.05 makes first images of captures with sky or bare walls 0.5 to
+    3 dB better, but trained ones worse where walls stay unexplained: fountain_P11 by 1.5 dB.)"""
     above: float = 5.0
     """Only directions this much above the horizon, degrees: below it what nothing explains is ground that is too bare
     to match. (Up is -y in every capture whose poses were found or given.)"""
