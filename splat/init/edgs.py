@@ -22,6 +22,7 @@ from splat.core.reproject import witnessed
 from splat.core.slots import Init, Priors, Reporter, Silent
 from splat.init.faithful import FaithfulEdgs
 from splat.init.points import FEWEST_POINTS, Points
+from splat.init.references import reference_views
 from splat.init.sampling import stratified
 from splat.init.shell import Shell
 from splat.init.surfaces import Surface, gains, log_ratio
@@ -55,6 +56,8 @@ class Edgs:
     matching_size: int = 0
     """Long side of the photos that are matched, px. 0: as large as takes at most an eighth of the predicted run, and at
     most 640."""
+    most_photos: int = 0
+    """Photos that are matched, spread over all of them. 0: as many as can be at 240 px in that time."""
     detail: float = 3.0
     """How much more densely the most detailed pixels are sampled than flat ones."""
     overlap: float = 0.6
@@ -104,12 +107,15 @@ class Edgs:
         sparse = (priors.sparse or Points())(capture, sh_degree, seed, Silent())
         if len(capture.views) < 2:
             return sparse
-        small = capture.resized(self.matching_size or LARGEST_MATCHED).in_memory(torch.get_num_threads())
+        generator = torch.Generator().manual_seed(seed)
+        numbers = reference_views([v.pose for v in capture.views], self.most_photos or len(capture.views), generator, 1)
+        matched = capture.select([i in set(numbers) for i in range(len(capture.views))])
+        small = matched.resized(self.matching_size or LARGEST_MATCHED).in_memory(torch.get_num_threads())
         maps = priors.depth(small, report, seed)
         budget = self.budget or first_gaussians(capture)
         surfaces = [
             Surface(s, m, (v.camera.width, v.camera.height))
-            for s, m, v in zip(small.views, maps, capture.views, strict=True)
+            for s, m, v in zip(small.views, maps, matched.views, strict=True)
         ]
         owned = self._shared_out(surfaces)
         weights = [torch.where(o, s.importance(self.detail), 0) for o, s in zip(owned, surfaces, strict=True)]
@@ -119,8 +125,7 @@ class Edgs:
             report.warn("dense matching found next to nothing to be sure of: starting from the sparse points")
             return sparse
         report.info(f"dense matching is sure of {100 * known:.0f} % of the pixels.")
-        generator = torch.Generator().manual_seed(seed)
-        made, later = _Made(), _Made()
+        made, later = _Made(numbers), _Made(numbers)
         for i, (surface, weight) in enumerate(zip(surfaces, weights, strict=True)):
             self._sample(i, surface, surfaces, budget / total * weight, sh_degree, generator, made)
         if not made.count:
@@ -166,8 +171,8 @@ class Edgs:
         made: _Made,
         guessed: bool = False,
     ) -> None:
-        """Gaussians at as many pixels of view `number` as the density (per pixel) sums up to, but for those that more
-        photos see past than are sure to see; a guess must be in nobody's way."""
+        """Gaussians at as many pixels of `surface`, the `number`th, as the density (per pixel) sums up to, but for
+        those that more photos see past than are sure to see; a guess must be in nobody's way."""
         density = density.clamp(max=1.0)
         chosen = stratified(density, generator)
         spacing = 1 / density.reshape(-1)[chosen].sqrt()
@@ -182,7 +187,7 @@ class Edgs:
         if guessed:
             part = replace(part, logit_opacities=torch.logit(torch.full((len(part),), self.fill_opacity)))
         made.parts.append(part)
-        made.view_ids.append(torch.full((len(part),), number))
+        made.view_ids.append(torch.full((len(part),), made.numbers[number]))
         made.pixels.append(surface.pixels(chosen))
         made.spacings.append(spacing * surface.footprint.reshape(-1)[chosen])
 
@@ -308,6 +313,8 @@ class Edgs:
 class _Made:
     """Gaussians so far, photo by photo."""
 
+    numbers: list[int]
+    """Of the views that photos are of."""
     parts: list[Gaussians] = field(default_factory=list)
     view_ids: list[Int[Tensor, "k"]] = field(default_factory=list)
     pixels: list[Float[Tensor, "k 2"]] = field(default_factory=list)

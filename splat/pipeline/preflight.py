@@ -28,6 +28,8 @@ _SECONDS_PER_MATCHED_PIXEL = 2.6e-6
 _BYTES_PER_MATCHED_PIXEL = 140.0
 MATCHING_SHARE = 0.125
 """Of the predicted time of a run, what dense matching may take."""
+FEWEST_MATCHED = 24
+"""Photos that are matched whatever it takes."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Matching:
 
     size: int
     """Long side of the photos that are matched, px."""
+    photos: int
+    """How many of them."""
     seconds: float
     gigabytes: float
     """Peak of the process while it lasts."""
@@ -70,30 +74,34 @@ def plan_matching(
     budget_gb: float | None = None,
     size: int = 0,
     most: int = 10_000,
-    least: int = 160,
+    least: int = 240,
+    photos: int = 0,
     cores: int | None = None,
 ) -> Matching:
     """The largest size, up to `most` px, at which matching the capture takes at most an eighth of the predicted run and
-    no more memory than there is; `least` where even that is too much. A `size` other than 0 is taken as it is."""
+    no more memory than there is; `least`, and only some of the photos, where even that is too much. A `size` or number
+    of `photos` other than 0 is taken as it is."""
     cores = cores or available_cores()
     run = 60 * estimate(capture, iterations, cap, False, cores).minutes - _SECONDS_BESIDE
+    most_seconds = run * MATCHING_SHARE / (1 - MATCHING_SHARE)
+    most_bytes = float("inf") if budget_gb is None else 1e9 * budget_gb - _BYTES_BASE
+    total = len(capture.views)
 
-    def plan(side: int) -> Matching:
-        pixels = sum(v.camera.width * v.camera.height for v in capture.resized(side).views)
-        seconds = pixels * _SECONDS_PER_MATCHED_PIXEL * 2 / cores
-        return Matching(side, seconds, (_BYTES_BASE + pixels * _BYTES_PER_MATCHED_PIXEL) / 1e9)
+    def pixels(side: int) -> float:
+        whole = sum(v.camera.width * v.camera.height for v in capture.resized(side).views)
+        return whole * min(photos or total, total) / max(1, total)
 
-    if size:
-        return plan(size)
-    side = min(most, max((max(v.camera.width, v.camera.height) for v in capture.views), default=most))
-    found = plan(side)
-    while side > least and (
-        found.seconds > MATCHING_SHARE * (run + found.seconds)
-        or (budget_gb is not None and found.gigabytes > budget_gb)
-    ):
+    seconds_per_pixel = _SECONDS_PER_MATCHED_PIXEL * 2 / cores
+    most_pixels = min(most_seconds / seconds_per_pixel, most_bytes / _BYTES_PER_MATCHED_PIXEL)
+    side = size or min(most, max((max(v.camera.width, v.camera.height) for v in capture.views), default=most))
+    while not size and side > least and pixels(side) > most_pixels:
         side = max(least, int(0.93 * side))
-        found = plan(side)
-    return found
+    found = pixels(side)
+    count = min(photos or total, total)
+    if not (size or photos) and found > most_pixels:
+        count = min(total, max(FEWEST_MATCHED, int(total * most_pixels / found)))
+        found *= count / total
+    return Matching(side, count, found * seconds_per_pixel, (_BYTES_BASE + found * _BYTES_PER_MATCHED_PIXEL) / 1e9)
 
 
 @dataclass(frozen=True)

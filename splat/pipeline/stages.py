@@ -297,15 +297,21 @@ def _planned(c: Context, initializer: Initializer, seen: Capture, cap: int) -> t
     k = c.config
     plan = _matching(k, seen, cap)
     c.report.info(
-        f"matching {len(seen.views)} photos at {plan.size} px: about {plan.seconds:.0f} s, {plan.gigabytes:.1f} GB"
+        f"matching {plan.photos} photos at {plan.size} px: about {plan.seconds:.0f} s, {plan.gigabytes:.1f} GB"
     )
     budget = initializer.budget or first_gaussians(seen, cap)
     if k.roma.device == "auto":
         k = replace(k, roma=replace(k.roma, device=c.device.type))
-    return replace(initializer, matching_size=plan.size, budget=budget), _dense_priors(k, plan.size)
+    return replace(initializer, matching_size=plan.size, most_photos=plan.photos, budget=budget), _dense_priors(
+        k, plan.size
+    )
 
 
 def _matching(k: Reconstruct, seen: Capture, cap: int) -> Matching:
     """How dense initialization would match these photos."""
     asked = k.edgs.matching_size or (k.flow.matching_size if k.matcher == "flow" else 0)
-    return plan_matching(seen, k.iterations, cap, memory_budget(k), asked, LARGEST_MATCHED, cores=k.threads)
+    return plan_matching(
+        *(seen, k.iterations, cap, memory_budget(k), asked, LARGEST_MATCHED),
+        photos=k.edgs.most_photos,
+        cores=k.threads,
+    )

@@ -57,6 +57,37 @@ def test_gaussians_lie_on_the_plane_flat_against_it(tmp_path, tilt):
     assert result.view_ids is not None and result.pixels is not None
 
 
+def test_where_only_some_photos_are_matched_they_are_spread_and_stand_for_all(tmp_path):
+    """And Gaussians know the numbers of their photos among all."""
+    scene = planes.PlaneScene.make(20.0)
+    capture = planes.capture_of(scene, CAMERA, planes.walk(9), tmp_path)
+    asked = []
+
+    class Noted(Known):
+        def __call__(self, capture: Capture, report, seed: int = 0) -> list[DepthMap]:
+            asked.append([v.name for v in capture.views])
+            poses = [v.pose for v in capture.views]
+            maps = []
+            for i, v in enumerate(capture.views):
+                depth = self.scene.depth(v.camera, poses[i]).float()
+                normal = (poses[i].rotation.T.float() @ self.scene.normal.float()).expand(*depth.shape, 3)
+                others = tuple(j for j in range(len(poses)) if j != i)
+                maps.append(DepthMap(depth, torch.ones_like(depth), "metric", normal, others))
+            return maps
+
+    result = made(capture, Noted(scene), most_photos=3)
+    used = [[v.name for v in capture.views].index(name) for name in asked[0]]
+    assert len(used) == 3 and used[0] <= 2 and 2 < used[1] < 6 and used[2] >= 6
+    assert set(result.view_ids.tolist()) <= set(used) and result.view_ids.unique().numel() > 1
+    off = ((result.gaussians.means.double() - scene.origin) @ scene.normal).abs()
+    assert float(off.max()) < 1e-4
+    for i in used:
+        mine = result.view_ids == i
+        view = capture.views[i]
+        pixels = view.camera.project(view.pose.inverse().apply(result.gaussians.means[mine].double()))
+        assert float((pixels - result.pixels[mine].double()).abs().max()) < 0.01
+
+
 def test_what_several_photos_see_is_made_once(tmp_path):
     scene = planes.PlaneScene.make(0.0)
     poses = planes.walk(4, step=0.05)

@@ -15,7 +15,8 @@ from splat.core.errors import SplatError
 from splat.core.geometry import Rigid, Similarity, rotation_from_axis_angle
 from splat.core.image import write_png
 from splat.core.slots import DenseMatch, DenseMatcher, Init, Reporter, Silent
-from splat.init.faithful import FaithfulEdgs, drawn, ndc_error, nearest_views, pose_features, reference_views
+from splat.init.faithful import FaithfulEdgs, drawn, ndc_error
+from splat.init.references import nearest_views, pose_features, reference_views
 
 CAMERA = Camera(150.0, 155.0, 83.0, 57.0, 160, 120)
 

@@ -40,16 +40,29 @@ def test_free_memory_is_known_here_and_sane() -> None:
 
 
 def test_matching_takes_at_most_its_share_of_the_run() -> None:
-    few, many = _capture(8, 800, 600), _capture(300, 800, 600)
+    few, many = _capture(8, 800, 600), _capture(150, 800, 600)
     assert plan_matching(few, 6000, 100_000, most=640, cores=2).size == 640
     planned = plan_matching(many, 6000, 100_000, most=640, cores=2)
     run = 60 * estimate(many, 6000, 100_000, False, cores=2).minutes
-    assert 160 < planned.size < 640 and planned.seconds <= MATCHING_SHARE * (run + planned.seconds)
+    assert 240 < planned.size < 640 and planned.seconds <= MATCHING_SHARE * (run + planned.seconds)
+    assert planned.photos == 150
     assert plan_matching(many, 12_000, 100_000, most=640, cores=2).size > planned.size
 
 
-def test_matching_keeps_to_the_memory_there_is_and_to_a_size_that_was_asked_for() -> None:
+def test_of_very_many_photos_some_are_matched() -> None:
+    thousands = _capture(2000, 800, 600)
+    planned = plan_matching(thousands, 6000, 100_000, most=640, cores=2)
+    run = 60 * estimate(thousands, 6000, 100_000, False, cores=2).minutes
+    assert planned.size == 240 and 24 < planned.photos < 2000
+    assert planned.seconds <= MATCHING_SHARE * (run + planned.seconds)
+    asked = plan_matching(thousands, 6000, 100_000, most=640, photos=50, cores=2)
+    assert asked.photos == 50 and asked.size > 240 and asked.seconds <= MATCHING_SHARE * (run + asked.seconds)
+
+
+def test_matching_keeps_to_the_memory_there_is_and_to_what_was_asked_for() -> None:
     many = _capture(300, 800, 600)
     assert plan_matching(many, 30_000, 100_000, budget_gb=2.0, most=640, cores=2).gigabytes <= 2.0
-    assert plan_matching(many, 1, 1000, budget_gb=0.1, size=500, cores=2).size == 500
-    assert plan_matching(many, 1, 1000, budget_gb=0.1, cores=2).size == 160
+    sized = plan_matching(many, 1, 1000, budget_gb=0.1, size=500, cores=2)
+    assert (sized.size, sized.photos) == (500, 300)
+    least = plan_matching(many, 1, 1000, budget_gb=0.1, cores=2)
+    assert (least.size, least.photos) == (240, 24)
