@@ -8,24 +8,22 @@ for every photo; a total budget goes where detail is; size and shape follow spac
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
-from splat.core.gaussians import Gaussians, rgb_to_sh
-from splat.core.geometry import quat_from_matrix
-from splat.core.reproject import witnessed
-from splat.core.slots import Init, Priors, Reporter, Silent
+from splat.core.gaussians import Gaussians
+from splat.core.slots import DepthPrior, Init, Priors, Reporter, Silent
 from splat.init.faithful import FaithfulEdgs
+from splat.init.placing import Placing
 from splat.init.points import FEWEST_POINTS, Points
 from splat.init.references import reference_views
-from splat.init.sampling import stratified
 from splat.init.shell import Shell
-from splat.init.surfaces import Surface, gains, log_ratio
+from splat.init.surfaces import Surface
 
 LARGEST_MATCHED = 640
 """Long side in px beyond which finer photos make dense matching slower but the first Gaussians no better."""
@@ -107,188 +105,44 @@ class Edgs:
         sparse = (priors.sparse or Points())(capture, sh_degree, seed, Silent())
         if len(capture.views) < 2:
             return sparse
-        generator = torch.Generator().manual_seed(seed)
-        numbers = reference_views([v.pose for v in capture.views], self.most_photos or len(capture.views), generator, 1)
-        matched = capture.select([i in set(numbers) for i in range(len(capture.views))])
-        small = matched.resized(self.matching_size or LARGEST_MATCHED).in_memory(torch.get_num_threads())
-        maps = priors.depth(small, report, seed)
+        surfaces, numbers = self._surfaces(capture, seed, report, priors.depth)
         budget = self.budget or first_gaussians(capture)
-        surfaces = [
-            Surface(s, m, (v.camera.width, v.camera.height))
-            for s, m, v in zip(small.views, maps, matched.views, strict=True)
-        ]
-        owned = self._shared_out(surfaces)
-        weights = [torch.where(o, s.importance(self.detail), 0) for o, s in zip(owned, surfaces, strict=True)]
-        total = sum(float(w.sum()) for w in weights)
-        known = sum(float(s.covered.sum()) for s in surfaces) / max(1.0, sum(float(s.usable.sum()) for s in surfaces))
-        if total == 0 or known < SURE_ENOUGH:
+        placing = Placing(self, surfaces, numbers, budget, sh_degree, seed)
+        if placing.total == 0 or placing.known < SURE_ENOUGH:
             report.warn("dense matching found next to nothing to be sure of: starting from the sparse points")
             return sparse
-        report.info(f"dense matching is sure of {100 * known:.0f} % of the pixels.")
-        made, later = _Made(numbers), _Made(numbers)
-        for i, (surface, weight) in enumerate(zip(surfaces, weights, strict=True)):
-            self._sample(i, surface, surfaces, budget / total * weight, sh_degree, generator, made)
+        report.info(f"dense matching is sure of {100 * placing.known:.0f} % of the pixels.")
+        placing.measured()
+        made = placing.made
         if not made.count:
             report.warn("photos contradict all that dense matching found: starting from the sparse points")
             return sparse
-        guesses = [s.guessed() for s in surfaces] if self.fill > 0 or self.reserve > 0 else []
-        if self.reserve > 0:
-            wanted = [g.importance(self.detail) * g.usable * self._backed(g, guesses) for g in guesses]
-            all_wanted = max(1.0, sum(float(w.sum()) for w in wanted))
-            for i, (guess, weight) in enumerate(zip(guesses, wanted, strict=True)):
-                density = self.reserve * budget / all_wanted * weight
-                self._sample(i, guess, surfaces, density, sh_degree, generator, later, guessed=True)
+        reserve = placing.kept_back() if self.reserve > 0 else None
         if self.fill > 0:
-            for i, guess in enumerate(guesses):  # one after the other: what one has filled the next finds explained
-                open_to = guess.unexplained(torch.cat(made.means), self.fill * budget / total) * self._backed(
-                    guess, guesses
-                )
-                density = self.fill * budget / total * open_to
-                left = max(0.0, (1 + self.fill) * budget - made.count)  # guesses are never most of the scene
-                density *= min(1.0, left / max(1.0, float(density.sum())))
-                self._sample(i, guess, surfaces, density, sh_degree, generator, made, guessed=True)
+            placing.guessed()
         kept = torch.zeros(len(sparse.gaussians), dtype=torch.bool)
         if capture.points is not None and len(capture.points) >= FEWEST_POINTS:  # else they are random
             kept = self._far_from(sparse.gaussians, torch.cat(made.means), torch.cat(made.spacings))
-        means = torch.cat([*made.means, sparse.gaussians.means[kept]])
-        unexplained = [s.unexplained(means, 0.5 * budget / total) for s in surfaces]
-        behind = self.shell(surfaces, unexplained, budget, sh_degree)
+        rest = sparse.gaussians[kept]
+        behind = self.shell(surfaces, placing.unexplained(torch.cat([*made.means, rest.means])), budget, sh_degree)
         report.info(
-            f"{made.count:,} Gaussians by dense matching, {int(kept.sum()):,} sparse points beside them, "
+            f"{made.count:,} Gaussians by dense matching, {len(rest):,} sparse points beside them, "
             f"{0 if behind is None else len(behind):,} far behind."
         )
-        rest = [sparse.gaussians[kept], *([] if behind is None else [behind])]
-        return made.init(Gaussians.cat(rest), later.init() if later.count else None)
+        return made.init(rest if behind is None else Gaussians.cat([rest, behind]), reserve)
 
-    def _sample(
-        self,
-        number: int,
-        surface: Surface,
-        surfaces: list[Surface],
-        density: Float[Tensor, "h w"],
-        sh_degree: int,
-        generator: torch.Generator,
-        made: _Made,
-        guessed: bool = False,
-    ) -> None:
-        """Gaussians at as many pixels of `surface`, the `number`th, as the density (per pixel) sums up to, but for
-        those that more photos see past than are sure to see; a guess must be in nobody's way."""
-        density = density.clamp(max=1.0)
-        chosen = stratified(density, generator)
-        spacing = 1 / density.reshape(-1)[chosen].sqrt()
-        points = surface.points(chosen)
-        agree, see_past = self._witnesses(points, surfaces)
-        kept = see_past <= (0 if guessed else agree)
-        chosen, spacing, points = chosen[kept], spacing[kept], points[kept]
-        if not len(chosen):
-            return
-        others = [] if guessed else [surfaces[o] for o in surface.neighbours]
-        part = self._gaussians(surface, others, chosen, points, spacing, sh_degree)
-        if guessed:
-            part = replace(part, logit_opacities=torch.logit(torch.full((len(part),), self.fill_opacity)))
-        made.parts.append(part)
-        made.view_ids.append(torch.full((len(part),), made.numbers[number]))
-        made.pixels.append(surface.pixels(chosen))
-        made.spacings.append(spacing * surface.footprint.reshape(-1)[chosen])
-
-    def _shared_out(self, surfaces: list[Surface]) -> list[Bool[Tensor, "h w"]]:
-        """The pixels of each photo whose surface no neighbour shows larger; among equals the first photo has it. On the
-        way the photos' exposures are compared: sets the surfaces' `gain`."""
-        owned = []
-        photos = [s.photo.reshape(-1, 3) for s in surfaces]
-        pairs: list[tuple[int, int, Tensor]] = []
-        for i, mine in enumerate(surfaces):
-            best = mine.covered.clone().reshape(-1)
-            for o in mine.neighbours:
-                other = surfaces[o]
-                seen = mine.seen_by(other, self.most_shift, self.most_difference)
-                here = seen.agrees.reshape(-1).nonzero()[:, 0]
-                there = seen.at.reshape(-1)[here]
-                resolution, theirs = mine.resolution.reshape(-1)[here], other.resolution.reshape(-1)[there]
-                better = theirs > 1.05 * resolution if i < o else theirs * 1.05 >= resolution
-                if self.fuse:
-                    best[here[better]] = False
-                ratio = log_ratio(photos[i][here].float() / 255, photos[o][there].float() / 255)
-                if ratio is not None:
-                    pairs.append((i, o, ratio))
-            owned.append(best.reshape(mine.covered.shape))
-        for surface, gain in zip(surfaces, gains(len(surfaces), pairs), strict=True):
-            surface.gain = gain
-        return owned
-
-    def _backed(self, guess: Surface, guesses: list[Surface]) -> Bool[Tensor, "h w"]:
-        """Pixels whose guessed depth two other photos' guesses agree with, fewer where fewer have it in their frame."""
-        backed, looks = torch.zeros(2, *guess.covered.shape, dtype=torch.int64)
-        for o in guess.neighbours:
-            seen = guess.seen_by(guesses[o], 2 * self.most_shift, 2 * self.most_difference, known=False, pixels=True)
-            assert seen.pixels is not None
-            backed += seen.agrees
-            looks += guesses[o].view.camera.holds(seen.pixels)
-        return backed >= looks.clamp_max(2)
-
-    def _witnesses(
-        self, points: Float[Tensor, "k 3"], surfaces: list[Surface]
-    ) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:
-        """How many of all photos are sure to see a surface at the points, and how many are sure to see past them."""
-        every = 1 + len(surfaces) // max(1, self.witnesses)
-        asked = [s.witness for s in surfaces[::every]] if self.witnesses > 0 else []
-        return witnessed(asked, points, self.most_difference, self.most_before)
-
-    def _gaussians(
-        self,
-        s: Surface,
-        others: list[Surface],
-        chosen: Int[Tensor, "k"],
-        means: Float[Tensor, "k 3"],
-        spacing: Float[Tensor, "k"],
-        sh_degree: int,
-    ) -> Gaussians:
-        """One for each chosen pixel, at its point; `spacing` is the distance to its neighbours in pixels, `others` may
-        have a say in its colour."""
-        normal = s.normals.reshape(-1, 3)[chosen]
-        ray = s.rays.reshape(-1, 3)[chosen]
-        cos = -(ray * normal).sum(1).clamp(-1, -1e-3)
-        # Across the surface: `across` is seen at its length, `along` is foreshortened.
-        helper = torch.tensor([1.0, 0.0, 0.0]).expand_as(ray)
-        sideways = torch.linalg.cross(ray, normal)
-        sideways = torch.where((sideways.norm(dim=1) > 1e-3)[:, None], sideways, torch.linalg.cross(ray, helper))
-        across = torch.nn.functional.normalize(sideways, dim=1)
-        along = torch.linalg.cross(normal, across)
-        size = self.overlap * spacing * s.footprint.reshape(-1)[chosen]
-        stretch = (1 / cos).clamp(max=self.most_stretch)
-        scales = torch.stack([size, size * stretch, self.thickness * size], 1)
-        if self.isotropic:
-            scales = size[:, None].expand(-1, 3)
-        turn = s.pose.rotation.float() @ torch.stack([across, along, normal], 2)
-        sure = s.confidence.reshape(-1)[chosen]
-        opacity = self.opacity * (0.5 + 0.5 * sure.clamp(0, 1))
-        return Gaussians(
-            means=means,
-            quats_wxyz=quat_from_matrix(turn),
-            log_scales=scales.clamp_min(1e-9).log(),
-            logit_opacities=torch.logit(opacity),
-            sh=rgb_to_sh(self._colours(s, others, means, chosen, spacing), sh_degree),
-        )
-
-    def _colours(
-        self,
-        s: Surface,
-        others: list[Surface],
-        means: Float[Tensor, "k 3"],
-        chosen: Int[Tensor, "k"],
-        spacing: Float[Tensor, "k"],
-    ) -> Float[Tensor, "k 3"]:
-        """The photo's own, or the median where at least two others see the same surface there, at the photos' mean
-        exposure: a highlight, or somebody who walked through one photo, is outvoted."""
-        row, column = chosen // s.depth.shape[1], chosen % s.depth.shape[1]
-        seen = [s.colours(row, column, spacing)]
-        for o in others:
-            ratio, row, column, same = o.sees(means)
-            same &= (ratio - 1).abs() < self.most_difference
-            seen.append(torch.where(same[:, None], o.colours(row, column, spacing), torch.nan))
-        every = torch.stack(seen)
-        enough = every[..., 0].isfinite().sum(0) >= 3
-        return torch.where(enough[:, None], every.nanquantile(0.5, dim=0), every[0])
+    def _surfaces(
+        self, capture: Capture, seed: int, report: Reporter, depth: DepthPrior
+    ) -> tuple[list[Surface], list[int]]:
+        """What matched photos know, and their numbers among all."""
+        poses = [v.pose for v in capture.views]
+        generator = torch.Generator().manual_seed(seed)
+        numbers = reference_views(poses, self.most_photos or len(poses), generator, restarts=1)
+        matched = capture.select([i in set(numbers) for i in range(len(poses))])
+        small = matched.resized(self.matching_size or LARGEST_MATCHED).in_memory(torch.get_num_threads())
+        maps = depth(small, report, seed)
+        whole = [(v.camera.width, v.camera.height) for v in matched.views]
+        return [Surface(s, m, size) for s, m, size in zip(small.views, maps, whole, strict=True)], numbers
 
     def _far_from(
         self, points: Gaussians, dense: Float[Tensor, "n 3"], spacing: Float[Tensor, "n"]
@@ -307,33 +161,3 @@ class Edgs:
             [not any((a + x, b + y, c + z) in taken for x, y, z in around) for a, b, c in keys[: len(points)].tolist()],
             dtype=torch.bool,
         ).reshape(len(points))
-
-
-@dataclass(eq=False)
-class _Made:
-    """Gaussians so far, photo by photo."""
-
-    numbers: list[int]
-    """Of the views that photos are of."""
-    parts: list[Gaussians] = field(default_factory=list)
-    view_ids: list[Int[Tensor, "k"]] = field(default_factory=list)
-    pixels: list[Float[Tensor, "k 2"]] = field(default_factory=list)
-    spacings: list[Float[Tensor, "k"]] = field(default_factory=list)
-    """Distances to neighbours, world units."""
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.parts))
-
-    @property
-    def means(self) -> list[Tensor]:
-        return [p.means for p in self.parts]
-
-    def init(self, rest: Gaussians | None = None, reserve: Init | None = None) -> Init:
-        """All of them, and `rest`, which come from no photo."""
-        parts, ids, pixels = list(self.parts), list(self.view_ids), list(self.pixels)
-        if rest is not None and len(rest):
-            parts.append(rest)
-            ids.append(torch.full((len(rest),), -1))
-            pixels.append(torch.full((len(rest), 2), torch.nan))
-        return Init(Gaussians.cat(parts), torch.cat(ids), torch.cat(pixels), reserve)
