@@ -20,6 +20,8 @@ from torch.nn.functional import conv2d, max_pool2d, relu
 from splat.core.errors import SplatError
 
 Backbone = Literal["vgg", "alex"]
+REPORTED: Backbone = "vgg"
+"""What figures are made with, as in most papers of the field."""
 
 
 @dataclass(frozen=True)

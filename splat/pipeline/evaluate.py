@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from splat.core.errors import SplatError
 from splat.core.files import write_json
-from splat.core.lpips import load_lpips
+from splat.core.lpips import REPORTED, load_lpips
 from splat.export import load_splat
 from splat.pipeline.finished import FinishedRun
 from splat.pipeline.measure import mean, measure
@@ -35,7 +35,7 @@ class Evaluate:
         views = [v for v in run.capture.test_views if v.world_from_cam is not None]
         if not views:
             raise SplatError(f"{self.run} holds out no posed photo: reconstruct with --heldout posed --test-every 8.")
-        scorer, note = load_lpips("vgg", self.lpips)
+        scorer, note = load_lpips(REPORTED, self.lpips)
         with Console() as report:
             gaussians = run.trained.gaussians
             if self.splat is not None:
@@ -45,7 +45,8 @@ class Evaluate:
             rows = [m.figures() for m in measure(gaussians, views, run.raster, run.settings, background, None, scorer)]
         names = ("psnr", "ssim", "cc_psnr", "lpips")
         figures: dict[str, Any] = {k: mean([row[k] for row in rows]) for k in names}
-        figures |= {"views": rows, "num_gaussians": len(gaussians), "lpips_note": note}
+        figures |= {"views": rows, "num_gaussians": len(gaussians)}
+        figures |= {"lpips_variant": REPORTED if scorer else None, "lpips_note": note}
         for row in rows:
             print(f"{row['name']}: {row['psnr']:.2f} dB, SSIM {row['ssim']:.3f}", file=sys.stderr)
         print(f"mean: {figures['psnr']:.2f} dB, SSIM {figures['ssim']:.3f}, {len(rows)} views", file=sys.stderr)

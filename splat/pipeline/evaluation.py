@@ -94,9 +94,9 @@ def evaluate(
 
 def _lpips(c: Context) -> Any:
     """The scorer, or None after saying why."""
-    from splat.core.lpips import load_lpips
+    from splat.core.lpips import REPORTED, load_lpips
 
-    scorer, note = load_lpips("vgg", c.config.lpips)
+    scorer, note = load_lpips(REPORTED, c.config.lpips)
     if scorer is None:
         c.report.info(f"LPIPS skipped: {note}")
     return scorer

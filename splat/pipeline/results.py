@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from splat.core.capture import Capture, PointCloud
 from splat.core.files import write_json
+from splat.core.lpips import REPORTED
 from splat.core.slots import PathCamera, PoseResult
 from splat.export import save_splat
 from splat.export.paths import CameraPath, interpolated_path, orbit_path
@@ -133,6 +134,7 @@ def gather_metrics(
         "psnr": averages["psnr"],
         "ssim": averages["ssim"],
         "lpips": averages["lpips"],
+        "lpips_variant": None if averages["lpips"] is None else REPORTED,
         "cc_psnr": averages["cc_psnr"],
         "views": [p.figures for p in result.test],
         "train_psnr": _mean_of(result),

@@ -47,8 +47,8 @@ def test_metrics_have_the_fields_that_scripts_read(finished: tuple[Path, dict]) 
     out, metrics = finished
     assert json.loads((out / "metrics.json").read_text()) == metrics
     expected = {
-        "psnr", "ssim", "lpips", "views", "num_gaussians", "seconds", "peak_memory_mb", "registered", "resolution",
-        "method", "seed", "heldout",
+        "psnr", "ssim", "lpips", "lpips_variant", "views", "num_gaussians", "seconds", "peak_memory_mb", "registered",
+        "resolution", "method", "seed", "heldout",
     }  # fmt: skip
     assert expected <= set(metrics)
     assert metrics["registered"] == [10, 10] and metrics["resolution"] == [112, 84]
