@@ -69,6 +69,8 @@ class Edgs:
     fill: float = 0.5
     """How densely what no photo's depth explains is sampled, relative to what one does: blank walls, shadows. Its depth
     is carried over from what looks alike around it (`core.filling`). 0: it is left empty."""
+    margin: float = 0.1
+    """Guesses go beyond the frames of photos by this share of their size: somebody who walks looks there."""
     fill_opacity: float = 0.6
     """Opacity of those."""
     witnesses: int = 60

@@ -79,7 +79,7 @@ class Placing:
     @cached_property
     def guesses(self) -> list[Surface]:
         """The photos with a depth everywhere."""
-        return [s.guessed() for s in self.surfaces]
+        return [s.guessed(self.settings.margin) for s in self.surfaces]
 
     def unexplained(self, points: Float[Tensor, "n 3"]) -> list[Tensor]:
         """Per photo [h w], 1 where nothing was measured and none of the points is."""
@@ -117,7 +117,8 @@ class Placing:
             seen = guess.seen_by(self.guesses[o], shift, difference, known=False, pixels=True)
             assert seen.pixels is not None
             backed += seen.agrees
-            looks += self.guesses[o].view.camera.holds(seen.pixels)
+            theirs = self.surfaces[o].view.camera  # what they only guess of, they do not look at
+            looks += theirs.holds(seen.pixels - seen.pixels.new_tensor(self.guesses[o].offset))
         return backed >= looks.clamp_max(2)
 
     def _witnesses(self, points: Float[Tensor, "k 3"]) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from functools import cached_property, lru_cache
 
 import torch
@@ -25,7 +26,9 @@ class Surface:
 
     def __init__(self, view: View, found: DepthMap, working_size: tuple[int, int]) -> None:
         """`view` at the size of the depth map; `working_size`: (width, height) it has for everyone else."""
-        self.working_size = working_size
+        self.working_size, self.matched_size = working_size, (view.camera.width, view.camera.height)
+        self.offset = (0, 0)
+        """Pixels to the left and above that are not the photo's."""
         self.view, self.pose, self.neighbours = view, view.pose, found.neighbours
         photo = view.load()
         self.photo = torch.from_numpy(photo.rgb)
@@ -73,8 +76,8 @@ class Surface:
 
     def pixels(self, chosen: Int[Tensor, "k"]) -> Float[Tensor, "k 2"]:
         """Flat numbers of pixels -> pixels of the photo at its working size."""
-        mine = self.view.camera.pixel_centres().reshape(-1, 2)[chosen].float()
-        return mine * mine.new_tensor(self.working_size) / mine.new_tensor([self.depth.shape[1], self.depth.shape[0]])
+        mine = self.view.camera.pixel_centres().reshape(-1, 2)[chosen].float() - torch.tensor(self.offset).float()
+        return mine * mine.new_tensor(self.working_size) / mine.new_tensor(self.matched_size)
 
     def points(self, chosen: Int[Tensor, "k"]) -> Float[Tensor, "k 3"]:
         """World positions of pixels (flat numbers)."""
@@ -109,13 +112,32 @@ class Surface:
         grid = taken.reshape(-1, columns).repeat_interleave(cell, 0).repeat_interleave(cell, 1)[:h, :w]
         return (self.usable & ~self.covered & ~grid).float()
 
-    def guessed(self) -> Surface:
-        """The same photo with a depth everywhere: floors and walls go on where nothing was measured."""
-        other, camera = copy.copy(self), self.view.camera
-        slopes = slopes_of_normals(camera, self.depth, self.normals)
-        other.depth = filled(self.depth, self.confidence * self.covered, self.rgb, slopes)
-        other.normals = torch.where(self.covered[..., None], self.normals, normals_of_depth(camera, other.depth))
-        other.footprint = self.footprint / self.depth * other.depth
+    def guessed(self, margin: float = 0.0) -> Surface:
+        """The same photo with a depth everywhere: floors and walls go on where nothing was measured, and beyond its
+        frame by `margin` times its size on every side, in the colours of its border."""
+        other = copy.copy(self)
+        other.__dict__.pop("sums", None)
+        h, w = self.depth.shape
+        left, top = round(margin * w), round(margin * h)
+        old = self.view.camera
+        camera = Camera(old.fx, old.fy, old.cx + left, old.cy + top, w + 2 * left, h + 2 * top)
+
+        def framed(values: Tensor, around: float = 0) -> Tensor:
+            out = values.new_full((*values.shape[:-2], camera.height, camera.width), around)
+            out[..., top : top + h, left : left + w] = values
+            return out
+
+        rows, columns = torch.arange(-top, h + top).clamp(0, h - 1), torch.arange(-left, w + left).clamp(0, w - 1)
+        other.photo = self.photo[rows][:, columns].contiguous()
+        other.usable = self.usable[rows][:, columns]
+        other.view, other.rays, other.offset = replace(self.view, camera=camera), camera_rays(camera), (left, top)
+        other.covered, other.known = framed(self.covered), framed(self.known)
+        other.confidence = framed(self.confidence * self.covered)
+        slopes = framed(slopes_of_normals(old, self.depth, self.normals))
+        other.depth = filled(framed(self.depth, 1.0), other.confidence, other.rgb, slopes)
+        measured = framed(self.normals.permute(2, 0, 1)).permute(1, 2, 0)
+        other.normals = torch.where(other.covered[..., None], measured, normals_of_depth(camera, other.depth))
+        other.footprint = other.depth * (2 / (camera.fx + camera.fy))
         return other
 
     def importance(self, detail: float) -> Float[Tensor, "h w"]:

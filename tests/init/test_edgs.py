@@ -40,6 +40,7 @@ class Known:
 
 
 def made(capture: Capture, depth, **settings):
+    settings.setdefault("margin", 0.0)
     return Edgs(keep_points=0.0, **settings)(capture, 2, 0, Silent(), Priors(depth))
 
 
@@ -86,6 +87,26 @@ def test_where_only_some_photos_are_matched_they_are_spread_and_stand_for_all(tm
         view = capture.views[i]
         pixels = view.camera.project(view.pose.inverse().apply(result.gaussians.means[mine].double()))
         assert float((pixels - result.pixels[mine].double()).abs().max()) < 0.01
+
+
+def test_surfaces_go_on_beyond_the_frame_of_the_photos(tmp_path):
+    """Where somebody who walks will look: on the plane still, in the colours of the border, and nowhere else."""
+    scene = planes.PlaneScene.make(20.0)
+    capture = planes.capture_of(scene, CAMERA, planes.walk(3), tmp_path)
+    plain, wider = made(capture, Known(scene)), made(capture, Known(scene), margin=0.15)
+    outside = torch.ones(len(wider.gaussians), dtype=torch.bool)
+    around = torch.zeros_like(outside)
+    for v in capture.views:
+        pixels = v.camera.project(v.pose.inverse().apply(wider.gaussians.means.double()))
+        outside &= ~v.camera.holds(pixels)
+        reach = pixels.new_tensor([0.16 * CAMERA.width, 0.16 * CAMERA.height])
+        size = pixels.new_tensor([CAMERA.width, CAMERA.height])
+        around |= ((pixels > -reach) & (pixels < size + reach)).all(1)
+    assert int(outside.sum()) > 0.05 * len(plain.gaussians) and bool(around.all())
+    assert len(wider.gaussians) - int(outside.sum()) == pytest.approx(len(plain.gaussians), rel=0.02)
+    g = wider.gaussians[outside]
+    off = ((g.means.double() - scene.origin) @ scene.normal).abs() / g.means[:, 2]
+    assert float(off.median()) < 1e-3 and float(off.max()) < 0.02
 
 
 def test_what_several_photos_see_is_made_once(tmp_path):
