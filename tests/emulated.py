@@ -13,7 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from splat.core.slots import Silent
 from splat.native import bindings, build, build_cuda
+from splat.raster.native import Native
 
 EMULATOR = Path(__file__).resolve().parent / "native" / "emulator"
 FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE")
@@ -89,3 +91,21 @@ def _there_and_back() -> Iterator[None]:
         yield
     finally:
         bindings.call, bindings.query = call, query
+
+
+class OnGpu(Native):
+    """As on a GPU, training gives it all rows."""
+
+    def culls(self, device: torch.device) -> bool:
+        return True
+
+
+class Noting(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def info(self, message: str) -> None:
+        self.lines.append(message)

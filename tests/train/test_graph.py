@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from emulated import gpu  # noqa: F401
+from emulated import Noting, OnGpu, gpu  # noqa: F401
 from recorder import CpuRecorder, Refused, Tape, kept
 from torch import Tensor
 
-from splat.core.slots import Init, Item, RasterSettings, Silent
+from splat.core.slots import Init, Item, RasterSettings
 from splat.losses import Losses
 from splat.native import bindings, build
 from splat.raster.native import Native
@@ -30,22 +30,6 @@ from splat.train.view_model import ViewModel, ViewSettings
 from splat.train.views import PhotoSource
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
-
-
-class OnGpu(Native):
-    """As on a GPU, training gives it all rows."""
-
-    def culls(self, device: torch.device) -> bool:
-        return True
-
-
-class Noting(Silent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from emulated import gpu  # noqa: F401
+from emulated import Noting, OnGpu, gpu  # noqa: F401
 
 from splat.core.slots import Init, RasterSettings, Silent, Step
 from splat.losses import Losses
@@ -23,22 +23,6 @@ from splat.train.view_model import ViewModel, ViewSettings
 from splat.train.views import PhotoSource
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
-
-
-class OnGpu(Native):
-    """As on a GPU, training gives it all rows."""
-
-    def culls(self, device: torch.device) -> bool:
-        return True
-
-
-class Noting(Silent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
 
 
 @pytest.fixture(autouse=True)
