@@ -203,27 +203,22 @@ def main() -> int:
     scenes = scenes_of(a.data, names, a.out)
     cells = cells_of(scenes, methods, a.preset)
     title = f"EDGS: ablations, preset {a.preset}" if a.ablations else f"EDGS beside sparse points, preset {a.preset}"
-    sources = {s.name: s.source for s in scenes}
+    by_scene = tuple(c for row in zip(*cells.values(), strict=True) for c in row)  # poses are found once per scene
+    table = Table(title, by_scene, {s.name: s.source for s in scenes}, a.out, a.results)
 
-    def table_of(rows: dict[str, list[Cell]]) -> Table:
-        by_scene = tuple(c for row in zip(*rows.values(), strict=True) for c in row)  # poses are found once per scene
-        return Table(title, by_scene, sources, a.out, a.results)
-
-    def records_of(table: Table, rows: dict[str, list[Cell]]) -> dict[str, dict[str, Record]]:
+    def records_of(rows: dict[str, list[Cell]]) -> dict[str, dict[str, Record]]:
         return {m: {c.scene: r for c in row if (r := table.records.get(c)) is not None} for m, row in rows.items()}
 
-    table = table_of(cells)
     with Console() as report:
         if a.dry_run:
             report.info(table.plan().describe())
             return 0
         table.run(report)
-        found = records_of(table, cells)
+        found = records_of(cells)
         if a.fewer:
             fewer = {FEWER: with_fewer(cells["edgs"], found["points"])}
-            more = table_of(fewer)
-            more.run(report)
-            found |= records_of(more, fewer)
+            replace(table, cells=(*table.cells, *fewer[FEWER])).run(report)  # with those whose poses they share
+            found |= records_of(fewer)
     head = ["scene", "method", "init s", *(f"step {s}" for s in STEPS[a.preset]), "moved"]
     lines = [f"# {title}", "", "PSNR / SSIM (seconds since the first Gaussian, Gaussians)", ""]
     lines += [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]

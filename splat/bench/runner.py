@@ -85,10 +85,10 @@ class Table:
         """Run what is missing; returns the records of all cells that have ended, in the order of `cells`."""
         plan = self.plan(retry_failed)
         report.info(f"{self.title}: {plan.describe()}")
-        jobs = [
-            Job(c, self.sources[c.scene], self.out / "runs" / c.name, self.out / "logs" / f"{c.name}.log")
-            for c in plan.to_run
-        ]
+        jobs = [self._job(c) for c in plan.to_run]
+        for record in self.records.of(self.cells):
+            if not record.failed:  # of an earlier sitting
+                self._share(self._job(record.cell), jobs)
         done = 0
 
         def ended(job: Job, outcome: Outcome) -> None:
@@ -105,6 +105,11 @@ class Table:
         if jobs:
             (engine or Local())(jobs, ended)
         return self.records.of(self.cells)
+
+    def _job(self, cell: Cell) -> Job:
+        return Job(
+            cell, self.sources[cell.scene], self.out / "runs" / cell.name, self.out / "logs" / f"{cell.name}.log"
+        )
 
     def _share(self, done: Job, later: Sequence[Job]) -> None:
         """Give the poses of a finished cell to those of the same scene and seed that are still to run: methods are

@@ -54,6 +54,14 @@ def test_methods_of_a_scene_start_from_the_same_poses(tmp_path: Path) -> None:
     assert found == {"apoints": "a points", "aedgs": "a points", "bpoints": "b points", "bedgs": "b points"}
 
 
+def test_cells_that_join_a_table_later_start_from_the_poses_found_before(tmp_path: Path) -> None:
+    t = table(tmp_path, "a", methods=("points",))
+    t.run(Silent(), Local(FAKE))
+    more = table(tmp_path, "a", methods=("points", "edgs"))
+    more.run(Silent(), Local(FAKE))
+    assert (more.out / "runs" / more.cells[1].name / "poses" / "found").read_text() == "a points"
+
+
 def test_every_cell_is_run_once_with_its_flags(tmp_path: Path) -> None:
     t = table(tmp_path, "a", "b", methods=("points", "edgs"), seeds=(0, 7))
     records = t.run(Silent(), Local(FAKE))
