@@ -44,6 +44,8 @@ ABLATIONS: dict[str, tuple[str, dict[str, Value]]] = {
     "no agreement in stereo": ("edgs", {"stereo.support": 0, "stereo.smallest": 1}),
     "no fusion": ("edgs", {"edgs.fuse": False}),
     "isotropic": ("edgs", {"edgs.isotropic": True}),
+    # As many at the start as there may be at the end, and none after; positions move at a third of the rate.
+    "nothing added": ("edgs", {"edgs.budget": 55_000, "train.density": "none", "train.rates.means": 1e-4}),
     "flow": ("edgs", {"matcher": "flow"}),
     "faithful": ("edgs", {"edgs.faithful": True}),
     "points": ("points", {}),
