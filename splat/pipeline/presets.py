@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from splat.native.build import unavailable
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -44,15 +46,15 @@ class AutoRow:
     why: str
 
 
-# A method that measures better on a class of captures takes its row here. `edgs` is 0.66 dB better on the mean of seven
-# captures at the fast preset (scripts/results/edgs), but 0.9 dB worse on one with few photos; it has to be asked for
-# until the default preset says the same.
-AUTO: tuple[AutoRow, ...] = (AutoRow(None, "points", "Gaussians at the SfM points, grown by density control"),)
+# A method that measures better on a class of captures takes its row here.
+AUTO: tuple[AutoRow, ...] = (AutoRow(None, "edgs", "Gaussians on the surfaces that dense matching finds"),)
 
 
 def resolve_method(method: str, train_photos: int) -> tuple[str, str]:
     """The method to run and the reason, for `auto` or for an explicit choice."""
     if method != "auto":
         return method, "as asked"
+    if unavailable() is not None:
+        return "points", "Gaussians at the SfM points: without compiled kernels dense matching would take hours"
     row = next(r for r in AUTO if r.max_photos is None or train_photos <= r.max_photos)
     return row.method, row.why

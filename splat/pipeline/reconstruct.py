@@ -45,7 +45,8 @@ class Reconstruct:
     preset: Literal["fast", "default", "quality"] = "default"
     """fast: 3,000 steps at 480 px; default: 6,000 at 800 px; quality: 30,000 at 1,600 px. Other flags win over it."""
     method: Literal["auto", "points", "edgs"] = "auto"
-    """How the first Gaussians are made; auto decides by the number of photos and says why."""
+    """How the first Gaussians are made: on the surfaces that dense matching finds (edgs), or at the sparse points of
+    structure from motion (points). auto: edgs where there are compiled kernels."""
     iterations: int = PRESETS["default"].iterations
     """Training steps, one photo each; processes that train together share them."""
     max_resolution: int = PRESETS["default"].max_resolution
@@ -87,7 +88,7 @@ class Reconstruct:
     stereo: Stereo = field(default_factory=Stereo)
     """Dense matching between posed photos by depth maps."""
     matcher: Literal["stereo", "flow", "roma"] = "stereo"
-    """Dense matching for --method edgs: stereo (depth maps, no weights), flow (optical flow, no weights) or roma
+    """Dense matching: stereo (depth maps, no weights), flow (optical flow, no weights) or roma
     (learned; needs weights and the extra `roma`)."""
     flow: FlowMatcher = field(default_factory=FlowMatcher)
     """Dense matching by optical flow."""

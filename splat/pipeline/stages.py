@@ -152,9 +152,9 @@ def announce(c: Context, capture: Capture) -> None:
 def most_gaussians(k: Reconstruct, working: Capture) -> int:
     """The cap: the flag's, or what the training photos can support. The published EDGS has none but a
     million."""
-    if k.cap is None and k.method == "edgs" and k.edgs.faithful:
-        published = k.edgs.published
-        return min(1_000_000, published.matches_per_ref * min(published.num_refs, len(working.train_views)))
+    train = len(working.train_views)
+    if k.cap is None and k.edgs.faithful and resolve_method(k.method, train)[0] == "edgs":
+        return min(1_000_000, k.edgs.published.matches_per_ref * min(k.edgs.published.num_refs, train))
     pixels = sum(v.camera.width * v.camera.height for v in working.train_views)
     return k.cap if k.cap is not None else cap_for(k.preset, pixels)
 
