@@ -153,5 +153,6 @@ def _code() -> str:
     """A hash of the files that make the pictures: other code, other photos."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+        if path.name != "odd.py":  # it changes pictures that are there
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
