@@ -2,7 +2,7 @@
 
     python scripts/odd_captures.py --out runs/odd [--captures sky,blank_wall]
 
-The captures are made out of this project's own scene (`scenes/odd.py`), so poses are exact and the same for both methods.
+The captures are made out of this project's own scene (`scenes/odd.py`): poses are exact and the same for both methods.
 Cells are those of `splat bench`; the numbers of finished ones are kept in scripts/results/odd: the table can be made in
 several sittings. Ends with code 1 where `edgs` is worse than `points` by more than BOUND on any capture.
 """
