@@ -145,8 +145,10 @@ def _neighbours(capture: Capture, count: int) -> list[tuple[int, int]]:
     ).double()
     far = torch.cdist(centres, centres)
     angle = torch.arccos((axes @ axes.T).clamp(-1, 1))
+    # The median counts each view's distance to itself: of two views it is 0.
+    width = float(far.median()) or float(far.max())
     # A radian of turn counts like half the capture's width; beyond 75 degrees there is nothing in common.
-    cost = far / far.median().clamp(min=1e-12) + 2 * angle + torch.where(angle > 1.3, 1e3, 0.0)
+    cost = far / max(width, 1e-12) + 2 * angle + torch.where(angle > 1.3, 1e3, 0.0)
     cost.fill_diagonal_(1e6)
     pairs = set()
     for i, row in enumerate(torch.argsort(cost, dim=1, stable=True)[:, :count].tolist()):

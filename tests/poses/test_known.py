@@ -14,7 +14,7 @@ from splat.core.errors import SplatError
 from splat.core.geometry import Rigid, Similarity
 from splat.core.slots import PoseResult, Silent
 from splat.poses import Known
-from splat.poses.known import _epipolar_error
+from splat.poses.known import _epipolar_error, _neighbours
 from splat.poses.normalize import normalize
 from splat.poses.registration import LocalizeSettings, localize
 
@@ -52,6 +52,12 @@ def test_triangulated_points_lie_on_the_boards(world, with_points) -> None:
         normal = np.cross(right, down)
         distances.append(np.abs((points - corner) @ (normal / np.linalg.norm(normal))))
     assert float(np.percentile(np.min(distances, 0), 90)) < 0.02  # of scenes 4 deep
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_fewest_views_are_matched_with_each_other(given, count: int) -> None:
+    pairs = _neighbours(given.select([i < count for i in range(7)]), 12)
+    assert pairs == [(i, j) for i in range(count) for j in range(i + 1, count)]
 
 
 def test_held_out_views_lend_no_points(with_points) -> None:
