@@ -110,12 +110,12 @@ def _about_weak_views(data: ReportData) -> list[Advice]:
     for scores, what in ((tests, "held-out"), (trains, "training")):
         if len(scores) < 4:
             continue
-        usual = statistics.median(v.psnr for v in scores)
-        weak = [v for v in scores if v.psnr < usual - 3]
+        usual = statistics.median(v.fit for v in scores)
+        weak = sorted((v for v in scores if v.fit < usual - 3), key=lambda v: v.fit)
         if not weak:
             continue
         names = _list([v.name for v in weak])
-        why = f"{weak[0].psnr:.1f} dB there, {usual:.1f} dB in the middle of all {what} photos."
+        why = f"{weak[0].fit:.1f} dB there, {usual:.1f} dB in the middle of all {what} photos."
         if what == "held-out":
             lines.append(Advice(f"Take two or three more photos close to {names}.", why))
         else:
@@ -150,15 +150,19 @@ def measured_sharpness(data: ReportData) -> dict[str, float]:
 
 
 def _about_exposure(data: ReportData) -> list[Advice]:
-    if len(data.exposure_ev) < 3:
-        return []
-    low = min(data.exposure_ev, key=lambda n: data.exposure_ev[n])
-    high = max(data.exposure_ev, key=lambda n: data.exposure_ev[n])
-    span = data.exposure_ev[high] - data.exposure_ev[low]
-    if span < 1:
-        return []
-    why = f"Brightness differs by {span:.1f} stops between {low} (darkest) and {high} (brightest)."
-    return [Advice("Lock exposure and white balance before the first photo.", why)]
+    """Photos of differing brightness, or held-out ones whose colours alone are off."""
+    todo = "Lock exposure and white balance before the first photo."
+    if len(data.exposure_ev) >= 3:
+        low = min(data.exposure_ev, key=lambda n: data.exposure_ev[n])
+        high = max(data.exposure_ev, key=lambda n: data.exposure_ev[n])
+        span = data.exposure_ev[high] - data.exposure_ev[low]
+        if span >= 1:
+            why = f"Brightness differs by {span:.1f} stops between {low} (darkest) and {high} (brightest)."
+            return [Advice(todo, why)]
+    tests = data.scores("test")
+    if tests and (lost := statistics.fmean(v.fit for v in tests) - statistics.fmean(v.psnr for v in tests)) > 3:
+        return [Advice(todo, f"Held-out photos differ in colour from what is around them: that costs {lost:.1f} dB.")]
+    return []
 
 
 def _about_overlap(data: ReportData) -> list[Advice]:
@@ -180,7 +184,7 @@ def _about_fit(data: ReportData) -> list[Advice]:
     tests, trains = data.scores("test"), data.scores("train")
     if not tests or not trains:
         return []
-    test, train = (statistics.fmean(v.psnr for v in s) for s in (tests, trains))
+    test, train = (statistics.fmean(v.fit for v in s) for s in (tests, trains))
     if train - test < 6 or not math.isfinite(train - test):
         return []
     why = f"Photos it learned from are matched at {train:.1f} dB, photos it never saw at {test:.1f} dB."

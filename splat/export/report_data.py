@@ -33,6 +33,12 @@ class ViewScore:
     photo: Picture | None = None
     render: Picture | None = None
 
+    @property
+    def fit(self) -> float:
+        """How well shapes and detail are explained, dB: with colours corrected where that is known, so that a photo
+        that was only exposed differently does not count as badly seen."""
+        return self.psnr if self.cc_psnr is None else self.cc_psnr
+
 
 @dataclass(frozen=True, eq=False)
 class ReportData:

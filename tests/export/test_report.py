@@ -227,6 +227,15 @@ def test_a_weak_held_out_view_asks_for_photos_nearby():
     assert "close to dark corner.jpg" in text and "19.0 dB there, 28.0 dB" in text
 
 
+def test_a_photo_of_another_exposure_is_not_called_badly_seen():
+    scores = [ViewScore(f"{i}.jpg", "test", 27.0, cc_psnr=32.0) for i in range(6)]
+    scores.append(ViewScore("brighter.jpg", "test", 19.0, cc_psnr=32.0))
+    scores += [ViewScore(f"t{i}.jpg", "train", 33.0, cc_psnr=34.0) for i in range(6)]
+    text = todo(ReportData("t", (13, 13), views=tuple(scores)))
+    assert "close to" not in text and "is guessed" not in text
+    assert "Lock exposure" in text and "that costs 6.1 dB" in text
+
+
 def test_a_blurred_photo_is_found_among_sharp_ones():
     scores = [ViewScore(f"{i}.jpg", "train", 28.0, photo=picture(i)) for i in range(8)]
     scores.append(ViewScore("shaken.jpg", "train", 28.0, photo=picture(9, blur=2.0)))
