@@ -46,7 +46,9 @@ class AutoRow:
     why: str
 
 
-# A method that measures better on a class of captures takes its row here.
+# A method that measures better on a class of captures takes its row here. `edgs` beside `points` (scripts/results): ten
+# captures at the default preset +0.12 dB, more than 14 training photos +0.30, fewer +0.01; seven at the fast one +0.66;
+# two or three photos of the ray-traced room +2 to +3.
 AUTO: tuple[AutoRow, ...] = (AutoRow(None, "edgs", "Gaussians on the surfaces that dense matching finds"),)
 
 
