@@ -23,6 +23,7 @@ from splat.core.files import write_json
 from splat.core.geometry import Rigid
 from splat.core.image import read_pixels, resize_area, write_png
 from splat.scenes import Truth, atelier
+from splat.scenes.shot import opengl
 from splat.scenes.texels import srgb_from_linear
 
 SCALE = 1.25
@@ -240,10 +241,9 @@ def _seen(truth: Truth, index: int, number: int, trained: bool) -> Seen:
 
 
 def _frame(file: str, seen: Seen) -> dict[str, object]:
-    """As nerfstudio writes it: axes +x right, +y up, -z ahead."""
+    """As nerfstudio writes it."""
     c = seen.camera
-    pose = seen.world_from_cam.matrix().numpy() @ np.diag([1.0, -1.0, -1.0, 1.0])
     return {
         "file_path": file, "w": c.width, "h": c.height, "fl_x": c.fx, "fl_y": c.fy, "cx": c.cx, "cy": c.cy,
-        "transform_matrix": pose.tolist(),
+        "transform_matrix": opengl(seen.world_from_cam),
     }  # fmt: skip

@@ -55,15 +55,18 @@ class Session:
             shots = [s for s in self.shots if s.test == test]
             camera = self.shots[0].camera
             angle = 2 * np.arctan(camera.width / (2 * camera.fx))
-            frames = [{"file_path": f"./images/{Path(s.name).stem}", "transform_matrix": _opengl(s)} for s in shots]
+            frames = [
+                {"file_path": f"./images/{Path(s.name).stem}", "transform_matrix": opengl(s.world_from_cam)}
+                for s in shots
+            ]
             files[f"transforms_{part}.json"] = {"camera_angle_x": float(angle), "frames": frames}
         return files
 
 
-def _opengl(shot: Shot) -> list[list[float]]:
-    """`world_from_cam` for camera axes +x right, +y up, -z ahead."""
+def opengl(world_from_cam: Rigid) -> list[list[float]]:
+    """The matrix for camera axes +x right, +y up, -z ahead."""
     flip = np.diag([1.0, -1.0, -1.0, 1.0])
-    value: list[list[float]] = (shot.world_from_cam.matrix().numpy() @ flip).tolist()
+    value: list[list[float]] = (world_from_cam.matrix().numpy() @ flip).tolist()
     return value
 
 

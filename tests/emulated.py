@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from splat.core.slots import Silent
 from splat.native import bindings, build, build_cuda
 from splat.raster.native import Native
 
@@ -98,14 +97,3 @@ class OnGpu(Native):
 
     def culls(self, device: torch.device) -> bool:
         return True
-
-
-class Noting(Silent):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)

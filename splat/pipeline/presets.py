@@ -57,6 +57,6 @@ def resolve_method(method: str, train_photos: int) -> tuple[str, str]:
     if method != "auto":
         return method, "as asked"
     if unavailable() is not None:
-        return "points", "Gaussians at the SfM points: without compiled kernels dense matching would take hours"
+        return "points", "Gaussians at the SfM points: dense matching needs the compiled kernels"
     row = next(r for r in AUTO if r.max_photos is None or train_photos <= r.max_photos)
     return row.method, row.why

@@ -11,23 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from noting import Noting
 
 from splat.bench import Bench, Cell, Local, Record, Records, Table
 from splat.core.errors import SplatError
 from splat.core.slots import Silent
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_splat.py")))
-
-
-class Spoken(Silent):
-    """A reporter that remembers what was said."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.said.append(message)
 
 
 def table(tmp_path: Path, *scenes: str, methods: tuple[str, ...] = ("points",), seeds: tuple[int, ...] = (0,)) -> Table:
@@ -210,9 +200,9 @@ def test_the_cost_is_said_before_and_learns_from_finished_cells(tmp_path: Path) 
     t = table(tmp_path, "a", "b", "c")
     guess = t.plan()
     assert guess.minutes > 0 and not guess.measured
-    said = Spoken()
+    said = Noting()
     Table(t.title, t.cells[:1], t.sources, t.out).run(said, Local(FAKE))
-    assert "1 to run" in said.said[0] and "min" in said.said[0]
+    assert "1 to run" in said.lines[0] and "min" in said.lines[0]
     plan = t.plan()
     assert plan.measured
     assert plan.minutes == pytest.approx(2.0), "two cells like the finished one, which says it took 60 s"

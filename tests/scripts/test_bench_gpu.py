@@ -1,18 +1,16 @@
 """The GPU's bench runs from end to end on the emulated GPU: who is lent a real one must not find it broken."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import emulated
 import pytest
 import torch
 from recorder import CpuRecorder, kept
+from scripted import SCRIPTS, script
 
 from splat.native import bindings, build, build_cuda
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench_gpu.py"
 
 
 class Properties:
@@ -20,11 +18,8 @@ class Properties:
 
 
 def test_it_checks_times_and_prints_a_table(monkeypatch, capsys):
-    sys.path.insert(0, str(SCRIPT.parent))
-    spec = importlib.util.spec_from_file_location("bench_gpu", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
+    sys.path.insert(0, str(SCRIPTS))  # it imports its neighbours
+    bench = script("bench_gpu")
     monkeypatch.setattr(bench, "DEVICE", torch.device("cpu"))
     monkeypatch.setattr(bench, "SIZE", (48, 32))
     monkeypatch.setattr(bench, "CHECKED", (200, 40, 30))

@@ -1,25 +1,16 @@
 """What the table of dense first Gaussians says of its cells: seconds to a figure, figures at a time, means."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripted import script
 
 from splat.bench.cells import Cell, Record
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "edgs_table.py"
 
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("edgs_table", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["edgs_table"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("edgs_table")
 
 
 def record(method: str, init: float, psnrs: list[float], displacement: float, gaussians: int = 1000) -> Record:

@@ -1,26 +1,18 @@
 """The verdict on odd captures: what counts as degrading gracefully."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripted import script
 
 from splat.bench.cells import Cell, Record
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "odd_captures.py"
 
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("odd_captures", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["odd_captures"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("odd_captures")
 
 
 def record(capture: str, method: str, psnr: float | None) -> Record:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from scripted import script
 
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid, Similarity, rotation_from_axis_angle
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("pose_accuracy", REPOSITORY / "scripts" / "pose_accuracy.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module", name="script")
+def pose_accuracy() -> ModuleType:
+    return script("pose_accuracy")
 
 
 def ring(n: int = 12) -> dict[str, Rigid]:

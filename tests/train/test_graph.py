@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from emulated import Noting, OnGpu, gpu  # noqa: F401
+from emulated import OnGpu, gpu  # noqa: F401
+from noting import Noting
 from recorder import CpuRecorder, Refused, Tape, kept
 from torch import Tensor
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from emulated import Noting, OnGpu, gpu  # noqa: F401
+from emulated import OnGpu, gpu  # noqa: F401
+from noting import Noting
 
 from splat.core.slots import Init, RasterSettings, Silent, Step
 from splat.losses import Losses
