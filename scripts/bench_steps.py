@@ -34,8 +34,8 @@ from splat.core.order import morton_order
 from splat.core.slots import Init, Item, RasterSettings, Silent
 from splat.losses import Losses
 from splat.native import bindings, build
-from splat.pipeline.training import TrainConfig
 from splat.raster.native import Native
+from splat.stages.train import TrainConfig
 from splat.train import DefaultDensity
 from splat.train.loop import Phase, Trainer, TrainSettings
 from splat.train.view_model import ViewModel, ViewSettings

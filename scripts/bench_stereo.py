@@ -26,12 +26,12 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from splat.bench.scenes import load_scenes
 from splat.core.camera import Camera
 from splat.core.capture import Capture, PointCloud, View
 from splat.core.geometry import Rigid
 from splat.core.reproject import there_and_back
 from splat.core.slots import Silent
-from splat.pipeline.scenes import load_scenes
 from splat.priors.neighbours import overlap
 from splat.priors.stereo import Stereo, StereoView, grey_of
 

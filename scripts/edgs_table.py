@@ -25,7 +25,7 @@ from splat.bench.cells import Cell, Record, Value  # noqa: E402
 from splat.bench.protocols import PROTOCOLS, Scene  # noqa: E402
 from splat.bench.runner import Table  # noqa: E402
 from splat.core.files import write_atomic  # noqa: E402
-from splat.pipeline.reporter import Console  # noqa: E402
+from splat.run.console import Console  # noqa: E402
 
 SCENES = ("fox", "banana", "llff_fern", "sceaux_castle", "fountain_P11", "lego_400", "atelier")
 STEPS = {"fast": (0, 500, 1000, 2000, 3000), "default": (0, 500, 1000, 3000, 6000)}
@@ -58,7 +58,7 @@ def scenes_of(data: Path, names: list[str], out: Path) -> list[Scene]:
         PROTOCOLS["captures"].select(data, [n for n in names if n != "atelier"]) if set(names) != {"atelier"} else []
     )
     if "atelier" in names:
-        from splat.pipeline.scenes import load_scenes
+        from splat.bench.scenes import load_scenes
 
         photos = out / "atelier"
         if not (photos / "images").is_dir():

@@ -99,7 +99,7 @@ def project(load: Load) -> Tensor:
 
 def of_run(folder: Path) -> Load:
     """The first registered view of a finished run (`splat reconstruct --out folder`)."""
-    from splat.pipeline.finished import FinishedRun
+    from splat.run.completed import FinishedRun
 
     run = FinishedRun.open(folder)
     view = next(v for v in run.capture.views if v.world_from_cam is not None)

@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT))
 from splat.bench.cells import Cell, Record  # noqa: E402
 from splat.bench.protocols import Scene  # noqa: E402
 from splat.bench.runner import Table  # noqa: E402
+from splat.bench.scenes import load_scenes  # noqa: E402
 from splat.core.files import write_atomic, write_json  # noqa: E402
-from splat.pipeline.reporter import Console  # noqa: E402
-from splat.pipeline.scenes import load_scenes  # noqa: E402
+from splat.run.console import Console  # noqa: E402
 
 METHODS = ("edgs", "points")
 BOUND = 0.2

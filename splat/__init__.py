@@ -14,13 +14,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Reconstruct": "splat.pipeline.reconstruct",
-    "Demo": "splat.pipeline.demo",
-    "RenderPath": "splat.pipeline.render",
-    "Export": "splat.pipeline.export",
-    "Convert": "splat.pipeline.convert",
-    "Evaluate": "splat.pipeline.evaluate",
-    "Doctor": "splat.pipeline.doctor",
+    "Reconstruct": "splat.commands.reconstruct",
+    "Demo": "splat.commands.demo",
+    "RenderPath": "splat.commands.render",
+    "Export": "splat.commands.export",
+    "Convert": "splat.commands.convert",
+    "Evaluate": "splat.commands.evaluate",
+    "Doctor": "splat.commands.doctor",
     "SplatError": "splat.core.errors",
     "Gaussians": "splat.core.gaussians",
     "Camera": "splat.core.camera",

@@ -9,17 +9,17 @@ from splat import __version__
 
 COMMANDS = {
     "reconstruct": (
-        "splat.pipeline.reconstruct:Reconstruct",
+        "splat.commands.reconstruct:Reconstruct",
         "photos, a video or a dataset -> a splat, renders, a report",
     ),
-    "init": ("splat.pipeline.init:InitOnly", "the first Gaussians alone, as splat, point cloud and COLMAP points"),
-    "render": ("splat.pipeline.render:RenderPath", "draw a finished run: test views, an orbit, a path; PNG and MP4"),
-    "export": ("splat.pipeline.export:Export", "write a finished run again in other formats"),
-    "convert": ("splat.pipeline.convert:Convert", "one splat file into another format"),
-    "evaluate": ("splat.pipeline.evaluate:Evaluate", "measure a finished run again on its held-out photos"),
-    "demo": ("splat.pipeline.demo:Demo", "make the photos of a room, forget their poses, reconstruct them"),
-    "bench": ("splat.bench:Bench", "run a table of scenes and methods, resumable"),
-    "doctor": ("splat.pipeline.doctor:Doctor", "what this machine has, what is missing, and the fix"),
+    "init": ("splat.commands.init:InitOnly", "the first Gaussians alone, as splat, point cloud and COLMAP points"),
+    "render": ("splat.commands.render:RenderPath", "draw a finished run: test views, an orbit, a path; PNG and MP4"),
+    "export": ("splat.commands.export:Export", "write a finished run again in other formats"),
+    "convert": ("splat.commands.convert:Convert", "one splat file into another format"),
+    "evaluate": ("splat.commands.evaluate:Evaluate", "measure a finished run again on its held-out photos"),
+    "demo": ("splat.commands.demo:Demo", "make the photos of a room, forget their poses, reconstruct them"),
+    "bench": ("splat.commands.bench:Bench", "run a table of scenes and methods, resumable"),
+    "doctor": ("splat.commands.doctor:Doctor", "what this machine has, what is missing, and the fix"),
 }
 
 

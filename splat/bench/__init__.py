@@ -1,9 +1,8 @@
-"""Measuring: dataset protocols, a resumable table runner, tables and plots. Runs the pipeline, knows no slot."""
+"""Measuring: dataset protocols, a resumable table runner, tables and plots. Runs the program, knows no slot."""
 
 from splat.bench.cells import Cell, Record, Records
-from splat.bench.command import Bench
 from splat.bench.engine import Local
 from splat.bench.protocols import PROTOCOLS
 from splat.bench.runner import Table
 
-__all__ = ["PROTOCOLS", "Bench", "Cell", "Local", "Record", "Records", "Table"]
+__all__ = ["PROTOCOLS", "Cell", "Local", "Record", "Records", "Table"]

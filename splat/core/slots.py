@@ -187,11 +187,9 @@ class Init:
     gaussians: Gaussians
     view_ids: Int[Tensor, "n"] | None = None
     pixels: Float[Tensor, "n 2"] | None = None
-    reserve: Init | None = None
-    """Further Gaussians for where training finds that they are needed."""
 
     def rows(self, ids: Int[Tensor, "m"]) -> Init:
-        """Some of the first Gaussians; the reserve stays whole."""
+        """Some of the first Gaussians."""
         return replace(
             self,
             gaussians=self.gaussians[ids],

@@ -22,7 +22,6 @@ from splat.init.faithful import FaithfulEdgs
 from splat.init.placing import Placing
 from splat.init.points import FEWEST_POINTS, Points
 from splat.init.references import reference_views
-from splat.init.shell import Shell
 from splat.init.surfaces import Surface
 
 LARGEST_MATCHED = 640
@@ -77,10 +76,6 @@ class Edgs:
     """Photos, evenly spread, that are asked about every Gaussian. 0: none, and every depth is believed."""
     most_before: float = 0.05
     """A photo sees past a Gaussian that is nearer than what it is sure to see by more than this fraction."""
-    shell: Shell = field(default_factory=Shell)
-    """What lies behind everything."""
-    reserve: float = 0.0
-    """Gaussians kept back, as a multiple of the budget: training adds those where its error is large."""
     keep_points: float = 3.0
     """Sparse points farther than this many spacings from any dense Gaussian are kept."""
     isotropic: bool = False
@@ -119,19 +114,14 @@ class Edgs:
         if not made.count:
             report.warn("photos contradict all that dense matching found: starting from the sparse points")
             return sparse
-        reserve = placing.kept_back() if self.reserve > 0 else None
         if self.fill > 0:
             placing.guessed()
         kept = torch.zeros(len(sparse.gaussians), dtype=torch.bool)
         if capture.points is not None and len(capture.points) >= FEWEST_POINTS:  # else they are random
             kept = self._far_from(sparse.gaussians, torch.cat(made.means), torch.cat(made.spacings))
         rest = sparse.gaussians[kept]
-        behind = self.shell(surfaces, placing.unexplained(torch.cat([*made.means, rest.means])), budget, sh_degree)
-        report.info(
-            f"{made.count:,} Gaussians by dense matching, {len(rest):,} sparse points beside them, "
-            f"{0 if behind is None else len(behind):,} far behind."
-        )
-        return made.init(rest if behind is None else Gaussians.cat([rest, behind]), reserve)
+        report.info(f"{made.count:,} Gaussians by dense matching, {len(rest):,} sparse points beside them.")
+        return made.init(rest)
 
     def _surfaces(
         self, capture: Capture, seed: int, report: Reporter, depth: DepthPrior

@@ -67,23 +67,10 @@ class Placing:
             open_to *= min(1.0, left / max(1.0, float(open_to.sum())))
             self._sample(i, guess, open_to, self.made, guessed=True)
 
-    def kept_back(self) -> Init | None:
-        """More of them, at guessed depths wherever it may be needed, for training to add from."""
-        later = Made(self.numbers)
-        wanted = [g.importance(self.settings.detail) * g.usable * self._backed(g) for g in self.guesses]
-        total = max(1.0, sum(float(w.sum()) for w in wanted))
-        for i, (guess, weight) in enumerate(zip(self.guesses, wanted, strict=True)):
-            self._sample(i, guess, self.settings.reserve * self.budget / total * weight, later, guessed=True)
-        return later.init() if later.count else None
-
     @cached_property
     def guesses(self) -> list[Surface]:
         """The photos with a depth everywhere."""
         return [s.guessed(self.settings.margin) for s in self.surfaces]
-
-    def unexplained(self, points: Float[Tensor, "n 3"]) -> list[Tensor]:
-        """Per photo [h w], 1 where nothing was measured and none of the points is."""
-        return [s.unexplained(points, 0.5 * self.density) for s in self.surfaces]
 
     def _sample(
         self, number: int, surface: Surface, density: Float[Tensor, "h w"], made: Made, guessed: bool = False
@@ -232,11 +219,11 @@ class Made:
     def means(self) -> list[Tensor]:
         return [p.means for p in self.parts]
 
-    def init(self, rest: Gaussians | None = None, reserve: Init | None = None) -> Init:
+    def init(self, rest: Gaussians | None = None) -> Init:
         """All of them, and `rest`, which come from no photo."""
         parts, ids, pixels = list(self.parts), list(self.view_ids), list(self.pixels)
         if rest is not None and len(rest):
             parts.append(rest)
             ids.append(torch.full((len(rest),), -1))
             pixels.append(torch.full((len(rest), 2), torch.nan))
-        return Init(Gaussians.cat(parts), torch.cat(ids), torch.cat(pixels), reserve)
+        return Init(Gaussians.cat(parts), torch.cat(ids), torch.cat(pixels))

@@ -99,10 +99,6 @@ class PhotoSource:
     def __len__(self) -> int:
         return len(self.levels)
 
-    def finest_items(self) -> list[Item]:
-        """Every view at its full size."""
-        return [levels[-1] for levels in self.levels]
-
     def memory_bytes(self) -> int:
         """Bytes of pixels held."""
         tensors = {id(t): t for v in self.levels for i in v for t in (i.rgb, i.alpha, i.weight) if t is not None}

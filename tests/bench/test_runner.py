@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from noting import Noting
 
-from splat.bench import Bench, Cell, Local, Record, Records, Table
+from splat.bench import Cell, Local, Record, Records, Table
+from splat.commands.bench import Bench
 from splat.core.errors import SplatError
 from splat.core.slots import Silent
 

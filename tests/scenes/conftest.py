@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from splat.pipeline.scenes import load_scenes
+from splat.bench.scenes import load_scenes
 
 SCENES = load_scenes()
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from splat.bench.scenes import load_scenes
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.image import load_photo, read_pixels
 from splat.ingest import read
-from splat.pipeline.scenes import load_scenes
 
 SCENES = load_scenes()
 odd = importlib.import_module("splat.scenes.odd")

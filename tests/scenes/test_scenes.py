@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from splat.bench.scenes import load_scenes
 from splat.core.errors import SplatError
 from splat.core.image import read_pixels
-from splat.pipeline.scenes import load_scenes
 
 SCENES = load_scenes()
 Small = Callable[[str], Any]

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from splat.bench.scenes import load_scenes
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid
-from splat.pipeline.scenes import load_scenes
 
 load_scenes()
 

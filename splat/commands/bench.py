@@ -1,0 +1,173 @@
+"""`splat bench`: a table of scenes and methods, from the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from splat.bench.cells import Cell, Record, Value, flags_of
+from splat.bench.engine import Engine, Local
+from splat.bench.protocols import PROTOCOLS
+from splat.bench.runner import Table
+from splat.bench.tables import Row, markdown, means_of, rows_of
+from splat.core.errors import SplatError
+from splat.core.files import write_atomic, write_json
+from splat.core.image import write_png
+from splat.core.slots import Reporter
+from splat.run.console import Console
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Run a table of scenes and methods. Finished cells are not run again, so the same command goes on where it
+    stopped; --out receives the run folders, the table (Markdown and JSON) and its plots."""
+
+    protocol: Literal["captures"]
+    """captures: every capture under --data from its photos alone."""
+    out: Path = Path("runs/bench")
+    """Folder of the table: cells, their run folders, table and plots. Tables that share it share their cells."""
+    data: Path | None = None
+    """Folder that holds one folder per scene (default: the one named by SPLAT_DATA, else ../shared/data)."""
+    methods: str = "auto"
+    """Comma-separated methods of `splat reconstruct`."""
+    preset: Literal["fast", "default", "quality"] = "default"
+    scenes: str = ""
+    """Comma-separated names of scenes (default: all)."""
+    seeds: str = "0"
+    """Comma-separated seeds; the table shows mean and standard deviation over them."""
+    set: tuple[str, ...] = ()
+    """More flags for every cell: --set max-resolution=400 train.absgrad=true."""
+    results: Path | None = None
+    """Folder of kept numbers: cells found there are not run, cells done now are written there."""
+    retry_failed: bool = False
+    """Run cells that failed before again."""
+    limit_minutes: float | None = None
+    """Stop a cell after this many minutes and count it as failed."""
+    dry_run: bool = False
+    """Say what would be run and what it would cost; run nothing."""
+    json: Path | None = None
+    """Also write the table's numbers to this file."""
+
+    def table(self) -> Table:
+        """The cells this command stands for."""
+        named = self.data or Path(os.environ.get("SPLAT_DATA", "../shared/data"))
+        scenes = PROTOCOLS[self.protocol].select(named, _names(self.scenes))
+        methods = _names(self.methods)
+        seeds = [_whole_number(s) for s in _names(self.seeds)]
+        if not methods or not seeds:
+            raise SplatError("--methods and --seeds need at least one entry each.")
+        overrides = dict(_override(s) for s in self.set)
+        cells = tuple(
+            Cell(scene.name, method, {"preset": self.preset, **scene.overrides, **overrides}, seed)
+            for scene in scenes
+            for method in methods
+            for seed in seeds
+        )
+        title = f"{self.protocol}, preset {self.preset}"
+        return Table(title, cells, {s.name: s.source for s in scenes}, self.out, self.results)
+
+    def __call__(self, engine: Engine | None = None) -> int:
+        """0 when every cell is done, 1 when one failed."""
+        table = self.table()
+        with Console() as report:
+            if self.dry_run:
+                report.info(f"{table.title}: {table.plan(self.retry_failed).describe()}")
+                for cell in table.plan(self.retry_failed).to_run:
+                    report.info(f"  {cell.scene} {cell.method} seed {cell.seed}")
+                return 0
+            engine = engine or Local(limit_minutes=self.limit_minutes)
+            try:
+                records = table.run(report, engine, self.retry_failed)
+            finally:
+                text = write_outputs(table, table.records.of(table.cells), self.json, report)
+        print(text, end="")
+        sys.stdout.flush()
+        return int(any(r.failed for r in records))
+
+
+def write_outputs(table: Table, records: list[Record], json: Path | None, report: Reporter) -> str:
+    """`table.md`, `table.json` and plots in the table's folder; returns the Markdown."""
+    rows = rows_of(records)
+    means = means_of(rows) if len({r.scene for r in rows}) > 1 else []
+    note = _note(table, records)
+    text = markdown(table.title, note, rows, means)
+    write_atomic(table.out / "table.md", text)
+    numbers: dict[str, Any] = {
+        "title": table.title,
+        "note": note,
+        "rows": [r.plain() for r in rows],
+        "means": [r.plain() for r in means],
+        "cells": [r.plain() for r in records],
+    }
+    for path in filter(None, (table.out / "table.json", json)):
+        write_json(path, numbers)
+    if any("psnr" in r.values for r in rows):
+        _plots(table, rows)
+    report.info(f"{table.out / 'table.md'}, with plots beside it")
+    return text
+
+
+def _note(table: Table, records: list[Record]) -> str:
+    """What every cell of the table shares."""
+    overrides = [c.plain()["overrides"] for c in table.cells]
+    shared = {k: v for k, v in overrides[0].items() if all(o.get(k) == v for o in overrides)}
+    flags = " ".join(flags_of(shared))
+    seeds = sorted({c.seed for c in table.cells})
+    heldout = sorted({(r.metrics or {}).get("heldout", "") for r in records} - {""})
+    variants = sorted({(r.metrics or {}).get("lpips_variant") or "" for r in records} - {""})
+    parts = [f"`{flags}`" if flags else "", f"seeds {', '.join(map(str, seeds))}"]
+    parts += [f"held-out photos: {', '.join(heldout)}"] * bool(heldout) + variants
+    missing = len(table.cells) - len(records)
+    parts += [f"{missing} cells not run yet"] * bool(missing)
+    return "; ".join(filter(None, parts)) + "."
+
+
+def _plots(table: Table, rows: list[Row]) -> None:
+    from splat.bench.plots import Bar, bars, scatter
+
+    scenes = list(dict.fromkeys(r.scene for r in rows))
+    by_method: dict[str, dict[str, Row]] = {}
+    for r in rows:
+        by_method.setdefault(f"{r.method} {r.setting}".strip(), {})[r.scene] = r
+
+    def bar(row: Row | None) -> Bar | None:
+        psnr = row.values.get("psnr") if row else None
+        return None if psnr is None else Bar(psnr.mean, psnr.std)
+
+    psnr = {name: [bar(found.get(s)) for s in scenes] for name, found in by_method.items()}
+    write_png(table.out / "psnr.png", bars(f"{table.title}: PSNR of held-out photos", "dB", scenes, psnr))
+    cost = {
+        name: [
+            (r.seconds["total"].mean / 60, r.values["psnr"].mean, r.scene)
+            for r in found.values()
+            if "psnr" in r.values and "total" in r.seconds
+        ]
+        for name, found in by_method.items()
+    }
+    write_png(
+        table.out / "psnr_vs_minutes.png", scatter(f"{table.title}: quality and time", "minutes", "PSNR, dB", cost)
+    )
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise SplatError(f"--seeds {text!r} is not a whole number: write them as 0,1,2.") from None
+
+
+def _override(text: str) -> tuple[str, Value]:
+    key, found, value = text.partition("=")
+    if not found or not key:
+        raise SplatError(f"--set {text!r} is not of the form key=value: write for example --set cap=100000.")
+    key = key.lstrip("-").replace("_", "-")
+    if value.lower() in {"true", "false"}:
+        return key, value.lower() == "true"
+    return key, value

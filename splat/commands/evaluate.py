@@ -1,0 +1,55 @@
+"""`splat evaluate`: a finished run, or another splat in its place, measured on the run's held-out photos."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from splat.core.errors import SplatError
+from splat.core.files import write_json
+from splat.core.lpips import REPORTED, load_lpips
+from splat.export import load_splat
+from splat.run.completed import FinishedRun
+from splat.run.console import Console
+from splat.stages.measure import mean, measure
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """PSNR, SSIM and, where weights are found, LPIPS on the photos that training did not see (posed hold-out)."""
+
+    run: Path
+    """The run folder of a finished `splat reconstruct`."""
+    splat: Path | None = None
+    """Measure this splat file instead, given in the run's original frame (e.g. after editing or compression)."""
+    lpips: Path | None = None
+    """Folder with LPIPS weights."""
+    raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
+    json: Path | None = None
+    """Also write the figures here."""
+
+    def __call__(self) -> dict[str, Any]:
+        run = FinishedRun.open(self.run, self.raster)
+        views = [v for v in run.capture.test_views if v.world_from_cam is not None]
+        if not views:
+            raise SplatError(f"{self.run} holds out no posed photo: reconstruct with --heldout posed --test-every 8.")
+        scorer, note = load_lpips(REPORTED, self.lpips)
+        with Console() as report:
+            gaussians = run.trained.gaussians
+            if self.splat is not None:
+                gaussians = load_splat(self.splat, report).transformed(run.capture.world_from_source)
+            gaussians = gaussians.to(run.device)
+            background = run.trained.background.to(gaussians.means)
+            rows = [m.figures() for m in measure(gaussians, views, run.raster, run.settings, background, None, scorer)]
+        names = ("psnr", "ssim", "cc_psnr", "lpips")
+        figures: dict[str, Any] = {k: mean([row[k] for row in rows]) for k in names}
+        figures |= {"views": rows, "num_gaussians": len(gaussians)}
+        figures |= {"lpips_variant": REPORTED if scorer else None, "lpips_note": note}
+        for row in rows:
+            print(f"{row['name']}: {row['psnr']:.2f} dB, SSIM {row['ssim']:.3f}", file=sys.stderr)
+        print(f"mean: {figures['psnr']:.2f} dB, SSIM {figures['ssim']:.3f}, {len(rows)} views", file=sys.stderr)
+        if self.json is not None:
+            write_json(self.json, figures)
+        return figures

@@ -1,0 +1,76 @@
+"""`splat render`: pictures and videos of a finished run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from splat.core.errors import SplatError
+from splat.core.slots import PathCamera
+from splat.export.paths import interpolated_path, orbit_path
+from splat.export.renders import write_renders
+from splat.run.completed import FinishedRun
+from splat.run.console import Console
+
+
+@dataclass(frozen=True)
+class RenderPath:
+    """Draw a finished run along a path, from its own photos' places, or both as a video and as pictures."""
+
+    run: Path
+    """The run folder of a finished `splat reconstruct`."""
+    out: Path | None = None
+    """Where to write (default: RUN/export/renders)."""
+    path: Literal["orbit", "path", "train", "test"] = "orbit"
+    """orbit: around the scene's focus. path: along the cameras. train, test: where those photos were taken from."""
+    frames: int = 240
+    """Frames of an orbit or a path."""
+    size: int = 1280
+    """Long side in px of an orbit or a path."""
+    fps: float = 30.0
+    video: bool = True
+    """Write an MP4 (for orbit and path)."""
+    images: bool = False
+    """Write every frame as PNG (always for train and test)."""
+    depth: bool = False
+    """Write depth as 16-bit PNG with a coloured preview."""
+    raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
+
+    def __call__(self) -> int:
+        if self.frames < 2 or self.size < 16:
+            raise SplatError("--frames must be at least 2 and --size at least 16.")
+        run = FinishedRun.open(self.run, self.raster)
+        names = None
+        if self.path in ("orbit", "path"):
+            make = orbit_path if self.path == "orbit" else interpolated_path
+            cameras = list(make(run.capture, self.frames, self.size).cameras)
+        else:
+            views = [v for v in run.capture.views if v.role == self.path and v.world_from_cam is not None]
+            if not views:
+                raise SplatError(f"{self.run} has no {self.path} views with a pose: choose another --path.")
+            cameras = [PathCamera(v.camera, v.world_from_cam) for v in views if v.world_from_cam is not None]
+            names = [v.name for v in views]
+        still = names is not None
+        target = self.out or self.run / "export" / "renders"
+        rgb = tuple(float(v) for v in run.trained.background)
+        with Console() as report:
+            report.begin("render")
+            files = write_renders(
+                target / self.path,
+                run.trained.gaussians.to(run.device),
+                cameras,
+                run.raster,
+                run.settings,
+                background=(rgb[0], rgb[1], rgb[2]),
+                names=names,
+                images=self.images or still,
+                depth=self.depth,
+                video=target / f"{self.path}.mp4" if self.video and not still else None,
+                fps=self.fps,
+                units_per_world=1 / run.capture.world_from_source.scale,
+                report=report,
+            )
+        print(f"{files.video or target / self.path}: {len(cameras)} views", file=sys.stderr)
+        return 0

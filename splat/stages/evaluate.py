@@ -1,0 +1,172 @@
+"""The evaluate stage: held-out photos measured under the chosen protocol, training photos for the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from splat.core.capture import Capture, View
+from splat.core.files import write_json
+from splat.core.geometry import Rigid
+from splat.core.image import write_png
+from splat.core.slots import PoseResult
+from splat.run.folder import hash_of
+from splat.stages.measure import Measured, mean, measure
+from splat.stages.train import Trained
+
+if TYPE_CHECKING:
+    from splat.stages.first import Context
+
+_MOST_TRAINING_VIEWS = 24  # measured for the report; evenly spread over the capture
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """What the report shows of one view."""
+
+    figures: dict[str, Any]
+    photo: Path
+    render: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Held-out and training views, measured."""
+
+    test: tuple[Pictures, ...]
+    train: tuple[Pictures, ...]
+    test_views: tuple[View, ...]
+    """The held-out views with the poses they were measured at."""
+    not_placed: tuple[str, ...]
+    """Held-out photos whose pose could not be found (strict protocol)."""
+
+    def averages(self) -> dict[str, float | None]:
+        return {k: mean([p.figures[k] for p in self.test]) for k in ("psnr", "ssim", "cc_psnr", "lpips")}
+
+
+def evaluate(
+    c: Context, capture: Capture, posed: PoseResult, held_out: tuple[View, ...] | None, trained: Trained, train_key: str
+) -> Evaluation:
+    """Measure the trained Gaussians. Held-out exposure is identity: nothing about a held-out photo's colours is fitted
+    (cc_psnr says what a fit would give). `held_out`: the strict protocol's photos, None for the posed protocol."""
+    c.report.begin("evaluate")
+    k = c.config
+    scorer = _lpips(c)
+    key = hash_of("evaluate", train_key, k.heldout, k.search, scorer is not None, c.settings)
+
+    def make(folder: Path) -> Evaluation:
+        tests: tuple[View, ...] = capture.test_views
+        lost: tuple[str, ...] = ()
+        if held_out is not None:
+            tests, lost = _place(c, capture, posed, held_out, trained, folder)
+        background = trained.background.to(trained.gaussians.means)
+        results: dict[str, list[Pictures]] = {"test": [], "train": []}
+        spread = _spread(capture.train_views)
+        exposures = [trained.exposures.get(v.name) for v in spread]
+        total = len(tests) + len(spread)
+        for group, views, maps in (("test", tests, None), ("train", spread, exposures)):
+            measured = measure(trained.gaussians, views, c.raster, c.settings, background, maps, scorer)
+            for m in measured:
+                results[group].append(_keep(folder / group, m))
+                c.report.progress(len(results["test"]) + len(results["train"]), total, psnr=m.psnr)
+        result = Evaluation(tuple(results["test"]), tuple(results["train"]), tuple(tests), tuple(lost))
+        _save(folder, result)
+        return result
+
+    def load(folder: Path) -> Evaluation:
+        return _load(folder, capture, held_out)
+
+    result = c.run.stage("evaluate", key, {"heldout": k.heldout, "search": k.search}, make, load)
+    averages = result.averages()
+    if averages["psnr"] is not None:
+        c.report.info(
+            f"held-out photos ({k.heldout}): PSNR {averages['psnr']:.2f} dB, SSIM {averages['ssim']:.3f}, "
+            f"colour-corrected PSNR {averages['cc_psnr']:.2f} dB over {len(result.test)} views"
+        )
+    return result
+
+
+def _lpips(c: Context) -> Any:
+    """The scorer, or None after saying why."""
+    from splat.core.lpips import REPORTED, load_lpips
+
+    scorer, note = load_lpips(REPORTED, c.config.lpips)
+    if scorer is None:
+        c.report.info(f"LPIPS skipped: {note}")
+    return scorer
+
+
+def _spread(views: Sequence[View]) -> list[View]:
+    if len(views) <= _MOST_TRAINING_VIEWS:
+        return list(views)
+    picks = torch.linspace(0, len(views) - 1, _MOST_TRAINING_VIEWS).round().long().tolist()
+    return [views[i] for i in picks]
+
+
+def _place(
+    c: Context, capture: Capture, posed: PoseResult, held_out: tuple[View, ...], trained: Trained, folder: Path
+) -> tuple[tuple[View, ...], tuple[str, ...]]:
+    """Poses of photos that took part in nothing: from the sparse points, then photometrically, the scene frozen."""
+    from splat.poses.registration import localize
+
+    if all(v.world_from_cam is not None for v in held_out):  # the dataset brought them; only the frame changes
+        moved = [replace(v, world_from_cam=capture.world_from_source.apply_pose(v.pose)) for v in held_out]
+        found = {v.name: v for v in moved}
+    else:
+        found = localize(posed.capture, held_out, folder / "work", c.report)
+    size = max(max(v.camera.width, v.camera.height) for v in capture.views)
+    views = []
+    for v in held_out:
+        if v.name not in found:
+            c.report.warn(f"{v.name} (held out) could not be placed against the finished scene")
+            continue
+        working = Capture(views=(found[v.name],)).resized(size).views[0]
+        background = trained.background.to(trained.gaussians.means)
+        views.append(
+            c.config.search(trained.gaussians, working, c.raster, c.settings, background, trained.scene_extent)
+        )
+        c.report.progress(len(views), len(held_out))
+    return tuple(views), tuple(v.name for v in held_out if v.name not in found)
+
+
+def _keep(folder: Path, m: Measured) -> Pictures:
+    stem = m.view.name.replace("/", "_")
+    photo, render = folder / f"{stem}.photo.png", folder / f"{stem}.render.png"
+    write_png(photo, m.photo)
+    write_png(render, m.render)
+    return Pictures(m.figures(), photo, render)
+
+
+def _save(folder: Path, e: Evaluation) -> None:
+    def rows(pictures: tuple[Pictures, ...]) -> list[dict[str, Any]]:
+        return [p.figures | {"photo": p.photo.name, "render": p.render.name} for p in pictures]
+
+    poses = {v.name: v.pose.matrix().tolist() for v in e.test_views}
+    write_json(
+        folder / "views.json",
+        {"test": rows(e.test), "train": rows(e.train), "test_poses": poses, "not_placed": list(e.not_placed)},
+    )
+
+
+def _load(folder: Path, capture: Capture, held_out: tuple[View, ...] | None) -> Evaluation:
+    saved = json.loads((folder / "views.json").read_text())
+
+    def rows(group: str) -> tuple[Pictures, ...]:
+        out = []
+        for row in saved[group]:
+            figures = {k: v for k, v in row.items() if k not in ("photo", "render")}
+            out.append(Pictures(figures, folder / group / row["photo"], folder / group / row["render"]))
+        return tuple(out)
+
+    known = {v.name: v for v in (capture.test_views if held_out is None else held_out)}
+    size = max(max(v.camera.width, v.camera.height) for v in capture.views)
+    views = []
+    for name, pose in saved["test_poses"].items():
+        v = replace(known[name], world_from_cam=Rigid.from_matrix(torch.tensor(pose, dtype=torch.float64)))
+        views.append(v if held_out is None else Capture(views=(v,)).resized(size).views[0])
+    return Evaluation(rows("test"), rows("train"), tuple(views), tuple(saved["not_placed"]))

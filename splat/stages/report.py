@@ -1,0 +1,94 @@
+"""What the report is told: the run's figures, pictures and files, gathered for `export.report`."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from splat.core.capture import Capture
+from splat.core.slots import PoseResult
+from splat.export.report import write_report
+from splat.export.report_data import Curve, ReportData, ViewScore
+from splat.run.folder import plain
+from splat.stages.evaluate import Evaluation, Pictures
+from splat.stages.train import Trained
+
+if TYPE_CHECKING:
+    from splat.stages.first import Context
+
+_FILES = (
+    ("splat", "export/splat.ply"),
+    ("point cloud of the Gaussians", "export/points.ply"),
+    ("point cloud of structure from motion", "export/points_sfm.ply"),
+    ("cameras", "export/cameras.json"),
+    ("orbit (video)", "export/renders/orbit.mp4"),
+    ("flight along the cameras (video)", "export/renders/path.mp4"),
+    ("held-out views with depth", "export/renders/test"),
+    ("figures", "metrics.json"),
+    ("log", "log.jsonl"),
+)
+
+
+def write_story(
+    c: Context, capture: Capture, posed: PoseResult, trained: Trained, result: Evaluation, metrics: dict[str, Any]
+) -> None:
+    """Write `report.html` beside `metrics.json`."""
+    root = c.run.root
+    sizes = Counter(v.photo_size for v in capture.views)
+    found = [(p, path) for p, path in _FILES if (root / path).exists()]
+    data = ReportData(
+        title=c.config.photos.resolve().stem,
+        registered=(metrics["registered"][0], metrics["registered"][1]),
+        dropped=posed.dropped,
+        warnings=tuple(metrics["warnings"]),
+        views=_scores(result.test, "test") + _scores(result.train, "train"),
+        psnr=metrics["psnr"],
+        ssim=metrics["ssim"],
+        lpips=metrics["lpips"],
+        cc_psnr=metrics["cc_psnr"],
+        heldout=metrics["heldout"],
+        method=metrics["method"],
+        num_gaussians=metrics["num_gaussians"],
+        seconds=metrics["seconds"],
+        peak_memory_mb=metrics["peak_memory_mb"],
+        resolution=(metrics["resolution"][0], metrics["resolution"][1]),
+        photo_size=sizes.most_common(1)[0][0],
+        loss=_curve(trained, "loss"),
+        train_psnr=_curve(trained, "psnr"),
+        gaussian_counts=_curve(trained, "gaussians"),
+        exposure_ev=_stops(trained),
+        capture=capture,
+        stills=_stills(root / "export" / "renders" / "orbit"),
+        files=tuple(found),
+        settings=_settings(c),
+    )
+    write_report(root / "report.html", data)
+
+
+def _scores(pictures: tuple[Pictures, ...], role: Literal["train", "test"]) -> tuple[ViewScore, ...]:
+    return tuple(ViewScore(role=role, photo=p.photo, render=p.render, **p.figures) for p in pictures)
+
+
+def _curve(trained: Trained, name: str) -> Curve:
+    values = {line["step"]: line[name] for line in trained.history if name in line}
+    return tuple((step, v) for step, v in sorted(values.items()) if math.isfinite(v))
+
+
+def _stops(trained: Trained) -> dict[str, float]:
+    """How much brighter each photo is than the mean, in stops: the gain its colour map applies to mid grey."""
+    gains = {n: float((e[:, :3].sum(1) * 0.5 + e[:, 3]).mean() / 0.5) for n, e in trained.exposures.items()}
+    # The map acts on sRGB values; a display curve of 2.2 turns its gain into light.
+    return {n: 2.2 * math.log2(g) for n, g in gains.items() if g > 0}
+
+
+def _stills(folder: Path) -> tuple[tuple[str, Path], ...]:
+    pictures = sorted(folder.glob("*.png")) if folder.is_dir() else []
+    return tuple((f"orbit, frame {p.stem}", p) for p in pictures[:4])
+
+
+def _settings(c: Context) -> dict[str, Any]:
+    k = c.config
+    names = ("preset", "method", "iterations", "max_resolution", "cap", "sh_degree", "antialiased", "seed", "device")
+    return {n: plain(getattr(k, n)) for n in names} | {"raster": c.raster.name, "density": k.train.density}

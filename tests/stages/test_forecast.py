@@ -1,0 +1,68 @@
+"""Estimates grow with the work, and a run is made to fit."""
+
+from pathlib import Path
+
+from splat.core.camera import Camera
+from splat.core.capture import Capture, View
+from splat.stages.forecast import MATCHING_SHARE, available_memory_gb, estimate, fit_memory, plan_matching
+
+
+def _capture(n: int, width: int, height: int) -> Capture:
+    camera = Camera(float(width), float(width), width / 2, height / 2, width, height)
+    return Capture(tuple(View(f"{i}.jpg", Path(f"{i}.jpg"), (width, height), camera) for i in range(n)))
+
+
+def test_more_work_is_expected_to_take_longer_and_more_memory() -> None:
+    small, large = _capture(10, 400, 300), _capture(10, 800, 600)
+    assert estimate(large, 1000, 50_000, False).minutes > estimate(small, 1000, 50_000, False).minutes
+    assert estimate(small, 2000, 50_000, False).minutes > estimate(small, 1000, 50_000, False).minutes
+    assert estimate(small, 1000, 500_000, False).gigabytes > estimate(small, 1000, 50_000, False).gigabytes
+    assert estimate(small, 1000, 50_000, True).minutes > estimate(small, 1000, 50_000, False).minutes
+
+
+def test_what_fits_is_left_alone() -> None:
+    fit = fit_memory(_capture(10, 800, 600), 7000, 100_000, budget_gb=8.0)
+    assert not fit.changed and fit.cap == 100_000 and fit.max_resolution == 800
+
+
+def test_counts_go_down_before_resolution_and_the_result_fits() -> None:
+    capture = _capture(200, 1600, 1200)
+    fit = fit_memory(capture, 7000, 1_000_000, budget_gb=4.0)
+    assert fit.changed and fit.cap < 1_000_000 and fit.max_resolution == 1600
+    tight = fit_memory(capture, 7000, 1_000_000, budget_gb=1.5)
+    assert tight.max_resolution < 1600
+    assert estimate(capture.resized(tight.max_resolution), 7000, tight.cap, False).gigabytes <= 1.5
+
+
+def test_free_memory_is_known_here_and_sane() -> None:
+    free = available_memory_gb()
+    assert free is None or 0 < free < 1e5
+
+
+def test_matching_takes_at_most_its_share_of_the_run() -> None:
+    few, many = _capture(8, 800, 600), _capture(150, 800, 600)
+    assert plan_matching(few, 6000, 100_000, most=640, cores=2).size == 640
+    planned = plan_matching(many, 6000, 100_000, most=640, cores=2)
+    run = 60 * estimate(many, 6000, 100_000, False, cores=2).minutes
+    assert 240 < planned.size < 640 and planned.seconds <= MATCHING_SHARE * (run + planned.seconds)
+    assert planned.photos == 150
+    assert plan_matching(many, 12_000, 100_000, most=640, cores=2).size > planned.size
+
+
+def test_of_very_many_photos_some_are_matched() -> None:
+    thousands = _capture(2000, 800, 600)
+    planned = plan_matching(thousands, 6000, 100_000, most=640, cores=2)
+    run = 60 * estimate(thousands, 6000, 100_000, False, cores=2).minutes
+    assert planned.size == 240 and 24 < planned.photos < 2000
+    assert planned.seconds <= MATCHING_SHARE * (run + planned.seconds)
+    asked = plan_matching(thousands, 6000, 100_000, most=640, photos=50, cores=2)
+    assert asked.photos == 50 and asked.size > 240 and asked.seconds <= MATCHING_SHARE * (run + asked.seconds)
+
+
+def test_matching_keeps_to_the_memory_there_is_and_to_what_was_asked_for() -> None:
+    many = _capture(300, 800, 600)
+    assert plan_matching(many, 30_000, 100_000, budget_gb=2.0, most=640, cores=2).gigabytes <= 2.0
+    sized = plan_matching(many, 1, 1000, budget_gb=0.1, size=500, cores=2)
+    assert (sized.size, sized.photos) == (500, 300)
+    least = plan_matching(many, 1, 1000, budget_gb=0.1, cores=2)
+    assert (least.size, least.photos) == (240, 24)
