@@ -46,6 +46,7 @@ from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
+from splat.core.schedules import Background, ShSchedule
 from splat.core.slots import Init, Item, Rasterizer, RasterSettings, Silent
 from splat.losses import Losses
 from splat.native import bindings, build, build_cuda
@@ -56,7 +57,6 @@ from splat.train import DefaultDensity, MCMCDensity
 from splat.train.density import DensitySettings
 from splat.train.graph import Mode, Recorder
 from splat.train.loop import Phase, Trainer, TrainSettings
-from splat.train.schedule import Background, ShSchedule
 from splat.train.view_model import ViewModel, ViewSettings
 
 SIZE = (1152, 864)

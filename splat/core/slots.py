@@ -7,11 +7,11 @@ dataclass whose fields are its settings; the fields' docstrings are the help tex
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +22,7 @@ from splat.core.capture import Capture
 from splat.core.colour import affine_map
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
+from splat.core.schedules import Schedules
 
 # ------------------------------------------------------------------------------------------------ talking to the user
 
@@ -324,6 +325,12 @@ class Item:
     view_id: int | None = None
     """The training view it came from: its exposure and pose corrections apply. None for a virtual view."""
     loss_weight: float = 1.0
+    terms: frozenset[str] | None = None
+    """Names of the loss terms that count for this item (fields of `losses.Losses`); None: all of them."""
+
+    def counts(self, term: str) -> bool:
+        """Whether a loss term counts for this item."""
+        return self.terms is None or term in self.terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,6 +348,8 @@ class Step:
     """What the image should look like: uint8 [h w 3], or float where it was composited over the step's background."""
     gaussians: Gaussians
     """The rows that were drawn (leaves)."""
+    ids: Int[Tensor, "m"] | None
+    """Which of the model's rows these are; None: all of them."""
     scene_extent: float
 
     @cached_property
@@ -431,9 +440,154 @@ class DensityControl(Protocol):
 class TargetSource(Protocol):
     """Yields the items of each step, in an order that is part of the checkpoint."""
 
-    def items(self, step: int) -> Iterator[Item]: ...
+    def items(self, step: int, steps: int) -> Iterator[Item]:
+        """Those of step `step` of the phase's `steps`."""
+        ...
+
     def state(self) -> dict[str, Any]: ...
     def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+Objective = Callable[[Step], tuple[Float[Tensor, ""], dict[str, float | Tensor]]]
+"""A step -> the total to minimize, and figures for the log ("psnr" among them is shown while training runs)."""
+
+DensitySettings = Callable[[int, float], DensityControl]
+"""(steps of the phase, scene extent) -> the density control that lives through the phase."""
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What a hook of a phase may read and edit."""
+
+    step: int
+    """Steps done, all phases together."""
+    phase_step: int
+    """Steps of this phase done."""
+    model: Parameterization
+    draw: Callable[[Item], Render]
+    """How the scene looks now, without gradient, exposure or dropout."""
+    report: Reporter
+
+
+Hook = Callable[[Round], None]
+"""One that has `state` and `load_state` is part of checkpoints."""
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """A stretch of training with its own targets, losses, schedules and density control.
+
+    Schedules count in fractions of this phase's steps: a second phase may heat up again, or hold a rate.
+    """
+
+    steps: int
+    source: TargetSource
+    losses: Objective
+    density: DensitySettings
+    schedules: Schedules = field(default_factory=Schedules)
+    raster: RasterSettings = field(default_factory=RasterSettings)
+    """How items are drawn; `normals` makes `Render.normals` for the losses."""
+    name: str = "train"
+    parameterize: Callable[[Parameterization], Parameterization] | None = None
+    """Turns the model of the phase before (at first: free Gaussians) into this phase's. Called when the phase starts,
+    and again before a checkpoint of it is loaded. None: the model goes on as it is, optimizer state and all."""
+    on_start: Hook | None = None
+    """Called once, before the phase's first step; not when resuming inside it."""
+    round_every: int = 0
+    """Steps between two calls of `on_round`; 0: never."""
+    on_round: Hook | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What observers are shown after a step. They change nothing."""
+
+    step: int
+    """Steps done, all phases together; 0 before the first."""
+    total: int
+    phase: str
+    count: int
+    """Gaussians, of all processes."""
+    figures: Mapping[str, float | str]
+    """Of the step: loss, terms, psnr (running mean, dB), and what density control did ("density")."""
+    seconds: float
+    """Of training alone, summed over resumed runs; what observers take does not count."""
+    steps_per_second: float
+    gaussians: Gaussians | None
+    """A copy of all, without rows that nothing draws; only after steps for which the observer `wants_gaussians`."""
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Watches training. Several may, and none disturbs it."""
+
+    def wants_gaussians(self, step: int, total: int) -> bool:
+        """Whether `Snapshot.gaussians` is needed after this step: a function of the step alone."""
+        ...
+
+    def __call__(self, snapshot: Snapshot) -> None: ...
+
+
+# -------------------------------------------------------------------------------------------------------------- method
+
+
+@dataclass(frozen=True)
+class InitPlan:
+    """What a run decides for the initializer, where its settings leave it open."""
+
+    max_gaussians: int
+    """The cap of training."""
+    matching_size: int = 0
+    """Long side in px of the photos that are matched."""
+    matching_photos: int = 0
+    """How many photos are matched."""
+
+
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """What training may spend."""
+
+    steps: int
+    """Of one photo each (of `world` photos each where that many processes train together)."""
+    max_gaussians: int
+    photo_phase: Phase
+    """One phase of all `steps` on the training photos, as the user's settings have it. A method takes it as it is, or
+    makes its own phases of it with `dataclasses.replace`."""
+
+
+@runtime_checkable
+class Method(Protocol):
+    """How a scene is made of posed photos: a frozen dataclass whose fields are its settings.
+
+    `splat.methods.METHODS` lists them: `--method`, `auto`, `splat init`, the bench and Python read that list alone.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    """One line for the help."""
+    priors: ClassVar[frozenset[str]]
+    """The fields of `Priors` that its initializer asks for."""
+
+    def unavailable(self) -> str | None:
+        """Why it cannot run on this machine, in one sentence; None when it can."""
+        ...
+
+    def defaults(self, preset: str) -> Mapping[str, Any]:
+        """What it changes about the settings of a run: dotted fields of `Reconstruct` -> values. Explicit values win.
+        Raises KeyError for a preset that does not exist."""
+        ...
+
+    def max_gaussians(self, capture: Capture) -> int | None:
+        """The cap that the method has by itself; None: the preset's."""
+        ...
+
+    def initializer(self, capture: Capture, plan: InitPlan | None = None) -> Initializer:
+        """What makes the first Gaussians; without a plan as the settings have it, which makes the stage's key."""
+        ...
+
+    def phases(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
+        """How they are trained on the training photos."""
+        ...
 
 
 # -------------------------------------------------------------------------------------------------------------- export

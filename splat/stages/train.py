@@ -18,6 +18,7 @@ from splat.core.errors import Interrupted, SplatError
 from splat.core.files import write_json
 from splat.core.gaussians import Gaussians
 from splat.core.ranks import Ranks
+from splat.core.schedules import Background, Dropout, LearningRates, OpacityDecay, ResolutionSchedule, ShSchedule
 from splat.core.slots import Init, Rasterizer, Reporter, Silent
 from splat.losses import Losses
 from splat.native import bindings
@@ -34,8 +35,6 @@ from splat.train.density import DensitySettings
 from splat.train.distributed import batch_steps, own_density
 from splat.train.loop import Phase, TrainSettings
 from splat.train.loop import train as run_phases
-from splat.train.parameters import LearningRates
-from splat.train.schedule import Background, Dropout, OpacityDecay, ResolutionSchedule, ShSchedule
 from splat.train.view_model import ViewModel, ViewSettings
 from splat.train.views import PhotoSource, load_views, scene_extent
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from splat.core.errors import SplatError
 from splat.core.ranks import Ranks
+from splat.core.schedules import LearningRates
 from splat.core.slots import Init, Item, TargetSource
 from splat.train.density import DefaultDensity
 from splat.train.mcmc import MCMCDensity
-from splat.train.parameters import LearningRates
 from splat.train.view_model import ViewCorrection
 
 

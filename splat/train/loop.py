@@ -15,6 +15,7 @@ from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.order import morton_order
 from splat.core.ranks import ALONE, Ranks
+from splat.core.schedules import Background, Dropout, LearningRates, OpacityDecay, ShSchedule
 from splat.core.slots import (
     Init,
     Item,
@@ -31,11 +32,10 @@ from splat.native import bindings
 from splat.train.density import DensitySettings, NoDensity
 from splat.train.distributed import OwnPhotos, batch_rates, own_rows
 from splat.train.graph import Mode, Replays
-from splat.train.parameters import FreeGaussians, LearningRates
+from splat.train.parameters import FreeGaussians
 from splat.train.progress import Meter, stop_requests
 from splat.train.resume import restore, save
 from splat.train.room import Room
-from splat.train.schedule import Background, Dropout, OpacityDecay, ShSchedule
 from splat.train.step import eager_step
 from splat.train.telling import Stopwatch, Telling, drawable
 from splat.train.view_model import ViewModel

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,47 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from splat.core.gaussians import Gaussians
+from splat.core.schedules import LearningRates, ShSchedule, log_linear
 from splat.native.bindings import sent
 from splat.native.ops import AdamTensor, adam_constants, adam_harmonics, compiled, fused_adam, gather
 from splat.train.harmonics import expanded
-from splat.train.schedule import ShSchedule, log_linear
 
 FIELDS = ("means", "quats_wxyz", "log_scales", "logit_opacities", "sh")
-
-
-@dataclass(frozen=True)
-class LearningRates:
-    """Adam's step sizes. All but the opacities' are 1.6 to 2 times those of Kerbl et al. (2023), who train for 30,000
-    steps: at 7,000 the longer strides are worth 0.3 dB on lego_400, as much as 2,500 more steps."""
-
-    means: float = 3.2e-4
-    """At the start, times the scene's extent."""
-    means_final: float = 1.6e-6
-    """At the end; a straight line in the logarithm between."""
-    means_hold: float = 0.0
-    """Until this fraction of the steps positions move at the rate that the line has there: Gaussians that start in the
-    right place need not travel (EDGS: 8,000 of 30,000 steps)."""
-    sh0: float = 4e-3
-    """Colour that looks the same from everywhere."""
-    sh_rest: float = 2.5e-4
-    """View-dependent harmonics."""
-    sh_rest_every: int = 1
-    """Steps between two updates of the view-dependent harmonics, three quarters of a Gaussian's numbers (as Taming
-    3DGS, Mallick et al. 2024). One update then stands for all: rate and decay of moments are those of so many steps."""
-    opacities: float = 0.05
-    """Logits."""
-    scales: float = 8e-3
-    """Logarithms."""
-    quats: float = 2e-3
-    others_final: float = 1.0
-    """Fraction of all rates but the positions' that is left at the end; a straight line in the logarithm."""
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-15
-
-    def means_at(self, progress: float, scene_extent: float) -> float:
-        """The step size of positions in world units."""
-        return scene_extent * log_linear(self.means, self.means_final, max(progress, self.means_hold))
 
 
 class FreeGaussians:

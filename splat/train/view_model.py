@@ -15,10 +15,10 @@ from torch import Tensor
 
 from splat.core.colour import affine_map
 from splat.core.geometry import rotation_from_axis_angle
+from splat.core.schedules import log_linear
 from splat.core.slots import Item, Render
 from splat.native import bindings
 from splat.native.bindings import sent
-from splat.train.schedule import log_linear
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from splat.core.camera import Camera
 from splat.core.capture import View
 from splat.core.errors import SplatError
 from splat.core.image import Photo
+from splat.core.schedules import ResolutionSchedule
 from splat.core.slots import Item
-from splat.train.schedule import ResolutionSchedule
 
 
 @dataclass(frozen=True, eq=False)

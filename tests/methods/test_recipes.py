@@ -7,9 +7,9 @@ from typing import get_args, get_type_hints
 import pytest
 
 from splat.commands.reconstruct import Reconstruct
+from splat.core.schedules import LearningRates
 from splat.methods.recipes import EDGS, PUBLISHED_EDGS, replaced, with_recipe
 from splat.priors import MATCHERS
-from splat.train.parameters import LearningRates
 
 
 def test_the_published_edgs_is_trained_as_published() -> None:

@@ -16,10 +16,10 @@ from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.core.image import Photo
 from splat.core.metrics import psnr
+from splat.core.schedules import ResolutionSchedule
 from splat.core.slots import Init, Rasterizer, RasterSettings, Silent, Step
 from splat.raster import choose
 from splat.train.loop import Phase, TrainResult, TrainSettings, train
-from splat.train.schedule import ResolutionSchedule
 from splat.train.view_model import ViewModel
 from splat.train.views import PhotoSource, Posed
 

@@ -3,9 +3,10 @@
 import oracles
 import torch
 
+from splat.core.schedules import LearningRates
 from splat.train import NoDensity
 from splat.train.clearance import Clearance, too_near
-from splat.train.parameters import FreeGaussians, LearningRates
+from splat.train.parameters import FreeGaussians
 
 
 def test_points_in_any_ball_are_too_near():

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from splat.core.gaussians import Gaussians
+from splat.core.schedules import LearningRates
 from splat.core.slots import Init, RasterSettings
 from splat.train.density import DefaultDensity, NoDensity, limit_needles, long_axis_children
 from splat.train.mcmc import MCMCDensity, _draw, _shared, explore, relocate, sprout
-from splat.train.parameters import FreeGaussians, LearningRates
+from splat.train.parameters import FreeGaussians
 
 
 def model_of(gaussians: Gaussians) -> FreeGaussians:

@@ -19,6 +19,7 @@ from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.core.image import Photo
 from splat.core.ranks import ALONE, Ranks
+from splat.core.schedules import LearningRates, ShSchedule
 from splat.core.slots import Init, Item, RasterSettings, Silent
 from splat.losses import Losses
 from splat.native import build
@@ -28,8 +29,7 @@ from splat.train.density import DefaultDensity, DensitySettings, NoDensity
 from splat.train.distributed import batch_rates, batch_steps, own_density, own_rows
 from splat.train.loop import Phase, Trainer, TrainSettings, train
 from splat.train.mcmc import MCMCDensity
-from splat.train.parameters import FreeGaussians, LearningRates
-from splat.train.schedule import ShSchedule
+from splat.train.parameters import FreeGaussians
 from splat.train.view_model import ViewModel, ViewSettings
 from splat.train.views import PhotoSource, Posed
 

@@ -15,6 +15,7 @@ from noting import Noting
 from recorder import CpuRecorder, Refused, Tape, kept
 from torch import Tensor
 
+from splat.core.schedules import Background, Dropout, LearningRates, OpacityDecay, ResolutionSchedule, ShSchedule
 from splat.core.slots import Init, Item, RasterSettings
 from splat.losses import Losses
 from splat.native import bindings, build
@@ -23,9 +24,7 @@ from splat.train.clearance import Clearance
 from splat.train.density import DefaultDensity, NoDensity
 from splat.train.loop import Phase, Trainer, TrainSettings
 from splat.train.mcmc import MCMCDensity
-from splat.train.parameters import LearningRates
 from splat.train.room import Room
-from splat.train.schedule import Background, Dropout, OpacityDecay, ResolutionSchedule, ShSchedule
 from splat.train.telling import Telling
 from splat.train.view_model import ViewModel, ViewSettings
 from splat.train.views import PhotoSource

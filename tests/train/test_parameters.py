@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from splat.core.gaussians import Gaussians
+from splat.core.schedules import LearningRates, ShSchedule
 from splat.core.sh import sh_basis
-from splat.train.parameters import FreeGaussians, LearningRates
-from splat.train.schedule import ShSchedule
+from splat.train.parameters import FreeGaussians
 
 RATES = LearningRates()
 

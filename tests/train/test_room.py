@@ -9,6 +9,7 @@ import torch
 from emulated import OnGpu, gpu  # noqa: F401
 from noting import Noting
 
+from splat.core.schedules import LearningRates, ResolutionSchedule
 from splat.core.slots import Init, RasterSettings, Silent, Step
 from splat.losses import Losses
 from splat.native import bindings, build
@@ -16,9 +17,8 @@ from splat.raster.native import Native
 from splat.train.density import NoDensity
 from splat.train.loop import Phase, TrainSettings, train
 from splat.train.mcmc import MCMCDensity, explore
-from splat.train.parameters import FreeGaussians, LearningRates
+from splat.train.parameters import FreeGaussians
 from splat.train.progress import Meter
-from splat.train.schedule import ResolutionSchedule
 from splat.train.telling import Telling
 from splat.train.view_model import ViewModel, ViewSettings
 from splat.train.views import PhotoSource

@@ -16,11 +16,11 @@ import torch
 from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.image import Photo
+from splat.core.schedules import Background, Dropout, OpacityDecay, ResolutionSchedule, ShSchedule
 from splat.core.slots import Init, Silent, Step
 from splat.train.density import DefaultDensity
 from splat.train.loop import Phase, Trainer, TrainSettings, train
 from splat.train.mcmc import MCMCDensity
-from splat.train.schedule import Background, Dropout, OpacityDecay, ResolutionSchedule, ShSchedule
 from splat.train.view_model import ViewModel, ViewSettings
 from splat.train.views import PhotoSource, Posed
 

@@ -11,8 +11,8 @@ from splat.core.camera import Camera
 from splat.core.errors import SplatError
 from splat.core.geometry import rotation_from_axis_angle
 from splat.core.image import Photo
+from splat.core.schedules import ResolutionSchedule
 from splat.core.slots import RasterSettings
-from splat.train.schedule import ResolutionSchedule
 from splat.train.view_model import ViewModel, ViewSettings
 from splat.train.views import PhotoSource, Posed, shrink
 

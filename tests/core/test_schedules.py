@@ -8,9 +8,9 @@ import oracles
 import pytest
 import torch
 
+from splat.core.schedules import Background, Dropout, OpacityDecay, ResolutionSchedule, ShSchedule, log_linear
 from splat.core.slots import RasterSettings
 from splat.raster import choose
-from splat.train.schedule import Background, Dropout, OpacityDecay, ResolutionSchedule, ShSchedule, log_linear
 
 
 def test_log_linear_is_halfway_at_the_geometric_mean() -> None:
