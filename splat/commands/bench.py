@@ -17,6 +17,7 @@ from splat.core.errors import SplatError
 from splat.core.files import write_atomic, write_json
 from splat.core.image import write_png
 from splat.core.slots import Reporter
+from splat.methods import METHODS
 from splat.run.console import Console
 
 
@@ -59,6 +60,9 @@ class Bench:
         seeds = [_whole_number(s) for s in _names(self.seeds)]
         if not methods or not seeds:
             raise SplatError("--methods and --seeds need at least one entry each.")
+        for method in methods:
+            if method not in ("auto", *METHODS):
+                raise SplatError(f"--methods {method} does not exist: choose among auto, {', '.join(METHODS)}.")
         overrides = dict(_override(s) for s in self.set)
         cells = tuple(
             Cell(scene.name, method, {"preset": self.preset, **scene.overrides, **overrides}, seed)
