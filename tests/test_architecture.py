@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "splat"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-SLOTS = {"ingest", "poses", "priors", "init", "raster", "losses", "train", "export", "viewer"}
+SLOTS = {"ingest", "poses", "priors", "init", "raster", "losses", "train", "export", "report", "viewer"}
 MAY_IMPORT: dict[str, set[str]] = {
     "": {"pipeline", "core"},
     "__main__": {"", "cli", "core"},
@@ -38,6 +38,7 @@ DOORS = {
     "open3d": ("export/*.py",),
     "viser": ("viewer/*.py",),
     "tyro": ("cli.py",),
+    "jinja2": ("report/*.py",),
     "diffusers": ("priors/*.py",),
     "transformers": ("priors/*.py",),
     "peft": ("priors/*.py",),
@@ -49,7 +50,7 @@ DOORS = {
 }
 """Heavy or optional library -> the files that may name it. Where the pattern is a folder, one file of it may (the test
 below counts), except for poses and priors, where each file is the door of another method."""
-ONE_FILE_ONLY = {"gsplat", "open3d", "tyro", "pillow_heif"}
+ONE_FILE_ONLY = {"gsplat", "jinja2", "open3d", "tyro", "pillow_heif"}
 LAZY = set(DOORS) - {"tyro"}
 LIGHT_ENTRY = ("__init__.py", "__main__.py")
 HEAVY_FOR_HELP = {"torch", "numpy", "cv2", "PIL", "jaxtyping", "rich", "tyro", *LAZY}

@@ -18,7 +18,7 @@ from splat.export.sidecar import to_original_frame, write_sidecar
 from splat.pipeline.evaluation import Evaluation
 from splat.pipeline.preflight import peak_memory_mb
 from splat.pipeline.run_folder import hash_of
-from splat.pipeline.story import write_story
+from splat.pipeline.story import write_run_report
 from splat.pipeline.training import Trained
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def export(
     c.run.stage("export", key, {"renders": k.renders}, make, lambda folder: True)
     metrics = gather_metrics(c, capture, posed, trained, result, method)
     write_json(c.run.root / "metrics.json", metrics)
-    write_story(c, capture, posed, trained, result, metrics)
+    write_run_report(c, capture, posed, trained, result, metrics)
     return metrics
 
 

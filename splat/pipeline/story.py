@@ -1,4 +1,4 @@
-"""What the report is told: the run's figures, pictures and files, gathered for `export.report`."""
+"""What the report shows: the run's figures, pictures and files, gathered for `splat.report`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from splat.core.capture import Capture
 from splat.core.slots import PoseResult
-from splat.export.report import write_report
-from splat.export.report_data import Curve, ReportData, ViewScore
 from splat.pipeline.evaluation import Evaluation, Pictures
 from splat.pipeline.run_folder import plain
 from splat.pipeline.training import Trained
+from splat.report import Curve, ReportData, ViewScore, write_report
 
 if TYPE_CHECKING:
     from splat.pipeline.stages import Context
@@ -31,7 +30,7 @@ _FILES = (
 )
 
 
-def write_story(
+def write_run_report(
     c: Context, capture: Capture, posed: PoseResult, trained: Trained, result: Evaluation, metrics: dict[str, Any]
 ) -> None:
     """Write `report.html` beside `metrics.json`."""
@@ -41,7 +40,7 @@ def write_story(
     data = ReportData(
         title=c.config.photos.resolve().stem,
         registered=(metrics["registered"][0], metrics["registered"][1]),
-        dropped=posed.dropped,
+        unregistered=posed.dropped,
         warnings=tuple(metrics["warnings"]),
         views=_scores(result.test, "test") + _scores(result.train, "train"),
         psnr=metrics["psnr"],
