@@ -89,7 +89,7 @@ class Reconstruct:
     """Dense matching between posed photos by depth maps."""
     matcher: Literal["stereo", "flow", "roma"] = "stereo"
     """Dense matching: stereo (depth maps, no weights), flow (optical flow, no weights) or roma
-    (learned; needs weights and the extra `roma`)."""
+    (learned; needs the package romatch or romav2, and weights)."""
     flow: FlowMatcher = field(default_factory=FlowMatcher)
     """Dense matching by optical flow."""
     roma: RomaMatcher = field(default_factory=RomaMatcher)
