@@ -104,13 +104,13 @@ def write_outputs(table: Table, records: list[Record], json: Path | None, report
     }
     for path in filter(None, (table.out / "table.json", json)):
         write_json(path, numbers)
-    drawn = any("psnr" in r.values for r in rows)
-    if drawn and (reason := plots.unavailable()):
+    with_plots = any("psnr" in r.values for r in rows)
+    if with_plots and (reason := plots.unavailable()):
         report.info(reason)
-        drawn = False
-    if drawn:
+        with_plots = False
+    if with_plots:
         _plots(table, rows)
-    report.info(f"{table.out / 'table.md'}" + ", with plots beside it" * drawn)
+    report.info(f"{table.out / 'table.md'}" + ", with plots beside it" * with_plots)
     return text
 
 

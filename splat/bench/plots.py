@@ -86,7 +86,7 @@ def bars(title: str, axis: str, groups: Sequence[str], series: Mapping[str, Sequ
         axes.set_ylim(max(1, len(groups)) - 0.5, -0.5)  # the first scene on top
         axes.tick_params(axis="y", length=0)
         axes.set_xlim(*_bar_limits([b for row in series.values() for b in row if b is not None]))
-        return _finished(axes)
+        return _with_legend(axes)
 
 
 def scatter(title: str, x_axis: str, y_axis: str, series: Mapping[str, Sequence[tuple[float, float, str]]]) -> Figure:
@@ -99,7 +99,7 @@ def scatter(title: str, x_axis: str, y_axis: str, series: Mapping[str, Sequence[
         points = [p for row in series.values() for p in row]
         axes.margins(0.08)
         axes.set_xlim(0.0, 1.12 * max((p[0] for p in points), default=1.0) or 1.0)
-        figure = _finished(axes)
+        figure = _with_legend(axes)
         _label_points(axes, points)
         return figure
 
@@ -116,7 +116,7 @@ def curves(
             style: Any = {"color": PALETTE[j % len(PALETTE)], "marker": _MARKERS[j % len(_MARKERS)]}
             axes.plot(x, y, linewidth=1.8, markersize=5, label=name, **style)
         axes.margins(0.08)
-        figure = _finished(axes)
+        figure = _with_legend(axes)
         lines = [sorted(row) for row in series.values()]
         _label_points(axes, [(x, y, f"{y:.3g}") for row in lines for x, y in row], lines)
         return figure
@@ -150,8 +150,8 @@ def _axes(title: str, x_axis: str, y_axis: str, height: float = 5.4) -> Iterator
         yield axes
 
 
-def _finished(axes: Axes) -> Figure:
-    """With a legend below the axes, where it covers no data, and everything at its final place."""
+def _with_legend(axes: Axes) -> Figure:
+    """The figure, laid out, with a legend below the axes, where it covers no data."""
     figure: Any = axes.figure
     handles, names = axes.get_legend_handles_labels()
     if handles:
