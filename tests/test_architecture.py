@@ -41,20 +41,16 @@ DOORS = {
     "pycolmap": ("poses/*.py", "ingest/colmap*.py", "export/colmap*.py", "core/lens.py"),
     "gsplat": ("raster/gsplat.py",),
     "open3d": ("export/*.py",),
-    "viser": ("viewer/*.py",),
     "tyro": ("cli.py",),
-    "diffusers": ("priors/*.py",),
-    "transformers": ("priors/*.py",),
-    "peft": ("priors/*.py",),
-    "kornia": ("priors/*.py",),
+    "jinja2": ("report/*.py",),
+    "matplotlib": ("bench/*.py",),
     "romatch": ("priors/*.py",),
     "romav2": ("priors/*.py",),
-    "ray": ("bench/*.py",),
     "pillow_heif": ("core/image.py",),
 }
 """Heavy or optional library -> the files that may name it. Where the pattern is a folder, one file of it may (the test
 below counts), except for poses and priors, where each file is the door of another method."""
-ONE_FILE_ONLY = {"gsplat", "open3d", "tyro", "pillow_heif"}
+ONE_FILE_ONLY = {"gsplat", "jinja2", "matplotlib", "open3d", "tyro", "pillow_heif"}
 LAZY = set(DOORS) - {"tyro"}
 LIGHT_ENTRY = ("__init__.py", "__main__.py")
 HEAVY_FOR_HELP = {"torch", "numpy", "cv2", "PIL", "jaxtyping", "rich", "tyro", *LAZY}
@@ -188,16 +184,42 @@ def test_native_knows_nothing_of_torch_headers_or_python_headers() -> None:
             assert not included.startswith(("torch/", "ATen/", "c10/", "Python.h", "pybind11/")), f"{path}: {included}"
 
 
+USER_BROUGHT = {
+    "romatch": "needs a torchvision that fits the user's torch and CUDA: an extra would bring one that need not",
+    "romav2": "as romatch",
+}
+"""Library that no extra declares -> why. The code that imports it tells the user how to install it."""
+
+
+def distribution(library: str) -> str:
+    """The package that brings an imported name, as `declared` spells it."""
+    return {"cv2": "opencv_python_headless", "PIL": "pillow"}.get(library, library).lower()
+
+
+def declared(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^A-Za-z0-9_-]", r)[0].lower().replace("-", "_") for r in requirements}
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OPTIONAL = [r for e, rows in PROJECT["optional-dependencies"].items() if e not in {"test", "dev"} for r in rows]
+USED = {i.library: i.where for i in ALL if i.library not in {*sys.stdlib_module_names, "splat"}}
+
+
 def test_every_library_used_is_declared() -> None:
     """Nothing works only because another package happens to bring it."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = {e: r for e, r in project["optional-dependencies"].items() if e not in {"test", "dev"}}
-    requirements = [*project["dependencies"], *(r for rows in extras.values() for r in rows)]
-    declared = {re.split(r"[^A-Za-z0-9_-]", r)[0].lower().replace("-", "_") for r in requirements}
-    modules = {"cv2": "opencv_python_headless", "PIL": "pillow"}
-    used = {i.library: i.where for i in ALL if i.library not in {*sys.stdlib_module_names, "splat"}}
-    undeclared = {f"{lib} ({where})" for lib, where in used.items() if modules.get(lib, lib).lower() not in declared}
-    assert not undeclared, undeclared
+    known = declared([*PROJECT["dependencies"], *OPTIONAL])
+    undeclared = {lib: where for lib, where in USED.items() if distribution(lib) not in known}
+    assert set(undeclared) == set(USER_BROUGHT), undeclared
+
+
+def test_extras_bring_only_what_is_imported() -> None:
+    unused = declared(OPTIONAL) - {distribution(lib) for lib in USED}
+    assert not unused, unused
+
+
+def test_every_extra_that_a_message_names_exists() -> None:
+    named = {extra for file in FILES for extra in re.findall(r"splat3d\[(\w+)\]", file.read_text())}
+    assert named and named <= set(PROJECT["optional-dependencies"]), named
 
 
 def test_help_and_version_load_nothing_heavy() -> None:

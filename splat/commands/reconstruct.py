@@ -109,7 +109,7 @@ class Reconstruct:
     """Dense matching between posed photos by depth maps."""
     matcher: Literal["stereo", "flow", "roma"] = "stereo"
     """Dense matching: stereo (depth maps, no weights), flow (optical flow, no weights) or roma (learned; needs weights
-    and the package romatch)."""
+    and the package romatch or romav2)."""
     flow: FlowMatcher = field(default_factory=FlowMatcher)
     """Dense matching by optical flow."""
     roma: RomaMatcher = field(default_factory=RomaMatcher)

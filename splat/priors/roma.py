@@ -74,7 +74,7 @@ class RomaMatcher:
         try:
             import romatch
         except ImportError as e:
-            raise _absent("RoMa", "romatch (MIT)", "roma", e) from None
+            raise _absent("RoMa", "romatch", "MIT", e) from None
         from PIL import Image
 
         weights, backbone = self._files(f"roma_{self.model}.pth", BACKBONE)
@@ -103,7 +103,7 @@ class RomaMatcher:
         try:
             import romav2
         except ImportError as e:
-            raise _absent("RoMa v2", "romav2 (MIT, its backbone under the DINOv3 licence)", "romav2", e) from None
+            raise _absent("RoMa v2", "romav2", "MIT, its backbone under the DINOv3 licence", e) from None
         # It looks nowhere else, and would download what it does not find.
         hub = Path(torch.hub.get_dir())
         if missing := [p for p in (hub / "checkpoints" / "romav2.0.1.pt", hub / DINOV3) if not p.exists()]:
@@ -150,9 +150,12 @@ def pixels_from_normalized(xy: Float[Tensor, "*n 2"], width: int, height: int) -
     return 0.5 * (xy + 1) * xy.new_tensor([width, height])
 
 
-def _absent(name: str, package: str, extra: str, error: ImportError) -> SplatError:
+def _absent(name: str, package: str, licence: str, error: ImportError) -> SplatError:
+    """The packages are no extra of this one: they need a torchvision that fits the torch at hand, which only the user
+    can choose."""
     return SplatError(
-        f'{name} needs the package {package}: install it with `pip install "splat3d[{extra}]"` ({error}).'
+        f"{name} needs the package {package} ({licence}): install it with `pip install {package}`, with a torchvision "
+        f"that fits your torch ({error})."
     )
 
 
