@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from splat.core.errors import SplatError
@@ -168,22 +167,3 @@ def _gps(gps: dict[int, Any]) -> tuple[float, float, float] | None:
     lat, lon = degrees
     known = all(map(math.isfinite, (lat, lon, altitude))) and abs(lat) <= 90 and abs(lon) <= 180
     return (lat, lon, altitude) if known and (lat, lon) != (0.0, 0.0) else None
-
-
-def enu_from_gps(gps: tuple[float, float, float], origin: tuple[float, float, float]) -> tuple[float, float, float]:
-    """East, north, up in metres from `origin`; both are latitude, longitude (degrees, WGS84) and altitude (metres)."""
-    lat, lon = math.radians(origin[0]), math.radians(origin[1])
-    east = np.array([-math.sin(lon), math.cos(lon), 0.0])
-    north = np.array([-math.sin(lat) * math.cos(lon), -math.sin(lat) * math.sin(lon), math.cos(lat)])
-    up = np.array([math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)])
-    offset = _ecef(gps) - _ecef(origin)
-    return float(east @ offset), float(north @ offset), float(up @ offset)
-
-
-def _ecef(gps: tuple[float, float, float]) -> np.ndarray:
-    """Earth-centred coordinates on the WGS84 ellipsoid."""
-    a, e2 = 6378137.0, 6.69437999014e-3
-    lat, lon = math.radians(gps[0]), math.radians(gps[1])
-    n = a / math.sqrt(1 - e2 * math.sin(lat) ** 2)
-    flat = (n + gps[2]) * math.cos(lat)
-    return np.array([flat * math.cos(lon), flat * math.sin(lon), (n * (1 - e2) + gps[2]) * math.sin(lat)])

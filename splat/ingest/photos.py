@@ -8,7 +8,7 @@ from splat.core.capture import Capture, View
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.cameras import camera_of_photo, group_of_photo
 from splat.ingest.complaints import Complaints
-from splat.ingest.exif import PhotoInfo, enu_from_gps, read_info
+from splat.ingest.exif import PhotoInfo, read_info
 from splat.ingest.folders import list_photos, name_in, named_folder, photo_folders
 from splat.ingest.splits import Split
 
@@ -25,7 +25,6 @@ class PhotosReader:
         folder = photo_folder(path, options)
         photos = list_photos(folder)
         infos = headers(photos, report)
-        origin = next((i.gps for i in infos if i.gps), None)
         views = []
         for info in infos:
             camera, focal_from = camera_of_photo(info)
@@ -36,7 +35,7 @@ class PhotosReader:
                 camera=camera,
                 camera_group=group_of_photo(info),
                 focal_from=focal_from,
-                gps_enu=enu_from_gps(info.gps, origin) if info.gps and origin else None,
+                gps=info.gps,
             )
             views.append(view)
         return Capture(tuple(views), source=self.name)

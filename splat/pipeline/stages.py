@@ -173,20 +173,20 @@ def poses(c: Context, capture: Capture, capture_key: str) -> tuple[PoseResult, s
         result = config(capture, folder / "work", c.report)
         result = replace(result, capture=normalize(result.capture, result.details.get("up", "auto")))
         save_capture(folder, result.capture)
-        details = {"total": result.total, "dropped": result.dropped, "warnings": list(result.warnings)}
+        details = {"total": result.total, "unregistered": result.unregistered, "warnings": list(result.warnings)}
         write_json(folder / "poses.json", details | {"details": result.details})
         return result
 
     def load(folder: Path) -> PoseResult:
         saved = json.loads((folder / "poses.json").read_text())
         return PoseResult(
-            load_capture(folder), saved["dropped"], tuple(saved["warnings"]), saved["total"], saved["details"]
+            load_capture(folder), saved["unregistered"], tuple(saved["warnings"]), saved["total"], saved["details"]
         )
 
     result = c.run.stage("poses", key, config, make, load)
     c.report.info(f"registered {len(result.capture.views)} of {result.total} photos")
-    for name, reason in sorted(result.dropped.items()):
-        c.report.warn(f"{name} was dropped: {reason}")
+    for name, reason in sorted(result.unregistered.items()):
+        c.report.warn(f"{name} was not registered: {reason}")
     for warning in result.warnings:
         c.report.warn(warning)
     if len(result.capture.train_views) < 2:

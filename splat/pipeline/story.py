@@ -41,7 +41,7 @@ def write_story(
     data = ReportData(
         title=c.config.photos.resolve().stem,
         registered=(metrics["registered"][0], metrics["registered"][1]),
-        dropped=posed.dropped,
+        dropped=posed.unregistered,
         warnings=tuple(metrics["warnings"]),
         views=_scores(result.test, "test") + _scores(result.train, "train"),
         psnr=metrics["psnr"],

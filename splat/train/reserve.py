@@ -67,4 +67,4 @@ def _error_at(
     inside = points @ pose[:3, :3].T + pose[:3, 3]
     pixels = item.camera.project(inside)
     column, row = (t.nan_to_num().clamp(0, n - 1).long() for t, n in zip(pixels.unbind(1), error.shape[::-1]))
-    return torch.where((inside[:, 2] > 0) & item.camera.holds(pixels), error[row, column], 0)
+    return torch.where((inside[:, 2] > 0) & item.camera.contains(pixels), error[row, column], 0)

@@ -75,7 +75,7 @@ def test_the_sky_is_a_sphere_of_its_colour_in_its_directions(capture: Capture) -
     for v in capture.views:
         inside = v.pose.inverse().apply(g.means.double())
         pixels = CAMERA.project(inside)
-        seen = (inside[:, 2] > 0) & CAMERA.holds(pixels)
+        seen = (inside[:, 2] > 0) & CAMERA.contains(pixels)
         assert (
             bool(seen.any()) and float(pixels[seen, 1].max()) < HORIZON + 16
         )  # a cell of the test of what is explained

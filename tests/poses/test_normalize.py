@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pycolmap
 import pytest
 import torch
 from hypothesis import given, settings
@@ -180,7 +181,9 @@ def located(capture: Capture, noise: float, wrong: int, seed: int = 0) -> tuple[
     enu = capture.camera_centres()[:, [0, 2, 1]] * torch.tensor([1.0, 1.0, -1.0])
     enu = 40 * enu + noise * torch.randn(enu.shape, generator=g, dtype=torch.float64)
     enu[:wrong] += 300
-    views = tuple(replace(v, gps_enu=tuple(float(x) for x in p)) for v, p in zip(capture.views, enu))
+    wgs84 = pycolmap.GPSTransform(pycolmap.GPSTransformEllipsoid.WGS84)
+    gps = wgs84.enu_to_ellipsoid(enu.numpy(), -33.85, -70.6, 500.0)
+    views = tuple(replace(v, gps=tuple(float(x) for x in p)) for v, p in zip(capture.views, gps))
     return replace(capture, views=views), 40.0
 
 
