@@ -69,7 +69,7 @@ def encode(gaussians: Gaussians) -> tuple[dict[str, Any], dict[str, bytes]]:
     means, quats, log_scales, opacities, sh = (a[order] for a in (means, quats, log_scales, opacities, sh))
     n = len(means)
     if n == 0:
-        raise SplatError(".sog holds at least one Gaussian, this scene has none: check its training.")
+        raise SplatError(".sog needs at least one Gaussian, this scene has none: check its training.")
     folded = np.sign(means) * np.log1p(np.abs(means.astype(np.float64)))
     low, high = folded.min(0), folded.max(0)
     levels = np.rint((folded - low) / np.maximum(high - low, 1e-30) * 65535).astype(np.uint16)
@@ -122,7 +122,7 @@ def decode(read: Callable[[str], bytes]) -> Gaussians:
     def pixels(part: str, i: int) -> np.ndarray:
         flat = _image(read(meta[part]["files"][i])).reshape(-1, 4)
         if len(flat) < n:
-            raise ValueError(f"{part} holds {len(flat)} of {n} Gaussians")
+            raise ValueError(f"{part} has {len(flat)} of {n} Gaussians")
         return flat[:n]
 
     levels = pixels("means", 0)[:, :3].astype(np.uint16) | pixels("means", 1)[:, :3].astype(np.uint16) << 8

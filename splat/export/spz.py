@@ -30,7 +30,7 @@ _MAGIC = b"NGSP"
 _COLOUR_SCALE = 0.15
 _ANTIALIASED = 1
 _HALF_TURN = Similarity(1.0, torch.diag(torch.tensor([1.0, -1.0, -1.0])).double(), torch.zeros(3).double())
-_MOST_FRACTION_BITS = 12
+_MAX_FRACTION_BITS = 12
 _COEFFICIENTS = (0, 3, 8, 15, 24)
 
 
@@ -46,10 +46,10 @@ class SpzCodec:
         means, quats, log_scales, opacities, sh = (a[order] for a in (means, quats, log_scales, opacities, sh))
         reach = float(np.abs(means).max()) if len(means) else 1.0
         # 23 bits and a sign: large scenes get fewer bits behind the point
-        bits = min(_MOST_FRACTION_BITS, 23 - math.ceil(math.log2(max(reach * 1.0001, 1e-6))))
+        bits = min(_MAX_FRACTION_BITS, 23 - math.ceil(math.log2(max(reach * 1.0001, 1e-6))))
         if bits < 0:
             raise SplatError(
-                f"{path}: .spz holds coordinates up to 8 million, this scene reaches {reach:.3g}; use .ply."
+                f"{path}: .spz stores coordinates up to 8 million, this scene reaches {reach:.3g}; use .ply."
             )
         fixed = np.rint(means.astype(np.float64) * (1 << bits)).astype("<i4")
         degree = round(sh.shape[1] ** 0.5) - 1

@@ -76,8 +76,8 @@ def inconsistent_rotations(pairs: Sequence[PairEvidence], degrees: float = 10.0,
     worst = max(wrong, key=lambda p: p.matches)
     return (
         f"{len(wrong)} of {len(informative)} strongly matching pairs are turned by over {degrees:.0f} degrees against "
-        f"the model (for example {worst.name_a} and {worst.name_b}): parts of it are probably wrong, as with look-alike "
-        "sides of one building; add photos between them, or remove one side."
+        f"the model (for example {worst.name_a} and {worst.name_b}): parts of it are probably wrong, as with "
+        "look-alike sides of one building; add photos between them, or remove one side."
     )
 
 

@@ -4,7 +4,7 @@ import planes
 import torch
 
 from splat.core.camera import Camera
-from splat.core.reproject import Witness, agreement, parallax, forward_backward, witnessed
+from splat.core.reproject import Witness, agreement, forward_backward, parallax, witnessed
 
 A, B = Camera(60.0, 62.0, 24.0, 17.0, 47, 33), Camera(55.0, 52.0, 18.0, 15.0, 37, 29)
 LIMITS = (1.5, 0.02)
