@@ -1,4 +1,4 @@
-"""How the photographer stood: up, the point looked at, and whether the cameras face inward, forward or outward."""
+"""The layout of a capture's cameras: up, the point they look at, and whether they face inward, forward or outward."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ class Layout:
     poses: tuple[Rigid, ...]
     """world_from_cam of the registered training views, in the capture's order."""
     up: Float[Tensor, "3"]
-    """Unit vector that points up in the photos."""
+    """Unit vector that points up."""
     focus: Float[Tensor, "3"]
-    """The point looked at: nearest to all optical axes, or, where these are nearly parallel, at the scene's depth."""
+    """The point that the cameras look at: nearest to all optical axes, or at the scene's depth where these are nearly
+    parallel."""
     kind: Kind
-    """inward: around something. forward: side by side, before something. free: a walk, or looking outward."""
+    """inward: around an object. forward: side by side, facing the same way. free: anything else."""
     arc: tuple[float, float]
-    """Azimuths about the focus (radians, start < end) that the cameras cover; a span of 2 pi is the whole circle."""
+    """Azimuths about the focus (radians, start < end) that the cameras cover; a span of 2 pi is a full circle."""
 
     @property
     def centres(self) -> Float[Tensor, "n 3"]:
@@ -42,11 +43,14 @@ class Layout:
 
 
 WIDE_GAP = 100.0
-"""Degrees: an orbit closes when no wider gap between neighbouring azimuths is left unseen."""
+"""Degrees: an orbit counts as closed where no gap between neighbouring azimuths is wider."""
 
 
 def layout_of(capture: Capture) -> Layout:
-    """Read the layout from the registered training views (from all registered views where none is for training)."""
+    """The layout of the registered training views (of all registered views where none is for training).
+
+    Raises SplatError without a pose.
+    """
     views = [v for v in capture.train_views if v.world_from_cam is not None]
     views = views or [v for v in capture.views if v.world_from_cam is not None]
     poses = tuple(v.world_from_cam for v in views if v.world_from_cam is not None)
@@ -80,31 +84,32 @@ def layout_of(capture: Capture) -> Layout:
 
 
 def up_direction(poses: tuple[Rigid, ...]) -> Float[Tensor, "3"]:
-    """Photographers keep the camera's x axis level: up is perpendicular to all of them where they differ enough, and
-    the mean of the images' up directions otherwise."""
+    """Perpendicular to the cameras' x axes, which photographers keep level, where these differ enough; otherwise the
+    mean of the cameras' up axes."""
     x_axes = torch.stack([p.rotation[:, 0] for p in poses]).double()
     mean_up = torch.nn.functional.normalize(-torch.stack([p.rotation[:, 1] for p in poses]).double().mean(0), dim=0)
     _, singular, vt = torch.linalg.svd(x_axes, full_matrices=True)
     if len(poses) >= 3 and singular[1] > 0.3 * singular[0] and singular[2] < 0.5 * singular[1]:
         level = vt[2] * torch.sign(vt[2] @ mean_up)
-        if level @ mean_up > 0.7:  # else the photos were rolled, and the x axes say nothing
+        if level @ mean_up > 0.7:  # otherwise the cameras were rolled: their x axes are not level
             return level
     return mean_up
 
 
 def nearest_to_axes(centres: Float[Tensor, "n 3"], looks: Float[Tensor, "n 3"]) -> Float[Tensor, "3"]:
-    """The point with the least sum of squared distances to the optical axes; held near the cameras where the axes are
-    parallel by a weak pull to their mean."""
+    """The point with the least sum of squared distances to the optical axes. A weak regularizer towards the mean of the
+    centres makes it unique where the axes are parallel."""
     across = torch.eye(3, dtype=torch.float64) - looks[:, :, None] * looks[:, None, :]
-    pull = 1e-6 * len(centres) * torch.eye(3, dtype=torch.float64)
+    regularizer = 1e-6 * len(centres) * torch.eye(3, dtype=torch.float64)
     middle = centres.mean(0)
     right = (across @ (centres - middle)[:, :, None]).sum(0)[:, 0]
-    return middle + torch.linalg.solve(across.sum(0) + pull, right)
+    return middle + torch.linalg.solve(across.sum(0) + regularizer, right)
 
 
 def scene_depth(centres: Tensor, forward: Tensor, points: Tensor | None, axes_meet: float | None) -> float:
-    """How far ahead the scene is: the harmonic middle of the points' depths (near things fix the eye); without points,
-    where the optical axes meet (if they do), else three times the spread of the cameras."""
+    """Depth of the scene along `forward` from the mean of the centres: the harmonic mean of the near and far (10th and
+    90th percentile) depths of the points. Without points: where the optical axes meet (`axes_meet`), else three times
+    the spread of the cameras."""
     if points is not None and len(points) >= 8:
         z = (points[:: max(1, len(points) // 20_000)] - centres.mean(0)) @ forward
         z = z[z > 0]
@@ -118,20 +123,21 @@ def scene_depth(centres: Tensor, forward: Tensor, points: Tensor | None, axes_me
 
 
 def horizon(up: Float[Tensor, "3"]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-    """Two horizontal unit vectors, perpendicular to each other."""
+    """Two perpendicular horizontal unit vectors."""
     trial = torch.eye(3, dtype=torch.float64)[up.abs().argmin()]
     east = torch.nn.functional.normalize(trial - (trial @ up) * up, dim=0)
     return east, torch.linalg.cross(up, east)
 
 
 def azimuths(points: Float[Tensor, "n 3"], focus: Tensor, up: Tensor) -> Float[Tensor, "n"]:
-    """Angle of each point about the axis through `focus` along `up`, from the first towards the second of `horizon`."""
+    """Angle (radians) of each point about the axis through `focus` along `up`; 0 is the first vector of `horizon`."""
     east, north = horizon(up)
     return torch.atan2((points - focus) @ north, (points - focus) @ east)
 
 
 def covered_arc(centres: Float[Tensor, "n 3"], focus: Tensor, up: Tensor) -> tuple[float, float]:
-    """The circle without its widest gap; the whole circle when that gap is under `WIDE_GAP` degrees."""
+    """The circle without its widest gap (start, end in radians); a full circle where that gap is under `WIDE_GAP`
+    degrees."""
     a = azimuths(centres, focus, up).sort().values
     gaps = torch.cat([a[1:], a[:1] + 2 * torch.pi]) - a
     widest = int(gaps.argmax())

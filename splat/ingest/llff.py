@@ -76,9 +76,7 @@ def _load(path: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError) as e:
         raise SplatError(f"{path} cannot be read ({e}): copy it again, or use --ignore-poses.") from None
     if table.ndim != 2 or table.shape[1] != 17 or not np.isfinite(table).all():
-        raise SplatError(
-            f"{path} has {table.shape} values where n x 17 finite ones are expected: make it again."
-        )
+        raise SplatError(f"{path} has {table.shape} values where n x 17 finite ones are expected: make it again.")
     poses = table[:, :15].reshape(-1, 3, 5).astype(np.float64)
     axes = poses[:, :, :3]
     upright = np.abs(axes.transpose(0, 2, 1) @ axes - np.eye(3)).max(initial=0) < 1e-2

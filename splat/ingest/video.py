@@ -118,9 +118,7 @@ def sharpest_frames(video: Path, total: int, windows: int) -> Iterator[tuple[int
     window, number = 0, 0
     try:
         while capture.grab():
-            here = min(
-                number * windows // total, windows - 1
-            )  # the header may count too few frames
+            here = min(number * windows // total, windows - 1)  # the header may count too few frames
             if here != window:
                 if best is not None:
                     yield best

@@ -45,6 +45,9 @@ from splat.priors import MatchedDepth, StereoMatcher
 if TYPE_CHECKING:
     from splat.pipeline.reconstruct import Reconstruct
 
+POSES_FORMAT = 2
+"""Version of the files of the poses stage, part of its key: a stage with older files is made again."""
+
 
 @dataclass(frozen=True, eq=False)
 class Context:
@@ -167,7 +170,7 @@ def poses(c: Context, capture: Capture, capture_key: str) -> tuple[PoseResult, s
     c.report.begin("poses")
     k = c.config
     config = _poser(k, any(v.world_from_cam is not None for v in capture.views))
-    key = hash_of("poses", capture_key, config, k.heldout)
+    key = hash_of("poses", POSES_FORMAT, capture_key, config, k.heldout)
 
     def make(folder: Path) -> PoseResult:
         result = config(capture, folder / "work", c.report)

@@ -2,13 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import pytest
 
 from splat.pipeline.recipes import EDGS, PUBLISHED_EDGS, replaced, with_recipe
 from splat.pipeline.reconstruct import Reconstruct
-from splat.priors import MATCHERS
 from splat.train.parameters import LearningRates
 
 
@@ -57,11 +55,6 @@ def test_a_recipe_can_only_name_fields_that_exist() -> None:
         assert found == value
     with pytest.raises(AttributeError, match="no field steps"):
         replaced(base, "train.steps", 3)
-
-
-def test_every_matcher_can_be_asked_for() -> None:
-    hints = get_type_hints(Reconstruct)
-    assert set(get_args(hints["matcher"])) == set(MATCHERS)
 
 
 def test_held_rates_are_those_of_the_line_later_on() -> None:

@@ -15,7 +15,7 @@ from splat.core.geometry import Rigid, rotation_from_axis_angle
 from splat.core.image import write_png
 from splat.core.slots import DenseMatch, DenseMatcher, DepthMap, Silent
 from splat.native import build
-from splat.priors.matching import FlowMatcher, StereoMatcher, coarse_inverse_depths, enlarged, sampled
+from splat.priors.matching import FlowMatcher, StereoMatcher, coarse_inverse_depths, sampled, upsampled
 from splat.priors.stereo import Stereo
 
 CAMERA = Camera(300.0, 310.0, 166.0, 114.0, 320, 240)
@@ -167,7 +167,7 @@ def test_the_coarse_depth_of_a_plane_is_near_its_own(tmp_path: Path):
 def test_the_coarse_depth_does_not_depend_on_how_much_is_done_at_a_time(tmp_path: Path, monkeypatch):
     capture = planes.capture_of(planes.PlaneScene.make(35.0), CAMERA, planes.walk(2), tmp_path)
     whole = coarse_inverse_depths(capture)(0)
-    monkeypatch.setattr("splat.priors.matching.MOST_DISTANCES", 1000)
+    monkeypatch.setattr("splat.priors.matching.MAX_DISTANCES", 1000)
     assert torch.allclose(coarse_inverse_depths(capture)(0), whole, rtol=1e-12)
 
 
@@ -197,7 +197,7 @@ def test_enlarging_keeps_an_affine_match(tmp_path: Path):
 
     pixels_b = true(small_a.pixel_centres() * 4) / torch.tensor([640 / 128, 300 / 50])
     match = DenseMatch(0, 1, pixels_b, torch.full((60, 80), 0.5))
-    large = enlarged(match, small_b, sized(tmp_path, big_a, big_b))
+    large = upsampled(match, small_b, sized(tmp_path, big_a, big_b))
     assert float((large.pixels_b - true(big_a.pixel_centres())).abs().max()) < 1e-3
     assert torch.allclose(large.certainty, torch.full((240, 320), 0.5) * big_b.contains(large.pixels_b))
 
@@ -209,7 +209,7 @@ def test_enlarging_invents_nothing_at_an_edge_or_a_hole(tmp_path: Path):
     certainty = torch.ones(60, 80)
     certainty[10:20, 10:20] = 0
     pixels_b[10:20, 10:20] = torch.nan
-    large = enlarged(DenseMatch(0, 1, pixels_b, certainty), small, sized(tmp_path, CAMERA, CAMERA))
+    large = upsampled(DenseMatch(0, 1, pixels_b, certainty), small, sized(tmp_path, CAMERA, CAMERA))
     offset = (large.pixels_b - CAMERA.pixel_centres())[..., 0]
     sure = large.certainty > 0
     assert bool(((offset.abs() < 4) | ((offset + 36).abs() < 4))[sure].all())
