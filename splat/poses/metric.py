@@ -94,7 +94,7 @@ def gps_alignment(capture: Capture, error: float, seed: int = 0) -> tuple[Simila
     options = pycolmap.RANSACOptions()
     options.max_error = 2 * error
     options.random_seed = seed
-    found = pycolmap.estimate_sim3d_robust(centres, enu, options)
+    found: Any = pycolmap.estimate_sim3d_robust(centres, enu, options)  # its type hint says Sim3d: it is a dictionary
     inliers = 0 if found is None else int(found["num_inliers"])
     if found is None or inliers < max(3, 0.5 * len(located)):
         return f"only {inliers} of {len(located)} positions agree with the photos"
