@@ -34,7 +34,9 @@ def parse(command: Any, argv: Sequence[str], prog: str) -> Any:
     flags = command.flags() if hasattr(command, "flags") else command
     common = getattr(command, "common", None)
     brief = common is not None and HELP.intersection(argv)
-    description = " ".join((command.__doc__ or "").split()) + (f" (`{prog} {HELP_ALL}` lists all flags.)" if brief else "")
+    description = " ".join((command.__doc__ or "").split()) + (
+        f" (`{prog} {HELP_ALL}` lists all flags.)" if brief else ""
+    )
     arguments = ["--help"] if HELP_ALL in argv else list(argv)
     shown = _shown(flags, common if brief else None)
     instance = tyro.cli(shown, args=arguments, prog=prog, config=CONFIG, description=description)

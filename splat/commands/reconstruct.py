@@ -55,7 +55,18 @@ class Reconstruct:
     """
 
     common: ClassVar[tuple[str, ...]] = (
-        *("photos", "out", "preset", "method", "iterations", "max_resolution", "cap", "test_every", "heldout", "images"),
+        *(
+            "photos",
+            "out",
+            "preset",
+            "method",
+            "iterations",
+            "max_resolution",
+            "cap",
+            "test_every",
+            "heldout",
+            "images",
+        ),
         *("ignore_poses", "masks", "mask_mode", "max_frames", "up", "antialiased", "device", "threads", "memory"),
         "seed",
     )
@@ -289,16 +300,19 @@ class Reconstruct:
         working, cap = forecast.fit_to_memory(c, posed.capture, settled.limits, settled.chosen)
         settled = replace(settled, cap=cap)
         write_json(c.run.root / "config.json", settled.as_json())
-        init = first_gaussians.init(
-            c, working, settled.chosen, settled.priors, settled.limits, cap, settled.sh_degree
-        )
+        init = first_gaussians.init(c, working, settled.chosen, settled.priors, settled.limits, cap, settled.sh_degree)
         return Prepared(settled, cap, working, posed, held_out, init)
 
     def as_json(self) -> dict[str, Any]:
         """What `config.json` holds; `explicit` names the settings that were given."""
         described = plain(replace(self, methods=()))
         del described["methods"]
-        return {"command": "reconstruct", **described, "method": self.chosen.name, "method_settings": plain(self.method)}
+        return {
+            "command": "reconstruct",
+            **described,
+            "method": self.chosen.name,
+            "method_settings": plain(self.method),
+        }
 
     def _run(self, c: Context, warnings: list[str]) -> dict[str, Any]:
         started = time.monotonic()

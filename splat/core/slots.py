@@ -102,13 +102,13 @@ class PoseResult:
 
     capture: Capture
     """Registered views only, lens known, `points` and `tracks` from SfM where there was SfM."""
-    dropped: dict[str, str] = field(default_factory=dict)
-    """Photos that found no pose, each with the reason."""
+    unregistered: dict[str, str] = field(default_factory=dict)
+    """Photos without a pose, by name, each with the reason."""
     warnings: tuple[str, ...] = ()
     total: int = 0
     """Photos that were offered: "registered n of m" has this m."""
     details: dict[str, Any] = field(default_factory=dict)
-    """JSON-able figures for the report (attempts of the retry ladder, reprojection error, ...)."""
+    """JSON-able figures for the report (settings and result of each attempt, reprojection error, ...)."""
 
 
 @runtime_checkable

@@ -157,9 +157,7 @@ def fit_memory(capture: Capture, iterations: int, cap: int, budget_gb: float) ->
     return Fit(resolution, lowered, (resolution, lowered) != (long_side, cap))
 
 
-def announce(
-    c: Context, name: str, capture: Capture, limits: Limits, method: Method, matching_size: int = 0
-) -> None:
+def announce(c: Context, name: str, capture: Capture, limits: Limits, method: Method, matching_size: int = 0) -> None:
     """Say what was found, and the minutes and gigabytes to expect. `matching_size` as in `plan_matching`.
 
     Raises SplatError where there are fewer than two photos to train on.

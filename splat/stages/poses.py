@@ -36,7 +36,7 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     result = c.run.stage("poses", key, poser, make, load_poses, code=code_hash("splat.poses", type(poser).__module__))
     c.report.info(f"registered {len(result.capture.views)} of {result.total} photos")
     for name, reason in sorted(result.unregistered.items()):
-        c.report.warn(f"{name} was dropped: {reason}")
+        c.report.warn(f"{name} was not registered: {reason}")
     for warning in result.warnings:
         c.report.warn(warning)
     if len(result.capture.train_views) < 2:

@@ -89,4 +89,3 @@ def _stops(trained: Trained) -> dict[str, float]:
 def _stills(folder: Path) -> tuple[tuple[str, Path], ...]:
     pictures = sorted(folder.glob("*.png")) if folder.is_dir() else []
     return tuple((f"orbit, frame {p.stem}", p) for p in pictures[:4])
-

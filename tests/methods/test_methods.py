@@ -9,13 +9,13 @@ import pytest
 from splat.cli import parse
 from splat.commands.reconstruct import Reconstruct
 from splat.core.settings import setting_at
-from splat.core.slots import Method
+from splat.core.slots import DenseMatcher, Method
 from splat.init import DenseSurfaces
 from splat.methods import METHODS, Edgs, EdgsPublished, Points
 from splat.methods.edgs import DEFAULTS as EDGS
 from splat.methods.edgs_published import DEFAULTS as PUBLISHED
 from splat.methods.presets import PRESETS
-from splat.priors import MATCHERS
+from splat.stages.priors import PriorSettings
 from splat.train.settings import Training
 
 BASE = Reconstruct(Path("photos"))
@@ -40,7 +40,9 @@ def test_a_preset_means_the_same_on_the_command_line_and_in_python(preset: str) 
 
 
 def test_explicit_values_win_over_preset_and_method_alike() -> None:
-    typed = parse(Reconstruct, ["p", "--preset=fast", "--max_resolution", "100", "--train.decay.factor", "1.0"], "splat")
+    typed = parse(
+        Reconstruct, ["p", "--preset=fast", "--max_resolution", "100", "--train.decay.factor", "1.0"], "splat"
+    )
     settled, _ = typed.resolved(20)
     assert settled.max_resolution == 100 and settled.iterations == PRESETS["fast"].iterations
     assert settled.train.decay.factor == 1.0, "though it equals the default that the method would have changed"
@@ -93,4 +95,7 @@ def test_the_published_edgs_is_trained_as_published() -> None:
 
 
 def test_every_matcher_can_be_asked_for() -> None:
-    assert set(get_args(get_type_hints(Reconstruct)["matcher"])) == set(MATCHERS)
+    asked = get_args(get_type_hints(Reconstruct)["matcher"])
+    assert asked == get_args(get_type_hints(PriorSettings)["matcher"])
+    for matcher in asked:
+        assert isinstance(PriorSettings(matcher).priors(320).matches, DenseMatcher)

@@ -18,7 +18,7 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.image import write_png
 from splat.core.slots import DenseMatcher, Silent
-from splat.priors.roma import BACKBONE, DINOV3, RomaMatcher, a_to_b, pixels_from_normalized
+from splat.priors.roma import BACKBONE, DINOV3, RomaMatcher, forward_warp, pixels_from_normalized
 
 CAMERA = Camera(150.0, 155.0, 83.0, 57.0, 160, 120)
 
@@ -89,7 +89,7 @@ def test_both_ways_or_one_and_batches_are_understood():
         for symmetric in (True, False):
             for batched in (True, False):
                 results.append(
-                    a_to_b(*Network(size, symmetric, batched).match(*[types.SimpleNamespace(size=size)] * 2))
+                    forward_warp(*Network(size, symmetric, batched).match(*[types.SimpleNamespace(size=size)] * 2))
                 )
         assert all(warp.shape == (*size, 2) and certainty.shape == size for warp, certainty in results)
         assert all(torch.equal(warp, results[0][0]) for warp, _ in results)
