@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from splat.core.geometry import align_points
-from splat.run.completed import FinishedRun
+from splat.run.completed import CompletedRun
 from splat.stages.measure import draw
 
 
@@ -18,7 +18,7 @@ def compare(run_folder: Path, truth: Any) -> dict[str, float]:
     `centre_error_percent`: median distance of the camera centres, in percent of the largest distance between two true
     ones. `depth_error_percent`: median relative error of the rendered expected depth over all pixels of all views.
     """
-    run = FinishedRun.open(run_folder)
+    run = CompletedRun.open(run_folder)
     names = list(truth.names)
     true_poses = dict(zip(names, truth.world_from_cam))
     views = [v for v in run.capture.views if v.name in true_poses and v.world_from_cam is not None]

@@ -14,12 +14,12 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.slots import Rasterizer, RasterSettings
 from splat.run.capture_io import load_capture
-from splat.stages.forecast import available_cores
-from splat.stages.train import Trained, load_trained
+from splat.run.machine import available_cores
+from splat.run.trained import Trained, load_trained
 
 
 @dataclass(frozen=True, eq=False)
-class FinishedRun:
+class CompletedRun:
     root: Path
     config: dict[str, Any]
     """What `config.json` holds."""
@@ -32,7 +32,7 @@ class FinishedRun:
     device: torch.device
 
     @staticmethod
-    def open(root: Path, raster: str = "auto") -> FinishedRun:
+    def open(root: Path, raster: str = "auto") -> CompletedRun:
         """Raises SplatError when `root` is not a run folder or its training has not finished."""
         root = Path(root)
         try:
@@ -46,7 +46,7 @@ class FinishedRun:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         capture = load_capture(root / "poses")
         capture = capture.resized(max(metrics["resolution"]))
-        return FinishedRun(
+        return CompletedRun(
             root=root,
             config=config,
             metrics=metrics,

@@ -16,8 +16,8 @@ from splat.core.geometry import Rigid
 from splat.core.image import write_png
 from splat.core.slots import PoseResult
 from splat.run.folder import hash_of
+from splat.run.trained import Trained
 from splat.stages.measure import Measured, mean, measure
-from splat.stages.train import Trained
 
 if TYPE_CHECKING:
     from splat.stages.first import Context

@@ -16,10 +16,10 @@ from splat.export.pointcloud import points_from_gaussians, write_point_cloud
 from splat.export.renders import write_renders
 from splat.export.sidecar import to_original_frame, write_sidecar
 from splat.run.folder import hash_of
+from splat.run.machine import peak_memory_mb
+from splat.run.trained import Trained
 from splat.stages.evaluate import Evaluation
-from splat.stages.forecast import peak_memory_mb
 from splat.stages.report import write_story
-from splat.stages.train import Trained
 
 if TYPE_CHECKING:
     from splat.stages.first import Context

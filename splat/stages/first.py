@@ -32,15 +32,8 @@ from splat.run.arrays_io import load_init, save_init
 from splat.run.capture_io import load_capture, save_capture
 from splat.run.console import Console
 from splat.run.folder import RunFolder, fingerprint, hash_of
-from splat.stages.forecast import (
-    Fit,
-    Matching,
-    available_cores,
-    available_memory_gb,
-    estimate,
-    fit_memory,
-    plan_matching,
-)
+from splat.run.machine import available_cores, available_memory_gb
+from splat.stages.forecast import Fit, Matching, estimate, fit_memory, plan_matching
 
 if TYPE_CHECKING:
     from splat.commands.reconstruct import Reconstruct

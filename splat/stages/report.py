@@ -12,8 +12,8 @@ from splat.core.slots import PoseResult
 from splat.export.report import write_report
 from splat.export.report_data import Curve, ReportData, ViewScore
 from splat.run.folder import plain
+from splat.run.trained import Trained
 from splat.stages.evaluate import Evaluation, Pictures
-from splat.stages.train import Trained
 
 if TYPE_CHECKING:
     from splat.stages.first import Context
