@@ -153,9 +153,9 @@ class Sources:
         """C++, headers and CUDA: in a wheel all below `native/`, in a checkout partly in `cuda/` beside the package."""
         native, cuda = self.root / "native", self.root.parent / "cuda"
         suffixes = {".h", ".cpp", ".cu", ".cuh"}
-        yield from ((str(p.relative_to(native)), p) for p in native.rglob("*") if p.suffix in suffixes)
+        yield from ((p.relative_to(native).as_posix(), p) for p in native.rglob("*") if p.suffix in suffixes)
         if not (native / "cuda").is_dir():
-            yield from ((f"cuda/{p.relative_to(cuda)}", p) for p in cuda.rglob("*") if p.suffix in suffixes)
+            yield from ((f"cuda/{p.relative_to(cuda).as_posix()}", p) for p in cuda.rglob("*") if p.suffix in suffixes)
 
     def _read(self, path: Path | None, module: str = "") -> _File:
         """`module`: its name, for relative imports."""

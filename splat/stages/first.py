@@ -1,6 +1,6 @@
 """The first stages of a run: what each reads, what makes its key, what it writes. `reconstruct` puts them in order.
 
-ingest -> capture/   poses -> poses/   init -> init/        here
+ingest -> ingest/   poses -> poses/   init -> init/        here
 train -> train/ (training.py)   evaluate -> evaluate/ (evaluation.py)   export -> export/ (results.py)
 """
 
@@ -54,6 +54,7 @@ class Context:
 
     @staticmethod
     def open(config: Reconstruct, run: RunFolder, report: Console, ranks: Ranks = ALONE) -> Context:
+        run.report = report
         threads = config.threads or available_cores()
         torch.set_num_threads(threads)
         from splat.native import bindings, build
@@ -92,17 +93,17 @@ def ingest(c: Context) -> tuple[Capture, str]:
         test_every=k.test_every or None,
         ignore_poses=k.ignore_poses,
         max_frames=k.max_frames,
-        workdir=c.run.root / "capture",
+        workdir=c.run.root / "ingest",
     )
     described = replace(options, workdir=None)
-    key = hash_of("capture", str(k.photos.resolve()), _files_of(k.photos), described)
+    key = hash_of("ingest", str(k.photos.resolve()), _files_of(k.photos), described)
 
     def make(folder: Path) -> Capture:
         capture = readers.read(k.photos, options, c.report)
         save_capture(folder, capture)
         return capture
 
-    return c.run.stage("capture", key, described, make, load_capture), key
+    return c.run.stage("ingest", key, described, make, load_capture), key
 
 
 def _files_of(path: Path) -> str:
