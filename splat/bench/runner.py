@@ -139,6 +139,8 @@ def record_of(job: Job, outcome: Outcome) -> Record:
         wall_seconds=outcome.seconds,
         peak_memory_mb=outcome.peak_memory_mb,
         version=splat.__version__,
+        commit=outcome.source.commit,
+        code=outcome.source.code,
     )
 
 
