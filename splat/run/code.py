@@ -225,18 +225,18 @@ def _python(tree: ast.Module, package: str) -> tuple[str, list[tuple[str, str]]]
             add(repr(node))
             continue
         add(kind.__name__)
-        if kind is ast.Constant:
+        if isinstance(node, ast.Constant):
             if node.value.__class__ is str and _DOTTED(node.value):
                 imports.append((node.value.partition(":")[0], ""))
             add(repr(node.value))
             continue
-        if kind is ast.Import:
+        if isinstance(node, ast.Import):
             imports += [(a.name, "") for a in node.names if _ours(a.name)]
-        elif kind is ast.ImportFrom:
+        elif isinstance(node, ast.ImportFrom):
             source = _absolute(node, package)
             imports += [(source, a.name) for a in node.names if _ours(source)]
         fields = _fields_of(kind)
-        if kind is ast.If and _for_type_checkers(node.test):
+        if isinstance(node, ast.If) and _for_type_checkers(node.test):
             fields = ("orelse",)
         for field in fields:
             value = getattr(node, field, None)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import torch
 
@@ -41,7 +42,7 @@ class CompletedRun:
             mode: Literal["antialiased", "classic"] = "antialiased" if config["antialiased"] else "classic"
             capture = load_capture(root / "poses").resized(max(metrics["resolution"]))
             trained = load_trained(root / "train")
-        except (OSError, ValueError, LookupError, TypeError):  # not there, cut off, or something else
+        except (OSError, ValueError, LookupError, TypeError, BadZipFile):  # not there, cut off, or something else
             raise SplatError(
                 f"{root} holds no finished run: give the --out folder of a `splat reconstruct` that has ended."
             ) from None
