@@ -99,9 +99,9 @@ def project(load: Load) -> Tensor:
 
 def of_run(folder: Path) -> Load:
     """The first registered view of a finished run (`splat reconstruct --out folder`)."""
-    from splat.run.completed import FinishedRun
+    from splat.run.completed import CompletedRun
 
-    run = FinishedRun.open(folder)
+    run = CompletedRun.open(folder)
     view = next(v for v in run.capture.views if v.world_from_cam is not None)
     assert view.camera is not None and view.world_from_cam is not None
     pose = view.world_from_cam.inverse().matrix().float().contiguous()

@@ -76,6 +76,10 @@ class Record:
     peak_memory_mb: float | None = None
     """Of the process, as the operating system counted it."""
     version: str = ""
+    """Of the package."""
+    commit: str = ""
+    """See `source.SourceVersion`; empty where it was not recorded."""
+    code: str = ""
 
     @property
     def failed(self) -> bool:
@@ -90,6 +94,8 @@ class Record:
             "wall_seconds": round(self.wall_seconds, 1),
             "peak_memory_mb": None if self.peak_memory_mb is None else round(self.peak_memory_mb, 1),
             "version": self.version,
+            "commit": self.commit,
+            "code": self.code,
         }
 
     @staticmethod
@@ -101,6 +107,8 @@ class Record:
             wall_seconds=d["wall_seconds"],
             peak_memory_mb=d["peak_memory_mb"],
             version=d["version"],
+            commit=d.get("commit", ""),
+            code=d.get("code", ""),
         )
 
 

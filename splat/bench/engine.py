@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from splat.bench.cells import Cell
+from splat.bench.source import SourceVersion, source_version
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Outcome:
     """The last line it printed, or why it was stopped. Empty when it ended well."""
     seconds: float
     peak_memory_mb: float | None
+    source: SourceVersion = field(default_factory=SourceVersion)
+    """What it ran, as it was found when the process started."""
 
 
 @runtime_checkable
@@ -69,6 +72,7 @@ class Local:
 
     def run(self, job: Job) -> Outcome:
         job.log.parent.mkdir(parents=True, exist_ok=True)
+        source = source_version()
         started = time.monotonic()
         with job.log.open("a") as log:
             start = log.tell()
@@ -89,8 +93,8 @@ class Local:
         seconds = time.monotonic() - started
         code = process.returncode
         if late:
-            return Outcome(code, f"stopped after the limit of {self.limit_minutes} minutes", seconds, peak)
-        return Outcome(code, "" if code == 0 else _last_words(job.log, start, code), seconds, peak)
+            return Outcome(code, f"stopped after the limit of {self.limit_minutes} minutes", seconds, peak, source)
+        return Outcome(code, "" if code == 0 else _last_words(job.log, start, code), seconds, peak, source)
 
     def _wait(self, process: subprocess.Popen[Any], started: float) -> tuple[bool, float | None]:
         """Until the process has ended: whether it had to be stopped, and its peak memory in MB."""

@@ -15,7 +15,7 @@ from splat.bench.cells import COPIED, Cell, Record, Records
 from splat.bench.engine import Engine, Job, Local, Outcome
 from splat.core.slots import Reporter
 
-SHARED_STAGES = ("capture", "poses")
+SHARED_STAGES = ("ingest", "poses")
 
 _GUESS_MINUTES = {"fast": 3.0, "default": 9.0, "quality": 60.0}
 """Until a cell has been measured: two cores, about ten to fifty photos."""
@@ -139,6 +139,8 @@ def record_of(job: Job, outcome: Outcome) -> Record:
         wall_seconds=outcome.seconds,
         peak_memory_mb=outcome.peak_memory_mb,
         version=splat.__version__,
+        commit=outcome.source.commit,
+        code=outcome.source.code,
     )
 
 

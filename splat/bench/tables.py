@@ -137,6 +137,31 @@ def means_of(rows: Sequence[Row]) -> list[Row]:
     return out
 
 
+def versions_note(records: Sequence[Record]) -> str:
+    """Of finished cells made by different code: how many by which; empty where one code made them all."""
+    groups: dict[str, list[Record]] = {}
+    for r in records:
+        if not r.failed:
+            groups.setdefault(r.code or r.commit or f"version {r.version}", []).append(r)
+    if len(groups) < 2:
+        return ""
+    names = {key: _version_name(group) for key, group in groups.items()}
+    parts = []
+    for key, group in sorted(groups.items(), key=lambda item: -len(item[1])):
+        alike = list(names.values()).count(names[key]) > 1
+        parts.append(f"{len(group)} of {names[key]}" + (f" (code {key[:6]})" if alike else ""))
+    return f"cells of {len(groups)} versions of the code: {', '.join(parts)}"
+
+
+def _version_name(group: Sequence[Record]) -> str:
+    """A commit that has this code, without changes if there is one; else the version of the package."""
+    commits = sorted({r.commit for r in group if r.commit}, key=lambda c: c.endswith("-dirty"))
+    if not commits:
+        return f"version {group[0].version}"
+    commit, dash, dirty = commits[0].partition("-")
+    return commit[:7] + dash + dirty
+
+
 def markdown(title: str, note: str, rows: Sequence[Row], means: Sequence[Row]) -> str:
     """A Markdown table; failures are rows too."""
     every = [*rows, *means]

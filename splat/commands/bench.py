@@ -13,7 +13,7 @@ from splat.bench.cells import Cell, Record, Value, flags_of
 from splat.bench.engine import Engine, Local
 from splat.bench.protocols import PROTOCOLS
 from splat.bench.runner import Table
-from splat.bench.tables import Row, markdown, means_of, rows_of
+from splat.bench.tables import Row, markdown, means_of, rows_of, versions_note
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic, write_json
 from splat.core.slots import Reporter
@@ -128,6 +128,7 @@ def _note(table: Table, records: list[Record]) -> str:
     variants = sorted({(r.metrics or {}).get("lpips_variant") or "" for r in records} - {""})
     parts = [f"`{flags}`" if flags else "", f"seeds {', '.join(map(str, seeds))}"]
     parts += [f"held-out photos: {', '.join(heldout)}"] * bool(heldout) + variants
+    parts.append(versions_note(records))
     missing = len(table.cells) - len(records)
     parts += [f"{missing} cells not run yet"] * bool(missing)
     return "; ".join(filter(None, parts)) + "."

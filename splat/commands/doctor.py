@@ -373,7 +373,7 @@ def hub_cache() -> Path:
 
 
 def memory() -> Check:
-    from splat.stages.forecast import available_memory_gb
+    from splat.run.machine import available_memory_gb
 
     free = available_memory_gb()
     if free is None:

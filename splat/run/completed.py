@@ -1,11 +1,12 @@
-"""A finished run, opened again by the commands that come after `reconstruct`."""
+"""A run that is complete, opened again by the commands that come after `reconstruct`."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from zipfile import BadZipFile
 
 import torch
 
@@ -14,12 +15,12 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.slots import Rasterizer, RasterSettings
 from splat.run.capture_io import load_capture
-from splat.stages.forecast import available_cores
-from splat.stages.train import Trained, load_trained
+from splat.run.machine import available_cores
+from splat.run.trained import Trained, load_trained
 
 
 @dataclass(frozen=True, eq=False)
-class FinishedRun:
+class CompletedRun:
     root: Path
     config: dict[str, Any]
     """What `config.json` holds."""
@@ -32,27 +33,28 @@ class FinishedRun:
     device: torch.device
 
     @staticmethod
-    def open(root: Path, raster: str = "auto") -> FinishedRun:
-        """Raises SplatError when `root` is not a run folder or its training has not finished."""
+    def open(root: Path, raster: str = "auto") -> CompletedRun:
+        """Run folders of version 0.1.0 open too. Raises SplatError when `root` holds no run that has ended."""
         root = Path(root)
         try:
             config = json.loads((root / "config.json").read_text())
             metrics = json.loads((root / "metrics.json").read_text())
-        except (OSError, ValueError):
+            mode: Literal["antialiased", "classic"] = "antialiased" if config["antialiased"] else "classic"
+            capture = load_capture(root / "poses").resized(max(metrics["resolution"]))
+            trained = load_trained(root / "train")
+        except (OSError, ValueError, LookupError, TypeError, BadZipFile):  # not there, cut off, or something else
             raise SplatError(
                 f"{root} holds no finished run: give the --out folder of a `splat reconstruct` that has ended."
             ) from None
         torch.set_num_threads(available_cores())
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        capture = load_capture(root / "poses")
-        capture = capture.resized(max(metrics["resolution"]))
-        return FinishedRun(
+        return CompletedRun(
             root=root,
             config=config,
             metrics=metrics,
             capture=capture,
-            trained=load_trained(root / "train"),
-            settings=RasterSettings(mode="antialiased" if config["antialiased"] else "classic"),
+            trained=trained,
+            settings=RasterSettings(mode=mode),
             raster=rasterizers.choose(device, raster),
             device=device,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,12 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from splat.core.capture import Capture
 from splat.core.errors import Interrupted, SplatError
-from splat.core.files import write_json
 from splat.core.gaussians import Gaussians
 from splat.core.ranks import Ranks
 from splat.core.schedules import Background, Dropout, LearningRates, OpacityDecay, ResolutionSchedule, ShSchedule
@@ -25,9 +21,9 @@ from splat.native import bindings
 from splat.native.build import keep_freed_memory
 from splat.priors.neighbours import nearest_depths
 from splat.raster.distributed import Distributed
-from splat.run.arrays_io import load_gaussians, save_gaussians
 from splat.run.folder import hash_of
-from splat.stages.forecast import available_cores
+from splat.run.machine import available_cores
+from splat.run.trained import Trained, load_trained, save_trained
 from splat.stages.measure import mean, measure
 from splat.train import DefaultDensity, MCMCDensity, NoDensity
 from splat.train.clearance import Clearance
@@ -83,34 +79,6 @@ class TrainConfig:
         if self.density == "default":
             return replace(self.default, cap=cap)
         return replace(self.mcmc, cap=cap) if self.density == "mcmc" else self.none
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """What the train stage leaves behind, in the normalized frame."""
-
-    gaussians: Gaussians
-    exposures: dict[str, Float[Tensor, "3 4"]]
-    """Colour map learned for each training photo, by name; their mean is the identity."""
-    poses: dict[str, Float[Tensor, "4 4"]]
-    """cam_from_world of each training photo as training left it (only where poses were learned)."""
-    background: Float[Tensor, "3"]
-    scene_extent: float
-    steps: int
-    """With one photo each; what several processes did in one counts as several."""
-    history: list[dict[str, Any]]
-    displacement: float | None = None
-    """How far the median Gaussian is from where the first of its ancestors started, over the scene's extent; only where
-    `evaluate_at` asked."""
-
-    @property
-    def timeline(self) -> list[dict[str, Any]]:
-        """Held-out figures at the steps of `evaluate_at`, with seconds of training and Gaussians."""
-        return [
-            {"step": line["step"], **line["evaluation"], "gaussians": line["gaussians"], "seconds": line["seconds"]}
-            for line in self.history
-            if "evaluation" in line
-        ]
 
 
 def train(c: Context, capture: Capture, init: Init, init_key: str) -> tuple[Trained, str]:
@@ -272,33 +240,3 @@ def help_out(ranks: Ranks) -> None:
 def _has_alpha(capture: Capture) -> bool:
     """Whether the photos bring transparency, judged by the first one."""
     return capture.views[0].load(capture.views[0].camera.scaled(0.1)).alpha is not None
-
-
-def save_trained(folder: Path, trained: Trained) -> None:
-    save_gaussians(folder / "gaussians.npz", trained.gaussians)
-    write_json(
-        folder / "trained.json",
-        {
-            "exposures": {n: e.tolist() for n, e in trained.exposures.items()},
-            "poses": {n: p.tolist() for n, p in trained.poses.items()},
-            "background": trained.background.tolist(),
-            "scene_extent": trained.scene_extent,
-            "steps": trained.steps,
-            "displacement": trained.displacement,
-            "history": trained.history,
-        },
-    )
-
-
-def load_trained(folder: Path) -> Trained:
-    saved = json.loads((folder / "trained.json").read_text())
-    return Trained(
-        gaussians=load_gaussians(folder / "gaussians.npz"),
-        exposures={n: torch.tensor(e) for n, e in saved["exposures"].items()},
-        poses={n: torch.tensor(p) for n, p in saved["poses"].items()},
-        background=torch.tensor(saved["background"]),
-        scene_extent=saved["scene_extent"],
-        steps=saved["steps"],
-        history=saved["history"],
-        displacement=saved["displacement"],
-    )

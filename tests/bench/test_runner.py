@@ -14,9 +14,12 @@ import pytest
 from noting import Noting
 
 from splat.bench import Cell, Local, Record, Records, Table
+from splat.bench.scenes import load_scenes
+from splat.bench.source import COMMAND, commit_of
 from splat.commands.bench import Bench
 from splat.core.errors import SplatError
 from splat.core.slots import Silent
+from splat.run.code import code_hash
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_splat.py")))
 
@@ -195,6 +198,38 @@ def test_a_record_cut_off_or_of_another_cell_is_not_taken(tmp_path: Path) -> Non
     records.put(Record(Cell("a", "edgs"), {"psnr": 1.0}))
     (tmp_path / f"{Cell('a', 'edgs').name}.json").rename(path)
     assert records.get(cell) is None
+
+
+def test_records_name_the_code_that_their_cell_was_started_with(tmp_path: Path) -> None:
+    t = table(tmp_path, "a", "b")
+    behave(t, "b", "mistake")
+    done, failed = t.run(Silent(), Local(FAKE))
+    assert done.code == failed.code == code_hash(COMMAND)
+    assert done.commit == commit_of()
+    assert Record.from_plain(json.loads(json.dumps(done.plain()))).plain() == done.plain()
+
+
+def test_records_from_before_code_was_recorded_are_read(tmp_path: Path) -> None:
+    old = {k: v for k, v in Record(Cell("a", "points"), {"psnr": 1.0}).plain().items() if k not in ("commit", "code")}
+    (tmp_path / f"{Cell('a', 'points').name}.json").write_text(json.dumps(old))
+    record = Records(tmp_path).get(Cell("a", "points"))
+    assert record is not None and record.commit == record.code == ""
+
+
+def test_a_table_of_cells_of_different_code_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    b = bench(tmp_path, scenes="photos,folder", seeds="0")
+    assert b(Local(FAKE)) == 0
+    assert "versions of the code" not in capsys.readouterr().out
+    cell = b.table().cells[0]
+    path = tmp_path / "out" / "cells" / f"{cell.name}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"code": "other", "commit": "abc1234" + 33 * "0"}))
+    assert b(Local(FAKE)) == 0
+    note = capsys.readouterr().out.splitlines()[2]
+    assert "cells of 2 versions of the code: 1 of " in note and "abc1234" in note
+
+
+def test_the_scenes_of_the_checkout_are_found() -> None:
+    assert {"SCENES", "make", "load_truth"} <= set(dir(load_scenes()))
 
 
 def test_the_cost_is_said_before_and_learns_from_finished_cells(tmp_path: Path) -> None:

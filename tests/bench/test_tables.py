@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from splat.bench.cells import Cell, Record
-from splat.bench.tables import Spread, markdown, means_of, rows_of
+from splat.bench.tables import Spread, markdown, means_of, rows_of, versions_note
 
 
 def record(scene: str, method: str = "points", seed: int = 0, psnr: float | None = 20.0, **more: Any) -> Record:
@@ -74,3 +74,30 @@ def test_the_table_has_a_line_per_row_and_as_many_cells_as_titles() -> None:
     assert "LPIPS" not in lines[0], "no column for a figure that nobody has"
     assert "9/10" in lines[2] and "640x480" in lines[2] and "512" in lines[2]
     assert "d, points: failed: no photos" in text
+
+
+def by(code: str, commit: str = "", psnr: float | None = 20.0) -> Record:
+    metrics = None if psnr is None else {"psnr": psnr}
+    return Record(Cell("a", "points"), metrics, version="0.1.0", commit=commit, code=code)
+
+
+def test_a_table_of_one_code_needs_no_note() -> None:
+    assert versions_note([]) == versions_note([by("", "")] * 3) == ""
+    same = [by("c1", "a" * 40), by("c1", "b" * 40), by("c1")]
+    assert versions_note(same) == "", "a commit that changes only documents is the same code"
+    assert versions_note([by("c1", "a" * 40), by("c2", "b" * 40, psnr=None)]) == "", "failures have no figures"
+
+
+def test_a_table_of_different_code_counts_the_cells_of_each() -> None:
+    mixed = [by("c2", "def5678" + "0" * 33)] * 3 + [by("c1", "abc1234" + "0" * 33)] * 12
+    assert versions_note(mixed) == "cells of 2 versions of the code: 12 of abc1234, 3 of def5678"
+    with_old = versions_note([*mixed, by("")])
+    assert with_old.startswith("cells of 3 versions") and with_old.endswith(", 1 of version 0.1.0")
+
+
+def test_versions_with_uncommitted_changes_are_told_apart() -> None:
+    commit = "abc1234" + "0" * 33 + "-dirty"
+    note = versions_note([by("c1c1c1c1", commit), by("d2d2d2d2", commit)])
+    assert "1 of abc1234-dirty (code c1c1c1)" in note and "1 of abc1234-dirty (code d2d2d2)" in note
+    committed = [by("c1c1c1c1", commit), by("c1c1c1c1", "f" * 40), by("d2d2d2d2", commit)]
+    assert "2 of fffffff, 1 of abc1234-dirty" in versions_note(committed), "the commit that has the code names it"

@@ -19,7 +19,7 @@ from splat.commands import doctor
 from splat.commands.doctor import Check, Doctor, usable
 from splat.core.errors import SplatError
 from splat.native import build
-from splat.stages import forecast as preflight
+from splat.run import machine
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def test_a_problem_is_written_and_ends_in_an_error(tmp_path: Path, monkeypatch: 
 def test_every_problem_has_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that can be ill at once."""
     monkeypatch.setattr(build, "unavailable", lambda: "the compiler failed")
-    monkeypatch.setattr(preflight, "available_memory_gb", lambda: 0.3)
+    monkeypatch.setattr(machine, "available_memory_gb", lambda: 0.3)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=1e8))
     monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: {"splat": ["splat"]})
     monkeypatch.setitem(sys.modules, "torch", None)
@@ -184,7 +184,7 @@ def test_no_gpu_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("gigabytes,status", [(0.5, "problem"), (2.0, "note"), (16.0, "ok"), (None, "note")])
 def test_memory_is_judged(monkeypatch: pytest.MonkeyPatch, gigabytes: float | None, status: str) -> None:
-    monkeypatch.setattr(preflight, "available_memory_gb", lambda: gigabytes)
+    monkeypatch.setattr(machine, "available_memory_gb", lambda: gigabytes)
     assert doctor.memory().status == status
 
 

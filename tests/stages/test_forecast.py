@@ -4,7 +4,8 @@ from pathlib import Path
 
 from splat.core.camera import Camera
 from splat.core.capture import Capture, View
-from splat.stages.forecast import MATCHING_SHARE, available_memory_gb, estimate, fit_memory, plan_matching
+from splat.run.machine import available_memory_gb
+from splat.stages.forecast import MATCHING_SHARE, estimate, fit_memory, plan_matching
 
 
 def _capture(n: int, width: int, height: int) -> Capture:

@@ -1,0 +1,78 @@
+"""A run that has ended opens again, whichever version wrote it; anything else is one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from splat.core.camera import Camera
+from splat.core.capture import Capture, View
+from splat.core.errors import SplatError
+from splat.core.gaussians import Gaussians
+from splat.core.geometry import Rigid
+from splat.run.capture_io import save_capture
+from splat.run.completed import CompletedRun
+from splat.run.trained import Trained, load_trained, save_trained
+
+
+def trained() -> Trained:
+    one = torch.ones(3, 3)
+    gaussians = Gaussians(one, torch.ones(3, 4), -one, torch.zeros(3), torch.zeros(3, 1, 3))
+    history = [{"step": 5, "evaluation": {"psnr": 9.0}, "gaussians": 3, "seconds": 1.0}]
+    return Trained(gaussians, {"a.jpg": torch.eye(3, 4)}, {}, torch.zeros(3), 2.0, 7, history, 0.5)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder as version 0.1.0 left it."""
+    pose = Rigid.from_matrix(torch.eye(4, dtype=torch.float64))
+    view = View("a.jpg", tmp_path / "a.jpg", (80, 60), Camera(50.0, 50.0, 40.0, 30.0, 80, 60), pose)
+    for stage in ("capture", "poses", "init", "train", "evaluate", "export"):
+        (tmp_path / stage).mkdir()
+        record = {"key": "0" * 16, "config": {}, "code": "0.1.0", "extent": None, "seconds": 1.0, "finished": True}
+        (tmp_path / stage / "stage.json").write_text(json.dumps(record))
+    save_capture(tmp_path / "poses", Capture((view,)))
+    save_trained(tmp_path / "train", trained())
+    (tmp_path / "config.json").write_text(json.dumps({"antialiased": True}))
+    (tmp_path / "metrics.json").write_text(json.dumps({"resolution": [40, 30]}))
+    return tmp_path
+
+
+def test_a_run_of_version_0_1_0_opens(run: Path) -> None:
+    opened = CompletedRun.open(run, "reference")
+    assert opened.settings.mode == "antialiased"
+    assert opened.capture.views[0].camera.width == 40
+    torch.testing.assert_close(opened.trained.gaussians.means, trained().gaussians.means)
+
+
+def test_what_training_left_is_the_same_when_it_is_read(run: Path) -> None:
+    before, after = trained(), load_trained(run / "train")
+    assert (after.steps, after.scene_extent, after.displacement) == (7, 2.0, 0.5)
+    assert after.timeline == before.timeline
+    torch.testing.assert_close(after.exposures["a.jpg"], before.exposures["a.jpg"])
+    path = run / "train" / "trained.json"
+    saved = json.loads(path.read_text())
+    del saved["displacement"]
+    path.write_text(json.dumps(saved))
+    assert load_trained(run / "train").displacement is None, "not every version wrote it"
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "poses/views.json", "train/trained.json"])
+@pytest.mark.parametrize("text", [None, "[]", "{}", "3", '{"antial'])
+def test_a_folder_without_a_run_that_has_ended_is_one_sentence(run: Path, name: str, text: str | None) -> None:
+    if text is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_text(text)
+    with pytest.raises(SplatError, match="no finished run"):
+        CompletedRun.open(run, "reference")
+
+
+def test_arrays_cut_off_are_one_sentence(run: Path) -> None:
+    path = run / "train" / "gaussians.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(SplatError, match="no finished run"):
+        CompletedRun.open(run, "reference")
