@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from kernel_loads import Load, fixed_load, lifted
 
 from splat.core.gaussians import Gaussians
-from splat.core.order import morton_order
 from splat.core.slots import Init, Item, RasterSettings, Silent
+from splat.geometry.morton import morton_order
 from splat.losses import Losses
 from splat.native import bindings, build
 from splat.raster.native import Native

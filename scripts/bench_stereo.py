@@ -30,8 +30,8 @@ from splat.bench.scenes import load_scenes
 from splat.core.camera import Camera
 from splat.core.capture import Capture, PointCloud, View
 from splat.core.geometry import Rigid
-from splat.core.reproject import there_and_back
 from splat.core.slots import Silent
+from splat.geometry.reproject import there_and_back
 from splat.priors.neighbours import overlap
 from splat.priors.stereo import Stereo, StereoView, grey_of
 

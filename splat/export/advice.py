@@ -13,8 +13,8 @@ import torch
 
 from splat.core.errors import SplatError
 from splat.core.image import read_pixels
-from splat.export.layout import Layout, azimuths, layout_of
 from splat.export.report_data import Picture, ReportData
+from splat.geometry.layout import Layout, azimuths, layout_of
 
 
 @dataclass(frozen=True)

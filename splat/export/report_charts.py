@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splat.export.layout import horizon, layout_of
 from splat.export.report_data import Curve, Number, ReportData
+from splat.geometry.layout import horizon, layout_of
 
 _W, _H = 360, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 26

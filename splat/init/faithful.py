@@ -28,7 +28,7 @@ from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import Rigid
 from splat.core.slots import DenseMatch, DenseMatcher, Init, Reporter, Silent
-from splat.core.triangulate import triangulate_linear
+from splat.geometry.triangulate import triangulate_linear
 from splat.init.points import Points
 from splat.init.references import nearest_views, reference_views
 

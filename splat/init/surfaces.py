@@ -13,10 +13,10 @@ from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.capture import View
-from splat.core.filling import filled
-from splat.core.reproject import Agreement, Witness, agreement
 from splat.core.slots import DepthMap
-from splat.core.tangents import normals_of_depth, slopes_of_normals
+from splat.geometry.depth_completion import filled
+from splat.geometry.reproject import Agreement, Witness, agreement
+from splat.geometry.surface_normals import normals_of_depth, slopes_of_normals
 from splat.native import bindings
 from splat.native.ops import compiled
 
@@ -93,7 +93,7 @@ class Surface:
         pixels = self.view.camera.project(inside)
         size = self.depth.shape[::-1]
         column, row = (t.nan_to_num().clamp(0, n - 1).long() for t, n in zip(pixels.unbind(1), size, strict=True))
-        seen = (inside[:, 2] > 0) & self.view.camera.holds(pixels) & self.covered[row, column]
+        seen = (inside[:, 2] > 0) & self.view.camera.contains(pixels) & self.covered[row, column]
         return self.depth[row, column] / inside[:, 2], row, column, seen
 
     def unexplained(self, points: Float[Tensor, "n 3"], usual: float, cell: int = 16) -> Float[Tensor, "h w"]:
@@ -102,7 +102,7 @@ class Surface:
         h, w = self.depth.shape
         inside = self.pose.inverse().apply(points)
         pixels = self.view.camera.project(inside)
-        seen = (inside[:, 2] > 0) & self.view.camera.holds(pixels)
+        seen = (inside[:, 2] > 0) & self.view.camera.contains(pixels)
         x, y = pixels.unbind(1)
         columns = math.ceil(w / cell)
         count = torch.zeros(math.ceil(h / cell) * columns)

@@ -18,8 +18,8 @@ from torch import Tensor
 from splat.core.camera import Camera
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
-from splat.core.reproject import agreement
 from splat.core.slots import DenseMatch, Reporter
+from splat.geometry.reproject import agreement
 from splat.priors.neighbours import sightings
 from splat.priors.stereo import Stereo, grey_of
 
@@ -102,7 +102,7 @@ class FlowMatcher:
             return DenseMatch(a, b, one.camera.pixel_centres(), nothing)  # there is no epipolar line
         there, off = _along_epipolar_lines(one, two, _flow(search, one, two))
         back, _ = _along_epipolar_lines(two, one, _flow(search, two, one))
-        inside = two.camera.holds(there)
+        inside = two.camera.contains(there)
         returned = sampled(back, there)
         miss = (returned - one.camera.pixel_centres()).norm(dim=2)
         error = torch.maximum(miss, off).nan_to_num(torch.inf)
@@ -145,7 +145,7 @@ def enlarged(match: DenseMatch, camera_b: Camera, capture: Capture) -> DenseMatc
     share = a.pixel_centres() / torch.tensor([a.width, a.height])
     pixels = torch.where(kept[..., None], (share + smooth) * full_b, 0.0)
     certainty = sum((k * c for k, c in zip(weights, sure)), torch.zeros(())).clamp(0, 1)
-    certainty = torch.where(kept & b.holds(pixels), certainty, 0.0)
+    certainty = torch.where(kept & b.contains(pixels), certainty, 0.0)
     return DenseMatch(match.view_a, match.view_b, pixels, certainty)
 
 
@@ -219,13 +219,13 @@ def _flow(search: cv2.DISOpticalFlow, one: _Side, two: _Side) -> Float[Tensor, "
     """Where `two` shows the pixels of `one`, anywhere in it: nan where the coarse depth leads out of its frame."""
     c = one.camera
     coarse = _led(one, two, one.inverse_depth)
-    inside = two.camera.holds(coarse)
+    inside = two.camera.contains(coarse)
     at = (coarse.nan_to_num(-1e4, -1e4, -1e4).clamp(-1e4, 1e5) - 0.5).float().numpy()  # OpenCV has centres at integers
     warped = cv2.remap(two.grey, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     residual = torch.from_numpy(search.calc(one.grey, warped, np.zeros((c.height, c.width, 2), np.float32))).double()
     moved = c.pixel_centres().double() + residual
     target = sampled(torch.where(inside[..., None], coarse, torch.nan), moved)
-    return torch.where(c.holds(moved)[..., None], target, torch.nan)
+    return torch.where(c.contains(moved)[..., None], target, torch.nan)
 
 
 def _led(one: _Side, two: _Side, inverse_depth: Float[Tensor, "h w"]) -> Float[Tensor, "h w 2"]:

@@ -94,7 +94,7 @@ def sightings(
     for i, view in enumerate(views):
         in_cam = poses[i].inverse().apply(points)
         depth[i] = in_cam[:, 2]
-        visible = (depth[i] > 0) & view.camera.holds(view.camera.project(in_cam))
+        visible = (depth[i] > 0) & view.camera.contains(view.camera.project(in_cam))
         seen[i] = seen[i] & visible if int((seen[i] & visible).sum()) >= 8 else visible
     return seen, depth, centres, points
 

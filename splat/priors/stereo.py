@@ -20,9 +20,9 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
-from splat.core.reproject import agreement
 from splat.core.slots import DepthMap, Reporter
-from splat.core.tangents import normals_of_slopes
+from splat.geometry.reproject import agreement
+from splat.geometry.surface_normals import normals_of_slopes
 from splat.native import bindings, build
 from splat.priors.neighbours import Overlap, overlap
 

@@ -32,7 +32,7 @@ class Exact:
             wrong = torch.rand(depth.shape, generator=generator) < self.spoiled
             size = torch.tensor([two.camera.width, two.camera.height]).double()
             there = torch.where(wrong[..., None], size * torch.rand(there.shape, generator=generator), there)
-            yield DenseMatch(a, b, there.float(), two.camera.holds(there).float())
+            yield DenseMatch(a, b, there.float(), two.camera.contains(there).float())
 
 
 @pytest.mark.parametrize("tilt", [0.0, 40.0])

@@ -20,7 +20,7 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.geometry import Rigid, matrix_from_quat, quat_from_matrix
 from splat.core.slots import PathCamera
-from splat.export.layout import Layout, azimuths, horizon, layout_of
+from splat.geometry.layout import Layout, azimuths, horizon, layout_of
 
 
 @dataclass(frozen=True, eq=False)

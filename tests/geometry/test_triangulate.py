@@ -8,7 +8,7 @@ from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid, Similarity, rotation_from_axis_angle
-from splat.core.triangulate import Gates, Triangulated, triangulate, triangulate_linear
+from splat.geometry.triangulate import Gates, Triangulated, triangulate, triangulate_linear
 
 A = Camera(800.0, 810.0, 371.0, 205.0, 640, 480)
 B = Camera(1000.0, 990.0, 300.0, 420.0, 800, 600)
@@ -41,7 +41,7 @@ def cloud(depth: float, poses: list[Rigid], cameras: list[Camera], count: int = 
     inside = torch.ones(len(points), dtype=torch.bool)
     for c, p in zip(cameras, poses, strict=True):
         at = p.inverse().apply(points)
-        inside &= c.holds(c.project(at)) & (at[:, 2] > 0.3 * depth)
+        inside &= c.contains(c.project(at)) & (at[:, 2] > 0.3 * depth)
     assert int(inside.sum()) >= count
     return points[inside][:count]
 
@@ -129,7 +129,7 @@ def test_a_target_out_of_frame_is_not_accepted():
     poses = ring(4.0, 2, 0.6)
     points = cloud(4.0, poses, [A, A])
     narrow = replace(A, width=200)
-    outside = ~narrow.holds(seen(points, [A, A], poses)[:, 1])
+    outside = ~narrow.contains(seen(points, [A, A], poses)[:, 1])
     result = found(points, [A, narrow], poses)
     assert int(outside.sum()) > 50 and torch.equal(result.accepted, ~outside)
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from splat.core.filling import conjugate_gradients, filled, pushed_and_pulled
+from splat.geometry.depth_completion import conjugate_gradients, filled, pushed_and_pulled
 
 
 def flat_grey(h: int, w: int) -> torch.Tensor:

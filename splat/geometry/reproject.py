@@ -51,7 +51,7 @@ def there_and_back(
     in_b = b_from_a.apply(camera_a.unproject(pixels, depth_a))
     there = camera_b.project(in_b)
     u, v = there.unbind(-1)
-    inside = (in_b[..., 2] > 0) & camera_b.holds(there)
+    inside = (in_b[..., 2] > 0) & camera_b.contains(there)
     row = v.nan_to_num().clamp(0, camera_b.height - 1).long()
     column = u.nan_to_num().clamp(0, camera_b.width - 1).long()
     back = b_from_a.inverse().apply(camera_b.unproject(there, depth_b[row, column]))
@@ -158,7 +158,7 @@ def witnessed(
         pixels = w.camera.project(inside)
         column, row = (t.nan_to_num().clamp(0, n - 1).long() for t, n in zip(pixels.unbind(1), w.depth.shape[::-1]))
         own = w.depth[row, column]
-        seen = (inside[:, 2] > 0) & w.camera.holds(pixels) & (own > 0)
+        seen = (inside[:, 2] > 0) & w.camera.contains(pixels) & (own > 0)
         ratio = own / inside[:, 2]
         agree += seen & ((ratio - 1).abs() < most_difference)
         see_past += seen & (ratio > 1 + most_before)
