@@ -13,8 +13,8 @@ from splat.export import save_splat
 from splat.export.pointcloud import write_point_cloud
 from splat.export.sidecar import to_original_frame, write_sidecar
 from splat.ingest.colmap_writer import write_colmap
-from splat.init.edgs import Edgs
-from splat.init.points import Points
+from splat.init import DenseSurfaces as Edgs
+from splat.init import SfmPoints as Points
 from splat.methods.presets import resolve_method
 from splat.poses.sfm import Sfm
 from splat.priors import FlowMatcher, RomaMatcher, Stereo

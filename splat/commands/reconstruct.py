@@ -10,8 +10,8 @@ from typing import Any, Literal
 from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.ranks import Ranks, together
-from splat.init.edgs import Edgs
-from splat.init.points import Points
+from splat.init import DenseSurfaces as Edgs
+from splat.init import SfmPoints as Points
 from splat.losses import Losses
 from splat.methods.presets import PRESETS, resolve_method
 from splat.methods.recipes import with_recipe

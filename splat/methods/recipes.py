@@ -49,9 +49,7 @@ one."""
 def with_recipe(config: Reconstruct, method: str) -> Reconstruct:
     """The configuration as the method wants it: fields that were neither given as flags nor set in Python."""
     plain = type(config)(config.photos)
-    recipe: dict[str, Any] = {}
-    if method == "edgs":
-        recipe = PUBLISHED_EDGS if config.edgs.faithful else EDGS
+    recipe = {"edgs": EDGS, "edgs_published": PUBLISHED_EDGS}.get(method, {})
     for flag, value in recipe.items():
         if flag not in config.explicit_flags and found(config, flag) == found(plain, flag):
             config = replaced(config, flag, value)

@@ -19,7 +19,7 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.slots import DenseMatch, Reporter
-from splat.geometry.reproject import agreement
+from splat.geometry.reproject import check_consistency
 from splat.priors.neighbours import sightings
 from splat.priors.stereo import Stereo, grey_of
 
@@ -49,12 +49,12 @@ class StereoMatcher:
         for a, b in pairs:
             one, two = small.views[a], small.views[b]
             sure = torch.where(maps[b].confidence > 0, maps[b].depth, 0)  # a guess may agree by chance
-            seen = agreement(
+            seen = check_consistency(
                 *(one.camera, one.pose, maps[a].depth, two.camera, two.pose, sure),
                 *(self.most_shift, self.most_difference),
                 pixels=True,
             )
-            certainty = torch.where(seen.agrees, maps[a].confidence, 0)
+            certainty = torch.where(seen.consistent, maps[a].confidence, 0)
             assert seen.pixels is not None
             yield enlarged(DenseMatch(a, b, seen.pixels, certainty), two.camera, capture)
 

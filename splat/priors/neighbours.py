@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from splat.core.capture import Capture, View
+from splat.geometry.reproject import project_points
 
 BEST_ANGLE, NARROW, WIDE = 8.0, 3.0, 12.0
 """Degrees between two rays that meet: the best for matching, and how fast smaller and larger ones get worse (as
@@ -92,9 +93,8 @@ def sightings(
         seen[capture.tracks.view_ids.long(), capture.tracks.point_ids.long()] = True
     seen &= points.isfinite().all(1)
     for i, view in enumerate(views):
-        in_cam = poses[i].inverse().apply(points)
-        depth[i] = in_cam[:, 2]
-        visible = (depth[i] > 0) & view.camera.contains(view.camera.project(in_cam))
+        projected = project_points(view.camera, poses[i], points)
+        depth[i], visible = projected.depth, projected.in_frame
         seen[i] = seen[i] & visible if int((seen[i] & visible).sum()) >= 8 else visible
     return seen, depth, centres, points
 

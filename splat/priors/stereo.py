@@ -21,7 +21,7 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
 from splat.core.slots import DepthMap, Reporter
-from splat.geometry.reproject import agreement
+from splat.geometry.reproject import check_consistency
 from splat.geometry.surface_normals import normals_of_slopes
 from splat.native import bindings, build
 from splat.priors.neighbours import Overlap, overlap
@@ -158,11 +158,11 @@ class Stereo:
         depth = depths[i]
         agreeing = torch.zeros_like(depth)
         for o in others:
-            agreeing += agreement(
+            agreeing += check_consistency(
                 *(views[i].camera, views[i].world_from_cam, depth),
                 *(views[o].camera, views[o].world_from_cam, depths[o]),
                 *(self.most_shift, self.most_difference, self.least_parallax),
-            ).agrees
+            ).consistent
         fine = (agreeing >= min(self.support, max(1, len(others)))) & (maps[i].cost < self.most_cost)
         low, high = views[i].depths
         fine &= (depth > low) & (depth < high)

@@ -21,8 +21,8 @@ from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.ranks import ALONE, Ranks
 from splat.core.slots import Init, Initializer, PoseResult, Priors, Rasterizer, RasterSettings, ReadOptions
-from splat.init import INITIALIZERS
-from splat.init.edgs import LARGEST_MATCHED, Edgs, first_gaussians
+from splat.init import DenseSurfaces
+from splat.init.dense_surfaces import MAX_MATCHING_SIZE, initial_budget
 from splat.methods.presets import cap_for, resolve_method
 from splat.poses.known import Known
 from splat.poses.normalize import normalize
@@ -150,11 +150,7 @@ def announce(c: Context, capture: Capture) -> None:
 
 
 def most_gaussians(k: Reconstruct, working: Capture) -> int:
-    """The cap: the flag's, or what the training photos can support. The published EDGS has none but a
-    million."""
-    train = len(working.train_views)
-    if k.cap is None and k.edgs.faithful and resolve_method(k.method, train)[0] == "edgs":
-        return min(1_000_000, k.edgs.published.matches_per_ref * min(k.edgs.published.num_refs, train))
+    """The cap: the flag's, or what the training photos can support."""
     pixels = sum(v.camera.width * v.camera.height for v in working.train_views)
     return k.cap if k.cap is not None else cap_for(k.preset, pixels)
 
@@ -267,10 +263,9 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
     assert k.cap is not None, "fit_to_memory decides it"
     cap = k.cap
     initializer: Initializer = getattr(k, method)
-    assert isinstance(initializer, INITIALIZERS[method])
     size = [(v.camera.width, v.camera.height) for v in capture.views]
     seen = capture.training()
-    asks = _dense_priors(k, 0) if isinstance(initializer, Edgs) else None
+    asks = _dense_priors(k, 0) if isinstance(initializer, DenseSurfaces) else None
     # Of what is left to us (sizes to match at) only that it is: more --iterations go on from the same Gaussians.
     key = hash_of("init", poses_key, method, initializer, asks, k.sh_degree, k.seed, size, cap)
 
@@ -292,17 +287,17 @@ def init(c: Context, capture: Capture, method: str, poses_key: str) -> tuple[Ini
 
 def _planned(c: Context, initializer: Initializer, seen: Capture, cap: int) -> tuple[Initializer, Priors | None]:
     """The initializer with what is left to us filled in, and what it may ask."""
-    if not isinstance(initializer, Edgs):
+    if not isinstance(initializer, DenseSurfaces):
         return initializer, None
     k = c.config
     plan = _matching(k, seen, cap)
     c.report.info(
         f"matching {plan.photos} photos at {plan.size} px: about {plan.seconds:.0f} s, {plan.gigabytes:.1f} GB"
     )
-    budget = initializer.budget or first_gaussians(seen, cap)
+    budget = initializer.budget or initial_budget(seen, cap)
     if k.roma.device == "auto":
         k = replace(k, roma=replace(k.roma, device=c.device.type))
-    return replace(initializer, matching_size=plan.size, most_photos=plan.photos, budget=budget), _dense_priors(
+    return replace(initializer, matching_size=plan.size, max_photos=plan.photos, budget=budget), _dense_priors(
         k, plan.size
     )
 
@@ -311,7 +306,7 @@ def _matching(k: Reconstruct, seen: Capture, cap: int) -> Matching:
     """How dense initialization would match these photos."""
     asked = k.edgs.matching_size or (k.flow.matching_size if k.matcher == "flow" else 0)
     return plan_matching(
-        *(seen, k.iterations, cap, memory_budget(k), asked, LARGEST_MATCHED),
-        photos=k.edgs.most_photos,
+        *(seen, k.iterations, cap, memory_budget(k), asked, MAX_MATCHING_SIZE),
+        photos=k.edgs.max_photos,
         cores=k.threads,
     )

@@ -4,7 +4,7 @@ import planes
 import torch
 
 from splat.core.camera import Camera
-from splat.geometry.reproject import Witness, agreement, parallax, there_and_back, witnessed
+from splat.geometry.reproject import PosedDepth, check_consistency, count_support, forward_backward, parallax
 
 A, B = Camera(60.0, 62.0, 24.0, 17.0, 47, 33), Camera(55.0, 52.0, 18.0, 15.0, 37, 29)
 LIMITS = (1.5, 0.02)
@@ -19,25 +19,27 @@ def rough_depths(camera, pose, rng):
     return depth
 
 
-def test_compiled_agreement_is_that_of_torch():
+def test_compiled_consistency_is_that_of_torch():
     rng = torch.Generator().manual_seed(0)
     a, b = planes.walk(2)
     one, two = rough_depths(A, a, rng), rough_depths(B, b, rng)
-    ours = agreement(A, a, one.float(), B, b, two.float(), *LIMITS, 4.9, pixels=True)
-    truth = agreement(A, a, one, B, b, two, *LIMITS, 4.9, pixels=True)
-    seen, angle = there_and_back(A, a, one, B, b, two), parallax(A, a, one, b.translation)
+    ours = check_consistency(A, a, one.float(), B, b, two.float(), *LIMITS, 4.9, pixels=True)
+    truth = check_consistency(A, a, one, B, b, two, *LIMITS, 4.9, pixels=True)
+    seen, angle = forward_backward(A, a, one, B, b, two), parallax(A, a, one, b.translation)
     assert ours.pixels is not None and truth.pixels is not None
     usable = one > 0
     # Where rounding may decide: on the border between pixels, and at the limits.
     clear = ((seen.pixels - seen.pixels.round()).abs() > 1e-4).all(2) & usable
-    away = clear & ((seen.shift - LIMITS[0]).abs() > 1e-3) & ((seen.difference.abs() - LIMITS[1]).abs() > 1e-5)
+    away = clear & ((seen.shift - LIMITS[0]).abs() > 1e-3) & ((seen.depth_difference.abs() - LIMITS[1]).abs() > 1e-5)
     away &= (angle - 4.9).abs() > 1e-4
     assert torch.allclose(ours.pixels[usable], truth.pixels[usable].float(), rtol=1e-4, atol=1e-3)
-    assert torch.equal(ours.at[clear].long(), truth.at[clear])
-    assert torch.equal(ours.agrees[away], truth.agrees[away])
-    assert not ours.agrees[~usable].any() and 0.1 < float(truth.agrees.double().mean()) < 0.9
+    assert torch.equal(ours.pixel_ids[clear].long(), truth.pixel_ids[clear])
+    assert torch.equal(ours.consistent[away], truth.consistent[away])
+    assert not ours.consistent[~usable].any() and 0.1 < float(truth.consistent.double().mean()) < 0.9
     assert float(away.double().mean()) > 0.8
-    assert bool((agreement(A, a, one, B, b, two, *LIMITS).agrees & ~truth.agrees).any()), "some rays are too close"
+    assert bool((check_consistency(A, a, one, B, b, two, *LIMITS).consistent & ~truth.consistent).any()), (
+        "some rays are too close"
+    )
 
 
 def test_photos_agree_on_the_plane_they_both_see_and_nowhere_else():
@@ -46,27 +48,27 @@ def test_photos_agree_on_the_plane_they_both_see_and_nowhere_else():
     there = B.project(b.inverse().apply(a.apply(A.unproject(A.pixel_centres().double(), one.double()))))
     inside = B.contains(there) & ((there - there.round()).abs() > 1e-4).all(2)
     # The depth of the middle of the pixel that a point falls into is not quite that of the point.
-    found = agreement(A, a, one, B, b, two, 2.0, 0.05)
-    assert torch.equal(found.agrees[inside], inside[inside]) and not found.agrees[~B.contains(there)].any()
+    found = check_consistency(A, a, one, B, b, two, 2.0, 0.05)
+    assert torch.equal(found.consistent[inside], inside[inside]) and not found.consistent[~B.contains(there)].any()
     number = there[..., 1].long() * B.width + there[..., 0].long()
-    assert torch.equal(found.at[inside].long(), number[inside])
-    assert not agreement(A, a, one, B, b, two * 1.2, 50.0, 0.05).agrees.any()
-    assert not agreement(A, a, one, B, b, two, 2.0, 0.05, least_parallax=30.0).agrees.any()
+    assert torch.equal(found.pixel_ids[inside].long(), number[inside])
+    assert not check_consistency(A, a, one, B, b, two * 1.2, 50.0, 0.05).consistent.any()
+    assert not check_consistency(A, a, one, B, b, two, 2.0, 0.05, min_parallax=30.0).consistent.any()
 
 
-def test_compiled_testimony_is_that_of_torch_and_of_who_sees_what():
+def test_compiled_support_and_violations_are_those_of_torch_and_the_truth():
     rng = torch.Generator().manual_seed(1)
     poses = planes.walk(3)
     depths = [rough_depths(A, p, rng) for p in poses]
     points = torch.randn(5000, 3, generator=rng).double() + torch.tensor([0.0, 0, 4])
     points[0] = torch.nan
-    ours = witnessed([Witness(A, p, d.float()) for p, d in zip(poses, depths)], points.float(), 0.03, 0.05)
-    truth = witnessed([Witness(A, p, d) for p, d in zip(poses, depths)], points.float().double(), 0.03, 0.05)
+    ours = count_support([PosedDepth(A, p, d.float()) for p, d in zip(poses, depths)], points.float(), 0.03, 0.05)
+    truth = count_support([PosedDepth(A, p, d) for p, d in zip(poses, depths)], points.float().double(), 0.03, 0.05)
     for mine, theirs in zip(ours, truth, strict=True):
         assert float((mine != theirs).double().mean()) < 1e-3, "rounding decides next to nothing"
         assert mine[0] == 0 and int(theirs.max()) == 3
     wall = torch.full((A.height, A.width), 4.0)
     wall[:, :20] = 0  # not known
     ahead = poses[0].apply(A.unproject(torch.tensor([[30.0, 16]] * 4 + [[10.0, 16]]), torch.tensor([4.0, 3, 5, -4, 4])))
-    agree, see_past = witnessed([Witness(A, poses[0], wall)], ahead.float(), 0.03, 0.05)
-    assert agree.tolist() == [1, 0, 0, 0, 0] and see_past.tolist() == [0, 1, 0, 0, 0]
+    support, violations = count_support([PosedDepth(A, poses[0], wall)], ahead.float(), 0.03, 0.05)
+    assert support.tolist() == [1, 0, 0, 0, 0] and violations.tolist() == [0, 1, 0, 0, 0]

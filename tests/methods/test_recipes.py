@@ -14,8 +14,7 @@ from splat.priors import MATCHERS
 
 def test_the_published_edgs_is_trained_as_published() -> None:
     base = Reconstruct(Path("photos"))
-    config = replace(base, edgs=replace(base.edgs, faithful=True), iterations=30_000)
-    made = with_recipe(config, "edgs").train
+    made = with_recipe(replace(base, iterations=30_000), "edgs_published").train
     assert made.density == "none" and made.none.prune_opacity == 0.005
     assert round(made.none.prune_every * 30_000) == 100
     rates = made.rates
@@ -32,8 +31,8 @@ def test_the_published_edgs_is_trained_as_published() -> None:
 
 def test_flags_that_were_given_win_over_the_recipe() -> None:
     base = Reconstruct(Path("photos"))
-    config = replace(base, edgs=replace(base.edgs, faithful=True), explicit_flags=("train.density", "seed"))
-    made = with_recipe(config, "edgs").train
+    config = replace(base, explicit_flags=("train.density", "seed"))
+    made = with_recipe(config, "edgs_published").train
     assert made.density == base.train.density and made.decay.factor == PUBLISHED_EDGS["train.decay.factor"]
 
 
