@@ -73,6 +73,12 @@ def up_direction(poses: Sequence[Rigid]) -> Float[Tensor, "3"]:
     return mean_up
 
 
+def camera_spread(centres: Float[Tensor, "n 3"]) -> float:
+    """Median distance of n >= 1 camera centres from their mean, world units; 1 where all cameras are in one place. A
+    length to go by where a capture has no points."""
+    return float((centres - centres.mean(0)).norm(dim=1).median()) or 1.0
+
+
 def _across(axes: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3 3"]:
     """Projections onto the planes perpendicular to the axes."""
     return torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None, :]

@@ -49,6 +49,16 @@ def pixel_indices(
     return row, column
 
 
+def pixel_transfer(camera_a: Camera, camera_b: Camera, b_from_a: Rigid) -> Float[Tensor, "12"]:
+    """Maps pixels with a depth from view a to view b: A [3 3] by rows, then t [3], float64.
+
+    Pixel p = (x, y, 1) of a at depth z is at A p + t / z in b, homogeneous (Hartley & Zisserman, section 9.5).
+    """
+    ka, kb = camera_a.matrix(), camera_b.matrix()
+    rotation, translation = b_from_a.rotation.double(), b_from_a.translation.double()
+    return torch.cat([(kb @ rotation @ torch.linalg.inv(ka)).reshape(-1), kb @ translation])
+
+
 @dataclass(frozen=True, eq=False)
 class DepthLookup:
     """What a view's depth map says at points of the world."""
@@ -170,7 +180,10 @@ def check_consistency(
             consistent &= parallax(camera_a, world_from_a, depth_a, world_from_b.translation) >= min_parallax
         return Consistency(ids, consistent, found.pixels if pixels else None)
     b_from_a = world_from_b.inverse() @ world_from_a
-    maps = [*_pixel_map(camera_a, camera_b, b_from_a), *_pixel_map(camera_b, camera_a, b_from_a.inverse())]
+    maps = [
+        *pixel_transfer(camera_a, camera_b, b_from_a).tolist(),
+        *pixel_transfer(camera_b, camera_a, b_from_a.inverse()).tolist(),
+    ]
     ids = torch.empty(depth_a.shape, dtype=torch.int32)
     consistent = torch.empty(depth_a.shape, dtype=torch.uint8)
     forward = torch.empty(*depth_a.shape, 2) if pixels else None
@@ -182,12 +195,6 @@ def check_consistency(
         *(max_shift, max_depth_difference, math.tan(math.radians(min_parallax)), forward, ids, consistent),
     )
     return Consistency(ids, consistent.bool(), forward)
-
-
-def _pixel_map(camera_a: Camera, camera_b: Camera, b_from_a: Rigid) -> list[float]:
-    """A by rows and b: pixel p of a at depth z is at A p z + b in b."""
-    a, b = camera_a.matrix(), camera_b.matrix()
-    return [*(b @ b_from_a.rotation @ torch.linalg.inv(a)).reshape(-1).tolist(), *(b @ b_from_a.translation).tolist()]
 
 
 # ------------------------------------------------------------------------------- many depth maps against points

@@ -4,12 +4,12 @@
 
 - points are solved for with the homogeneous w, where the released code takes clip space's z in its place and so misses
   by a fixed length in scene units;
-- a point must be in front of both cameras and match within the tolerance; the released code knows nothing of the first
-  and keeps what fails the second, at an opacity of 4.5e-5, until the first prune;
+- a point must be in front of both cameras and match within the tolerance; the released code does not check the
+  first and keeps what fails the second, at an opacity of 4.5e-5, until the first prune;
 - the released trainer means to halve all scales but loses the factor on the way to the optimizer: scales stay at 0.001
   of the distance, as they do there from the second step on;
-- pixels that a matcher has no match for, and those that are masked, are never sampled; a photo from the very same place
-  is nobody's neighbour, since it says nothing about depth;
+- pixels that a matcher has no match for, and those that are masked, are never sampled; a photo from the same place is
+  never a neighbour, since it says nothing about depth;
 - where nothing can be triangulated the sparse points are taken, else they are dropped as there.
 """
 
@@ -28,6 +28,7 @@ from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import Rigid
 from splat.core.slots import DenseMatch, Init, Priors, Reporter, Silent
+from splat.geometry.reproject import project_points
 from splat.geometry.triangulate import triangulate_linear
 from splat.init.references import nearest_views, reference_views
 from splat.init.sfm_points import SfmPoints
@@ -90,7 +91,7 @@ class PublishedEdgs:
     def _points(
         self, capture: Capture, reference: int, matches: list[DenseMatch], sh_degree: int, generator: torch.Generator
     ) -> tuple[Gaussians, Float[Tensor, "n 2"]]:
-        """Those of one reference, and their pixels in it."""
+        """The Gaussians of one reference photo, and their pixels in it."""
         view = capture.views[reference]
         pose, camera, photo = view.pose, view.camera, view.load()
         weights = torch.stack([m.certainty for m in matches]).amax(0)
@@ -133,9 +134,9 @@ def ndc_error(
 ) -> Float[Tensor, "n"]:
     """|dx| + |dy| between a pixel and the point's projection, where the photo reaches from -1 to 1 both ways; infinite
     where the point is not in front of the camera."""
-    inside = world_from_cam.inverse().apply(points)
-    off = (camera.project(inside) - pixels).abs() * pixels.new_tensor([2 / camera.width, 2 / camera.height])
-    return torch.where(inside[:, 2] > 0, off.double().sum(1).nan_to_num(torch.inf), torch.inf)
+    projected = project_points(camera, world_from_cam, points)
+    off = (projected.pixels - pixels).abs() * pixels.new_tensor([2 / camera.width, 2 / camera.height])
+    return torch.where(projected.depth > 0, off.double().sum(1).nan_to_num(torch.inf), torch.inf)
 
 
 def weighted_sample(weights: Float[Tensor, "n"], count: int, generator: torch.Generator) -> Int[Tensor, "m"]:

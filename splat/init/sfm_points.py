@@ -14,7 +14,7 @@ from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import Rigid
 from splat.core.slots import Init, Priors, Reporter
-from splat.geometry.focus import camera_centres, distances_to_axes, nearest_point_to_axes, optical_axes
+from splat.geometry.focus import camera_centres, camera_spread, distances_to_axes, nearest_point_to_axes, optical_axes
 from splat.geometry.reproject import project_points
 from splat.native.ops import mean_knn_distance
 
@@ -34,9 +34,9 @@ class SfmPoints:
     largest: float = 0.1
     """Largest standard deviation, as a fraction of the distance to the nearest camera."""
     random_count: int = 50_000
-    """Number of Gaussians where the capture has no points: they fill the space that the cameras look at."""
+    """Number of Gaussians where the capture has no points: at random in the space that the cameras look at."""
     random_colour: Literal["grey", "random"] = "grey"
-    """Colour of those."""
+    """Colour of random Gaussians."""
 
     def __call__(
         self, capture: Capture, sh_degree: int, seed: int, report: Reporter, priors: Priors | None = None
@@ -75,7 +75,7 @@ class SfmPoints:
         typical = spacing[spacing > 0].median() if bool((spacing > 0).any()) else 0.01 * nearest.median()
         high = torch.minimum(self.largest * nearest, MAX_SCALE_RATIO * typical)
         low = torch.minimum(typical / MAX_SCALE_RATIO, high)
-        # A point inside a camera has no room at all; keep it drawable all the same.
+        # At a camera's centre the limit is 0: keep such a Gaussian drawable all the same.
         return spacing.clamp(low, high).clamp_min(float(typical) * 1e-4)
 
 
@@ -151,8 +151,7 @@ def _poses(views: tuple[View, ...]) -> list[Rigid]:
 def _in_frustums(views: tuple[View, ...], count: int, generator: torch.Generator) -> Float[Tensor, "n 3"]:
     """Points on random pixels' rays, preferring those that at least two cameras see."""
     poses = _poses(views)
-    centres = camera_centres(poses)
-    spread = float((centres - centres.mean(0)).norm(dim=1).median()) or 1.0
+    spread = camera_spread(camera_centres(poses))
     best: list[Tensor] = []
     found = 0
     for attempt in range(8):

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from splat.core.capture import Capture, View
+from splat.geometry.focus import camera_spread
 from splat.geometry.reproject import project_points
 
 BEST_ANGLE, NARROW, WIDE = 8.0, 3.0, 12.0
@@ -102,8 +103,7 @@ def sightings(
 def _stand_ins(capture: Capture) -> Float[Tensor, "p 3"]:
     """Points along the rays of a few pixels of every view, where there are no sparse points: from half to eight times
     the typical distance between cameras' nearest points of view."""
-    centres = capture.camera_centres().double()
-    spread = float((centres - centres.mean(0)).norm(dim=1).median()) or 1.0
+    spread = camera_spread(capture.camera_centres().double())
     made = []
     for view in capture.views:
         if view.world_from_cam is None:

@@ -4,10 +4,62 @@ import planes
 import torch
 
 from splat.core.camera import Camera
-from splat.geometry.reproject import PosedDepth, check_consistency, count_support, forward_backward, parallax
+from splat.core.geometry import Rigid, rotation_from_axis_angle
+from splat.geometry.reproject import (
+    PosedDepth,
+    check_consistency,
+    count_support,
+    forward_backward,
+    look_up_depth,
+    parallax,
+    pixel_indices,
+    pixel_transfer,
+    project_points,
+)
 
 A, B = Camera(60.0, 62.0, 24.0, 17.0, 47, 33), Camera(55.0, 52.0, 18.0, 15.0, 37, 29)
 LIMITS = (1.5, 0.02)
+
+
+def turned_pose(seed: int) -> Rigid:
+    generator = torch.Generator().manual_seed(seed)
+    turn = rotation_from_axis_angle(0.2 * torch.randn(3, generator=generator).double())
+    return Rigid(turn, torch.randn(3, generator=generator).double())
+
+
+def test_pixels_with_a_depth_are_transferred_as_their_points_are_projected():
+    a, b = turned_pose(0), turned_pose(1)
+    row = pixel_transfer(A, B, b.inverse() @ a)
+    pixel, depth = torch.tensor([31.0, 17.0]).double(), torch.tensor(3.7).double()
+    expected = B.project(b.inverse().apply(a.apply(A.unproject(pixel, depth))))
+    found = row[:9].reshape(3, 3) @ torch.cat([pixel, torch.ones(1).double()]) + row[9:] / depth
+    assert torch.allclose(found[:2] / found[2], expected)
+
+
+def test_points_are_in_frame_in_front_of_the_camera_and_inside_its_borders():
+    pose = turned_pose(0)
+    pixels = torch.tensor([[5.0, 6.0], [5.0, 6.0], [-0.1, 6.0], [5.0, 33.1]]).double()
+    depths = torch.tensor([2.0, -2.0, 2.0, 2.0]).double()
+    found = project_points(A, pose, pose.apply(A.unproject(pixels, depths)))
+    assert found.in_frame.tolist() == [True, False, False, False]
+    assert torch.allclose(found.pixels, pixels) and torch.allclose(found.depth, depths)
+
+
+def test_coordinates_fall_into_the_pixel_they_lie_in_or_the_nearest():
+    pixels = torch.tensor([[0.0, 0.0], [3.99, 1.5], [-7.0, 99.0], [torch.nan, 1.0], [torch.inf, -torch.inf]])
+    row, column = pixel_indices(pixels, 5, 4)
+    assert row.tolist() == [0, 1, 3, 1, 0] and column.tolist() == [0, 3, 0, 0, 4]
+
+
+def test_a_depth_map_tells_points_on_the_surface_from_those_before_and_behind_it():
+    pose = turned_pose(0)
+    wall = torch.full((A.height, A.width), 4.0).double()
+    wall[:, :10] = 0  # not known
+    pixels = torch.tensor([[20.5, 16.5]] * 3 + [[4.5, 16.5]]).double()
+    found = look_up_depth(A, pose, wall, pose.apply(A.unproject(pixels, torch.tensor([4.0, 2.0, 8.0, 4.0]).double())))
+    assert torch.allclose(found.ratio[:3], torch.tensor([1.0, 2.0, 0.5]).double())
+    assert found.known.tolist() == [True, True, True, False] and found.row.tolist() == [16] * 4
+    assert found.agrees(0.05).tolist() == [True, False, False, False]
 
 
 def rough_depths(camera, pose, rng):

@@ -234,6 +234,8 @@ def test_where_nothing_matches_it_starts_from_the_sparse_points(tmp_path):
     assert len(DenseSurfaces()(one, 0, 0, Silent(), Priors(Known(scene))).gaussians) > 0
     with pytest.raises(SplatError, match="depth prior"):
         DenseSurfaces()(capture, 0, 0, Silent())
+    with pytest.raises(SplatError, match="at least 1"):
+        DenseSurfaces(support_views=0)(capture, 0, 0, Silent(), Priors(Known(scene)))
 
 
 def test_samples_are_as_many_as_asked_and_spread_evenly():
