@@ -36,10 +36,11 @@ class PoseSearch:
         background: Float[Tensor, "3"],
         extent: float,
     ) -> View:
-        """`view` with the pose at which the Gaussians look most like its photo, up to an affine colour map.
+        """`view` with the pose at which the Gaussians, drawn over `background`, look most like its photo (0.8 L1 +
+        0.2 (1 - SSIM), colours as they are).
 
-        Coarse to fine: a quarter, a half, then the full working size. The best pose seen is kept, so the result is
-        never worse than the start.
+        Coarse to fine: a quarter, a half, then the full working size; the best pose of each size is where the next one
+        starts. `extent`: of the scene, world units.
         """
         assert view.world_from_cam is not None
         start = view.world_from_cam.inverse().matrix().to(gaussians.means)
