@@ -31,8 +31,8 @@ from kernel_loads import Load, fixed_load, lifted
 
 from splat.bench import plots
 from splat.core.gaussians import Gaussians
-from splat.core.order import morton_order
 from splat.core.slots import Init, Item, RasterSettings, Silent
+from splat.geometry.morton import morton_order
 from splat.losses import Losses
 from splat.native import bindings, build
 from splat.raster.native import Native

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from splat.bench.cells import Cell, Record, Value  # noqa: E402
+from splat.bench.engine import Local  # noqa: E402
 from splat.bench.protocols import PROTOCOLS, Scene  # noqa: E402
 from splat.bench.runner import Table  # noqa: E402
 from splat.core.files import write_atomic  # noqa: E402
@@ -39,15 +40,15 @@ FEWER = "edgs, 60 %"
 ABLATION_SCENES = ("llff_fern", "atelier")
 ABLATIONS: dict[str, tuple[str, dict[str, Value]]] = {
     "edgs": ("edgs", {}),
-    # No photo is asked about another's depths: not while matching, not before a Gaussian is made.
-    "no consistency": ("edgs", {"stereo.support": 0, "stereo.smallest": 1, "edgs.witnesses": 0}),
-    "no agreement in stereo": ("edgs", {"stereo.support": 0, "stereo.smallest": 1}),
-    "no fusion": ("edgs", {"edgs.fuse": False}),
-    "isotropic": ("edgs", {"edgs.isotropic": True}),
+    # Depths are checked against no other photo: neither those of the depth maps nor those of the Gaussians.
+    "no consistency": ("edgs_no_consistency", {"stereo.support": 0, "stereo.smallest": 1}),
+    "no consistency in stereo": ("edgs", {"stereo.support": 0, "stereo.smallest": 1}),
+    "no fusion": ("edgs_no_fusion", {}),
+    "isotropic": ("edgs_isotropic", {}),
     # As many at the start as there may be at the end, and none after; positions move at a third of the rate.
     "nothing added": ("edgs", {"edgs.budget": 55_000, "train.density": "none", "train.rates.means": 1e-4}),
     "flow": ("edgs", {"matcher": "flow"}),
-    "faithful": ("edgs", {"edgs.faithful": True}),
+    "published": ("edgs_published", {}),
     "points": ("points", {}),
 }
 
@@ -206,6 +207,7 @@ def main() -> int:
     cells = cells_of(scenes, methods, a.preset)
     title = f"EDGS: ablations, preset {a.preset}" if a.ablations else f"EDGS beside sparse points, preset {a.preset}"
     by_scene = tuple(c for row in zip(*cells.values(), strict=True) for c in row)  # poses are found once per scene
+    engine = Local(program=(sys.executable, str(ROOT / "scripts" / "edgs_ablations.py"))) if a.ablations else Local()
     table = Table(title, by_scene, {s.name: s.source for s in scenes}, a.out, a.results)
 
     def records_of(rows: dict[str, list[Cell]]) -> dict[str, dict[str, Record]]:
@@ -215,11 +217,11 @@ def main() -> int:
         if a.dry_run:
             report.info(table.plan().describe())
             return 0
-        table.run(report)
+        table.run(report, engine)
         found = records_of(cells)
         if a.fewer:
             fewer = {FEWER: with_fewer(cells["edgs"], found["points"])}
-            replace(table, cells=(*table.cells, *fewer[FEWER])).run(report)  # with those whose poses they share
+            replace(table, cells=(*table.cells, *fewer[FEWER])).run(report, engine)  # with those whose poses they share
             found |= records_of(fewer)
     head = ["scene", "method", "init s", *(f"step {s}" for s in STEPS[a.preset]), "moved"]
     lines = [f"# {title}", "", "PSNR / SSIM (seconds since the first Gaussian, Gaussians)", ""]

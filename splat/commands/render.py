@@ -9,8 +9,8 @@ from typing import Literal
 
 from splat.core.errors import SplatError
 from splat.core.slots import PathCamera
-from splat.export.paths import interpolated_path, orbit_path
 from splat.export.renders import write_renders
+from splat.geometry.camera_paths import interpolated_path, orbit_path
 from splat.run.completed import CompletedRun
 from splat.run.console import Console
 

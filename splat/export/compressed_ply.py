@@ -14,7 +14,6 @@ import torch
 
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
-from splat.core.order import morton_order
 from splat.core.ply import read_ply, write_ply
 from splat.core.slots import Reporter
 from splat.export.packing import (
@@ -27,6 +26,7 @@ from splat.export.packing import (
 )
 from splat.export.ply import comment_lines
 from splat.export.repair import repaired
+from splat.geometry.morton import morton_order
 
 CHUNK = 256
 _BITS = np.array([11, 10, 11])

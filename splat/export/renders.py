@@ -18,6 +18,7 @@ from splat.core.geometry import Rigid
 from splat.core.image import write_png
 from splat.core.slots import PathCamera, Rasterizer, RasterSettings, Reporter, Silent
 from splat.export.video import write_video
+from splat.geometry.drawing import draw_view
 
 SOLID = 0.5
 """Depth is known where at least this much of the ray is stopped."""
@@ -57,13 +58,11 @@ def render_frame(
 ) -> Frame:
     """Draw one view, without gradients."""
     with torch.no_grad():
-        cam_from_world = world_from_cam.inverse().matrix().to(gaussians.means)
-        ids = rasterizer.visible(gaussians, camera, cam_from_world, settings)
         colour = gaussians.means.new_tensor(background)
-        drawn = rasterizer(gaussians[ids], camera, cam_from_world, colour, settings)
-        depth = torch.where(drawn.alpha >= SOLID, drawn.depth / drawn.alpha.clamp(min=SOLID), 0.0)
-        rgb = (drawn.rgb.clamp(0, 1) * 255).round().to(torch.uint8)
-    return Frame(rgb.cpu().numpy(), depth.float().cpu().numpy(), drawn.alpha.float().cpu().numpy())
+        render = draw_view(gaussians, camera, world_from_cam, rasterizer, settings, colour)
+        depth = torch.where(render.alpha >= SOLID, render.depth / render.alpha.clamp(min=SOLID), 0.0)
+        rgb = (render.rgb.clamp(0, 1) * 255).round().to(torch.uint8)
+    return Frame(rgb.cpu().numpy(), depth.float().cpu().numpy(), render.alpha.float().cpu().numpy())
 
 
 def write_renders(

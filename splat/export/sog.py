@@ -22,10 +22,10 @@ from PIL import Image, UnidentifiedImageError
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic
 from splat.core.gaussians import Gaussians
-from splat.core.order import morton_order
 from splat.core.slots import Reporter
 from splat.export.packing import arrays, bundle, codebook, from_smallest_three, palette, smallest_three
 from splat.export.repair import repaired
+from splat.geometry.morton import morton_order
 
 _COEFFICIENTS = (0, 3, 8, 15)
 _PALETTE = 65536

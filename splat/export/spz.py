@@ -21,10 +21,10 @@ from splat.core.errors import SplatError
 from splat.core.files import write_atomic
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Similarity
-from splat.core.order import morton_order
 from splat.core.slots import Reporter
 from splat.export.packing import arrays, bundle, from_smallest_three, smallest_three, to_bytes
 from splat.export.repair import repaired, warn
+from splat.geometry.morton import morton_order
 
 _MAGIC = b"NGSP"
 _COLOUR_SCALE = 0.15

@@ -1,7 +1,7 @@
-"""Initializers: a posed capture -> the first Gaussians. `--method` picks by these names."""
+"""Initializers: a posed capture -> the first Gaussians. Methods choose among them."""
 
-from splat.init.edgs import Edgs
-from splat.init.points import Points
+from splat.init.dense_surfaces import DenseSurfaces
+from splat.init.published_edgs import PublishedEdgs
+from splat.init.sfm_points import SfmPoints
 
-INITIALIZERS = {"points": Points, "edgs": Edgs}
-"""Name -> a frozen dataclass of settings whose instances are `slots.Initializer`s."""
+__all__ = ["DenseSurfaces", "PublishedEdgs", "SfmPoints"]

@@ -1,4 +1,4 @@
-"""Which photos stand for all, and which are next to one: by their poses alone."""
+"""Reference photos that stand for all, and the nearest neighbours of a photo: by their poses alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from splat.core.geometry import Rigid
 
 
 def pose_features(poses: list[Rigid]) -> Float[Tensor, "v 16"]:
-    """cam_from_world by rows: turns and lengths in one, as the paper's code compares poses."""
+    """cam_from_world [4 4] by rows: rotation and translation in one vector, as the paper's code compares poses."""
     return torch.stack([p.inverse().matrix().reshape(-1) for p in poses]).double()
 
 

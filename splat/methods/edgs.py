@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from splat.core.capture import Capture
 from splat.core.slots import Initializer, InitPlan, MatchingRequest
 from splat.init import DenseSurfaces
-from splat.init.dense_surfaces import MAX_MATCHING_SIZE, first_count
+from splat.init.dense_surfaces import MAX_MATCHING_SIZE, initial_budget
 from splat.methods.base import OnePhase
 from splat.native import build
 
@@ -49,5 +49,5 @@ class Edgs(OnePhase):
     def initializer(self, capture: Capture, plan: InitPlan | None = None) -> Initializer:
         if plan is None:
             return self.init
-        budget = self.init.budget or first_count(capture, plan.max_gaussians)
+        budget = self.init.budget or initial_budget(capture, plan.max_gaussians)
         return replace(self.init, matching_size=plan.matching_size, max_photos=plan.matching_photos, budget=budget)

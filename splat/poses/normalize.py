@@ -10,6 +10,7 @@ from torch import Tensor
 
 from splat.core.capture import Capture
 from splat.core.geometry import Similarity
+from splat.geometry.focus import nearest_point_to_axes, optical_axes
 from splat.poses.upright import WORLD_UP, estimate_up, parse_up, rotation_between, snapped
 
 
@@ -50,22 +51,13 @@ def scene_centre(capture: Capture) -> Float[Tensor, "3"]:
         if bool(finite.any()):
             return geometric_median(positions[finite])
     centres = capture.camera_centres().double()
-    axes = optical_axes(capture)
-    across = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None, :]
-    system = across.sum(0)
-    # Parallel axes meet nowhere: the system is singular.
-    if float(torch.linalg.eigvalsh(system)[0]) > 1e-3 * len(axes):
-        focus = torch.linalg.solve(system, (across @ centres[:, :, None]).sum(0)[:, 0])
+    axes = optical_axes([v.world_from_cam for v in capture.views if v.world_from_cam is not None])
+    focus = nearest_point_to_axes(centres, axes, min_spread=1e-3)
+    if focus is not None:
         ahead = ((focus - centres) * axes).sum(1) > 0
         if float(ahead.double().mean()) > 0.5:
             return focus
     return centres.mean(0)
-
-
-def optical_axes(capture: Capture) -> Float[Tensor, "n 3"]:
-    """Unit viewing directions, float64, of the views that have a pose, in the capture's frame."""
-    axes = [v.world_from_cam.rotation[:, 2].double() for v in capture.views if v.world_from_cam is not None]
-    return torch.stack(axes) if axes else torch.zeros(0, 3, dtype=torch.float64)
 
 
 def geometric_median(points: Float[Tensor, "n 3"], max_points: int = 20_000) -> Float[Tensor, "3"]:

@@ -1,4 +1,4 @@
-"""The strict hold-out protocol: held-out photos enter nothing; their poses are found afterwards, the scene frozen."""
+"""Pose search of held-out photos that enter nothing before: photometric refinement against the frozen Gaussians."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid, rotation_from_axis_angle
 from splat.core.metrics import ssim_map
 from splat.core.slots import Rasterizer, RasterSettings
+from splat.geometry.compositing import composite_photo
+from splat.geometry.drawing import draw
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,11 @@ class PoseSearch:
         background: Float[Tensor, "3"],
         extent: float,
     ) -> View:
-        """`view` with the pose at which the Gaussians look most like its photo, up to an affine colour map.
+        """`view` with the pose at which the Gaussians, drawn over `background`, look most like its photo (0.8 L1 +
+        0.2 (1 - SSIM), colours as they are).
 
-        Coarse to fine: a quarter, a half, then the full working size. The best pose seen is kept, so the result is
-        never worse than the start.
+        Coarse to fine: a quarter, a half, then the full working size; the best pose of each size is where the next one
+        starts. `extent`: of the scene, world units.
         """
         assert view.world_from_cam is not None
         start = view.world_from_cam.inverse().matrix().to(gaussians.means)
@@ -50,10 +53,7 @@ class PoseSearch:
             if min(camera.width, camera.height) < 40 and scale < 1:
                 continue
             photo = view.load(camera)
-            target = torch.from_numpy(photo.rgb).to(twist) / 255
-            if photo.alpha is not None:
-                cover = torch.from_numpy(photo.alpha).to(twist)[..., None] / 255
-                target = target * cover + background * (1 - cover)
+            target = composite_photo(photo, background)
             weight = None if photo.weight is None else (torch.from_numpy(photo.weight) > 127).to(twist)[..., None]
             best_loss = float("inf")  # losses of different sizes do not compare
             n = max(1, round(self.steps * share))
@@ -61,9 +61,7 @@ class PoseSearch:
             for i in range(n + 1):
                 delta = _rigid_matrix(twist)
                 pose = delta @ start
-                with torch.no_grad():
-                    ids = raster.visible(gaussians, camera, pose, settings)
-                image = raster(gaussians[ids], camera, pose, background, settings).rgb
+                image = draw(gaussians, camera, pose, raster, settings, background).rgb
                 error = (image - target).abs() * 0.8 + 0.2 * (1 - ssim_map(image, target))
                 loss = error.mean() if weight is None else (error * weight).sum() / weight.sum().clamp(min=1) / 3
                 if loss.item() < best_loss:

@@ -12,7 +12,7 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.slots import DenseMatch, DenseMatcher, DepthMap, Reporter
-from splat.core.triangulate import Gates, triangulate
+from splat.geometry.triangulate import Gates, triangulate
 from splat.priors.matching import StereoMatcher
 from splat.priors.neighbours import overlap
 

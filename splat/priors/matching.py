@@ -18,7 +18,6 @@ from torch import Tensor
 from splat.core.camera import Camera
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
-from splat.core.reproject import agreement
 from splat.core.slots import DenseMatch, Reporter
 from splat.priors.neighbours import visibility
 from splat.priors.stereo import Stereo, grey_of
@@ -50,12 +49,12 @@ class StereoMatcher:
         for a, b in pairs:
             one, two = small.views[a], small.views[b]
             depth_b = torch.where(maps[b].confidence > 0, maps[b].depth, 0)  # unreliable depth may agree by chance
-            seen = agreement(
+            seen = check_consistency(
                 *(one.camera, one.pose, maps[a].depth, two.camera, two.pose, depth_b),
                 *(self.max_shift, self.max_difference),
                 pixels=True,
             )
-            certainty = torch.where(seen.agrees, maps[a].confidence, 0)
+            certainty = torch.where(seen.consistent, maps[a].confidence, 0)
             assert seen.pixels is not None
             yield upsampled(DenseMatch(a, b, seen.pixels, certainty), two.camera, capture)
 

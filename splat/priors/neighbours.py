@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from splat.core.capture import Capture, View
+from splat.geometry.focus import camera_spread
+from splat.geometry.reproject import project_points
 
 BEST_ANGLE, NARROW, WIDE = 8.0, 3.0, 12.0
 """Triangulation angles, degrees: the best for matching, and the widths of the Gaussian weight below and above it (as in
@@ -93,9 +95,8 @@ def visibility(
         visible[capture.tracks.view_ids.long(), capture.tracks.point_ids.long()] = True
     visible &= points.isfinite().all(1)
     for i, view in enumerate(views):
-        in_cam = poses[i].inverse().apply(points)
-        depth[i] = in_cam[:, 2]
-        in_frame = (depth[i] > 0) & view.camera.contains(view.camera.project(in_cam))
+        projected = project_points(view.camera, poses[i], points)
+        depth[i], in_frame = projected.depth, projected.in_frame
         visible[i] = visible[i] & in_frame if int((visible[i] & in_frame).sum()) >= 8 else in_frame
     return visible, depth, centres, points
 
@@ -103,8 +104,7 @@ def visibility(
 def _proxy_points(capture: Capture) -> Float[Tensor, "p 3"]:
     """Substitutes for missing sparse points: on 25 rays of every view, at depths of 0.7, 1.5, 3 and 6 times the median
     distance of the cameras from their mean."""
-    centres = capture.camera_centres().double()
-    spread = float((centres - centres.mean(0)).norm(dim=1).median()) or 1.0
+    spread = camera_spread(capture.camera_centres().double())
     points = []
     for view in capture.views:
         if view.world_from_cam is None:

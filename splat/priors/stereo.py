@@ -20,9 +20,9 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
-from splat.core.reproject import agreement
 from splat.core.slots import DepthMap, Reporter
-from splat.core.tangents import normals_of_slopes
+from splat.geometry.reproject import check_consistency, pixel_transfer
+from splat.geometry.surface_normals import normals_of_slopes
 from splat.native import bindings, build
 from splat.priors.neighbours import Overlap, overlap
 
@@ -160,11 +160,11 @@ class Stereo:
         depth = depths[i]
         consistent = torch.zeros_like(depth)
         for o in others:
-            consistent += agreement(
+            consistent += check_consistency(
                 *(views[i].camera, views[i].world_from_cam, depth),
                 *(views[o].camera, views[o].world_from_cam, depths[o]),
                 *(self.max_shift, self.max_difference, self.min_parallax),
-            ).agrees
+            ).consistent
         reliable = (consistent >= min(self.support, max(1, len(others)))) & (maps[i].cost < self.max_cost)
         low, high = views[i].depths
         reliable &= (depth > low) & (depth < high)
@@ -182,7 +182,11 @@ class _Search:
         self.texels = [s.texels for s in sources]
         sizes = [(t.data_ptr(), s.camera.width, s.camera.height) for t, s in zip(self.texels, sources, strict=True)]
         self.table = bindings.int64s(x for row in sizes for x in row)
-        self.warps = bindings.doubles(float(x) for s in sources for x in warp(view, s))
+        world_from_view = view.world_from_cam
+        transfers = [
+            pixel_transfer(view.camera, s.camera, s.world_from_cam.inverse() @ world_from_view) for s in sources
+        ]
+        self.warps = bindings.doubles(x for t in transfers for x in t.tolist())
         self.grey = view.grey.contiguous()
 
     def _run(self, name: str, *arguments: float | int | Tensor | None) -> None:
@@ -228,14 +232,6 @@ def texels_of(grey: Float[Tensor, "h w"]) -> Int[Tensor, "h w"]:
     right, down = torch.cat([g[:, 1:], g[:, -1:]], 1), torch.cat([g[1:], g[-1:]], 0)
     corner = torch.cat([down[:, 1:], down[:, -1:]], 1)
     return g | right << 8 | down << 16 | corner << 24
-
-
-def warp(a: StereoView, b: StereoView) -> Float[Tensor, "12"]:
-    """The 9 values of A (by rows) and 3 of b: pixel p of view a at inverse depth w projects to A p + w b in view b."""
-    b_from_a = b.world_from_cam.inverse() @ a.world_from_cam
-    ka, kb = a.camera.matrix(), b.camera.matrix()
-    rotation, translation = b_from_a.rotation.double(), b_from_a.translation.double()
-    return torch.cat([(kb @ rotation @ torch.linalg.inv(ka)).reshape(-1), kb @ translation])
 
 
 def _pyramid(view: StereoView, levels: int) -> list[StereoView]:

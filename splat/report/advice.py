@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from splat.core.errors import SplatError
-from splat.core.layout import Layout, azimuths, layout_of
+from splat.geometry.layout import Layout, azimuths, layout_of
 from splat.report.data import ReportData
 from splat.report.pictures import thumbnail
 

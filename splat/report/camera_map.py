@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splat.core.layout import horizon, layout_of
+from splat.geometry.layout import horizon, layout_of
 from splat.report.data import ReportData
 
 _MAX_POINTS = 700

@@ -1,4 +1,4 @@
-"""What the user sees while a run works: a bar on a terminal, plain lines elsewhere; and what `log.jsonl` keeps of it."""
+"""What the user sees while a run works: a bar on a terminal, plain lines elsewhere; what `log.jsonl` keeps of it."""
 
 from __future__ import annotations
 

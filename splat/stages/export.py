@@ -9,10 +9,10 @@ from splat.core.capture import Capture, PointCloud
 from splat.core.files import write_json
 from splat.core.slots import PathCamera
 from splat.export import save_splat
-from splat.export.paths import CameraPath, interpolated_path, orbit_path
 from splat.export.pointcloud import points_from_gaussians, write_point_cloud
 from splat.export.renders import write_renders
 from splat.export.sidecar import to_original_frame, write_sidecar
+from splat.geometry.camera_paths import CameraPath, interpolated_path, orbit_path
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
 from splat.run.trained import Trained

@@ -102,9 +102,7 @@ class Matching:
     """Peak of the process while it lasts."""
 
 
-def plan_matching(
-    capture: Capture, limits: Limits, cap: int, request: MatchingRequest = MatchingRequest(), size: int = 0
-) -> Matching:
+def plan_matching(capture: Capture, limits: Limits, cap: int, request: MatchingRequest, size: int = 0) -> Matching:
     """The largest size, up to `request.max_size`, at which matching the capture takes at most an eighth of the
     predicted run and no more memory than there is; MIN_MATCHING_SIZE, and only some of the photos, where even that is
     too much. A size (`request.size`, else `size`) or number of photos that was asked for is taken as it is."""

@@ -15,6 +15,8 @@ from splat.core.capture import View
 from splat.core.gaussians import Gaussians
 from splat.core.metrics import colour_corrected, psnr, ssim
 from splat.core.slots import Rasterizer, RasterSettings, Render
+from splat.geometry.compositing import composite_photo
+from splat.geometry.drawing import draw_view
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +48,7 @@ def draw(
     background: Float[Tensor, "3"],
 ) -> Render:
     """The view as the Gaussians show it, without gradients."""
-    assert view.world_from_cam is not None
-    cam_from_world = view.world_from_cam.inverse().matrix().to(gaussians.means)
-    with torch.no_grad():
-        ids = raster.visible(gaussians, view.camera, cam_from_world, settings)
-        return raster(gaussians[ids], view.camera, cam_from_world, background, settings)
+    return draw_view(gaussians, view.camera, view.pose, raster, settings, background)
 
 
 def measure(
@@ -66,10 +64,7 @@ def measure(
     `lpips`: callable (image, target) -> float, or None."""
     for i, view in enumerate(views):
         photo = view.load()
-        target = torch.from_numpy(photo.rgb).float() / 255
-        if photo.alpha is not None:
-            cover = torch.from_numpy(photo.alpha).float()[..., None] / 255
-            target = target * cover + background.cpu() * (1 - cover)
+        target = composite_photo(photo, background.cpu())
         image = draw(gaussians, view, raster, settings, background).rgb.cpu()
         exposure = exposures[i] if exposures is not None else None
         if exposure is not None:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
-from splat.core.order import morton_order
 from splat.core.ranks import ALONE, Ranks
 from splat.core.schedules import Background, Dropout, LearningRates, OpacityDecay, ShSchedule
 from splat.core.slots import (
@@ -28,6 +27,7 @@ from splat.core.slots import (
     Step,
     TargetSource,
 )
+from splat.geometry.morton import morton_order
 from splat.native import bindings
 from splat.train.density import DensitySettings, NoDensity
 from splat.train.distributed import OwnPhotos, batch_rates, own_rows

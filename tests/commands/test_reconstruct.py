@@ -17,7 +17,7 @@ from splat.commands.reconstruct import Reconstruct
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
 from splat.export import load_splat
-from splat.init.points import Points
+from splat.init import SfmPoints
 from splat.run.completed import CompletedRun
 from splat.stages.train import TrainConfig
 
@@ -26,7 +26,7 @@ FLAGS = ["--iterations", "200", "--points.random-count", "1500", "--cap", "3000"
 
 def reconstruct(photos: Path, out: Path, **changes: object) -> dict:
     settings: dict = {
-        "iterations": 200, "points": Points(random_count=1500), "cap": 3000, "renders": False, "quiet": True,
+        "iterations": 200, "points": SfmPoints(random_count=1500), "cap": 3000, "renders": False, "quiet": True,
     }  # fmt: skip
     return Reconstruct(photos=photos, out=out, **(settings | changes))()
 

@@ -25,7 +25,7 @@ def test_auto_starts_from_sparse_points_where_there_are_no_compiled_kernels(monk
     monkeypatch.setattr(build, "unavailable", lambda: "no compiler")
     method, why = choose_method("auto", methods(), 20)
     assert method.name == "points" and "compiled" in why and "no compiler" in why
-    with pytest.raises(SplatError, match="edgs cannot run here.*no compiler"):
+    with pytest.raises(SplatError, match=r"edgs cannot run here.*no compiler"):
         choose_method("edgs", methods(), 20)
 
 

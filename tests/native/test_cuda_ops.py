@@ -4,12 +4,12 @@ import ctypes
 
 import pytest
 import torch
-from core.test_reproject import (  # noqa: F401
-    test_compiled_agreement_is_that_of_torch,
-    test_compiled_testimony_is_that_of_torch_and_of_who_sees_what,
-)
 from emulated import gpu  # noqa: F401
-from init.test_edgs import test_normals_are_averaged_on_each_side_of_an_edge_alone  # noqa: F401
+from geometry.test_reproject import (  # noqa: F401
+    test_compiled_consistency_is_that_of_torch,
+    test_compiled_support_and_violations_are_those_of_torch_and_the_truth,
+)
+from init.test_dense_surfaces import test_normals_are_averaged_on_each_side_of_an_edge_alone  # noqa: F401
 from native.test_adam import (  # noqa: F401
     test_a_gradient_that_is_not_finite_counts_as_zero,
     test_columns_of_one_tensor_may_have_their_own_rates,

@@ -13,7 +13,7 @@ from splat.core.geometry import Rigid, rotation_from_axis_angle
 from splat.core.slots import Silent
 from splat.native import build
 from splat.priors.neighbours import overlap
-from splat.priors.stereo import Stereo, StereoView, grey_of, texels_of, warp
+from splat.priors.stereo import Stereo, StereoView, grey_of, texels_of
 
 pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason=f"no kernels: {build.unavailable()}")
 CAMERA = Camera(150.0, 155.0, 83.0, 57.0, 160, 120)
@@ -34,21 +34,6 @@ def test_a_texel_holds_a_pixel_and_its_three_neighbours():
     word = texels_of(grey).long() & 0xFFFFFFFF
     assert [int(word[0, 1]) >> s & 255 for s in (0, 8, 16, 24)] == [2, 250, 5, 6]
     assert [int(word[1, 2]) >> s & 255 for s in (0, 8, 16, 24)] == [6, 6, 6, 6]
-
-
-def test_the_warp_is_the_projection():
-    generator = torch.Generator().manual_seed(0)
-    poses = [
-        Rigid(rotation_from_axis_angle(0.2 * torch.randn(3, generator=generator).double()), t)
-        for t in torch.randn(2, 3, generator=generator).double()
-    ]
-    a, b = (StereoView(replace(CAMERA, cx=70.0 + i), p, torch.zeros(1, 1), (1.0, 2.0)) for i, p in enumerate(poses))
-    row = warp(a, b)
-    pixel, depth = torch.tensor([31.0, 77.0], dtype=torch.float64), torch.tensor(3.7, dtype=torch.float64)
-    point = a.world_from_cam.apply(a.camera.unproject(pixel, depth))
-    expected = b.camera.project(b.world_from_cam.inverse().apply(point))
-    there = row[:9].reshape(3, 3) @ torch.cat([pixel, torch.ones(1).double()]) + row[9:] / depth
-    assert torch.allclose(there[:2] / there[2], expected)
 
 
 @pytest.mark.parametrize("tilt", [0.0, 35.0, -50.0])

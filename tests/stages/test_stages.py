@@ -14,7 +14,7 @@ from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.ranks import Ranks
 from splat.core.slots import RasterSettings
-from splat.init.edgs import Edgs
+from splat.init import DenseSurfaces
 from splat.priors import FlowMatcher, RomaMatcher
 from splat.raster import choose
 from splat.run.console import Console
@@ -47,10 +47,10 @@ def capture(n: int = 30, width: int = 800, height: int = 600) -> Capture:
 
 
 def test_flow_is_found_at_its_own_size_where_one_is_given(tmp_path):
-    c = context(tmp_path, matcher="flow", edgs=Edgs(matching_size=300))
+    c = context(tmp_path, matcher="flow", edgs=DenseSurfaces(matching_size=300))
     _, priors = stages._planned(c, c.config.edgs, capture(), 20_000)
     assert isinstance(priors.matches, FlowMatcher) and priors.matches.matching_size == 300
-    for edgs, expected in ((Edgs(matching_size=300), 300), (Edgs(), 200)):
+    for edgs, expected in ((DenseSurfaces(matching_size=300), 300), (DenseSurfaces(), 200)):
         c = replace(c, config=replace(c.config, flow=FlowMatcher(matching_size=200), edgs=edgs))
         made, priors = stages._planned(c, c.config.edgs, capture(), 20_000)
         assert priors.matches.matching_size == 200 and made.matching_size == expected
@@ -66,7 +66,7 @@ def test_the_learned_matcher_runs_where_everything_else_does(tmp_path):
 def test_the_time_of_matching_is_announced(tmp_path):
     minutes = {}
     for method in ("points", "edgs"):
-        c = context(tmp_path / method, method=method, edgs=Edgs(matching_size=640), iterations=1, cap=1000)
+        c = context(tmp_path / method, method=method, edgs=DenseSurfaces(matching_size=640), iterations=1, cap=1000)
         stages.announce(c, capture(300))
         minutes[method] = int(re.findall(r"about (\d+) min", c.report.said[-1])[0])  # type: ignore[attr-defined]
     assert minutes["edgs"] > minutes["points"] + 2

@@ -1,4 +1,4 @@
-"""How the photographer stood: up, the point looked at, and whether the cameras face inward, forward or outward."""
+"""The arrangement of a capture's cameras: up, the focus point, and whether they face inward, forward or outward."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
+from splat.geometry.focus import camera_centres, nearest_point_to_axes_damped, optical_axes, up_direction
 
 Kind = Literal["inward", "forward", "free"]
 
@@ -33,12 +34,12 @@ class Layout:
 
     @property
     def centres(self) -> Float[Tensor, "n 3"]:
-        return torch.stack([p.translation for p in self.poses])
+        return camera_centres(self.poses)
 
     @property
     def looks(self) -> Float[Tensor, "n 3"]:
         """Unit viewing directions."""
-        return torch.stack([p.rotation[:, 2] for p in self.poses])
+        return optical_axes(self.poses)
 
 
 WIDE_GAP = 100.0
@@ -52,13 +53,12 @@ def layout_of(capture: Capture) -> Layout:
     poses = tuple(v.world_from_cam for v in views if v.world_from_cam is not None)
     if not poses:
         raise SplatError("A camera path needs at least one photo with a pose: run the poses stage first.")
-    centres = torch.stack([p.translation for p in poses]).double()
-    looks = torch.stack([p.rotation[:, 2] for p in poses]).double()
+    centres, looks = camera_centres(poses), optical_axes(poses)
     up = up_direction(poses)
     forward = looks.mean(0)
     agreement = float(forward.norm())
     forward = torch.nn.functional.normalize(forward, dim=0)
-    focus = nearest_to_axes(centres, looks)
+    focus = nearest_point_to_axes_damped(centres, looks)
     to_focus = focus - centres
     distance = to_focus.norm(dim=1)
     facing = (looks * to_focus).sum(1) / distance.clamp(min=1e-12)
@@ -77,29 +77,6 @@ def layout_of(capture: Capture) -> Layout:
         if not inward:
             focus = centres.mean(0) + forward * ahead
     return Layout(poses, up, focus, kind, covered_arc(centres, focus, up))
-
-
-def up_direction(poses: tuple[Rigid, ...]) -> Float[Tensor, "3"]:
-    """Photographers keep the camera's x axis level: up is perpendicular to all of them where they differ enough, and
-    the mean of the images' up directions otherwise."""
-    x_axes = torch.stack([p.rotation[:, 0] for p in poses]).double()
-    mean_up = torch.nn.functional.normalize(-torch.stack([p.rotation[:, 1] for p in poses]).double().mean(0), dim=0)
-    _, singular, vt = torch.linalg.svd(x_axes, full_matrices=True)
-    if len(poses) >= 3 and singular[1] > 0.3 * singular[0] and singular[2] < 0.5 * singular[1]:
-        level = vt[2] * torch.sign(vt[2] @ mean_up)
-        if level @ mean_up > 0.7:  # else the photos were rolled, and the x axes say nothing
-            return level
-    return mean_up
-
-
-def nearest_to_axes(centres: Float[Tensor, "n 3"], looks: Float[Tensor, "n 3"]) -> Float[Tensor, "3"]:
-    """The point with the least sum of squared distances to the optical axes; a weak penalty on its distance to the mean
-    camera centre keeps it near the cameras where the axes are parallel."""
-    across = torch.eye(3, dtype=torch.float64) - looks[:, :, None] * looks[:, None, :]
-    regularizer = 1e-6 * len(centres) * torch.eye(3, dtype=torch.float64)
-    middle = centres.mean(0)
-    right = (across @ (centres - middle)[:, :, None]).sum(0)[:, 0]
-    return middle + torch.linalg.solve(across.sum(0) + regularizer, right)
 
 
 def scene_depth(centres: Tensor, forward: Tensor, points: Tensor | None, axes_meet: float | None) -> float:

@@ -14,8 +14,8 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid, Similarity, rotation_from_axis_angle
 from splat.core.image import write_png
-from splat.core.slots import DenseMatch, DenseMatcher, Init, Reporter, Silent
-from splat.init.faithful import FaithfulEdgs, drawn, ndc_error
+from splat.core.slots import DenseMatch, DenseMatcher, Init, Priors, Reporter, Silent
+from splat.init.published_edgs import PublishedEdgs, ndc_error, weighted_sample
 from splat.init.references import nearest_views, pose_features, reference_views
 
 CAMERA = Camera(150.0, 155.0, 83.0, 57.0, 160, 120)
@@ -52,13 +52,21 @@ def scene_of(folder: Path, poses: list[Rigid], tilt: float = 20.0) -> tuple[plan
     return scene, planes.capture_of(scene, CAMERA, poses, folder)
 
 
-def made(capture: Capture, matcher: DenseMatcher, seed: int = 0, **settings) -> Init:
-    return FaithfulEdgs(**{"matches_per_ref": 500, **settings})(capture, 2, seed, Silent(), matcher)
+def initialized(capture: Capture, matcher: DenseMatcher, seed: int = 0, **settings) -> Init:
+    return PublishedEdgs(**{"matches_per_ref": 500, **settings})(capture, 2, seed, Silent(), Priors(matches=matcher))
 
 
 def test_the_published_numbers_are_the_defaults():
-    d = FaithfulEdgs()
-    numbers = (d.num_refs, d.nns_per_ref, d.matches_per_ref, d.sure, d.tolerance, d.scaling_factor, d.opacity)
+    d = PublishedEdgs()
+    numbers = (
+        d.num_refs,
+        d.nns_per_ref,
+        d.matches_per_ref,
+        d.sample_threshold,
+        d.tolerance,
+        d.scaling_factor,
+        d.opacity,
+    )
     assert numbers == (180, 3, 15_000, 0.05, 0.01, 0.001, 0.5)
 
 
@@ -66,7 +74,7 @@ def test_the_published_numbers_are_the_defaults():
 def test_points_scales_and_opacities(tmp_path, count):
     poses = planes.walk(count)
     scene, capture = scene_of(tmp_path, poses)
-    result = made(capture, Exact(scene, poses))
+    result = initialized(capture, Exact(scene, poses))
     g, ids, pixels = result.gaussians, result.view_ids, result.pixels
     assert ids is not None and pixels is not None
     assert len(g) == len(ids) == len(pixels) and 0.5 * count * 500 < len(g) <= count * 500
@@ -92,7 +100,7 @@ def test_colours_are_those_of_the_reference_at_the_pixels_centre(tmp_path):
     ramp = torch.arange(CAMERA.width).byte()[None, :, None].expand(CAMERA.height, -1, 3).contiguous()
     write_png(capture.views[0].image_path, ramp.numpy())
     write_png(capture.views[1].image_path, torch.zeros_like(ramp).numpy())
-    result = made(capture, Exact(scene, poses))
+    result = initialized(capture, Exact(scene, poses))
     assert result.pixels is not None and result.view_ids is not None
     mine = result.view_ids == 0
     off = result.gaussians.base_rgb[mine] - (result.pixels[mine, :1] - 0.5) / 255
@@ -103,7 +111,7 @@ def test_colours_are_those_of_the_reference_at_the_pixels_centre(tmp_path):
 def test_no_more_points_than_asked_from_no_more_references_than_asked(tmp_path):
     poses = planes.walk(6, step=0.2)
     scene, capture = scene_of(tmp_path, poses)
-    result = made(capture, Exact(scene, poses), num_refs=2, matches_per_ref=300)
+    result = initialized(capture, Exact(scene, poses), num_refs=2, matches_per_ref=300)
     assert result.view_ids is not None
     assert len(set(result.view_ids.tolist())) == 2 and 500 < len(result.gaussians) <= 600
     asked: list[tuple[int, int]] = []
@@ -114,7 +122,7 @@ def test_no_more_points_than_asked_from_no_more_references_than_asked(tmp_path):
             asked.extend(pairs)
             return super().__call__(capture, pairs, report, seed)
 
-    made(capture, Listening(scene, poses))
+    initialized(capture, Listening(scene, poses))
     assert len(asked) == len(set(asked)) == 18 and all(a != b for a, b in asked)
 
 
@@ -125,7 +133,7 @@ def test_the_tolerance_is_a_hundredth_of_half_the_photo(tmp_path, shift, kept):
     scene, capture = scene_of(tmp_path, poses, tilt=0.0)
     report = Silent()
     matcher = Exact(scene, poses, shift=(0.0, shift))
-    result = FaithfulEdgs(matches_per_ref=500)(capture, 0, 0, report, matcher)
+    result = PublishedEdgs(matches_per_ref=500)(capture, 0, 0, report, Priors(matches=matcher))
     assert (result.view_ids is not None and len(result.gaussians) > 800) == kept
     assert bool(report.warnings) != kept, "what fails is not kept: here nothing is left but the sparse points"
 
@@ -139,8 +147,8 @@ def test_the_tolerance_holds_in_both_photos(tmp_path):
     write_png(views[1].image_path, scene.photo(low, poses[1]).numpy())
     for shift, kept in ((0.2, True), (0.5, False)):
         report = Silent()
-        FaithfulEdgs(matches_per_ref=500)(
-            capture.with_views(views), 0, 0, report, Exact(scene, poses, shift=(0.0, shift))
+        PublishedEdgs(matches_per_ref=500)(
+            capture.with_views(views), 0, 0, report, Priors(matches=Exact(scene, poses, shift=(0.0, shift)))
         )
         assert bool(report.warnings) != kept
 
@@ -148,7 +156,7 @@ def test_the_tolerance_holds_in_both_photos(tmp_path):
 def test_the_neighbour_with_the_least_error_gives_the_point(tmp_path):
     poses = planes.walk(3, step=0.15)
     scene, capture = scene_of(tmp_path, poses)
-    good = made(capture, Exact(scene, poses, shift=(0.0, 0.9), shifted=frozenset({2})), num_refs=3)
+    good = initialized(capture, Exact(scene, poses, shift=(0.0, 0.9), shifted=frozenset({2})), num_refs=3)
     assert good.view_ids is not None
     means = good.gaussians.means[good.view_ids == 0].double()
     # where the exact one holds the pixel too, the point is on the plane
@@ -173,22 +181,23 @@ def test_a_point_behind_the_cameras_is_not_kept(tmp_path):
                 yield DenseMatch(a, b, there.float(), CAMERA.contains(there).float())
 
     report = Silent()
-    result = FaithfulEdgs(matches_per_ref=500)(capture, 0, 0, report, Behind(scene, crossed))
+    result = PublishedEdgs(matches_per_ref=500)(capture, 0, 0, report, Priors(matches=Behind(scene, crossed)))
     assert result.view_ids is None and report.warnings
 
 
-def test_certain_pixels_are_drawn_alike_and_hopeless_ones_never():
+def test_certain_pixels_are_sampled_alike_and_hopeless_ones_never():
     weights = torch.zeros(4000)
     weights[1000:2000] = 0.01
     weights[2000:] = 1.0
     counts = torch.zeros(4000)
     for seed in range(40):
-        chosen = drawn(weights, 200, torch.Generator().manual_seed(seed))
+        chosen = weighted_sample(weights, 200, torch.Generator().manual_seed(seed))
         assert len(chosen) == 200 == len(chosen.unique())
         counts[chosen] += 1
     assert counts[:1000].sum() == 0 and 0.003 < counts[1000:2000].sum() / counts[2000:].sum() < 0.008
     assert (
-        len(drawn(weights, 5000, torch.Generator())) == 3000 and len(drawn(torch.zeros(3), 2, torch.Generator())) == 0
+        len(weighted_sample(weights, 5000, torch.Generator())) == 3000
+        and len(weighted_sample(torch.zeros(3), 2, torch.Generator())) == 0
     )
 
 
@@ -201,42 +210,42 @@ def test_a_pixel_above_the_threshold_is_as_good_as_certain(tmp_path):
         def __call__(self, capture, pairs, report, seed: int = 0):
             for m in super().__call__(capture, pairs, report, seed):
                 sure = torch.where(m.certainty > 0, 0.06, 0.0)
-                sure[:, 80:] *= 0.02 / 0.06  # believed less than the threshold: drawn at a fiftieth of the rate
+                sure[:, 80:] *= 0.02 / 0.06  # believed less than the threshold: sampled at a fiftieth of the rate
                 sure[:, 120:] *= 0.95 / 0.02
                 yield replace(m, certainty=sure)
 
-    result = made(capture, Halves(scene, poses), matches_per_ref=1000)
+    result = initialized(capture, Halves(scene, poses), matches_per_ref=1000)
     assert result.pixels is not None
     x = result.pixels[:, 0]
     low, mid, high = ((a <= x) & (x < b) for a, b in ((0, 80), (80, 120), (120, 160)))
     assert float(mid.float().mean()) < 0.05 and 0.2 < float(high.sum() / low.sum()) < 0.8
 
 
-def test_masked_pixels_are_not_drawn(tmp_path):
+def test_masked_pixels_are_not_sampled(tmp_path):
     poses = planes.walk(2)
     scene, capture = scene_of(tmp_path, poses)
     mask = torch.full((120, 160), 255, dtype=torch.uint8)
     mask[:, 60:] = 0
     write_png(tmp_path / "mask.png", mask.numpy())
     views = tuple(replace(v, mask_path=tmp_path / "mask.png") for v in capture.views)
-    result = made(capture.with_views(views), Exact(scene, poses))
+    result = initialized(capture.with_views(views), Exact(scene, poses))
     assert result.pixels is not None and float(result.pixels[:, 0].max()) < 61
 
 
 def test_sparse_points_are_dropped(tmp_path):
     poses = planes.walk(3)
     scene, capture = scene_of(tmp_path, poses)
-    result = made(capture, Exact(scene, poses))
+    result = initialized(capture, Exact(scene, poses))
     assert result.view_ids is not None and set(result.view_ids.tolist()) == {0, 1, 2}
     away = replace(capture.points, positions=capture.points.positions + 50)  # type: ignore[type-var]
-    again = made(replace(capture, points=away), Exact(scene, poses))
+    again = initialized(replace(capture, points=away), Exact(scene, poses))
     assert torch.equal(again.gaussians.means, result.gaussians.means)
 
 
 def test_the_same_seed_gives_the_same_and_another_seed_others(tmp_path):
     poses = planes.walk(5, step=0.2)
     scene, capture = scene_of(tmp_path, poses)
-    one, two, three = (made(capture, Exact(scene, poses), s, num_refs=3).gaussians for s in (1, 1, 2))
+    one, two, three = (initialized(capture, Exact(scene, poses), s, num_refs=3).gaussians for s in (1, 1, 2))
     assert torch.equal(one.means, two.means) and torch.equal(one.sh, two.sh)
     assert len(one) != len(three) or not torch.equal(one.means, three.means)
 
@@ -245,12 +254,12 @@ def test_duplicate_poses_do_no_harm(tmp_path):
     poses = [p for p in planes.walk(2) for _ in range(3)]
     scene, capture = scene_of(tmp_path, poses)
     for refs in (180, 4):
-        result = made(capture, Exact(scene, poses), num_refs=refs)
+        result = initialized(capture, Exact(scene, poses), num_refs=refs)
         off = ((result.gaussians.means.double() - scene.origin) @ scene.normal).abs()
         assert result.view_ids is not None and len(result.gaussians) > 500 and float(off.max()) < 1e-3
     same = [poses[0]] * 3
     report = Silent()
-    result = FaithfulEdgs()(capture.select([True] * 3 + [False] * 3), 0, 0, report, Exact(scene, same))
+    result = PublishedEdgs()(capture.select([True] * 3 + [False] * 3), 0, 0, report, Priors(matches=Exact(scene, same)))
     assert result.view_ids is None and report.warnings, "nothing to triangulate from: the sparse points"
 
 
@@ -259,18 +268,20 @@ def test_it_does_not_depend_on_the_worlds_frame_when_all_views_are_references(tm
     scene, capture = scene_of(tmp_path, poses)
     turn = rotation_from_axis_angle(torch.tensor([0.3, 1.0, -0.2]).double())
     move = Similarity(7.0, turn, torch.tensor([1.0, 2, 3]).double())
-    one = made(capture, Exact(scene, poses)).gaussians
-    two = made(capture.transformed(move), Exact(scene, poses)).gaussians
+    one = initialized(capture, Exact(scene, poses)).gaussians
+    two = initialized(capture.transformed(move), Exact(scene, poses)).gaussians
     assert torch.allclose(move.apply(one.means.double()).float(), two.means, atol=1e-3)
     assert torch.allclose(one.log_scales + torch.log(torch.tensor(7.0)), two.log_scales, atol=1e-4)
 
 
-def test_photos_need_poses(tmp_path):
+def test_it_needs_poses_and_a_matcher(tmp_path):
     poses = planes.walk(2)
     scene, capture = scene_of(tmp_path, poses)
     lost = capture.with_views(tuple(replace(v, world_from_cam=None) for v in capture.views))
     with pytest.raises(SplatError, match="poses"):
-        made(lost, Exact(scene, poses))
+        initialized(lost, Exact(scene, poses))
+    with pytest.raises(SplatError, match="matcher"):
+        PublishedEdgs()(capture, 0, 0, Silent())
 
 
 # ------------------------------------------------------------------------------------------------- views and neighbours

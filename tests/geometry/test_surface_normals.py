@@ -3,7 +3,7 @@
 import torch
 
 from splat.core.camera import Camera
-from splat.core.tangents import normals_of_depth, normals_of_slopes, slopes_of_normals
+from splat.geometry.surface_normals import normals_of_depth, normals_of_slopes, slopes_of_normals
 
 CAMERA = Camera(70.0, 75.0, 33.0, 22.0, 64, 48)
 NORMAL = torch.nn.functional.normalize(torch.tensor([0.4, -0.3, -0.9]), dim=0)

@@ -11,9 +11,9 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import Similarity, matrix_from_quat, rotation_from_axis_angle
 from splat.core.slots import DepthMap, Priors, Silent
-from splat.init.edgs import PIXELS_PER_GAUSSIAN, Edgs, first_gaussians
+from splat.init.dense_surfaces import PIXELS_PER_GAUSSIAN, DenseSurfaces, initial_budget
 from splat.init.sampling import stratified
-from splat.init.surfaces import gains, log_ratio, smoothed_normals
+from splat.init.view_surfaces import gains, log_ratio, smoothed_normals
 
 CAMERA = Camera(150.0, 155.0, 83.0, 57.0, 160, 120)
 
@@ -39,15 +39,15 @@ class Known:
         return maps
 
 
-def made(capture: Capture, depth, **settings):
+def initialized(capture: Capture, depth, **settings):
     settings.setdefault("margin", 0.0)
-    return Edgs(keep_points=0.0, **settings)(capture, 2, 0, Silent(), Priors(depth))
+    return DenseSurfaces(keep_points=0.0, **settings)(capture, 2, 0, Silent(), Priors(depth))
 
 
 @pytest.mark.parametrize("tilt", [0.0, 40.0])
 def test_gaussians_lie_on_the_plane_flat_against_it(tmp_path, tilt):
     scene = planes.PlaneScene.make(tilt)
-    result = made(planes.capture_of(scene, CAMERA, planes.walk(3), tmp_path), Known(scene))
+    result = initialized(planes.capture_of(scene, CAMERA, planes.walk(3), tmp_path), Known(scene))
     g = result.gaussians
     off = ((g.means.double() - scene.origin) @ scene.normal).abs()
     assert float((off / g.means[:, 2]).max()) < 1e-5
@@ -76,7 +76,7 @@ def test_where_only_some_photos_are_matched_they_are_spread_and_stand_for_all(tm
                 maps.append(DepthMap(depth, torch.ones_like(depth), "metric", normal, others))
             return maps
 
-    result = made(capture, Noted(scene), most_photos=3)
+    result = initialized(capture, Noted(scene), max_photos=3)
     used = [[v.name for v in capture.views].index(name) for name in asked[0]]
     assert len(used) == 3 and used[0] <= 2 and 2 < used[1] < 6 and used[2] >= 6
     assert set(result.view_ids.tolist()) <= set(used) and result.view_ids.unique().numel() > 1
@@ -93,7 +93,7 @@ def test_surfaces_go_on_beyond_the_frame_of_the_photos(tmp_path):
     """Where somebody who walks will look: on the plane still, in the colours of the border, and nowhere else."""
     scene = planes.PlaneScene.make(20.0)
     capture = planes.capture_of(scene, CAMERA, planes.walk(3), tmp_path)
-    plain, wider = made(capture, Known(scene)), made(capture, Known(scene), margin=0.15)
+    plain, wider = initialized(capture, Known(scene)), initialized(capture, Known(scene), margin=0.15)
     outside = torch.ones(len(wider.gaussians), dtype=torch.bool)
     around = torch.zeros_like(outside)
     for v in capture.views:
@@ -109,7 +109,7 @@ def test_surfaces_go_on_beyond_the_frame_of_the_photos(tmp_path):
     assert float(off.median()) < 1e-3 and float(off.max()) < 0.02
 
 
-def test_what_several_photos_see_is_made_once(tmp_path):
+def test_what_several_photos_see_is_sampled_once(tmp_path):
     scene = planes.PlaneScene.make(0.0)
     poses = planes.walk(4, step=0.05)
     capture = planes.capture_of(scene, CAMERA, poses, tmp_path)
@@ -125,7 +125,7 @@ def test_what_several_photos_see_is_made_once(tmp_path):
                 maps.append(DepthMap(depth, torch.ones_like(depth), "metric", normal.expand(*depth.shape, 3), others))
             return maps
 
-    result = made(capture, Close(scene), detail=1.0)
+    result = initialized(capture, Close(scene), detail=1.0)
     ids = result.view_ids
     assert ids is not None
     share = (ids == ids.mode().values).float().mean()
@@ -138,7 +138,9 @@ def test_a_gaussian_is_as_large_as_its_spacing_at_any_focal_length(tmp_path):
     sizes = []
     for focal in (100.0, 200.0):
         scene, camera = planes.PlaneScene.make(0.0), replace(CAMERA, fx=focal, fy=focal)
-        result = made(planes.capture_of(scene, camera, planes.walk(2), tmp_path / str(focal)), Known(scene), detail=1.0)
+        result = initialized(
+            planes.capture_of(scene, camera, planes.walk(2), tmp_path / str(focal)), Known(scene), detail=1.0
+        )
         g = result.gaussians
         sizes.append(float((g.log_scales.exp().median(1).values * focal / g.means[:, 2]).median()))
     assert sizes[0] == pytest.approx(sizes[1], rel=0.15)
@@ -153,7 +155,7 @@ def test_colours_are_those_of_the_pixels_centre(tmp_path):
     ramp = torch.arange(CAMERA.width).byte()[None, :, None].expand(CAMERA.height, -1, 3).contiguous()
     for v in capture.views:
         write_png(v.image_path, ramp.numpy())
-    result = made(capture, Known(scene, neighbours=False))
+    result = initialized(capture, Known(scene, neighbours=False))
     assert result.pixels is not None
     inner = (result.pixels[:, 0] > 16) & (result.pixels[:, 0] < CAMERA.width - 16)
     rgb = result.gaussians.base_rgb[inner]
@@ -166,13 +168,13 @@ def test_colours_are_at_the_mean_exposure_and_one_photos_intruder_is_outvoted(tm
 
     scene, poses = planes.PlaneScene.make(0.0), planes.walk(4, step=0.1)
     capture = planes.capture_of(scene, CAMERA, poses, tmp_path)
-    truth = made(capture, Known(scene), budget=2560, detail=1.0)
+    truth = initialized(capture, Known(scene), budget=2560, detail=1.0)
     for i, v in enumerate(capture.views):
         pixels = read_pixels(v.image_path) * (0.9, 1.1, 0.8, 1 / (0.9 * 1.1 * 0.8))[i]
         if i == 2:
             pixels[40:80, 60:100] = 250
         write_png(v.image_path, pixels.clip(0, 255).round().astype("uint8"))
-    again = made(capture, Known(scene), budget=2560, detail=1.0)
+    again = initialized(capture, Known(scene), budget=2560, detail=1.0)
     assert torch.equal(again.gaussians.means, truth.gaussians.means)
     off = (again.gaussians.base_rgb - truth.gaussians.base_rgb).abs().amax(1)
     assert float(off.median()) < 0.03 and float((off < 0.15).float().mean()) > 0.95
@@ -190,8 +192,8 @@ def test_gains_are_found_from_ratios_between_photos():
 
 def test_the_budget_leaves_density_control_its_share_of_the_cap(tmp_path):
     capture = planes.capture_of(planes.PlaneScene.make(0.0), CAMERA, planes.walk(2), tmp_path)
-    assert first_gaussians(capture) == 2 * 160 * 120 // PIXELS_PER_GAUSSIAN
-    assert first_gaussians(capture, cap=100) == 30 and first_gaussians(capture, cap=10**6) == first_gaussians(capture)
+    assert initial_budget(capture) == 2 * 160 * 120 // PIXELS_PER_GAUSSIAN
+    assert initial_budget(capture, cap=100) == 30 and initial_budget(capture, cap=10**6) == initial_budget(capture)
 
 
 def test_it_does_not_depend_on_the_worlds_frame(tmp_path):
@@ -200,8 +202,8 @@ def test_it_does_not_depend_on_the_worlds_frame(tmp_path):
     move = Similarity(
         7.0, rotation_from_axis_angle(torch.tensor([0.3, 1.0, -0.2]).double()), torch.tensor([1.0, 2, 3]).double()
     )
-    one = made(capture, Known(scene)).gaussians
-    two = made(capture.transformed(move), Known(scene, scale=7.0)).gaussians
+    one = initialized(capture, Known(scene)).gaussians
+    two = initialized(capture.transformed(move), Known(scene, scale=7.0)).gaussians
     assert len(one) == len(two)
     assert torch.allclose(move.apply(one.means.double()).float(), two.means, atol=1e-3)
     assert torch.allclose(one.log_scales + torch.log(torch.tensor(7.0)), two.log_scales, atol=1e-4)
@@ -217,7 +219,7 @@ def test_sparse_points_are_kept_where_nothing_dense_is(tmp_path):
         positions=torch.cat([capture.points.positions, lonely]),
         rgb=torch.cat([capture.points.rgb, torch.full_like(lonely, 0.5)]),
     )
-    result = Edgs()(replace(capture, points=points), 0, 0, Silent(), Priors(Known(scene)))
+    result = DenseSurfaces()(replace(capture, points=points), 0, 0, Silent(), Priors(Known(scene)))
     assert result.view_ids is not None
     kept = result.gaussians.means[result.view_ids < 0]
     assert len(kept) == 2 and torch.allclose(kept.sort(0).values, lonely.sort(0).values)
@@ -226,12 +228,14 @@ def test_sparse_points_are_kept_where_nothing_dense_is(tmp_path):
 def test_where_nothing_matches_it_starts_from_the_sparse_points(tmp_path):
     scene, report = planes.PlaneScene.make(0.0), Silent()
     capture = planes.capture_of(scene, CAMERA, planes.walk(2), tmp_path)
-    result = Edgs()(capture, 0, 0, report, Priors(Known(scene, confidence=0.0)))
+    result = DenseSurfaces()(capture, 0, 0, report, Priors(Known(scene, confidence=0.0)))
     assert capture.points is not None and len(result.gaussians) <= len(capture.points) and report.warnings
     one = capture.select([True, False])
-    assert len(Edgs()(one, 0, 0, Silent(), Priors(Known(scene))).gaussians) > 0
+    assert len(DenseSurfaces()(one, 0, 0, Silent(), Priors(Known(scene))).gaussians) > 0
     with pytest.raises(SplatError, match="depth prior"):
-        Edgs()(capture, 0, 0, Silent())
+        DenseSurfaces()(capture, 0, 0, Silent())
+    with pytest.raises(SplatError, match="at least 1"):
+        DenseSurfaces(support_views=0)(capture, 0, 0, Silent(), Priors(Known(scene)))
 
 
 def test_samples_are_as_many_as_asked_and_spread_evenly():

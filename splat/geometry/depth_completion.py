@@ -1,4 +1,4 @@
-"""Depth where nothing was measured: carried over from where it was, along what looks alike."""
+"""Depth completion: edge-aware weighted least squares guided by the photo, for pixels without a measured depth."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 
-def filled(
+def complete_depth(
     depth: Float[Tensor, "h w"],
     confidence: Float[Tensor, "h w"],
     rgb: Float[Tensor, "h w 3"],
     slopes: Float[Tensor, "2 h w"] | None = None,
-    pull: float = 4.0,
+    smoothness: float = 4.0,
     contrast: float = 0.03,
     iterations: int = 150,
 ) -> Float[Tensor, "h w"]:
     """A depth for every pixel: the inverse depths x that minimize
 
-        sum_p c_p (x_p - measured_p)^2 + pull * sum_pq w_pq (x_q - x_p - s_pq)^2,   w_pq = exp(-|I_p - I_q| / contrast)
+        sum_p c_p (x_p - measured_p)^2 + smoothness * sum_pq w_pq (x_q - x_p - s_pq)^2,
+        w_pq = exp(-|I_p - I_q| / contrast),
 
-    over neighbouring pixels p, q of the photo at half its size (weighted least squares, Farbman et al. 2008). Inverse
-    depth is linear over the photo of any flat surface: `slopes`, its change per pixel to the right and downwards where
-    it was measured, are carried over too (s_pq), and floors and walls go on as they were beyond what was measured;
-    without them s = 0. No guess is more than twice as near or as far as anything measured. Depth stays as it is where
-    it was measured. `rgb` in [0, 1]; `confidence` 0 where nothing was measured; nothing measured at all: the depth is
-    returned.
+    over neighbouring pixels p, q of the photo at half its size (weighted least squares, Farbman et al. 2008).
+
+    depth: z, world units; used, and kept as it is, where `confidence` c is above 0. rgb: the photo I, in [0, 1].
+    slopes: change of inverse depth per pixel to the right and downwards, where depth was measured. The inverse depth
+    of a plane is linear in the image, so with slopes (s_pq) floors and walls continue beyond what was measured;
+    without them s = 0. contrast: difference of colour (sum over channels) across which the smoothness falls to 1/e.
+
+    A completed depth is never more than twice as near or as far as anything measured. Where nothing is measured at
+    all, the depth is returned as it is.
     """
     known = confidence > 0
     if bool(known.all()) or not bool(known.any()):
@@ -48,14 +52,14 @@ def filled(
     c, cx = means[:2]
     image = torch.nn.functional.pad(rgb.permute(2, 0, 1)[None], edge, mode="replicate")
     image = avg_pool2d(image, 2)[0]
-    right = pull * torch.exp(-(image[:, :, 1:] - image[:, :, :-1]).abs().sum(0) / contrast).clamp_min(1e-4)
-    down = pull * torch.exp(-(image[:, 1:] - image[:, :-1]).abs().sum(0) / contrast).clamp_min(1e-4)
+    right = smoothness * torch.exp(-(image[:, :, 1:] - image[:, :, :-1]).abs().sum(0) / contrast).clamp_min(1e-4)
+    down = smoothness * torch.exp(-(image[:, 1:] - image[:, :-1]).abs().sum(0) / contrast).clamp_min(1e-4)
     diagonal = c.clone()
     diagonal[:, :-1] += right
     diagonal[:, 1:] += right
     diagonal[:-1] += down
     diagonal[1:] += down
-    at_corner, sx, sy = pushed_and_pulled(means[2:] / c.clamp_min(1e-9), c > 0)
+    at_corner, sx, sy = pull_push(means[2:] / c.clamp_min(1e-9), c > 0)
     to_right, downwards = right * (sx[:, 1:] + sx[:, :-1]), down * (sy[1:] + sy[:-1])  # two pixels at a time
     aim = cx.clone()
     aim[:, 1:] += to_right
@@ -101,16 +105,16 @@ def conjugate_gradients(
     return x
 
 
-def pushed_and_pulled(values: Float[Tensor, "*k h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "*k h w"]:
-    """Where values are not known, the mean of those known in the smallest block around that has any (blocks of two,
-    four, ... pixels, blended; Gortler et al. 1996)."""
+def pull_push(values: Float[Tensor, "*k h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "*k h w"]:
+    """Pull-push interpolation (Gortler et al. 1996): where values are not known, the mean of the known ones in the
+    smallest block of 2, 4, ... pixels that has any, blended between blocks."""
     if bool(known.all()) or not bool(known.any()):
         return values
     h, w = known.shape
     layers = torch.where(known, values, 0).reshape(-1, h, w)
     padded = torch.nn.functional.pad(torch.cat([layers, known[None].to(layers)]), (0, w % 2, 0, h % 2))
     sums = 4 * avg_pool2d(padded[None], 2)[0]
-    coarse = pushed_and_pulled(sums[:-1] / sums[-1].clamp_min(1e-9), sums[-1] > 0)
+    coarse = pull_push(sums[:-1] / sums[-1].clamp_min(1e-9), sums[-1] > 0)
     size = (2 * coarse.shape[1], 2 * coarse.shape[2])
     fine = interpolate(coarse[None], size, mode="bilinear", align_corners=False)[0, :, :h, :w]
     return torch.where(known, values, fine.reshape(values.shape))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid, Similarity, rotation_from_axis_angle
-from splat.core.triangulate import Gates, Triangulated, triangulate, triangulate_linear
+from splat.geometry.triangulate import Gates, Triangulated, triangulate, triangulate_linear
 
 A = Camera(800.0, 810.0, 371.0, 205.0, 640, 480)
 B = Camera(1000.0, 990.0, 300.0, 420.0, 800, 600)
@@ -159,7 +159,7 @@ def test_what_is_not_valid_is_not_read():
 def test_depth_errors_are_what_the_covariance_predicts(views, parallax):
     cameras, poses = CAMERAS[:views], ring(4.0, views, parallax * 4.0)
     points = cloud(4.0, poses, cameras, 1500)
-    result = found(points, cameras, poses, noise=0.5, sigma=0.5, most_error=4.0, most_depth_sigma=0.2)
+    result = found(points, cameras, poses, noise=0.5, sigma=0.5, max_error=4.0, max_depth_sigma=0.2)
     a = result.accepted
     assert float(a.float().mean()) > 0.99
     axis = poses[0].rotation[:, 2]
@@ -212,7 +212,7 @@ def test_points_whose_observations_have_nothing_in_common_are_rejected():
     generator = torch.Generator().manual_seed(4)
     pixels = torch.rand(2000, 3, 2, generator=generator).double() * torch.tensor([A.width, A.height])
     two = triangulate(pixels, all_valid(pixels), [A] * 3, poses)
-    three = triangulate(pixels, all_valid(pixels), [A] * 3, poses, Gates(least_views=3))
+    three = triangulate(pixels, all_valid(pixels), [A] * 3, poses, Gates(min_views=3))
     assert float(two.accepted.float().mean()) <= 0.05 and float(three.accepted.float().mean()) < 0.002
 
 

@@ -13,7 +13,7 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.image import read_pixels, write_png
 from splat.core.slots import Init, Priors, Silent
-from splat.init.edgs import Edgs
+from splat.init import DenseSurfaces, PublishedEdgs
 from splat.priors import Stereo
 from splat.priors.matching import StereoMatcher
 
@@ -21,10 +21,10 @@ CAMERA = Camera(150.0, 155.0, 83.0, 57.0, 160, 120)
 SCENE = planes.PlaneScene.make(15.0)
 
 
-def made(capture: Capture, report: Silent | None = None, **settings) -> Init:
+def initialized(capture: Capture, report: Silent | None = None, published: bool = False) -> Init:
+    dense = DenseSurfaces(keep_points=0.0, budget=len(capture.views) * 240)
     priors = Priors(Stereo(), StereoMatcher())
-    settings = {"budget": len(capture.views) * 240, **settings}
-    return Edgs(keep_points=0.0, **settings)(capture, 1, 0, report or Silent(), priors)
+    return (PublishedEdgs() if published else dense)(capture, 1, 0, report or Silent(), priors)
 
 
 def off_the_plane(init: Init) -> torch.Tensor:
@@ -38,9 +38,9 @@ def captured(folder: Path, count: int, step: float = 0.3, camera: Camera = CAMER
 
 
 @pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("faithful", [False, True])
-def test_two_or_three_photos_are_enough(tmp_path, count, faithful) -> None:
-    init = made(captured(tmp_path, count), faithful=faithful)
+@pytest.mark.parametrize("published", [False, True])
+def test_two_or_three_photos_are_enough(tmp_path, count, published) -> None:
+    init = initialized(captured(tmp_path, count), published=published)
     assert len(init.gaussians) > 300
     assert float((off_the_plane(init) < 0.02).float().mean()) > 0.97
 
@@ -48,9 +48,9 @@ def test_two_or_three_photos_are_enough(tmp_path, count, faithful) -> None:
 def test_two_photos_from_one_place_say_nothing_of_depth(tmp_path) -> None:
     pose = planes.walk(2)[0]
     capture = planes.capture_of(SCENE, CAMERA, [pose, pose], tmp_path)
-    for faithful in (False, True):
+    for published in (False, True):
         report = Silent()
-        init = made(capture, report, faithful=faithful)
+        init = initialized(capture, report, published=published)
         assert report.warnings and init.view_ids is None  # the sparse points
 
 
@@ -60,7 +60,7 @@ def test_a_blank_wall_starts_from_the_sparse_points(tmp_path) -> None:
     for v in capture.views:
         noise = torch.randint(-1, 2, (CAMERA.height, CAMERA.width, 3), generator=generator)
         write_png(v.image_path, (180 + noise).byte().numpy())
-    init = made(capture, report)
+    init = initialized(capture, report)
     assert capture.points is not None
     dense = 0 if init.view_ids is None else int((init.view_ids >= 0).sum())
     assert dense < 0.05 * 3 * 240
@@ -79,9 +79,9 @@ def test_what_moved_between_photos_is_not_built(tmp_path) -> None:
         x = 15 + 22 * i
         pixels[50:86, x : x + 30] = walker.numpy()
         write_png(v.image_path, pixels)
-    init = made(capture)
+    init = initialized(capture)
     assert float((off_the_plane(init) > 0.05).float().mean()) < 0.02
-    empty = made(captured(tmp_path / "empty", 5, step=0.2))
+    empty = initialized(captured(tmp_path / "empty", 5, step=0.2))
     assert reddish(init) < reddish(empty) + 0.02
 
 
@@ -91,13 +91,13 @@ def reddish(init: Init) -> float:
     return float(((r > 0.45) & (r > 1.6 * g.clamp_min(0.05)) & (r > 1.6 * b.clamp_min(0.05))).float().mean())
 
 
-def test_nothing_is_made_where_a_mask_says_no(tmp_path) -> None:
+def test_nothing_is_sampled_where_a_mask_says_no(tmp_path) -> None:
     capture = captured(tmp_path, 3)
     mask = torch.full((CAMERA.height, CAMERA.width), 255, dtype=torch.uint8)
     mask[:, :60] = 0
     write_png(tmp_path / "mask.png", mask[..., None].expand(-1, -1, 3).contiguous().numpy())
     masked = replace(capture, views=tuple(replace(v, mask_path=tmp_path / "mask.png") for v in capture.views))
-    init = made(masked)
+    init = initialized(masked)
     assert init.pixels is not None and len(init.gaussians) > 200
     assert float(init.pixels[:, 0].min()) > 59
 
@@ -113,8 +113,8 @@ def test_photos_of_different_sizes_and_brightness_see_one_surface(tmp_path) -> N
         write_png(view.image_path, pixels.clip(0, 255).round().astype("uint8"))
         views.append(replace(view, name=f"{i}.png"))
     capture = replace(captured(tmp_path / "points", 3), views=tuple(views))
-    for faithful in (False, True):
-        init = made(capture, faithful=faithful)
+    for published in (False, True):
+        init = initialized(capture, published=published)
         assert len(init.gaussians) > 300
         assert float((off_the_plane(init) < 0.03).float().mean()) > 0.95
 
@@ -126,7 +126,7 @@ def test_sky_does_not_come_before_what_stands_before_it(tmp_path) -> None:
         pixels = read_pixels(v.image_path).copy()
         pixels[:45] = (120, 170, 250)
         write_png(v.image_path, pixels)
-    init = made(capture)
+    init = initialized(capture)
     for v in capture.views:
         assert v.world_from_cam is not None
         inside = v.world_from_cam.inverse().apply(init.gaussians.means.double())

@@ -19,16 +19,17 @@ from torch import Tensor
 from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.geometry import Rigid, matrix_from_quat, quat_from_matrix
-from splat.core.layout import Layout, azimuths, horizon, layout_of
 from splat.core.slots import PathCamera
+from splat.geometry.layout import Layout, azimuths, horizon, layout_of
 
 
 @dataclass(frozen=True, eq=False)
 class CameraPath:
-    """What to fly, and what it turned out to be."""
+    """Frames of a video, and which kind of path they follow."""
 
     kind: Literal["orbit", "arc", "spiral", "interpolated"]
-    """orbit: once round. arc: to and fro where the cameras were. spiral: small circles before the scene."""
+    """orbit: a full circle. arc: back and forth along the arc of the cameras. spiral: small circles in front of the
+    scene. interpolated: a spline along the photos."""
     cameras: tuple[PathCamera, ...]
     closed: bool
     """The last frame leads back to the first, so the video can loop."""
@@ -49,7 +50,7 @@ def orbit_path(capture: Capture, frames: int = 120, max_size: int = 1280) -> Cam
     if end - start > 2 * math.pi - 1e-9:
         angles, kind = start + 2 * math.pi * t, "orbit"
     else:
-        # to and fro, slow at the turns; the outermost cameras are single witnesses, so stop a little before them
+        # back and forth, slow at the turns, short of the outermost cameras: what they alone see is known poorly
         angles, kind = (start + end) / 2 + 0.45 * (end - start) * torch.sin(2 * math.pi * t), "arc"
     eyes = _orbit_positions(layout, angles)
     poses = [Rigid.look_at(eye, layout.focus, layout.up) for eye in eyes]

@@ -1,4 +1,4 @@
-"""An order of points in space that keeps neighbours together in memory."""
+"""Morton (Z-order) sorting of points, which keeps neighbours in space together in memory."""
 
 from __future__ import annotations
 

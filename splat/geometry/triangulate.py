@@ -1,5 +1,4 @@
-"""Where points are, from the pixels that several posed photos show them at, how well that is known, and which points
-are to be believed.
+"""Triangulation of points from their pixels in any number of posed views, with covariances, and which to accept.
 
 A linear solution is refined on reprojection errors in pixels (Hartley & Zisserman, chapter 12); of three or more
 observations those that contradict the rest are left out. In double precision, whatever comes in. Nothing here depends
@@ -22,25 +21,25 @@ from splat.core.geometry import Rigid
 
 @dataclass(frozen=True)
 class Gates:
-    """What a triangulated point must pass."""
+    """Thresholds that a triangulated point must pass to be accepted."""
 
     sigma: float = 0.5
     """Standard deviation of an observation along x and y, px: what covariances are made of."""
     near: float = 0.0
     """A point must be farther than this (z, world units) in every view that supports it."""
-    least_parallax: float = 0.5
+    min_parallax: float = 0.5
     """Degrees between at least two of the rays that meet in a point."""
-    most_error: float = 1.5
+    max_error: float = 1.5
     """Pixels by which a point may miss an observation that supports it."""
-    most_depth_sigma: float = 0.05
+    max_depth_sigma: float = 0.05
     """Standard deviation of depth, as a fraction of depth, in every view that supports the point."""
-    least_views: int = 2
+    min_views: int = 2
     """Observations that must support a point."""
 
 
 DEFAULT = Gates()
 VOTE = 2.0
-"""An observation votes for what two others propose within this many times `most_error`: the noise of two views may be
+"""An observation votes for what two others propose within this many times `max_error`: the noise of two views may be
 much larger where a third one looks."""
 
 
@@ -91,8 +90,8 @@ def triangulate(
         proposed = _linear(rig, pixels, pair)
         agreeing, error = _support(rig, proposed, pixels, valid, gates, VOTE)
         # A pair too narrow to say where along the rays comes last; of equally many votes those that are nearer win.
-        wide = _angle(rig.centres, proposed, i, j) >= gates.least_parallax
-        near = torch.where(agreeing, error, 0).sum(1) / (agreeing.sum(1).clamp_min(1) * VOTE * gates.most_error)
+        wide = _angle(rig.centres, proposed, i, j) >= gates.min_parallax
+        near = torch.where(agreeing, error, 0).sum(1) / (agreeing.sum(1).clamp_min(1) * VOTE * gates.max_error)
         score = agreeing.sum(1) - 0.5 * near - torch.where(wide, 0.0, 2.0 * v)
         score = torch.where(agreeing[:, i] & agreeing[:, j], score, -torch.inf)
         better = score > best
@@ -114,7 +113,7 @@ def triangulate(
         support[changed] = after[changed]
         points[changed] = _refined(rig, points[changed], pixels[changed], support[changed])
         agreeing[changed], error[changed] = _support(rig, points[changed], pixels[changed], valid[changed], gates)
-    kept = (agreeing | ~support).all(1) & (support.sum(1) >= max(2, gates.least_views))
+    kept = (agreeing | ~support).all(1) & (support.sum(1) >= max(2, gates.min_views))
 
     jacobian, _, depths = rig.linearized(points, pixels)
     covariances = gates.sigma**2 * _inverse(_normal_matrix(jacobian, support))
@@ -125,8 +124,8 @@ def triangulate(
     for i, j in combinations(range(v), 2):
         angle = _angle(rig.centres, points, i, j)
         parallax = torch.where(support[:, i] & support[:, j], torch.maximum(parallax, angle), parallax)
-    sure = ((depth_sigmas >= 0) & (depth_sigmas <= gates.most_depth_sigma)) | ~support
-    accepted = kept & sure.all(1) & (parallax >= gates.least_parallax) & points.isfinite().all(1)
+    sure = ((depth_sigmas >= 0) & (depth_sigmas <= gates.max_depth_sigma)) | ~support
+    accepted = kept & sure.all(1) & (parallax >= gates.min_parallax) & points.isfinite().all(1)
     return Triangulated(rig.out(points), covariances, error, depths, depth_sigmas, parallax, support, accepted)
 
 
@@ -242,7 +241,7 @@ def _support(
     _, residual, depths = rig.linearized(points, pixels)
     error = residual.norm(dim=2)
     error = torch.where(valid & (depths > gates.near) & (depths > 0), error.nan_to_num(torch.inf), torch.inf)
-    return error <= slack * gates.most_error, error
+    return error <= slack * gates.max_error, error
 
 
 def _angle(centres: Float[Tensor, "v 3"], points: Float[Tensor, "n 3"], i: int, j: int) -> Float[Tensor, "n"]:

@@ -14,26 +14,29 @@ from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import Rigid
 from splat.core.slots import Init, Priors, Reporter
+from splat.geometry.focus import camera_centres, camera_spread, distances_to_axes, nearest_point_to_axes, optical_axes
+from splat.geometry.reproject import project_points
 from splat.native.ops import mean_knn_distance
 
-FEWEST_POINTS = 10
-"""With fewer, the points say too little about where the scene is."""
-WIDEST = 100.0
+MIN_POINTS = 10
+"""With fewer points the Gaussians are placed at random instead."""
+MAX_SCALE_RATIO = 100.0
 """No Gaussian starts more than this many times larger or smaller than the median one."""
 
 
 @dataclass(frozen=True)
-class Points:
-    """One isotropic Gaussian per sparse point (3DGS, section 5.1), as large as its three nearest neighbours are far."""
+class SfmPoints:
+    """A `slots.Initializer`: one isotropic Gaussian per sparse point, whose standard deviation is the mean distance to
+    its three nearest neighbours (Kerbl et al. 2023, section 5)."""
 
     opacity: float = 0.1
     """Opacity every Gaussian starts with."""
     largest: float = 0.1
-    """No Gaussian starts larger than this fraction of the distance to the nearest camera."""
+    """Largest standard deviation, as a fraction of the distance to the nearest camera."""
     random_count: int = 50_000
-    """Number of Gaussians where the capture has no points: they fill the space that the cameras look at."""
+    """Number of Gaussians where the capture has no points: at random in the space that the cameras look at."""
     random_colour: Literal["grey", "random"] = "grey"
-    """Colour of those."""
+    """Colour of random Gaussians."""
 
     def __call__(
         self, capture: Capture, sh_degree: int, seed: int, report: Reporter, priors: Priors | None = None
@@ -41,7 +44,7 @@ class Points:
         """Raises SplatError where there is neither a point nor a camera to place any by."""
         views = _posed(capture)
         cloud = _merged(capture.points)
-        if cloud is not None and len(cloud) >= FEWEST_POINTS:
+        if cloud is not None and len(cloud) >= MIN_POINTS:
             report.info(f"{len(cloud):,} Gaussians, one per sparse point.")
         else:
             if not views:
@@ -70,9 +73,9 @@ class Points:
         spacing = mean_knn_distance(positions)
         nearest = distance_to_nearest_camera(positions, views)
         typical = spacing[spacing > 0].median() if bool((spacing > 0).any()) else 0.01 * nearest.median()
-        high = torch.minimum(self.largest * nearest, WIDEST * typical)
-        low = torch.minimum(typical / WIDEST, high)
-        # A point inside a camera has no room at all; keep it drawable all the same.
+        high = torch.minimum(self.largest * nearest, MAX_SCALE_RATIO * typical)
+        low = torch.minimum(typical / MAX_SCALE_RATIO, high)
+        # At a camera's centre the limit is 0: keep such a Gaussian drawable all the same.
         return spacing.clamp(low, high).clamp_min(float(typical) * 1e-4)
 
 
@@ -124,16 +127,12 @@ def random_positions(views: tuple[View, ...], count: int, generator: torch.Gener
 def surrounded_box(views: tuple[View, ...]) -> tuple[Float[Tensor, "3"], float] | None:
     """Centre and half side of the box around what the cameras look at; None where they do not surround anything."""
     poses = _poses(views)
-    centres = torch.stack([p.translation for p in poses])
-    axes = torch.stack([p.rotation[:, 2] for p in poses])
-    # Each axis says where the point is across it, nothing along it; axes within 8 degrees of each other say too little.
-    across = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None, :]
-    system = across.sum(0)
-    if float(torch.linalg.eigvalsh(system)[0]) < 0.02 * len(views):
+    centres, axes = camera_centres(poses), optical_axes(poses)
+    target = nearest_point_to_axes(centres, axes, min_spread=0.02)  # axes within 8 degrees of each other say too little
+    if target is None:
         return None
-    target = torch.linalg.solve(system, (across @ centres[:, :, None]).sum(0)[:, 0])
     depths = ((target - centres) * axes).sum(1)
-    misses = (across @ (target - centres)[:, :, None])[:, :, 0].norm(dim=1)
+    misses = distances_to_axes(target, centres, axes)
     if float((depths > 0).double().mean()) < 0.9 or float(misses.median()) > 0.3 * float(depths.median()):
         return None
     reach = [float(d) * _half_tangent(v) for v, d in zip(views, depths) if d > 0]
@@ -152,8 +151,7 @@ def _poses(views: tuple[View, ...]) -> list[Rigid]:
 def _in_frustums(views: tuple[View, ...], count: int, generator: torch.Generator) -> Float[Tensor, "n 3"]:
     """Points on random pixels' rays, preferring those that at least two cameras see."""
     poses = _poses(views)
-    centres = torch.stack([p.translation for p in poses])
-    spread = float((centres - centres.mean(0)).norm(dim=1).median()) or 1.0
+    spread = camera_spread(camera_centres(poses))
     best: list[Tensor] = []
     found = 0
     for attempt in range(8):
@@ -167,8 +165,7 @@ def _in_frustums(views: tuple[View, ...], count: int, generator: torch.Generator
             points[mine] = pose.apply(view.camera.unproject(pixels, depth[mine]))
         seen = torch.zeros(count, dtype=torch.int64)
         for view, pose in zip(views, poses):
-            inside = pose.inverse().apply(points)
-            seen += (inside[:, 2] > 0) & view.camera.contains(view.camera.project(inside))
+            seen += project_points(view.camera, pose, points).in_frame
         points = points[seen >= min(2, len(views))] if attempt < 7 else points
         best.append(points)
         found += len(points)

@@ -2,7 +2,7 @@
 
 import torch
 
-from splat.core.filling import conjugate_gradients, filled, pushed_and_pulled
+from splat.geometry.depth_completion import complete_depth, conjugate_gradients, pull_push
 
 
 def flat_grey(h: int, w: int) -> torch.Tensor:
@@ -19,7 +19,7 @@ def test_a_flat_surface_stays_flat_across_a_hole_in_it() -> None:
     depth = slanted(60, 90)
     confidence = torch.ones(60, 90)
     confidence[20:40, 30:60] = 0
-    guess = filled(torch.where(confidence > 0, depth, 77.0), confidence, flat_grey(60, 90))
+    guess = complete_depth(torch.where(confidence > 0, depth, 77.0), confidence, flat_grey(60, 90))
     assert float((guess / depth - 1).abs().max()) < 0.01
 
 
@@ -29,23 +29,23 @@ def test_a_flat_surface_goes_on_beyond_what_was_measured_of_it() -> None:
     confidence[10:50, 20:60] = 1
     measured = torch.where(confidence > 0, depth, 77.0)
     slopes = torch.tensor([0.002, 0.001])[:, None, None].expand(2, 60, 90)
-    guess = filled(measured, confidence, flat_grey(60, 90), slopes)
+    guess = complete_depth(measured, confidence, flat_grey(60, 90), slopes)
     assert float((guess / depth - 1).abs().max()) < 0.02
-    assert float((filled(measured, confidence, flat_grey(60, 90)) / depth - 1).abs().max()) > 0.15
+    assert float((complete_depth(measured, confidence, flat_grey(60, 90)) / depth - 1).abs().max()) > 0.15
 
 
 def test_no_guess_is_twice_as_near_or_far_as_anything_measured() -> None:
     depth, confidence = slanted(60, 90), torch.zeros(60, 90)
     confidence[25:35, 40:50] = 1
     slopes = torch.tensor([0.05, -0.05])[:, None, None].expand(2, 60, 90)  # wrong by far
-    guess = filled(torch.where(confidence > 0, depth, 77.0), confidence, flat_grey(60, 90), slopes)
+    guess = complete_depth(torch.where(confidence > 0, depth, 77.0), confidence, flat_grey(60, 90), slopes)
     seen = depth[confidence > 0]
     assert float(guess.min()) >= 0.499 * float(seen.min()) and float(guess.max()) <= 2.001 * float(seen.max())
 
 
 def test_what_was_measured_stays_as_it_was() -> None:
     depth, confidence = slanted(41, 63), (torch.rand(41, 63, generator=torch.Generator().manual_seed(0)) > 0.7).float()
-    guess = filled(depth, confidence, flat_grey(41, 63))
+    guess = complete_depth(depth, confidence, flat_grey(41, 63))
     assert torch.equal(guess[confidence > 0], depth[confidence > 0])
 
 
@@ -58,7 +58,7 @@ def test_depth_does_not_cross_an_edge_of_the_photo() -> None:
     confidence = torch.zeros(60, 80)
     confidence[28:32, 38:42] = 1
     confidence[:5] = 1
-    guess = filled(torch.where(confidence > 0, depth, 5.0), confidence, rgb)
+    guess = complete_depth(torch.where(confidence > 0, depth, 5.0), confidence, rgb)
     assert float((guess / depth - 1).abs()[18:42, 26:54].max()) < 0.1
     inside = ~near
     inside[14:46, 22:58] = False
@@ -68,14 +68,14 @@ def test_depth_does_not_cross_an_edge_of_the_photo() -> None:
 def test_the_unit_of_length_does_not_matter() -> None:
     depth, confidence = slanted(40, 40), torch.zeros(40, 40)
     confidence[::7, ::5] = 1
-    one, thousand = (filled(k * depth, confidence, flat_grey(40, 40)) for k in (1.0, 1000.0))
+    one, thousand = (complete_depth(k * depth, confidence, flat_grey(40, 40)) for k in (1.0, 1000.0))
     assert torch.allclose(1000 * one, thousand, rtol=1e-4)
 
 
 def test_nothing_measured_and_everything_measured() -> None:
     depth = slanted(10, 10)
-    assert torch.equal(filled(depth, torch.zeros(10, 10), flat_grey(10, 10)), depth)
-    assert torch.equal(filled(depth, torch.ones(10, 10), flat_grey(10, 10)), depth)
+    assert torch.equal(complete_depth(depth, torch.zeros(10, 10), flat_grey(10, 10)), depth)
+    assert torch.equal(complete_depth(depth, torch.ones(10, 10), flat_grey(10, 10)), depth)
 
 
 def test_conjugate_gradients_solve_the_system() -> None:
@@ -91,5 +91,5 @@ def test_a_pull_push_keeps_what_is_known() -> None:
     values = torch.arange(35.0).reshape(5, 7)
     known = torch.zeros(5, 7, dtype=torch.bool)
     known[2, 3] = known[4, 6] = True
-    out = pushed_and_pulled(values, known)
+    out = pull_push(values, known)
     assert torch.equal(out[known], values[known]) and float(out.min()) >= 17 and float(out.max()) <= 34

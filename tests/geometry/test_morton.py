@@ -2,7 +2,7 @@
 
 import torch
 
-from splat.core.order import morton_order
+from splat.geometry.morton import morton_order
 
 
 def points(n: int) -> torch.Tensor:

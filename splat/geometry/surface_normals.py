@@ -1,4 +1,4 @@
-"""Surfaces as a photo sees them: normals, and how inverse depth changes from pixel to pixel."""
+"""Normals of the surfaces in a depth map, and slopes of inverse depth, which stand for them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,28 @@
+"""Photos with alpha, composited over a background."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from splat.core.image import Photo
+
+
+def composite(
+    rgb: UInt8[Tensor, "h w 3"], alpha: UInt8[Tensor, "h w"] | None, background: Float[Tensor, "3"]
+) -> Float[Tensor, "h w 3"]:
+    """A photo of straight (not premultiplied) colours over a background colour, float32 in [0, 1] (sRGB, as the photo
+    is). All tensors on one device; without alpha the photo as floats."""
+    colour = rgb.float() / 255
+    if alpha is None:
+        return colour
+    cover = alpha.float()[..., None] / 255
+    return colour * cover + background * (1 - cover)
+
+
+def composite_photo(photo: Photo, background: Float[Tensor, "3"]) -> Float[Tensor, "h w 3"]:
+    """`composite` of a photo in memory, on the background's device."""
+    device = background.device
+    alpha = None if photo.alpha is None else torch.from_numpy(photo.alpha).to(device)
+    return composite(torch.from_numpy(photo.rgb).to(device), alpha, background)

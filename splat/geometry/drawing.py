@@ -1,0 +1,48 @@
+"""Drawing one view of Gaussians: cull without gradients, gather, draw."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splat.core.camera import Camera
+from splat.core.gaussians import Gaussians
+from splat.core.geometry import Rigid
+from splat.core.slots import Rasterizer, RasterSettings, Render
+
+
+def draw(
+    gaussians: Gaussians,
+    camera: Camera,
+    cam_from_world: Float[Tensor, "4 4"],
+    rasterizer: Rasterizer,
+    settings: RasterSettings,
+    background: Float[Tensor, "3"],
+) -> Render:
+    """One image [h w] of the Gaussians over the background colour, differentiable in all but which rows are culled.
+
+    Rows that cannot touch the image are left out first; the render's per-Gaussian fields are of the rows that are
+    left. Pose and background are on the Gaussians' device.
+    """
+    with torch.no_grad():
+        ids = rasterizer.visible(gaussians, camera, cam_from_world, settings)
+    return rasterizer(gaussians[ids], camera, cam_from_world, background, settings)
+
+
+def draw_view(
+    gaussians: Gaussians,
+    camera: Camera,
+    world_from_cam: Rigid,
+    rasterizer: Rasterizer,
+    settings: RasterSettings,
+    background: Float[Tensor, "3"],
+) -> Render:
+    """One image of the Gaussians from a pose, without gradients."""
+    with torch.no_grad():
+        return draw(
+            gaussians,
+            camera,
+            world_from_cam.inverse().matrix().to(gaussians.means),
+            *(rasterizer, settings, background),
+        )
