@@ -72,38 +72,70 @@ struct Whitened {
     }
 };
 
+// Extra channels: of Gaussians [n count], and of the image [h w count] with its gradient.
+struct Channels {
+    int32_t count;
+    const float *rows, *image, *g_image;
+};
+
+// Copies the channels from `begin` on, as many as fit, of a Gaussian; 0 behind the last.
+template <int CHUNK>
+__device__ void read_channels(const Channels& channels, int64_t row, int begin, float (&out)[CHUNK]) {
+    for (int j = 0; j < CHUNK; ++j)
+        out[j] = begin + j < channels.count ? channels.rows[row * channels.count + begin + j] : 0.0f;
+}
+
+// CHUNK: extra channels that each row of the grid draws, the first row beside the colours; 0: there are none.
+template <int CHUNK>
 __global__ void __launch_bounds__(THREADS)
     blend(const float* splats, int32_t width, int32_t height, const int32_t* tile_start, const int2* entries,
-          const float* background, float least, float* rgb, float* alpha, float* depth, int64_t* evaluated) {
+          const float* background, float least, float* rgb, float* alpha, float* depth, int64_t* evaluated,
+          const __grid_constant__ Channels channels, float* image) {
+    constexpr int SUMS_OF_CHANNELS = CHUNK ? CHUNK : 1;
     __shared__ Row staged[WARPS][WARP];
+    __shared__ float staged_channels[CHUNK ? WARPS : 1][WARP][SUMS_OF_CHANNELS];
     const Place p(width, height);
+    const int from = (int)blockIdx.y * CHUNK;
     float passed = p.inside ? 1.0f : 0.0f, red = 0, green = 0, blue = 0, z = 0;
+    [[maybe_unused]] float sums[SUMS_OF_CHANNELS] = {};
     int64_t pairs = 0;
     const int32_t end = tile_start[p.tile + 1];
     for (int32_t begin = tile_start[p.tile]; begin < end; begin += WARP) {
         if (!__any_sync(EVERYONE, passed >= least)) break;
         bool hit = false;
         if (begin + p.lane < end) {
-            const Row row = read_row((const Row*)splats, entries[begin + p.lane].x);
+            const int64_t number = entries[begin + p.lane].x;
+            const Row row = read_row((const Row*)splats, number);
             hit = reaches(row, p);
-            if (hit) staged[p.warp][p.lane] = row;
+            if (hit) {
+                staged[p.warp][p.lane] = row;
+                if constexpr (CHUNK > 0) read_channels(channels, number, from, staged_channels[p.warp][p.lane]);
+            }
         }
         unsigned hits = __ballot_sync(EVERYONE, hit);
         __syncwarp();
         for (; hits; hits &= hits - 1) {
-            const Row row = read_row(staged[p.warp], __ffs(hits) - 1);
+            const int at = __ffs(hits) - 1;
+            const Row row = read_row(staged[p.warp], at);
             const float* s = row.field;
             const Share share = take(Whitened(s, p).power, passed >= least, passed);
             red += share.weight * s[SPLAT_RED];
             green += share.weight * s[SPLAT_GREEN];
             blue += share.weight * s[SPLAT_BLUE];
             z += share.weight * s[SPLAT_DEPTH];
+            if constexpr (CHUNK > 0)
+                for (int j = 0; j < CHUNK; ++j) sums[j] += share.weight * staged_channels[p.warp][at][j];
             pairs += WARP;
         }
         __syncwarp();
     }
     if (evaluated && p.lane == 0) atomicAdd((unsigned long long*)(evaluated + p.tile), (unsigned long long)pairs);
     if (!p.inside) return;
+    if constexpr (CHUNK > 0) {
+        for (int j = 0; j < CHUNK; ++j)
+            if (from + j < channels.count) image[p.pixel * channels.count + from + j] = sums[j];
+        if (from > 0) return;
+    }
     rgb[3 * p.pixel] = red + passed * background[0];
     rgb[3 * p.pixel + 1] = green + passed * background[1];
     rgb[3 * p.pixel + 2] = blue + passed * background[2];
@@ -133,17 +165,20 @@ struct Image {
     const float *rgb, *alpha, *depth, *g_rgb, *g_alpha, *g_depth;
 };
 
-// ALL: gradients of depth and alpha too, not of colours alone.
-template <bool ALL, bool ABSGRAD>
+// ALL: gradients of depth and alpha too, not of colours alone. EXTRA: and of extra channels, but for the gradients of the
+// channels themselves.
+template <bool ALL, bool ABSGRAD, bool EXTRA>
 __global__ void __launch_bounds__(THREADS)
     blend_backward(const float* splats, int32_t width, int32_t height, const int32_t* tile_start, const int2* entries,
-                   float least, const __grid_constant__ Image image, float* records, int64_t capacity,
-                   double* background_sums) {
+                   float least, const __grid_constant__ Image image, const __grid_constant__ Channels channels,
+                   float* records, int64_t capacity, double* background_sums) {
     __shared__ Row staged[WARP];
     __shared__ int32_t slots[WARP];
+    __shared__ int32_t rows[EXTRA ? WARP : 1];
     __shared__ unsigned hits_of[WARPS];
     __shared__ float sums[WARPS][WARP][SUMS];
     const Place p(width, height);
+    [[maybe_unused]] const float* g_channels = EXTRA && p.inside ? channels.g_image + p.pixel * channels.count : nullptr;
     float passed = 0, left = 0, g_red = 0, g_green = 0, g_blue = 0, g_alpha = 0, g_depth = 0;
     float by_background[3] = {};
     if (p.inside) {
@@ -153,6 +188,9 @@ __global__ void __launch_bounds__(THREADS)
                g_blue * image.rgb[3 * p.pixel + 2];
         if (ALL && image.g_alpha) g_alpha = image.g_alpha[p.pixel], left += g_alpha * image.alpha[p.pixel];
         if (ALL && image.g_depth) g_depth = image.g_depth[p.pixel], left += g_depth * image.depth[p.pixel];
+        if constexpr (EXTRA)
+            for (int k = 0; k < channels.count; ++k)
+                left += g_channels[k] * channels.image[p.pixel * channels.count + k];
         const float behind = 1 - image.alpha[p.pixel];
         by_background[0] = behind * g_red, by_background[1] = behind * g_green, by_background[2] = behind * g_blue;
     }
@@ -168,7 +206,10 @@ __global__ void __launch_bounds__(THREADS)
         for (int i = threadIdx.x; i < count * SPLAT_FIELDS; i += THREADS)
             staged[i / SPLAT_FIELDS].field[i % SPLAT_FIELDS] =
                 splats[(int64_t)entries[begin + i / SPLAT_FIELDS].x * SPLAT_FIELDS + i % SPLAT_FIELDS];
-        if ((int)threadIdx.x < count) slots[threadIdx.x] = entries[begin + threadIdx.x].y;
+        if ((int)threadIdx.x < count) {
+            slots[threadIdx.x] = entries[begin + threadIdx.x].y;
+            if constexpr (EXTRA) rows[threadIdx.x] = entries[begin + threadIdx.x].x;
+        }
         __syncthreads();
         unsigned hits = 0;
         if (__any_sync(EVERYONE, passed >= least))
@@ -182,6 +223,11 @@ __global__ void __launch_bounds__(THREADS)
             const Share share = take(w.power, passed >= least, passed);
             float q = g_red * s[SPLAT_RED] + g_green * s[SPLAT_GREEN] + g_blue * s[SPLAT_BLUE];
             if (ALL) q += g_depth * s[SPLAT_DEPTH] + g_alpha;
+            if constexpr (EXTRA)
+                if (share.on) {
+                    const float* f = channels.rows + (int64_t)rows[at] * channels.count;
+                    for (int k = 0; k < channels.count; ++k) q += g_channels[k] * f[k];
+                }
             const float g = by_log_alpha(share, passed, q, left);
             const float gu = g * w.u, gv = g * w.v;
             float a[16] = {};
@@ -200,6 +246,54 @@ __global__ void __launch_bounds__(THREADS)
             for (int w = 0; w < WARPS; ++w)
                 if (hits_of[w] >> (i / SUMS) & 1) sum += sums[w][i / SUMS][i % SUMS];
             if (slots[i / SUMS] < capacity) records[(int64_t)slots[i / SUMS] * SPLAT_RECORD + i % SUMS] = sum;
+        }
+    }
+}
+
+// Gradients of CHANNEL_SUMS channels for each row of the grid: walks once more and writes sums of weight x gradient.
+constexpr int CHANNEL_SUMS = 16;
+__global__ void __launch_bounds__(THREADS)
+    channels_backward(const float* splats, int32_t width, int32_t height, const int32_t* tile_start,
+                      const int2* entries, float least, const __grid_constant__ Channels channels, float* records,
+                      int64_t capacity) {
+    __shared__ Row staged[WARP];
+    __shared__ int32_t slots[WARP];
+    __shared__ unsigned hits_of[WARPS];
+    __shared__ float sums[WARPS][WARP][CHANNEL_SUMS];
+    const Place p(width, height);
+    const int from = (int)blockIdx.y * CHANNEL_SUMS, wanted = min(CHANNEL_SUMS, channels.count - from);
+    float passed = p.inside ? 1.0f : 0.0f, g[CHANNEL_SUMS] = {};
+    for (int j = 0; j < CHANNEL_SUMS; ++j)
+        if (p.inside && j < wanted) g[j] = channels.g_image[p.pixel * channels.count + from + j];
+    const int32_t end = tile_start[p.tile + 1];
+    for (int32_t begin = tile_start[p.tile]; begin < end; begin += WARP) {
+        const int count = min(WARP, end - begin);
+        __syncthreads();  // the batch before this one is read
+        for (int i = threadIdx.x; i < count * SPLAT_FIELDS; i += THREADS)
+            staged[i / SPLAT_FIELDS].field[i % SPLAT_FIELDS] =
+                splats[(int64_t)entries[begin + i / SPLAT_FIELDS].x * SPLAT_FIELDS + i % SPLAT_FIELDS];
+        if ((int)threadIdx.x < count) slots[threadIdx.x] = entries[begin + threadIdx.x].y;
+        __syncthreads();
+        unsigned hits = 0;
+        if (__any_sync(EVERYONE, passed >= least))
+            hits = __ballot_sync(EVERYONE, p.lane < count && reaches(staged[p.lane], p));
+        if (p.lane == 0) hits_of[p.warp] = hits;
+        for (; hits; hits &= hits - 1) {
+            const int at = __ffs(hits) - 1;
+            const Row row = read_row(staged, at);
+            const Share share = take(Whitened(row.field, p).power, passed >= least, passed);
+            float a[CHANNEL_SUMS];
+            for (int j = 0; j < CHANNEL_SUMS; ++j) a[j] = share.weight * g[j];
+            const float sum = sums_of_sixteen(a, p.lane);
+            if (p.lane % 2 == 0) sums[p.warp][at][p.lane / 2] = sum;
+        }
+        __syncthreads();
+        for (int i = threadIdx.x; i < count * wanted; i += THREADS) {
+            float sum = 0;
+            for (int w = 0; w < WARPS; ++w)
+                if (hits_of[w] >> (i / wanted) & 1) sum += sums[w][i / wanted][i % wanted];
+            if (slots[i / wanted] < capacity)
+                records[(int64_t)slots[i / wanted] * channels.count + from + i % wanted] = sum;
         }
     }
 }
@@ -225,6 +319,17 @@ __global__ void sum_records(int64_t n, const float* splats, const int32_t* first
     if (absgrad) absgrad[2 * i] = by_abs[0], absgrad[2 * i + 1] = by_abs[1];
 }
 
+__global__ void sum_channel_records(int64_t numbers, int32_t channels, const int32_t* first, int64_t capacity,
+                                    const float* records, float* g_rows) {
+    const int64_t at = thread_number();
+    if (at >= numbers) return;
+    const int64_t i = at / channels, k = at % channels;
+    const int64_t end = first[i + 1] < capacity ? first[i + 1] : capacity;
+    float sum = 0;
+    for (int64_t slot = first[i]; slot < end; ++slot) sum += records[slot * channels + k];
+    g_rows[at] = sum;
+}
+
 int64_t tiles_of(int32_t width, int32_t height) { return Grid(width, height).tiles(); }
 
 }  // namespace
@@ -239,12 +344,31 @@ SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t he
     if (evaluated && checked(cudaMemsetAsync(evaluated, 0, tiles * sizeof *evaluated, (cudaStream_t)stream),
                              "splat_blend_forward"))
         return 1;
-    return launch("splat_blend_forward", blend, dim3((unsigned)tiles), THREADS, stream, splats, width, height,
-                  tile_start, (const int2*)entries, background, min_transmittance, rgb, alpha, depth, evaluated);
+    return launch("splat_blend_forward", blend<0>, dim3((unsigned)tiles), THREADS, stream, splats, width, height,
+                  tile_start, (const int2*)entries, background, min_transmittance, rgb, alpha, depth, evaluated,
+                  Channels(), (float*)nullptr);
+}
+
+SPLAT_API int splat_blend_channels_forward(const float* splats, int32_t width, int32_t height,
+                                           const int32_t* tile_start, const int32_t* entries, const float* background,
+                                           float min_transmittance, int32_t channels, const float* features,
+                                           float* rgb, float* alpha, float* depth, float* image, uint16_t*, void*,
+                                           void* stream) {
+    if (channels < 1) return fail("splat_blend_channels_forward: %d channels; there must be one at least.", channels);
+    const Channels extra{channels, features, nullptr, nullptr};
+    const int chunk = channels <= 4 ? 4 : 16;
+    const dim3 grid((unsigned)tiles_of(width, height), (unsigned)ceil_div(channels, chunk));
+    return launch("splat_blend_channels_forward", chunk == 4 ? blend<4> : blend<16>, grid, THREADS, stream, splats,
+                  width, height, tile_start, (const int2*)entries, background, min_transmittance, rgb, alpha, depth,
+                  (int64_t*)nullptr, extra, image);
 }
 
 SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height) {
     return tiles_of(width, height) * 3 * (int64_t)sizeof(double);
+}
+
+SPLAT_API int64_t splat_blend_channels_workspace(int32_t width, int32_t height, int32_t) {
+    return splat_blend_backward_workspace(width, height);
 }
 
 SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* first,
@@ -255,12 +379,41 @@ SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width
                                    int64_t capacity, void* workspace, void* stream) {
     const int64_t tiles = tiles_of(width, height);
     const Image image{rgb, alpha, depth, g_rgb, g_alpha, g_depth};
-    auto walk = g_alpha || g_depth ? (absgrad ? blend_backward<true, true> : blend_backward<true, false>)
-                                   : (absgrad ? blend_backward<false, true> : blend_backward<false, false>);
+    auto walk = g_alpha || g_depth
+                    ? (absgrad ? blend_backward<true, true, false> : blend_backward<true, false, false>)
+                    : (absgrad ? blend_backward<false, true, false> : blend_backward<false, false, false>);
     double* partial = (double*)workspace;
     return launch("splat_blend_backward", walk, dim3((unsigned)tiles), THREADS, stream, splats, width, height,
-                  tile_start, (const int2*)entries, min_transmittance, image, records, capacity, partial) ||
+                  tile_start, (const int2*)entries, min_transmittance, image, Channels(), records, capacity, partial) ||
            sum_rows(tiles, 3, partial, g_background, stream) ||
            launch_each("splat_blend_backward", sum_records, n, stream, n, splats, first, capacity, records,
                        g_splats, g_centres, absgrad);
+}
+
+SPLAT_API int splat_blend_channels_backward(int64_t n, const float* splats, int32_t width, int32_t height,
+                                            const int32_t* first, const int32_t* tile_start, const int32_t* entries,
+                                            const uint16_t*, float min_transmittance, int32_t channels,
+                                            const float* features, const float* rgb, const float* alpha,
+                                            const float* depth, const float* values, const float* g_rgb,
+                                            const float* g_alpha, const float* g_depth, const float* g_image,
+                                            float* g_splats, float* g_centres, double* g_background, float* absgrad,
+                                            float* g_features, float* records, float* more_records,
+                                            int64_t capacity, void* workspace, void* stream) {
+    const char* me = "splat_blend_channels_backward";
+    if (channels < 1) return fail("%s: %d channels; there must be one at least.", me, channels);
+    const int64_t tiles = tiles_of(width, height);
+    const Image image{rgb, alpha, depth, g_rgb, g_alpha, g_depth};
+    const Channels extra{channels, features, values, g_image};
+    auto walk = absgrad ? blend_backward<true, true, true> : blend_backward<true, false, true>;
+    const dim3 grid((unsigned)tiles), chunks((unsigned)tiles, (unsigned)ceil_div(channels, CHANNEL_SUMS));
+    const int2* pairs = (const int2*)entries;
+    double* partial = (double*)workspace;
+    return launch(me, walk, grid, THREADS, stream, splats, width, height, tile_start, pairs, min_transmittance, image,
+                  extra, records, capacity, partial) ||
+           launch(me, channels_backward, chunks, THREADS, stream, splats, width, height, tile_start, pairs,
+                  min_transmittance, extra, more_records, capacity) ||
+           sum_rows(tiles, 3, partial, g_background, stream) ||
+           launch_each(me, sum_records, n, stream, n, splats, first, capacity, records, g_splats, g_centres, absgrad) ||
+           launch_each(me, sum_channel_records, n * channels, stream, n * channels, channels, first, capacity,
+                       more_records, g_features);
 }

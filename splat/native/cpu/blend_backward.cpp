@@ -103,11 +103,10 @@ SPLAT_INLINE void sum_channels(const Channels& channels, uint32_t hits, const fl
     });
 }
 
-// ALL: gradients of depth and alpha too, not of colours alone. EXTRA: and of extra channels, those of `row`, whose
-// record is `more`.
+// ALL: gradients of depth and alpha too, not of colours alone. EXTRA: and of extra channels, of row `number`.
 template <bool ALL, bool ABSGRAD, bool EXTRA>
 SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, float y0, float min_transmittance,
-                       float* record, const Channels* channels, const float* row, float* more) {
+                       float* record, const Extra* extra, int64_t number, int64_t slot) {
     const vf X = lane_x(), Y = lane_y();
     const float a = s[SPLAT_A], b = s[SPLAT_B], c = s[SPLAT_C];
     const vf log2_opacity = broadcast(s[SPLAT_LOG2_OPACITY]), depth = broadcast(s[SPLAT_DEPTH]);
@@ -135,8 +134,9 @@ SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, f
                                                                          load(p.g_alpha[block])))
                                   : g_green * green + g_blue * blue);
         if constexpr (EXTRA) {
-            const float(*g)[LANES] = channels->block(block);
-            for (int k = 0; k < channels->count; ++k) q += load(g[k]) * row[k];
+            const float(*g)[LANES] = extra->channels.block(block);
+            const float* f = extra->channels.row(number);
+            for (int k = 0; k < extra->channels.count; ++k) q += load(g[k]) * f[k];
             store(weights[block], weight);
         }
         vf left = load(p.left[block]);
@@ -160,7 +160,8 @@ SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, f
         }
     } while (hits);
     store_some<SUMS>(record, sums_of_twelve(sum));
-    if constexpr (EXTRA) sum_channels(*channels, all_hits, weights, more);
+    if constexpr (EXTRA)
+        sum_channels(extra->channels, all_hits, weights, extra->records + slot * extra->channels.count);
 }
 
 template <bool ALL, bool ABSGRAD, bool EXTRA>
@@ -176,14 +177,9 @@ void walk_tile(PixelState& p, const float* splats, const int32_t* entries, int64
             if constexpr (EXTRA) __builtin_prefetch(extra->channels.row(entries[2 * (i + AHEAD)]));
         }
         int64_t row = entries[2 * i], slot = entries[2 * i + 1];
-        if (uint32_t h = hits[slot]) {
-            const float* s = splats + row * SPLAT_FIELDS;
-            float* record = records + slot * SPLAT_RECORD;
-            if constexpr (EXTRA)
-                walk<ALL, ABSGRAD, true>(p, s, h, x0, y0, min_transmittance, record, &extra->channels,
-                                         extra->channels.row(row), extra->records + slot * extra->channels.count);
-            else walk<ALL, ABSGRAD, false>(p, s, h, x0, y0, min_transmittance, record, nullptr, nullptr, nullptr);
-        }
+        if (uint32_t h = hits[slot])
+            walk<ALL, ABSGRAD, EXTRA>(p, splats + row * SPLAT_FIELDS, h, x0, y0, min_transmittance,
+                                      records + slot * SPLAT_RECORD, extra, row, slot);
     }
 }
 
