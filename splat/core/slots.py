@@ -260,8 +260,8 @@ class Render:
     overflow: Int[Tensor, "1"] | None = None
     """How many (tile, Gaussian) pairs had no room, where `RasterSettings.capacity` is made use of. Reading it waits."""
     normals: Float[Tensor, "h w 3"] | None = None
-    """Where `RasterSettings.normals` asks for it: sum of weight x unit normal in camera axes. A Gaussian's normal is its
-    shortest axis, turned towards the camera. Divide by its length for the direction, by alpha for the mean."""
+    """Where `RasterSettings.normals` asks for it: sum of weight x unit normal in camera axes. A Gaussian's normal is
+    its shortest axis, turned towards the camera. Divide by its length for the direction, by alpha for the mean."""
     features: Float[Tensor, "h w c"] | None = None
     """Where features were given: sum of weight x feature; the background has none. Divide by alpha for the mean."""
 

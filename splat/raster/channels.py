@@ -1,4 +1,4 @@
-"""What rasterizers blend beside colour and depth: the caller's features, and normals, side by side as extra channels."""
+"""What rasterizers blend beside colour and depth: the caller's features and normals, together as extra channels."""
 
 from __future__ import annotations
 

@@ -130,9 +130,7 @@ def test_channels_stop_where_colour_stops(least):
     truth, mine = (draw(r, g, camera, pose, features, min_transmittance=least) for r in (REFERENCE, NATIVE))
     assert (truth.features - mine.features).abs().max() < 1e-4
     assert (mine.features - draw(NATIVE, g, camera, pose, features).features).abs().max() > 1e-5
-    expected, found = (
-        gradients(r, g, camera, pose, features, min_transmittance=least) for r in (REFERENCE, NATIVE)
-    )
+    expected, found = (gradients(r, g, camera, pose, features, min_transmittance=least) for r in (REFERENCE, NATIVE))
     for name, value in expected.items():
         assert oracles.relative_error(found[name], value) < 1e-3, name
 

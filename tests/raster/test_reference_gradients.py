@@ -39,7 +39,9 @@ class Scene:
         self.values = oracles.fields(oracles.random_gaussians(n, rng, degree, scale=0.35))
         self.values["cam_from_world"] = oracles.random_pose(rng)
         self.values["background"] = torch.rand(3, generator=rng, dtype=torch.float64)
-        self.weights = [torch.randn(size[1], size[0], *k, generator=rng, dtype=torch.float64) for k in [(3,), (), (), (3,), (2,)]]
+        self.weights = [
+            torch.randn(size[1], size[0], *k, generator=rng, dtype=torch.float64) for k in [(3,), (), (), (3,), (2,)]
+        ]
         if extra:
             self.values["features"] = torch.randn(n, 2, generator=rng, dtype=torch.float64)
 
