@@ -165,19 +165,24 @@ struct Image {
     const float *rgb, *alpha, *depth, *g_rgb, *g_alpha, *g_depth;
 };
 
-// ALL: gradients of depth and alpha too, not of colours alone. EXTRA: and of extra channels, but for the gradients of the
-// channels themselves.
+// What a backward walk sums at a time. Beside the sums of a record there is room for some extra channels.
+constexpr int SUMS_AT_ONCE = 16, FOLDED = SUMS_AT_ONCE - SUMS;
+
+// ALL: gradients of depth and alpha too, not of colours alone. EXTRA: and of extra channels; of these the first FOLDED have
+// their own gradients summed here, in more_records, the others by channels_backward.
 template <bool ALL, bool ABSGRAD, bool EXTRA>
 __global__ void __launch_bounds__(THREADS)
     blend_backward(const float* splats, int32_t width, int32_t height, const int32_t* tile_start, const int2* entries,
                    float least, const __grid_constant__ Image image, const __grid_constant__ Channels channels,
-                   float* records, int64_t capacity, double* background_sums) {
+                   float* records, float* more_records, int64_t capacity, double* background_sums) {
+    constexpr int WIDTH = EXTRA ? SUMS_AT_ONCE : SUMS;
     __shared__ Row staged[WARP];
     __shared__ int32_t slots[WARP];
     __shared__ int32_t rows[EXTRA ? WARP : 1];
     __shared__ unsigned hits_of[WARPS];
-    __shared__ float sums[WARPS][WARP][SUMS];
+    __shared__ float sums[WARPS][WARP][WIDTH];
     const Place p(width, height);
+    [[maybe_unused]] float g_folded[FOLDED] = {};
     [[maybe_unused]] const float* g_channels = EXTRA && p.inside ? channels.g_image + p.pixel * channels.count : nullptr;
     float passed = 0, left = 0, g_red = 0, g_green = 0, g_blue = 0, g_alpha = 0, g_depth = 0;
     float by_background[3] = {};
@@ -188,9 +193,12 @@ __global__ void __launch_bounds__(THREADS)
                g_blue * image.rgb[3 * p.pixel + 2];
         if (ALL && image.g_alpha) g_alpha = image.g_alpha[p.pixel], left += g_alpha * image.alpha[p.pixel];
         if (ALL && image.g_depth) g_depth = image.g_depth[p.pixel], left += g_depth * image.depth[p.pixel];
-        if constexpr (EXTRA)
+        if constexpr (EXTRA) {
             for (int k = 0; k < channels.count; ++k)
                 left += g_channels[k] * channels.image[p.pixel * channels.count + k];
+            for (int k = 0; k < FOLDED; ++k)
+                if (k < channels.count) g_folded[k] = g_channels[k];
+        }
         const float behind = 1 - image.alpha[p.pixel];
         by_background[0] = behind * g_red, by_background[1] = behind * g_green, by_background[2] = behind * g_blue;
     }
@@ -226,32 +234,42 @@ __global__ void __launch_bounds__(THREADS)
             if constexpr (EXTRA)
                 if (share.on) {
                     const float* f = channels.rows + (int64_t)rows[at] * channels.count;
-                    for (int k = 0; k < channels.count; ++k) q += g_channels[k] * f[k];
+                    for (int k = 0; k < FOLDED; ++k)
+                        if (k < channels.count) q += g_folded[k] * f[k];
+                    for (int k = FOLDED; k < channels.count; ++k) q += g_channels[k] * f[k];
                 }
             const float g = by_log_alpha(share, passed, q, left);
             const float gu = g * w.u, gv = g * w.v;
-            float a[16] = {};
+            float a[SUMS_AT_ONCE] = {};
             a[SUM_1] = g, a[SUM_U] = gu, a[SUM_V] = gv;
             a[SUM_UU] = gu * w.u, a[SUM_UV] = gu * w.v, a[SUM_VV] = gv * w.v;
             a[SUM_RED] = share.weight * g_red, a[SUM_GREEN] = share.weight * g_green;
             a[SUM_BLUE] = share.weight * g_blue;
             if (ALL) a[SUM_DEPTH] = share.weight * g_depth;
             if (ABSGRAD) a[SUM_ABS_X] = abs(gu), a[SUM_ABS_Y] = abs(s[SPLAT_B] * gu + s[SPLAT_C] * gv);
+            if constexpr (EXTRA)
+                for (int k = 0; k < FOLDED; ++k) a[SUMS + k] = share.weight * g_folded[k];
             const float sum = sums_of_sixteen(a, p.lane);
-            if (p.lane % 2 == 0 && p.lane / 2 < SUMS) sums[p.warp][at][p.lane / 2] = sum;
+            if (p.lane % 2 == 0 && p.lane / 2 < WIDTH) sums[p.warp][at][p.lane / 2] = sum;
         }
         __syncthreads();
-        for (int i = threadIdx.x; i < count * SUMS; i += THREADS) {
+        for (int i = threadIdx.x; i < count * WIDTH; i += THREADS) {
             float sum = 0;
             for (int w = 0; w < WARPS; ++w)
-                if (hits_of[w] >> (i / SUMS) & 1) sum += sums[w][i / SUMS][i % SUMS];
-            if (slots[i / SUMS] < capacity) records[(int64_t)slots[i / SUMS] * SPLAT_RECORD + i % SUMS] = sum;
+                if (hits_of[w] >> (i / WIDTH) & 1) sum += sums[w][i / WIDTH][i % WIDTH];
+            if constexpr (EXTRA) {
+                const int64_t slot = slots[i / WIDTH];
+                const int j = i % WIDTH, k = j - SUMS;
+                if (slot < capacity && j < SUMS) records[slot * SPLAT_RECORD + j] = sum;
+                if (slot < capacity && j >= SUMS && k < channels.count) more_records[slot * channels.count + k] = sum;
+            } else if (slots[i / SUMS] < capacity) {
+                records[(int64_t)slots[i / SUMS] * SPLAT_RECORD + i % SUMS] = sum;
+            }
         }
     }
 }
 
-// Gradients of CHANNEL_SUMS channels for each row of the grid: walks once more and writes sums of weight x gradient.
-constexpr int CHANNEL_SUMS = 16;
+// Sums of weight x gradient of SUMS_AT_ONCE channels for each row of the grid, those behind the FOLDED: walks once more.
 __global__ void __launch_bounds__(THREADS)
     channels_backward(const float* splats, int32_t width, int32_t height, const int32_t* tile_start,
                       const int2* entries, float least, const __grid_constant__ Channels channels, float* records,
@@ -259,11 +277,11 @@ __global__ void __launch_bounds__(THREADS)
     __shared__ Row staged[WARP];
     __shared__ int32_t slots[WARP];
     __shared__ unsigned hits_of[WARPS];
-    __shared__ float sums[WARPS][WARP][CHANNEL_SUMS];
+    __shared__ float sums[WARPS][WARP][SUMS_AT_ONCE];
     const Place p(width, height);
-    const int from = (int)blockIdx.y * CHANNEL_SUMS, wanted = min(CHANNEL_SUMS, channels.count - from);
-    float passed = p.inside ? 1.0f : 0.0f, g[CHANNEL_SUMS] = {};
-    for (int j = 0; j < CHANNEL_SUMS; ++j)
+    const int from = FOLDED + (int)blockIdx.y * SUMS_AT_ONCE, wanted = min(SUMS_AT_ONCE, channels.count - from);
+    float passed = p.inside ? 1.0f : 0.0f, g[SUMS_AT_ONCE] = {};
+    for (int j = 0; j < SUMS_AT_ONCE; ++j)
         if (p.inside && j < wanted) g[j] = channels.g_image[p.pixel * channels.count + from + j];
     const int32_t end = tile_start[p.tile + 1];
     for (int32_t begin = tile_start[p.tile]; begin < end; begin += WARP) {
@@ -282,8 +300,8 @@ __global__ void __launch_bounds__(THREADS)
             const int at = __ffs(hits) - 1;
             const Row row = read_row(staged, at);
             const Share share = take(Whitened(row.field, p).power, passed >= least, passed);
-            float a[CHANNEL_SUMS];
-            for (int j = 0; j < CHANNEL_SUMS; ++j) a[j] = share.weight * g[j];
+            float a[SUMS_AT_ONCE];
+            for (int j = 0; j < SUMS_AT_ONCE; ++j) a[j] = share.weight * g[j];
             const float sum = sums_of_sixteen(a, p.lane);
             if (p.lane % 2 == 0) sums[p.warp][at][p.lane / 2] = sum;
         }
@@ -384,7 +402,8 @@ SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width
                     : (absgrad ? blend_backward<false, true, false> : blend_backward<false, false, false>);
     double* partial = (double*)workspace;
     return launch("splat_blend_backward", walk, dim3((unsigned)tiles), THREADS, stream, splats, width, height,
-                  tile_start, (const int2*)entries, min_transmittance, image, Channels(), records, capacity, partial) ||
+                  tile_start, (const int2*)entries, min_transmittance, image, Channels(), records, (float*)nullptr, capacity,
+                  partial) ||
            sum_rows(tiles, 3, partial, g_background, stream) ||
            launch_each("splat_blend_backward", sum_records, n, stream, n, splats, first, capacity, records,
                        g_splats, g_centres, absgrad);
@@ -405,11 +424,12 @@ SPLAT_API int splat_blend_channels_backward(int64_t n, const float* splats, int3
     const Image image{rgb, alpha, depth, g_rgb, g_alpha, g_depth};
     const Channels extra{channels, features, values, g_image};
     auto walk = absgrad ? blend_backward<true, true, true> : blend_backward<true, false, true>;
-    const dim3 grid((unsigned)tiles), chunks((unsigned)tiles, (unsigned)ceil_div(channels, CHANNEL_SUMS));
+    const int left = channels > FOLDED ? channels - FOLDED : 0;
+    const dim3 grid((unsigned)tiles), chunks((unsigned)tiles, (unsigned)ceil_div(left, SUMS_AT_ONCE));
     const int2* pairs = (const int2*)entries;
     double* partial = (double*)workspace;
     return launch(me, walk, grid, THREADS, stream, splats, width, height, tile_start, pairs, min_transmittance, image,
-                  extra, records, capacity, partial) ||
+                  extra, records, more_records, capacity, partial) ||
            launch(me, channels_backward, chunks, THREADS, stream, splats, width, height, tile_start, pairs,
                   min_transmittance, extra, more_records, capacity) ||
            sum_rows(tiles, 3, partial, g_background, stream) ||

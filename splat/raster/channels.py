@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from splat.core.gaussians import Gaussians
-from splat.core.geometry import matrix_from_quat
 from splat.core.slots import RasterSettings
 
 
@@ -15,6 +15,7 @@ def normals_in_camera(gaussians: Gaussians, cam_from_world: Float[Tensor, "4 4"]
     """Each Gaussian's shortest axis, in camera axes, of the sign that makes its dot product with the direction from the
     camera to the centre at most 0; the first of the shortest where several are.
 
+    Rotates the axis e by the quaternion (w, u): e + 2 w u x e + 2 u x (u x e), without the rest of the matrix.
     Gradients flow to quaternions and pose; which axis and which sign it is has none. Rows that no rasterizer draws for
     their quaternion have the axis of the unit quaternion, and no gradient.
     """
@@ -24,9 +25,12 @@ def normals_in_camera(gaussians: Gaussians, cam_from_world: Float[Tensor, "4 4"]
         turns = (norm > 0) & norm.isfinite()  # false for NaN
         shortest = g.log_scales.argmin(1)
         centres = g.means @ pose[:3, :3].T + pose[:3, 3]
-    quats = torch.where(turns[:, None], g.quats_wxyz, g.quats_wxyz.new_tensor([1.0, 0.0, 0.0, 0.0]))
-    columns = matrix_from_quat(quats).gather(2, shortest[:, None, None].expand(-1, 3, 1))[..., 0]
-    normals = columns @ pose[:3, :3].T
+        identity = torch.eye(1, 4, dtype=norm.dtype, device=norm.device)
+        axis = torch.eye(3, dtype=norm.dtype, device=norm.device)[shortest]
+    quats = normalize(torch.where(turns[:, None], g.quats_wxyz, identity), dim=1)
+    w, xyz = quats[:, :1], quats[:, 1:]
+    twice = 2 * torch.linalg.cross(xyz, axis)
+    normals = (axis + w * twice + torch.linalg.cross(xyz, twice)) @ pose[:3, :3].T
     away = (normals.detach() * centres).sum(1, keepdim=True) > 0
     return torch.where(away, -normals, normals)
 
@@ -56,4 +60,4 @@ def split_channels(
     """`Render.normals` and `Render.features` of the image of `extra_channels`."""
     if image is None or not settings.normals:
         return None, image
-    return image[..., -3:], image[..., :-3] if image.shape[-1] > 3 else None
+    return (image, None) if image.shape[-1] == 3 else (image[..., -3:], image[..., :-3])

@@ -80,14 +80,14 @@ class Gsplat:
         import gsplat
 
         g, pose, behind = _drawable(gaussians), cam_from_world.to(gaussians.means), background.to(gaussians.means)
-        degree: int | None = used_degree(g, settings)
+        degree = used_degree(g, settings)
         colours = g.sh[:, : (degree + 1) ** 2].contiguous()
         channels = extra_channels(g, pose, settings, features)
         if channels is not None:
             if settings.absgrad:
                 _check_absgrad(channels.shape[1])
             rgb = colour(g.sh, view_directions(g.means, pose), degree)
-            colours, degree = torch.cat([rgb, channels], 1), None
+            colours = torch.cat([rgb, channels], 1)
             behind = torch.cat([behind, behind.new_zeros(channels.shape[1])])
         drawn, alpha, meta = gsplat.rasterization(
             means=g.means,
@@ -101,7 +101,7 @@ class Gsplat:
             height=camera.height,
             near_plane=settings.near,
             eps2d=BLUR,
-            sh_degree=degree,
+            sh_degree=degree if channels is None else None,
             packed=False,
             backgrounds=behind[None],
             render_mode="RGB+D",
