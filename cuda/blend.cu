@@ -1,231 +1,73 @@
-// Compositing, front to back, and its gradients.
-//
-// A block of eight warps draws a tile; each warp draws a patch of 8 x 4 pixels on its own, a pixel per lane. For thirty-two
-// Gaussians of the tile at a time, every lane asks for one of them whether its ellipse reaches the patch, and the warp then
-// visits those that do, with the pixels' state in registers. The backward pass walks the same way again (see
-// shared/pair.h); sums over a patch are made by exchanging halves between lanes, sums over the patches of a tile in shared
-// memory, and one record per (tile, Gaussian) is written: no atomics, the same bits every time.
-#include "library.cuh"
-#include "shared/ellipse.h"
-#include "shared/pair.h"
+// Compositing, front to back. See blend.cuh.
+#include "blend.cuh"
 
 namespace splat {
 namespace {
 
-constexpr int PATCH_WIDTH = 8, PATCH_HEIGHT = 4, WARPS = 8, THREADS = WARPS * WARP;
-static_assert(PATCH_WIDTH * PATCH_HEIGHT == WARP && WARP * WARPS == SPLAT_TILE * SPLAT_TILE, "patches fill a tile");
-
-// Where a thread's patch and pixel are.
-struct Place {
-    int lane, warp;
-    int32_t tile, left, top, x, y;  // of the patch, of the pixel
-    bool inside;
-    int64_t pixel;
-
-    __device__ Place(int32_t width, int32_t height) {
-        lane = threadIdx.x % WARP;
-        warp = threadIdx.x / WARP;
-        const int32_t columns = ceil_div(width, (int32_t)SPLAT_TILE);
-        tile = (int32_t)blockIdx.x;
-        left = tile % columns * SPLAT_TILE + warp % 2 * PATCH_WIDTH;
-        top = tile / columns * SPLAT_TILE + warp / 2 * PATCH_HEIGHT;
-        x = left + lane % PATCH_WIDTH;
-        y = top + lane / PATCH_WIDTH;
-        inside = x < width && y < height;
-        pixel = (int64_t)y * width + x;
-    }
-};
-
-// A projected row and the same padded to whole reads of sixteen bytes.
-struct alignas(16) Row {
-    float field[SPLAT_FIELDS];
-};
-static_assert(sizeof(Row) == SPLAT_FIELDS * sizeof(float) && sizeof(Row) % 16 == 0, "three reads of sixteen bytes");
-
-__device__ Row read_row(const Row* rows, int64_t i) {
-    union {
-        Row row;
-        float4 parts[sizeof(Row) / 16];
-    } copy;
-    for (int j = 0; j < (int)(sizeof(Row) / 16); ++j) copy.parts[j] = ((const float4*)(rows + i))[j];
-    return copy.row;
+// Copies the channels from `begin` on, as many as fit, of a Gaussian; 0 behind the last.
+template <int CHUNK>
+__device__ void read_channels(const Channels& channels, int64_t row, int begin, float (&out)[CHUNK]) {
+    for (int j = 0; j < CHUNK; ++j)
+        out[j] = begin + j < channels.count ? channels.rows[row * channels.count + begin + j] : 0.0f;
 }
 
-__device__ bool reaches(const Row& row, const Place& p) {
-    const Ellipse e(row.field);
-    const float slack = 0.005f + 2e-4f * (2 * e.half_width);
-    const float low = e.c * (p.top + 0.5f - e.y), high = low + e.c * (PATCH_HEIGHT - 1);
-    vf from, to;
-    if (!e.span(low, high, from, to)) return false;
-    const float at = p.left + 0.5f - e.x;
-    return to + slack >= at && at + (PATCH_WIDTH - 1) >= from - slack;
-}
-
-// The whitened coordinates of a pixel relative to a Gaussian, and the log2 of its opacity there.
-struct Whitened {
-    float u, v, power;
-    __device__ Whitened(const float* s, const Place& p) {
-        const float dx = p.x + 0.5f - s[SPLAT_X], dy = p.y + 0.5f - s[SPLAT_Y];
-        u = s[SPLAT_A] * dx + s[SPLAT_B] * dy;
-        v = s[SPLAT_C] * dy;
-        power = s[SPLAT_LOG2_OPACITY] - v * v - u * u;
-    }
-};
-
+// CHUNK: extra channels that each row of the grid draws, the first row beside the colours; 0: there are none.
+template <int CHUNK>
 __global__ void __launch_bounds__(THREADS)
     blend(const float* splats, int32_t width, int32_t height, const int32_t* tile_start, const int2* entries,
-          const float* background, float least, float* rgb, float* alpha, float* depth, int64_t* evaluated) {
+          const float* background, float least, float* rgb, float* alpha, float* depth, int64_t* evaluated,
+          const __grid_constant__ Channels channels, float* image) {
+    constexpr int SIZE = CHUNK ? CHUNK : 1;
     __shared__ Row staged[WARPS][WARP];
+    __shared__ float staged_channels[CHUNK ? WARPS : 1][WARP][SIZE];
     const Place p(width, height);
+    const int from = (int)blockIdx.y * CHUNK;
     float passed = p.inside ? 1.0f : 0.0f, red = 0, green = 0, blue = 0, z = 0;
+    [[maybe_unused]] float sums[SIZE] = {};
     int64_t pairs = 0;
     const int32_t end = tile_start[p.tile + 1];
     for (int32_t begin = tile_start[p.tile]; begin < end; begin += WARP) {
         if (!__any_sync(EVERYONE, passed >= least)) break;
         bool hit = false;
         if (begin + p.lane < end) {
-            const Row row = read_row((const Row*)splats, entries[begin + p.lane].x);
+            const int64_t number = entries[begin + p.lane].x;
+            const Row row = read_row((const Row*)splats, number);
             hit = reaches(row, p);
-            if (hit) staged[p.warp][p.lane] = row;
+            if (hit) {
+                staged[p.warp][p.lane] = row;
+                if constexpr (CHUNK > 0) read_channels(channels, number, from, staged_channels[p.warp][p.lane]);
+            }
         }
         unsigned hits = __ballot_sync(EVERYONE, hit);
         __syncwarp();
         for (; hits; hits &= hits - 1) {
-            const Row row = read_row(staged[p.warp], __ffs(hits) - 1);
+            const int at = __ffs(hits) - 1;
+            const Row row = read_row(staged[p.warp], at);
             const float* s = row.field;
             const Share share = take(Whitened(s, p).power, passed >= least, passed);
             red += share.weight * s[SPLAT_RED];
             green += share.weight * s[SPLAT_GREEN];
             blue += share.weight * s[SPLAT_BLUE];
             z += share.weight * s[SPLAT_DEPTH];
+            if constexpr (CHUNK > 0)
+                for (int j = 0; j < CHUNK; ++j) sums[j] += share.weight * staged_channels[p.warp][at][j];
             pairs += WARP;
         }
         __syncwarp();
     }
     if (evaluated && p.lane == 0) atomicAdd((unsigned long long*)(evaluated + p.tile), (unsigned long long)pairs);
     if (!p.inside) return;
+    if constexpr (CHUNK > 0) {
+        for (int j = 0; j < CHUNK; ++j)
+            if (from + j < channels.count) image[p.pixel * channels.count + from + j] = sums[j];
+        if (from > 0) return;
+    }
     rgb[3 * p.pixel] = red + passed * background[0];
     rgb[3 * p.pixel + 1] = green + passed * background[1];
     rgb[3 * p.pixel + 2] = blue + passed * background[2];
     alpha[p.pixel] = 1 - passed;
     depth[p.pixel] = z;
 }
-
-// Of sixteen numbers in every lane, the sums over all lanes: that of number i in lanes 2 i and 2 i + 1. Half of the numbers
-// are handed over for the other half in each round, so that sixteen sums cost sixteen exchanges, not eighty.
-__device__ float sums_of_sixteen(float (&a)[16], int lane) {
-    int count = 16;
-#pragma unroll
-    for (int far = WARP / 2; far >= 2; far /= 2) {
-        count /= 2;
-        const bool upper = lane & far;
-#pragma unroll
-        for (int i = 0; i < 8; ++i)
-            if (i < count) {
-                const float mine = upper ? a[i + count] : a[i], other = upper ? a[i] : a[i + count];
-                a[i] = mine + __shfl_xor_sync(EVERYONE, other, far);
-            }
-    }
-    return a[0] + __shfl_xor_sync(EVERYONE, a[0], 1);
-}
-
-struct Image {
-    const float *rgb, *alpha, *depth, *g_rgb, *g_alpha, *g_depth;
-};
-
-// ALL: gradients of depth and alpha too, not of colours alone.
-template <bool ALL, bool ABSGRAD>
-__global__ void __launch_bounds__(THREADS)
-    blend_backward(const float* splats, int32_t width, int32_t height, const int32_t* tile_start, const int2* entries,
-                   float least, const __grid_constant__ Image image, float* records, int64_t capacity,
-                   double* background_sums) {
-    __shared__ Row staged[WARP];
-    __shared__ int32_t slots[WARP];
-    __shared__ unsigned hits_of[WARPS];
-    __shared__ float sums[WARPS][WARP][SUMS];
-    const Place p(width, height);
-    float passed = 0, left = 0, g_red = 0, g_green = 0, g_blue = 0, g_alpha = 0, g_depth = 0;
-    float by_background[3] = {};
-    if (p.inside) {
-        passed = 1;
-        g_red = image.g_rgb[3 * p.pixel], g_green = image.g_rgb[3 * p.pixel + 1], g_blue = image.g_rgb[3 * p.pixel + 2];
-        left = g_red * image.rgb[3 * p.pixel] + g_green * image.rgb[3 * p.pixel + 1] +
-               g_blue * image.rgb[3 * p.pixel + 2];
-        if (ALL && image.g_alpha) g_alpha = image.g_alpha[p.pixel], left += g_alpha * image.alpha[p.pixel];
-        if (ALL && image.g_depth) g_depth = image.g_depth[p.pixel], left += g_depth * image.depth[p.pixel];
-        const float behind = 1 - image.alpha[p.pixel];
-        by_background[0] = behind * g_red, by_background[1] = behind * g_green, by_background[2] = behind * g_blue;
-    }
-    double total[3];
-    block_sums<THREADS>(by_background, total);
-    if (threadIdx.x == 0)
-        for (int j = 0; j < 3; ++j) background_sums[3 * (int64_t)p.tile + j] = total[j];
-
-    const int32_t end = tile_start[p.tile + 1];
-    for (int32_t begin = tile_start[p.tile]; begin < end; begin += WARP) {
-        const int count = min(WARP, end - begin);
-        __syncthreads();  // the batch before this one is read
-        for (int i = threadIdx.x; i < count * SPLAT_FIELDS; i += THREADS)
-            staged[i / SPLAT_FIELDS].field[i % SPLAT_FIELDS] =
-                splats[(int64_t)entries[begin + i / SPLAT_FIELDS].x * SPLAT_FIELDS + i % SPLAT_FIELDS];
-        if ((int)threadIdx.x < count) slots[threadIdx.x] = entries[begin + threadIdx.x].y;
-        __syncthreads();
-        unsigned hits = 0;
-        if (__any_sync(EVERYONE, passed >= least))
-            hits = __ballot_sync(EVERYONE, p.lane < count && reaches(staged[p.lane], p));
-        if (p.lane == 0) hits_of[p.warp] = hits;
-        for (; hits; hits &= hits - 1) {
-            const int at = __ffs(hits) - 1;
-            const Row row = read_row(staged, at);
-            const float* s = row.field;
-            const Whitened w(s, p);
-            const Share share = take(w.power, passed >= least, passed);
-            float q = g_red * s[SPLAT_RED] + g_green * s[SPLAT_GREEN] + g_blue * s[SPLAT_BLUE];
-            if (ALL) q += g_depth * s[SPLAT_DEPTH] + g_alpha;
-            const float g = by_log_alpha(share, passed, q, left);
-            const float gu = g * w.u, gv = g * w.v;
-            float a[16] = {};
-            a[SUM_1] = g, a[SUM_U] = gu, a[SUM_V] = gv;
-            a[SUM_UU] = gu * w.u, a[SUM_UV] = gu * w.v, a[SUM_VV] = gv * w.v;
-            a[SUM_RED] = share.weight * g_red, a[SUM_GREEN] = share.weight * g_green;
-            a[SUM_BLUE] = share.weight * g_blue;
-            if (ALL) a[SUM_DEPTH] = share.weight * g_depth;
-            if (ABSGRAD) a[SUM_ABS_X] = abs(gu), a[SUM_ABS_Y] = abs(s[SPLAT_B] * gu + s[SPLAT_C] * gv);
-            const float sum = sums_of_sixteen(a, p.lane);
-            if (p.lane % 2 == 0 && p.lane / 2 < SUMS) sums[p.warp][at][p.lane / 2] = sum;
-        }
-        __syncthreads();
-        for (int i = threadIdx.x; i < count * SUMS; i += THREADS) {
-            float sum = 0;
-            for (int w = 0; w < WARPS; ++w)
-                if (hits_of[w] >> (i / SUMS) & 1) sum += sums[w][i / SUMS][i % SUMS];
-            if (slots[i / SUMS] < capacity) records[(int64_t)slots[i / SUMS] * SPLAT_RECORD + i % SUMS] = sum;
-        }
-    }
-}
-
-// Adds up the records of each row, in the order of its tiles.
-__global__ void sum_records(int64_t n, const float* splats, const int32_t* first, int64_t capacity,
-                            const float* records, float* g_splats, float* g_centres, float* absgrad) {
-    const int64_t i = thread_number();
-    if (i >= n) return;
-    float sum[SUMS] = {}, g[SPLAT_FIELDS] = {}, by_abs[2] = {};
-    const int64_t end = first[i + 1] < capacity ? first[i + 1] : capacity;
-    for (int64_t slot = first[i]; slot < end; ++slot)
-        for (int j = 0; j < SUMS; ++j) sum[j] += records[slot * SPLAT_RECORD + j];
-    if (first[i] < end) {
-        row_gradient(splats + i * SPLAT_FIELDS, sum, g);
-        absolute_gradient(splats + i * SPLAT_FIELDS, sum, by_abs);
-    }
-    if (g_centres) {
-        g_centres[2 * i] = g[SPLAT_X], g_centres[2 * i + 1] = g[SPLAT_Y];
-        g[SPLAT_X] = g[SPLAT_Y] = 0;
-    }
-    for (int j = 0; j < SPLAT_FIELDS; ++j) g_splats[i * SPLAT_FIELDS + j] = g[j];
-    if (absgrad) absgrad[2 * i] = by_abs[0], absgrad[2 * i + 1] = by_abs[1];
-}
-
-int64_t tiles_of(int32_t width, int32_t height) { return Grid(width, height).tiles(); }
 
 }  // namespace
 }  // namespace splat
@@ -239,28 +81,21 @@ SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t he
     if (evaluated && checked(cudaMemsetAsync(evaluated, 0, tiles * sizeof *evaluated, (cudaStream_t)stream),
                              "splat_blend_forward"))
         return 1;
-    return launch("splat_blend_forward", blend, dim3((unsigned)tiles), THREADS, stream, splats, width, height,
-                  tile_start, (const int2*)entries, background, min_transmittance, rgb, alpha, depth, evaluated);
+    return launch("splat_blend_forward", blend<0>, dim3((unsigned)tiles), THREADS, stream, splats, width, height,
+                  tile_start, (const int2*)entries, background, min_transmittance, rgb, alpha, depth, evaluated,
+                  Channels(), (float*)nullptr);
 }
 
-SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height) {
-    return tiles_of(width, height) * 3 * (int64_t)sizeof(double);
-}
-
-SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* first,
-                                   const int32_t* tile_start, const int32_t* entries, const uint16_t*,
-                                   float min_transmittance, const float* rgb, const float* alpha, const float* depth,
-                                   const float* g_rgb, const float* g_alpha, const float* g_depth, float* g_splats,
-                                   float* g_centres, double* g_background, float* absgrad, float* records,
-                                   int64_t capacity, void* workspace, void* stream) {
-    const int64_t tiles = tiles_of(width, height);
-    const Image image{rgb, alpha, depth, g_rgb, g_alpha, g_depth};
-    auto walk = g_alpha || g_depth ? (absgrad ? blend_backward<true, true> : blend_backward<true, false>)
-                                   : (absgrad ? blend_backward<false, true> : blend_backward<false, false>);
-    double* partial = (double*)workspace;
-    return launch("splat_blend_backward", walk, dim3((unsigned)tiles), THREADS, stream, splats, width, height,
-                  tile_start, (const int2*)entries, min_transmittance, image, records, capacity, partial) ||
-           sum_rows(tiles, 3, partial, g_background, stream) ||
-           launch_each("splat_blend_backward", sum_records, n, stream, n, splats, first, capacity, records,
-                       g_splats, g_centres, absgrad);
+SPLAT_API int splat_blend_channels_forward(const float* splats, int32_t width, int32_t height,
+                                           const int32_t* tile_start, const int32_t* entries, const float* background,
+                                           float min_transmittance, int32_t channels, const float* features,
+                                           float* rgb, float* alpha, float* depth, float* image, uint16_t*, void*,
+                                           void* stream) {
+    if (channels < 1) return fail("splat_blend_channels_forward: %d channels; there must be one at least.", channels);
+    const Channels extra{channels, features, nullptr, nullptr};
+    const int chunk = channels <= 4 ? 4 : 16;
+    const dim3 grid((unsigned)tiles_of(width, height), (unsigned)ceil_div(channels, chunk));
+    return launch("splat_blend_channels_forward", chunk == 4 ? blend<4> : blend<16>, grid, THREADS, stream, splats,
+                  width, height, tile_start, (const int2*)entries, background, min_transmittance, rgb, alpha, depth,
+                  (int64_t*)nullptr, extra, image);
 }

@@ -112,7 +112,7 @@ def check_small() -> float:
     load = fixed_load(1500, 128, 96)
     s = load.flat[load.flat.opacities >= reference.MIN_ALPHA]
     s = s[s.depths.sort().indices]
-    rgb, _, passed = reference.blend(s, load.camera)
+    rgb, _, passed, _ = reference.blend(s, load.camera)
     buffers = Buffers.make(rows_of(s), load.camera)
     buffers.forward()
     return float((rgb + passed[..., None] * BACKGROUND.double() - buffers.rgb).abs().max())

@@ -238,6 +238,8 @@ class RasterSettings:
     factored_sh: bool = False
     """The gradient of every harmonic is that of the constant times the basis in the direction of view: a rasterizer
     that saves work by it may leave the gradient of `sh` empty and fill in `Render.sh0_gradient`."""
+    normals: bool = False
+    """Also draw `Render.normals`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,6 +264,11 @@ class Render:
     the Gaussians of this process (`means2d`, `radii`, `absgrad`). Empty: this render says it all."""
     overflow: Int[Tensor, "1"] | None = None
     """How many (tile, Gaussian) pairs had no room, where `RasterSettings.capacity` is made use of. Reading it waits."""
+    normals: Float[Tensor, "h w 3"] | None = None
+    """Where `RasterSettings.normals` asks for it: sum of weight x unit normal in camera axes. A Gaussian's normal is
+    its shortest axis, turned towards the camera. Divide by its length for the direction, by alpha for the mean."""
+    features: Float[Tensor, "h w c"] | None = None
+    """Where features were given: sum of weight x feature; the background has none. Divide by alpha for the mean."""
 
 
 @runtime_checkable
@@ -303,12 +310,14 @@ class Rasterizer(Protocol):
         cam_from_world: Float[Tensor, "4 4"],
         background: Float[Tensor, "3"],
         settings: RasterSettings,
+        features: Float[Tensor, "n c"] | None = None,
     ) -> Render:
-        """Gradients flow to every field of `gaussians`, to `cam_from_world` and to `background`.
+        """Gradients flow to every field of `gaussians`, to `cam_from_world`, to `background` and to `features`.
 
         Compositing, front to back by z: alpha = min(0.999, opacity * exp(-d' Sigma^-1 d / 2)); a pair contributes when
         alpha >= 1/255 and the transmittance before it is >= `settings.min_transmittance`. Colour = max(0, 0.5 + SH).
-        A Gaussian with a value that is not finite is not drawn.
+        A Gaussian with a value that is not finite is not drawn. A feature that is not finite counts as 0 and has no
+        gradient; its Gaussian is drawn as without features, which change neither colour nor alpha nor depth.
         """
         ...
 

@@ -45,6 +45,8 @@ KERNELS: dict[str, str] = {
     "splat_bin_fill": "lFii" + "II" + "lIII" + "BB",
     "splat_blend_forward": "Fii" + "IIFf" + "FFFHL",
     "splat_blend_backward": "lFii" + "IIIHf" + "FFF" + "FFF" + "FFDFFl" + "B",
+    "splat_blend_channels_forward": "Fii" + "IIFf" + "iF" + "FFFFH" + "B",
+    "splat_blend_channels_backward": "lFii" + "IIIHf" + "iF" + "FFFF" + "FFFF" + "FFDFF" + "FFl" + "B",
     "splat_count_pairs": "Fii" + "lIFf" + "FFL",
     "splat_measure_clock": "R",
     "splat_photometric": "iiiFBFBffFDFDBl",
@@ -67,6 +69,7 @@ QUERIES: dict[str, str] = {
     "splat_bin_workspace": "lii",
     "splat_bin_fill_workspace": "liil",
     "splat_blend_backward_workspace": "ii",
+    "splat_blend_channels_workspace": "iii",
     "splat_photometric_workspace": "iii",
     "splat_knn_workspace": "l",
 }

@@ -175,6 +175,27 @@ SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width
                                    double* g_background, float* absgrad, float* records,
                                    int64_t capacity, void* workspace, void* stream);
 
+// The same with `channels` (at least 1) extra channels: also image [h w channels], the sum of weight x features
+// [n channels], over nothing. A feature must be finite. The workspace is that of the backward pass too, which needs
+// nothing that was left in it.
+SPLAT_API int64_t splat_blend_channels_workspace(int32_t width, int32_t height, int32_t channels);
+SPLAT_API int splat_blend_channels_forward(const float* splats, int32_t width, int32_t height,
+                                           const int32_t* tile_start, const int32_t* entries, const float* background,
+                                           float min_transmittance, int32_t channels, const float* features,
+                                           float* rgb, float* alpha, float* depth, float* image, uint16_t* hits,
+                                           void* workspace, void* stream);
+
+// The same with g_image [h w channels], and g_features [n channels]. more_records [capacity channels] is scratch.
+SPLAT_API int splat_blend_channels_backward(int64_t n, const float* splats, int32_t width, int32_t height,
+                                            const int32_t* first, const int32_t* tile_start, const int32_t* entries,
+                                            const uint16_t* hits, float min_transmittance, int32_t channels,
+                                            const float* features, const float* rgb, const float* alpha,
+                                            const float* depth, const float* image, const float* g_rgb,
+                                            const float* g_alpha, const float* g_depth, const float* g_image,
+                                            float* g_splats, float* g_centres, double* g_background, float* absgrad,
+                                            float* g_features, float* records, float* more_records,
+                                            int64_t capacity, void* workspace, void* stream);
+
 // The slow counter, for measurements and tests: composites the first `drawn` rows of `order` in double precision and
 // counts contributing pairs [1]. margin [h w]: how close, relatively, the pixel came to a threshold (alpha 1/255,
 // min_transmittance), where rounding may decide otherwise.

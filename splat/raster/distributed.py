@@ -2,7 +2,8 @@
 
 As Grendel (Zhao et al. 2024) does it: a process projects its Gaussians for the cameras of all, the projected rows are
 exchanged, and each process blends what its photo shows. Backward sends the gradients of projected rows home. What
-travels is 14 numbers per Gaussian and photo that shows it, and 16 back; harmonics and optimizer state stay.
+travels is 14 numbers per Gaussian and photo that shows it, and 16 back, and its extra channels; harmonics and optimizer
+state stay.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from splat.core.gaussians import Gaussians
 from splat.core.ranks import Ranks
 from splat.core.slots import RasterSettings, Render
 from splat.native.bindings import FIELDS
+from splat.raster.channels import extra_channels, split_channels
 from splat.raster.native import Native, _Blend, _Project
 
 
@@ -61,9 +63,10 @@ class Distributed:
         cam_from_world: Float[Tensor, "4 4"],
         background: Float[Tensor, "3"],
         settings: RasterSettings,
+        features: Float[Tensor, "n c"] | None = None,
     ) -> Render:
         """Draw. Gradients of everyone's loss, added up, arrive at this process's Gaussians; those of the camera's pose
-        come from everyone's Gaussians."""
+        come from everyone's Gaussians. All processes ask for normals or none does, and all give as many features."""
         g = gaussians
         degree = g.sh_degree if settings.sh_degree is None else min(settings.sh_degree, g.sh_degree)
         cameras, poses = self._everyones(camera, cam_from_world)
@@ -74,19 +77,31 @@ class Distributed:
         drawn = [radii.nonzero()[:, 0] for _, _, radii in projected]
         counts = self.ranks.stacked(torch.tensor([len(ids) for ids in drawn], device=g.means.device)).tolist()
         sent, received = counts[self.ranks.rank], [row[self.ranks.rank] for row in counts]
-        rows = torch.cat([torch.cat([splats[i], centres[i]], 1) for (splats, centres, _), i in zip(projected, drawn)])
+        channels = [extra_channels(g, pose, settings, features) for pose in poses]
+        parts = [
+            [splats[i], centres[i], *([] if extra is None else [extra[i]])]
+            for (splats, centres, _), i, extra in zip(projected, drawn, channels, strict=True)
+        ]
+        rows = torch.cat([torch.cat(part, 1) for part in parts])
         # Absolute sums travel with the gradients: `away` is filled in by blending, `home` from everyone's.
         away = rows.new_zeros(sum(received), 2) if settings.absgrad else None
         home = [torch.zeros_like(centres) if settings.absgrad else None for _, centres, _ in projected]
         here = _Exchange.apply(rows, self.ranks, sent, received, drawn, away, home)
         wants_gradient = torch.is_grad_enabled() and (here.requires_grad or background.requires_grad)
-        rgb, alpha, depth, overflow = _Blend.apply(
+        rgb, alpha, depth, overflow, image = _Blend.apply(
             here[:, :FIELDS].contiguous(),
-            here[:, FIELDS:].contiguous(),
+            here[:, FIELDS : FIELDS + 2].contiguous(),
             *(background, camera, settings.min_transmittance, wants_gradient, away, settings.capacity),
+            None if channels[0] is None else here[:, FIELDS + 2 :].contiguous(),
         )
+        normals, shown = split_channels(image, settings)
         radii = torch.stack([r for _, _, r in projected]).amax(0)
-        own = Render(rgb, alpha, depth, projected[self.ranks.rank][1], radii, overflow=overflow)
+        own = Render(
+            *(rgb, alpha, depth, projected[self.ranks.rank][1], radii),
+            overflow=overflow,
+            normals=normals,
+            features=shown,
+        )
         shares = []
         for other, (_, centres, found), sums in zip(cameras, projected, home, strict=True):
             if centres.requires_grad:

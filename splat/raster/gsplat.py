@@ -6,6 +6,9 @@ been [C N] before they were [C N 2]: one scene and one camera are asked for, so 
 
 gsplat stops a pixel before the Gaussian that would take its transmittance to 1e-4 or below, where the reference
 composites that one and stops behind it: images differ by 1e-4 of a colour at most.
+
+Extra channels stand behind the colours, as gsplat itself does it with depth. It takes no harmonics then, so colours are
+computed here.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from splat.core.camera import Camera
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.slots import RasterSettings, Render
-from splat.raster.reference import BLUR, Reference, used_degree
+from splat.raster.channels import extra_channels, split_channels
+from splat.raster.reference import BLUR, Reference, colour, used_degree, view_directions
 
 INSTALL = 'install it with `pip install "splat3d[cuda]"`.'
 
@@ -71,42 +75,54 @@ class Gsplat:
         cam_from_world: Float[Tensor, "4 4"],
         background: Float[Tensor, "3"],
         settings: RasterSettings,
+        features: Float[Tensor, "n c"] | None = None,
     ) -> Render:
         import gsplat
 
-        g = _drawable(gaussians)
+        g, pose, behind = _drawable(gaussians), cam_from_world.to(gaussians.means), background.to(gaussians.means)
         degree = used_degree(g, settings)
-        colours, alpha, meta = gsplat.rasterization(
+        colours = g.sh[:, : (degree + 1) ** 2].contiguous()
+        channels = extra_channels(g, pose, settings, features)
+        if channels is not None:
+            if settings.absgrad:
+                _check_absgrad(channels.shape[1])
+            rgb = colour(g.sh, view_directions(g.means, pose), degree)
+            colours = torch.cat([rgb, channels], 1)
+            behind = torch.cat([behind, behind.new_zeros(channels.shape[1])])
+        drawn, alpha, meta = gsplat.rasterization(
             means=g.means,
             quats=g.quats_wxyz,
             scales=g.scales,
             opacities=g.opacities,
-            colors=g.sh[:, : (degree + 1) ** 2].contiguous(),
-            viewmats=cam_from_world.to(g.means)[None],
+            colors=colours,
+            viewmats=pose[None],
             Ks=camera.matrix().to(g.means)[None],
             width=camera.width,
             height=camera.height,
             near_plane=settings.near,
             eps2d=BLUR,
-            sh_degree=degree,
+            sh_degree=degree if channels is None else None,
             packed=False,
-            backgrounds=background.to(g.means)[None],
+            backgrounds=behind[None],
             render_mode="RGB+D",
             absgrad=settings.absgrad,
             rasterize_mode=settings.mode,
         )
         n, h, w = len(g), camera.height, camera.width
-        image = colours.reshape(h, w, 4)
+        image = drawn.reshape(h, w, 4 + (0 if channels is None else channels.shape[1]))
+        normals, shown = split_channels(None if channels is None else image[..., 3:-1], settings)
         means2d, absgrad = _watched(
             meta["means2d"], n, settings.absgrad, torch.is_grad_enabled() and g.means.requires_grad
         )
         return Render(
             rgb=image[..., :3],
             alpha=alpha.reshape(h, w),
-            depth=image[..., 3],
+            depth=image[..., -1],
             means2d=means2d,
             radii=_radii(meta["radii"], n),
             absgrad=absgrad,
+            normals=normals,
+            features=shown,
         )
 
 
@@ -115,6 +131,18 @@ KEYWORDS = (
     *("sh_degree", "packed", "backgrounds", "render_mode", "absgrad", "rasterize_mode"),
 )
 """Of gsplat.rasterization, that we pass."""
+
+
+CHUNK = 32
+"""Channels that gsplat draws at a time: of the absolute sums of several chunks it keeps the last alone."""
+
+
+def _check_absgrad(channels: int) -> None:
+    if 4 + channels > CHUNK:
+        raise SplatError(
+            f"gsplat sums no absolute gradients over {channels} extra channels ({CHUNK - 4} at most); "
+            'draw with "--raster native".'
+        )
 
 
 def _missing_keywords(rasterization: Callable[..., Any]) -> list[str]:

@@ -15,6 +15,7 @@ from splat.core.gaussians import Gaussians
 from splat.core.slots import RasterSettings, Render
 from splat.native import bindings, build, build_cuda
 from splat.native.bindings import FIELDS, RECORD, TILE
+from splat.raster.channels import extra_channels, split_channels
 
 
 def _empty(*shape: int, like: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -111,8 +112,9 @@ def bin_tiles(splats: Float[Tensor, "n fields"], camera: Camera, capacity: int |
 
 
 class _Blend(torch.autograd.Function):
-    """Projected rows, their centres again (the same numbers, so that their gradient has a tensor of its own), and the
-    background -> image [h w 3], alpha [h w], depth [h w], and what `Bins.overflow` says."""
+    """Projected rows, their centres again (the same numbers, so that their gradient has a tensor of its own), the
+    background and extra channels [n c] -> image [h w 3], alpha [h w], depth [h w], what `Bins.overflow` says, and the
+    image of the channels [h w c] (None: there are none)."""
 
     @staticmethod
     def forward(
@@ -125,26 +127,34 @@ class _Blend(torch.autograd.Function):
         wants_gradient: bool,
         absgrad: Tensor | None,
         capacity: int | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        channels: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
         w, h = camera.width, camera.height
         bins = bin_tiles(splats, camera, capacity)
         rgb, alpha, depth = (_empty(*shape, like=splats) for shape in ((h, w, 3), (h, w), (h, w)))
         hits = _empty(len(bins.entries), like=splats, dtype=torch.int16) if wants_gradient else None
-        bindings.call(
-            "splat_blend_forward",
-            *(splats, w, h, bins.tile_start, bins.entries, _floats(background), least, rgb, alpha, depth, hits, None),
-        )
+        asked = splats, w, h, bins.tile_start, bins.entries, _floats(background), least
+        image = None
+        if channels is None:
+            bindings.call("splat_blend_forward", *asked, rgb, alpha, depth, hits, None)
+        else:
+            channels, c = _floats(channels), channels.shape[1]
+            image = _empty(h, w, c, like=splats)
+            workspace = bindings.workspace("splat_blend_channels_workspace", w, h, c, device=splats.device)
+            made = rgb, alpha, depth, image, hits
+            bindings.call("splat_blend_channels_forward", *asked, c, channels, *made, workspace)
         if hits is not None:
-            ctx.save_for_backward(splats, bins.first, bins.tile_start, bins.entries, hits, rgb, alpha, depth)
+            lists = bins.first, bins.tile_start, bins.entries, hits
+            ctx.save_for_backward(splats, *lists, rgb, alpha, depth, channels, image)
             ctx.rest = w, h, least, absgrad, background.dtype
         ctx.set_materialize_grads(False)
         if bins.overflow is not None:
             ctx.mark_non_differentiable(bins.overflow)
-        return rgb, alpha, depth, bins.overflow
+        return rgb, alpha, depth, bins.overflow, image
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        splats, first, tile_start, entries, hits, rgb, alpha, depth = ctx.saved_tensors
+        splats, first, tile_start, entries, hits, rgb, alpha, depth, channels, image = ctx.saved_tensors
         w, h, least, absgrad, background_dtype = ctx.rest
         g_rgb, g_alpha, g_depth = (None if g is None else g.contiguous() for g in grads[:3])
         if g_rgb is None:
@@ -152,14 +162,25 @@ class _Blend(torch.autograd.Function):
         g_splats, g_means2d = torch.empty_like(splats), _empty(len(splats), 2, like=splats)
         g_background = _empty(3, like=splats, dtype=torch.float64)
         records = _empty(len(entries), RECORD, like=splats)
-        workspace = bindings.workspace("splat_blend_backward_workspace", w, h, device=splats.device)
-        bindings.call(
-            "splat_blend_backward",
-            *(len(splats), splats, w, h, first, tile_start, entries, hits, least),
-            *(rgb, alpha, depth, g_rgb, g_alpha, g_depth),
-            *(g_splats, g_means2d, g_background, absgrad, records, len(entries), workspace),
-        )
-        return g_splats, g_means2d, g_background.to(background_dtype), None, None, None, None, None
+        asked = len(splats), splats, w, h, first, tile_start, entries, hits, least
+        found = g_splats, g_means2d, g_background, absgrad
+        g_channels = None
+        if grads[4] is None:  # there are none, or no loss looks at them
+            workspace = bindings.workspace("splat_blend_backward_workspace", w, h, device=splats.device)
+            bindings.call(
+                "splat_blend_backward",
+                *(*asked, rgb, alpha, depth, g_rgb, g_alpha, g_depth, *found, records, len(entries), workspace),
+            )
+        else:
+            c, g_channels = channels.shape[1], torch.empty_like(channels)
+            workspace = bindings.workspace("splat_blend_channels_workspace", w, h, c, device=splats.device)
+            more = _empty(len(entries), c, like=splats)
+            bindings.call(
+                "splat_blend_channels_backward",
+                *(*asked, c, channels, rgb, alpha, depth, image, g_rgb, g_alpha, g_depth, grads[4].contiguous()),
+                *(*found, g_channels, records, more, len(entries), workspace),
+            )
+        return g_splats, g_means2d, g_background.to(background_dtype), *[None] * 5, g_channels
 
 
 @dataclass(frozen=True)
@@ -195,6 +216,7 @@ class Native:
         cam_from_world: Float[Tensor, "4 4"],
         background: Float[Tensor, "3"],
         settings: RasterSettings,
+        features: Float[Tensor, "n c"] | None = None,
     ) -> Render:
         """Draw. Rows that are not drawn get zero gradient whatever they hold."""
         g = gaussians
@@ -204,12 +226,20 @@ class Native:
             *(g.means, g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh),
             *(cam_from_world, camera, degree, settings, sh0_gradient),
         )
-        wants_gradient = torch.is_grad_enabled() and (splats.requires_grad or background.requires_grad)
+        channels = extra_channels(g, cam_from_world, settings, features)
+        sources = [splats, background] if channels is None else [splats, background, channels]
+        wants_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in sources)
         if means2d.requires_grad:
             means2d.retain_grad()
         absgrad = torch.empty_like(means2d) if settings.absgrad else None
-        rgb, alpha, depth, overflow = _Blend.apply(
+        rgb, alpha, depth, overflow, image = _Blend.apply(
             *(splats, means2d, background, camera, settings.min_transmittance, wants_gradient, absgrad),
-            settings.capacity,
+            *(settings.capacity, channels),
         )
-        return Render(rgb, alpha, depth, means2d, radii, absgrad, sh0_gradient, overflow=overflow)
+        normals, drawn = split_channels(image, settings)
+        return Render(
+            *(rgb, alpha, depth, means2d, radii, absgrad, sh0_gradient),
+            overflow=overflow,
+            normals=normals,
+            features=drawn,
+        )

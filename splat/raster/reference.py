@@ -24,6 +24,7 @@ from splat.core.gaussians import Gaussians
 from splat.core.geometry import matrix_from_quat
 from splat.core.sh import sh_basis
 from splat.core.slots import RasterSettings, Render
+from splat.raster.channels import extra_channels, split_channels
 
 BLUR = 0.3
 """px^2 added to both diagonal entries of every projected covariance: no footprint is narrower than a pixel."""
@@ -215,10 +216,12 @@ def contributing(alpha: Float[Tensor, "p m"], least: float) -> Bool[Tensor, "p m
     return visible & (before >= least)
 
 
-def composite(alpha: Float[Tensor, "p m"], s: Splats, least: float) -> tuple[Tensor, Tensor, Tensor]:
+def composite(
+    alpha: Float[Tensor, "p m"], s: Splats, least: float, channels: Float[Tensor, "m c"]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Front to back: w_i = alpha_i prod_{j<i} (1 - alpha_j) over contributing pairs.
 
-    Returns sum w rgb [p 3], sum w z [p], and the final transmittance [p].
+    Returns sum w rgb [p 3], sum w z [p], the final transmittance [p] and sum w channel [p c].
     """
     with torch.no_grad():
         keep = contributing(alpha, least)
@@ -226,13 +229,18 @@ def composite(alpha: Float[Tensor, "p m"], s: Splats, least: float) -> tuple[Ten
     passed = torch.cumprod(1 - alpha, 1)
     before = torch.cat([torch.ones_like(passed[:, :1]), passed[:, :-1]], 1)
     weights = alpha * before
-    return weights @ s.rgb, weights @ s.depths, passed[:, -1]
+    return weights @ s.rgb, weights @ s.depths, passed[:, -1], weights @ channels
 
 
 def blend(
-    s: Splats, camera: Camera, watch: PixelGradients | None = None, least: float = RasterSettings.min_transmittance
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Composite depth-sorted splats over all pixels: colour [h w 3], depth [h w] and transmittance [h w].
+    s: Splats,
+    camera: Camera,
+    watch: PixelGradients | None = None,
+    least: float = RasterSettings.min_transmittance,
+    channels: Float[Tensor, "m c"] | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Composite depth-sorted splats over all pixels: colour [h w 3], depth [h w], transmittance [h w], and whatever
+    channels there are [h w c] (None: c is 0).
 
     Works tile by tile with the splats whose box touches the tile, which changes nothing (the others are below
     MIN_ALPHA there). `watch` is called during backward with each pixel's own gradient of the centres.
@@ -242,8 +250,9 @@ def blend(
         box = half_extents(s, cutoff(s.opacities)) + 1e-3  # rounding must not drop a pixel on the box's edge
         low, high = s.means2d - box, s.means2d + box
     centres = camera.pixel_centres().to(s.means2d)
+    extra = s.rgb.new_zeros(len(s), 0) if channels is None else channels
     where: list[Tensor] = []
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    parts: list[tuple[Tensor, ...]] = []
     numbers = torch.arange(h * w, device=s.means2d.device).reshape(h, w)
     for top in range(0, h, TILE):
         for left in range(0, w, TILE):
@@ -262,27 +271,35 @@ def blend(
                         ids,
                         watch,
                         least,
+                        extra,
                         use_reentrant=False,
                         preserve_rng_state=False,
                     )
                 )
     rgb, depth, left_over = s.rgb.new_zeros(h * w, 3), s.depths.new_zeros(h * w), s.depths.new_ones(h * w)
+    image = s.rgb.new_zeros(h * w, extra.shape[1])
     if parts:
         index = torch.cat(where)
         rgb = rgb.index_copy(0, index, torch.cat([p[0] for p in parts]))
         depth = depth.index_copy(0, index, torch.cat([p[1] for p in parts]))
         left_over = left_over.index_copy(0, index, torch.cat([p[2] for p in parts]))
-    return rgb.reshape(h, w, 3), depth.reshape(h, w), left_over.reshape(h, w)
+        image = image.index_copy(0, index, torch.cat([p[3] for p in parts]))
+    return rgb.reshape(h, w, 3), depth.reshape(h, w), left_over.reshape(h, w), image.reshape(h, w, extra.shape[1])
 
 
 def _blend_pixels(
-    pixels: Float[Tensor, "p 2"], s: Splats, ids: Int[Tensor, "k"], watch: PixelGradients | None, least: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    pixels: Float[Tensor, "p 2"],
+    s: Splats,
+    ids: Int[Tensor, "k"],
+    watch: PixelGradients | None,
+    least: float,
+    channels: Float[Tensor, "m c"],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     near = s[ids]
     centres = near.means2d.expand(len(pixels), -1, -1)
     if watch is not None and centres.requires_grad:
         centres.register_hook(lambda gradient: watch(ids, gradient.detach()))
-    return composite(alphas(pixels, centres, near), near, least)
+    return composite(alphas(pixels, centres, near), near, least, channels[ids])
 
 
 # ------------------------------------------------------------------------------------------------------ the rasterizer
@@ -316,6 +333,7 @@ class Reference:
         cam_from_world: Float[Tensor, "4 4"],
         background: Float[Tensor, "3"],
         settings: RasterSettings,
+        features: Float[Tensor, "n c"] | None = None,
     ) -> Render:
         """Draw. Rows that are not drawn are set aside before anything differentiable is computed from them, so their
         gradient is exactly zero whatever they hold."""
@@ -328,6 +346,7 @@ class Reference:
             radii = torch.zeros(n, dtype=torch.int64, device=ids.device)
             radii[ids] = radius(seen[ids]).long()
         s = splats(gaussians[ids], camera, pose, settings)
+        channels = extra_channels(gaussians, pose, settings, features)
         means2d = torch.zeros_like(gaussians.means[:, :2]).index_copy(0, ids, s.means2d)
         if means2d.requires_grad:
             means2d.retain_grad()
@@ -339,7 +358,10 @@ class Reference:
                 absgrad.index_add_(0, ids[rows], gradient.abs().sum(0))
 
         watch = add_absolute if settings.absgrad else None
-        rgb, depth, transmittance = blend(s, camera, watch, settings.min_transmittance)
+        rgb, depth, transmittance, image = blend(
+            s, camera, watch, settings.min_transmittance, None if channels is None else channels[ids]
+        )
+        normals, features = split_channels(None if channels is None else image, settings)
         return Render(
             rgb=rgb + transmittance[..., None] * background.to(rgb),
             alpha=1 - transmittance,
@@ -347,4 +369,6 @@ class Reference:
             means2d=means2d,
             radii=radii,
             absgrad=absgrad,
+            normals=normals,
+            features=features,
         )

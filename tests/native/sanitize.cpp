@@ -79,6 +79,19 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
                                rgb.data(), alpha.data(), depth.data(), g_rgb.data(), alpha.data(), depth.data(),
                                g_splats.data(), nullptr, g_background.data(), absgrad.data(), records.data(), total,
                                sums.data(), nullptr));
+    const int32_t channels = 1 + seed % 6;
+    auto features = random(n * channels, 1, 0);
+    Buffer<uint8_t> lanes(splat_blend_channels_workspace(width, height, channels));
+    Buffer<float> image(pixels * channels), g_features(n * channels), more_records(total * channels);
+    CHECK(splat_blend_channels_forward(splats.data(), width, height, start.data(), entries.data(), background, 1e-4f,
+                                       channels, features.data(), rgb.data(), alpha.data(), depth.data(), image.data(),
+                                       seed % 2 ? hits.data() : nullptr, lanes.data(), nullptr));
+    CHECK(splat_blend_channels_backward(n, splats.data(), width, height, first.data(), start.data(), entries.data(),
+                                        hits.data(), 1e-4f, channels, features.data(), rgb.data(), alpha.data(),
+                                        depth.data(), image.data(), g_rgb.data(), seed % 3 ? alpha.data() : nullptr,
+                                        nullptr, image.data(), g_splats.data(), nullptr, g_background.data(),
+                                        seed % 2 ? absgrad.data() : nullptr, g_features.data(), records.data(),
+                                        more_records.data(), total, lanes.data(), nullptr));
     Buffer<double> partial(splat_project_backward_workspace(n) / 8);
     Buffer<float> gm(3 * n), gq(4 * n), gs(3 * n), gl(n), gh(3 * n * k);
     CHECK(splat_project_backward(n, k, degree, k, means.data(), quats.data(), scales.data(), logits.data(), sh.data(), pose,
@@ -131,6 +144,8 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
     all.insert(all.end(), sh.begin(), sh.end());
     all.insert(all.end(), gm.begin(), gm.end());
     all.insert(all.end(), gh.begin(), gh.end());
+    all.insert(all.end(), image.begin(), image.end());
+    all.insert(all.end(), g_features.begin(), g_features.end());
     return all;
 }
 

@@ -4,6 +4,7 @@ import ctypes
 import platform
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import oracles
@@ -54,11 +55,19 @@ def test_every_instruction_set_draws_the_same(level, monkeypatch):
         rng = torch.Generator().manual_seed(0)
         g = oracles.leaves(oracles.random_gaussians(600, rng, 3, 0.1, torch.float32))
         camera, pose = oracles.random_camera(101, 67, 70.0), oracles.random_pose(rng).requires_grad_()
-        r = Native()(g, camera, pose, torch.ones(3), RasterSettings(mode="antialiased", absgrad=True))
+        features = torch.randn(600, 6, generator=rng).requires_grad_()
+        drawing = RasterSettings(mode="antialiased", absgrad=True)
+        r = Native()(g, camera, pose, torch.ones(3), drawing)
         ids = Native().visible(g, camera, pose, RasterSettings())
         (r.rgb * torch.randn(r.rgb.shape, generator=rng)).sum().backward()
-        grads = [t.grad for t in oracles.fields(g).values()]
-        return [r.rgb, r.alpha, r.depth, r.radii, ids, pose.grad, r.means2d.grad, r.absgrad, *grads]
+        grads = [t.grad.clone() for t in oracles.fields(g).values() if t.grad is not None]
+        grads.append(pose.grad.clone())
+        fuller = Native()(g, camera, pose, torch.ones(3), replace(drawing, normals=True), features)
+        assert fuller.normals is not None and fuller.features is not None
+        channels = torch.cat([fuller.normals, fuller.features], -1)
+        (channels * torch.randn(channels.shape, generator=rng)).sum().backward()
+        grads += [features.grad, *(t.grad for t in oracles.fields(g).values())]
+        return [r.rgb, r.alpha, r.depth, r.radii, ids, r.means2d.grad, r.absgrad, channels, *grads]
 
     expected = everything()
     other = ctypes.CDLL(str(build.build(machine_flags=[f"-march={level}"])))

@@ -45,11 +45,12 @@ def scene(n: int = 120, seed: int = 0) -> Gaussians:
 
 
 def draw(g: Gaussians, capacity: int | None, camera: Camera = CAMERA):
-    """The render and the gradients of all that was drawn, absolute sums included."""
-    rows = oracles.leaves(g)
-    r = NATIVE(rows, camera, POSE, BACKGROUND, RasterSettings(capacity=capacity, absgrad=True))
-    ((r.rgb**2).sum() + r.alpha.sum() + 0.1 * r.depth.sum()).backward()
-    return r, [t.grad for t in oracles.fields(rows).values()] + [r.means2d.grad, r.absgrad]
+    """The render, normals and features included, and the gradients of all that was drawn, absolute sums included."""
+    rows, features = oracles.leaves(g), torch.arange(2.0 * len(g)).reshape(-1, 2).cos().requires_grad_()
+    settings = RasterSettings(capacity=capacity, absgrad=True, normals=True)
+    r = NATIVE(rows, camera, POSE, BACKGROUND, settings, features)
+    ((r.rgb**2).sum() + r.alpha.sum() + 0.1 * r.depth.sum() + r.normals.sum() + (r.features**2).sum()).backward()
+    return r, [t.grad for t in oracles.fields(rows).values()] + [features.grad, r.means2d.grad, r.absgrad]
 
 
 def pairs_by_depth(g: Gaussians):
@@ -68,9 +69,8 @@ def test_a_fixed_capacity_draws_the_same_image_without_asking_for_the_count(coun
     for capacity in (needed, needed + 1, 3 * needed):
         r, found = draw(g, capacity)
         assert counts[-1] is None and r.overflow is not None and r.overflow.tolist() == [0]
-        assert all(
-            torch.equal(a, b) for a, b in zip((counted.rgb, counted.alpha, counted.depth), (r.rgb, r.alpha, r.depth))
-        )
+        for name in ("rgb", "alpha", "depth", "normals", "features"):
+            assert torch.equal(getattr(counted, name), getattr(r, name))
         assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
@@ -88,6 +88,7 @@ def test_too_small_a_capacity_leaves_out_the_farthest_and_says_how_many_there_we
     r, found = draw(g, capacity)
     assert r.overflow is not None and r.overflow.tolist() == [needed - capacity]
     assert torch.equal(r.rgb, near.rgb) and torch.equal(r.depth, near.depth)
+    assert torch.equal(r.normals, near.normals) and torch.equal(r.features, near.features)
     for a, b in zip(expected, found, strict=True):
         assert torch.equal(a, b)
 

@@ -2,6 +2,22 @@
 
 import pytest
 from emulated import gpu  # noqa: F401
+from raster.test_channels import (  # noqa: F401
+    NATIVE,
+    test_a_channel_does_not_depend_on_the_others,
+    test_a_feature_of_one_is_alpha_and_a_feature_of_depth_is_depth,
+    test_a_feature_that_is_not_finite_counts_as_zero,
+    test_a_plane_of_flat_gaussians_has_the_planes_normal,
+    test_channels_and_every_gradient_agree_with_the_reference,
+    test_channels_stop_where_colour_stops,
+    test_colour_alpha_and_depth_are_the_same_bits_with_features_and_without,
+    test_features_alone_may_want_a_gradient,
+    test_gaussians_that_are_not_drawn_show_no_channel,
+    test_gradients_of_some_of_what_is_drawn,
+    test_no_gaussians_leave_channels_empty,
+    test_permuting_gaussians_changes_no_channel,
+    test_round_gaussians_have_a_normal_and_finite_gradients,
+)
 from raster.test_native import (  # noqa: F401
     test_drawing_the_visible_rows_alone_changes_nothing,
     test_equal_depths_are_composited_in_order_of_their_index,
@@ -22,3 +38,8 @@ from raster.test_native import (  # noqa: F401
 from splat.native import build
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
+
+
+@pytest.fixture
+def rasterizer():
+    return NATIVE

@@ -1,5 +1,6 @@
 """Gaussians spread over processes look, and learn, as in one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import oracles
@@ -36,24 +37,38 @@ def photo(rank: int) -> tuple[Camera, torch.Tensor]:
     return oracles.random_camera(60 + 20 * rank, 50, 60.0 * (1 + 4 * (rank == 1))), pose
 
 
+def some_features(rank: int) -> torch.Tensor:
+    return torch.randn(len(share(rank)), 5, generator=seeded(20 + rank))
+
+
 def loss(rank: int, image) -> torch.Tensor:
     weights = torch.randn(image.rgb.shape, generator=seeded(50 + rank)).to(image.rgb)
-    return (weights * image.rgb).sum() + (image.alpha**2).sum() + 0.1 * image.depth.sum()
+    total = (weights * image.rgb).sum() + (image.alpha**2).sum() + 0.1 * image.depth.sum()
+    return total if image.features is None else total + (weights * image.normals).sum() + image.features.square().sum()
 
 
-def draw(ranks: Ranks, device: str = "cpu") -> dict[str, object]:
+def shown(image) -> list[torch.Tensor]:
+    parts = image.rgb, image.alpha, image.depth, image.normals, image.features
+    return [t.detach() for t in parts if t is not None]
+
+
+def draw_channels(ranks: Ranks, device: str = "cpu") -> dict[str, object]:
+    return draw(ranks, device, True)
+
+
+def draw(ranks: Ranks, device: str = "cpu", channels: bool = False) -> dict[str, object]:
     rows, (camera, pose) = oracles.leaves(share(ranks.rank).to(device)), photo(ranks.rank)
+    features = some_features(ranks.rank).to(device).requires_grad_() if channels else None
     pose, background = pose.to(device).requires_grad_(), BACKGROUND.to(device, copy=True).requires_grad_()
     raster = Distributed(ranks)
-    image = raster(rows, camera, pose, background, SETTINGS)
+    image = raster(rows, camera, pose, background, replace(SETTINGS, normals=channels), features)
     loss(ranks.rank, image).backward()
     with torch.no_grad():
         ids = raster.visible(rows, camera, pose, SETTINGS)
     shares = [(c.width, s.means2d.grad, s.radii, s.absgrad) for c, s in image.shares]
-    gradients = [t.grad for t in oracles.fields(rows).values()]
-    parts = [image.rgb.detach(), image.alpha.detach(), image.depth.detach()]
+    gradients = [t.grad for t in oracles.fields(rows).values()] + ([] if features is None else [features.grad])
     return {
-        "image": parts,
+        "image": shown(image),
         "gradients": gradients,
         "pose": pose.grad,
         "background": background.grad,
@@ -63,18 +78,20 @@ def draw(ranks: Ranks, device: str = "cpu") -> dict[str, object]:
     }
 
 
-def test_images_and_gradients_are_those_of_one_process_with_all_gaussians(tmp_path: Path) -> None:
+@pytest.mark.parametrize("channels", [False, True])
+def test_images_and_gradients_are_those_of_one_process_with_all_gaussians(tmp_path: Path, channels: bool) -> None:
     world = 3
-    found = together.run(world, draw, tmp_path)
+    found = together.run(world, draw_channels if channels else draw, tmp_path)
+    features = torch.cat([some_features(r) for r in range(world)]).requires_grad_() if channels else None
     every = oracles.leaves(Gaussians.cat([share(r) for r in range(world)]))
     sizes = [len(share(r)) for r in range(world)]
     seen, drawn = [torch.zeros(len(every), dtype=torch.bool) for _ in range(2)]
     for rank in range(world):
         (camera, pose), background = photo(rank), BACKGROUND.clone().requires_grad_()
         pose = pose.requires_grad_()
-        image = Native()(every, camera, pose, background, SETTINGS)
+        image = Native()(every, camera, pose, background, replace(SETTINGS, normals=channels), features)
         loss(rank, image).backward()
-        for a, b in zip(found[rank]["image"], (image.rgb, image.alpha, image.depth), strict=True):
+        for a, b in zip(found[rank]["image"], shown(image), strict=True):
             assert torch.equal(a, b), "bit for bit"
         assert oracles.relative_error(found[rank]["pose"], pose.grad) < 1e-6
         assert oracles.relative_error(found[rank]["background"], background.grad) < 1e-6
@@ -87,7 +104,8 @@ def test_images_and_gradients_are_those_of_one_process_with_all_gaussians(tmp_pa
         seen[Native().visible(every.detach(), camera, pose.detach(), SETTINGS)] = True
         drawn |= image.radii > 0
     for rank in range(world):
-        for a, b in zip(found[rank]["gradients"], oracles.fields(every).values(), strict=True):
+        sources = [*oracles.fields(every).values(), *([] if features is None else [features])]
+        for a, b in zip(found[rank]["gradients"], sources, strict=True):
             assert oracles.relative_error(a, b.grad.split(sizes)[rank]) < 1e-6
         assert torch.equal(found[rank]["ids"], seen.split(sizes)[rank].nonzero()[:, 0])
         assert torch.equal(found[rank]["radii"] > 0, drawn.split(sizes)[rank])

@@ -14,7 +14,7 @@ import torch
 
 from splat.core.camera import Camera
 from splat.core.errors import SplatError
-from splat.core.gaussians import Gaussians
+from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.slots import Rasterizer, RasterSettings
 from splat.raster.gsplat import Gsplat
 from splat.raster.reference import Reference
@@ -27,14 +27,20 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def drawn(means, quats, scales, opacities, colors, viewmats, Ks, width, height, backgrounds, absgrad, **options):
-    """Of one camera: colours and depth [h w 4], alpha [h w], centres [n 2] inside the graph, whose `absolute()` are the
-    absolute sums once backward has come by, and radii [n]."""
+    """Of one camera: channels and depth [h w 4], or more where colours are plain channels instead of harmonics, alpha
+    [h w], centres [n 2] inside the graph, whose `absolute()` are the absolute sums once backward has come by, and radii
+    [n]."""
     assert all(t.isfinite().all() for t in (means, quats, scales, colors)) and len(viewmats) == len(Ks) == 1
     k = Ks[0].tolist()
     camera = Camera(k[0][0], k[1][1], k[0][2], k[1][2], width, height)
-    g = Gaussians(means, quats, scales.log(), torch.logit(opacities), colors)
-    image = Reference()(g, camera, viewmats[0], backgrounds[0], RasterSettings(absgrad=absgrad, **options))
-    return torch.cat([image.rgb, image.depth[..., None]], -1), image
+    plain = colors.ndim == 2
+    sh, features = (rgb_to_sh(colors[:, :3]), colors[:, 3:]) if plain else (colors, None)
+    g = Gaussians(means, quats, scales.log(), torch.logit(opacities), sh)
+    settings = RasterSettings(absgrad=absgrad, **options)
+    image = Reference()(g, camera, viewmats[0], backgrounds[0, :3], settings, features)
+    assert not backgrounds[0, 3:].any() and backgrounds.shape[1] == (colors.shape[1] if plain else 3)
+    extra = [] if image.features is None else [image.features]
+    return torch.cat([image.rgb, *extra, image.depth[..., None]], -1), image
 
 
 def inside_the_graph(image, shape, tell):
@@ -54,7 +60,9 @@ def released(
     camera_model="pinhole", segmented=False, covars=None, with_ut=False, with_eval3d=False,
 ):  # fmt: skip
     """gsplat.rasterization, 1.5.3, with packed=False."""
-    assert not packed and render_mode == "RGB+D" and eps2d == 0.3 and colors.shape[1] == (sh_degree + 1) ** 2
+    assert not packed and render_mode == "RGB+D" and eps2d == 0.3
+    assert colors.ndim == 2 if sh_degree is None else colors.shape[1] == (sh_degree + 1) ** 2
+    assert colors.ndim > 2 or colors.shape[1] + 1 <= channel_chunk or not absgrad
     colours, image = drawn(
         *(means, quats, scales, opacities, colors, viewmats, Ks, width, height, backgrounds, absgrad),
         mode=rasterize_mode, near=near_plane,
@@ -79,7 +87,7 @@ def main_branch(
     sparse_grad=False, absgrad=False, rasterize_mode="classic", extra_signals=None, **others,
 ):  # fmt: skip
     """Main, 1.6: options by keyword, batch dimensions before the cameras, radii that differ by axis."""
-    assert not packed and render_mode == "RGB+D" and not others
+    assert not packed and render_mode == "RGB+D" and not others and (sh_degree is None) == (colors.ndim == 2)
     colours, image = drawn(
         *(means, quats, scales, opacities, colors, viewmats, Ks, width, height, backgrounds, absgrad),
         mode=rasterize_mode, near=near_plane,
@@ -104,9 +112,11 @@ def pretend(request, monkeypatch):
 
 @pytest.mark.parametrize("mode", ["classic", "antialiased"])
 @pytest.mark.parametrize("degree", [0, 2])
-def test_the_adapter_draws_what_the_reference_draws(pretend, mode, degree):
+@pytest.mark.parametrize("channels,normals", [(0, False), (5, False), (0, True), (2, True)])
+def test_the_adapter_draws_what_the_reference_draws(pretend, mode, degree, channels, normals):
     camera, pose = oracles.random_camera(), oracles.random_pose(seeded(1))
-    settings = RasterSettings(mode=mode, sh_degree=degree, absgrad=True, near=0.5)
+    settings = RasterSettings(mode=mode, sh_degree=degree, absgrad=True, near=0.5, normals=normals)
+    given = torch.randn(40, channels, generator=seeded(2)) if channels else None
     g = oracles.random_gaussians(40, seeded(0), sh_degree=2, dtype=torch.float32)
     g.means[7, 1] = float("nan")
     g.quats_wxyz[9] = 0
@@ -114,17 +124,33 @@ def test_the_adapter_draws_what_the_reference_draws(pretend, mode, degree):
     for rasterizer in (Gsplat(), Reference()):
         rows, view = oracles.leaves(g), pose.clone().requires_grad_()
         background = BACKGROUND.clone().requires_grad_()
-        image = rasterizer(rows, camera, view, background, settings)
-        ((image.rgb**2).sum() + image.alpha.sum() + image.depth.sum()).backward()
-        results.append((image, rows, view.grad, background.grad))
+        features = None if given is None else given.clone().requires_grad_()
+        image = rasterizer(rows, camera, view, background, settings, features)
+        extra = [t for t in (image.normals, image.features) if t is not None]
+        assert len(extra) == normals + (channels > 0)
+        (sum((t**2).sum() for t in [image.rgb, *extra]) + image.alpha.sum() + image.depth.sum()).backward()
+        grads = [view.grad, background.grad] + ([] if features is None else [features.grad])
+        results.append((image, rows, *grads))
     (a, rows_a, *grads_a), (b, rows_b, *grads_b) = results
     for name in ("rgb", "alpha", "depth", "radii", "means2d", "absgrad"):
         assert torch.allclose(getattr(a, name), getattr(b, name).to(getattr(a, name).dtype), atol=1e-5), name
+    for x, y in ((a.normals, b.normals), (a.features, b.features)):
+        assert (x is None and y is None) or torch.allclose(x, y, atol=1e-5)
     assert a.means2d.grad is not None and torch.allclose(a.means2d.grad, b.means2d.grad, atol=1e-4)
     for name, t in oracles.fields(rows_b).items():
         assert oracles.relative_error(oracles.fields(rows_a)[name].grad, t.grad) < 1e-4, name
     for x, y in zip(grads_a, grads_b):
         assert oracles.relative_error(x, y) < 1e-4
+
+
+def test_absolute_gradients_over_more_channels_than_gsplat_takes_at_once_are_refused(pretend):
+    g = oracles.random_gaussians(5, seeded(0), dtype=torch.float32)
+    scene = oracles.random_camera(), oracles.random_pose(seeded(1)), BACKGROUND
+    features = torch.zeros(5, 29)
+    assert Gsplat()(g, *scene, RasterSettings(), features).features.shape[2] == 29
+    assert Gsplat()(g, *scene, RasterSettings(absgrad=True), features[:, :28]).features.shape[2] == 28
+    with pytest.raises(SplatError, match="29 extra channels"):
+        Gsplat()(g, *scene, RasterSettings(absgrad=True), features)
 
 
 def test_it_says_what_is_missing_without_importing_gsplat(monkeypatch):
@@ -203,15 +229,18 @@ def test_gsplat_agrees_with_the_reference_on_a_gpu(mode):
         pytest.skip(reason)
     camera, pose = oracles.random_camera(64, 48, 60.0), oracles.random_pose(seeded(1)).cuda()
     g = oracles.random_gaussians(200, seeded(0), sh_degree=3, dtype=torch.float32).to("cuda")
-    settings = RasterSettings(mode=mode)
+    settings, features = RasterSettings(mode=mode, normals=True), torch.randn(200, 40, generator=seeded(2)).cuda()
     results = []
     for rasterizer in (Gsplat(), Reference()):
         rows = oracles.leaves(g)
-        image = rasterizer(rows, camera, pose, BACKGROUND.cuda(), settings)
-        (image.rgb**2).sum().backward()
+        image = rasterizer(rows, camera, pose, BACKGROUND.cuda(), settings, features)
+        ((image.rgb**2).sum() + image.normals.sum() + image.features.sum()).backward()
         results.append((image, rows))
     (a, rows_a), (b, rows_b) = results
     assert torch.allclose(a.rgb, b.rgb, atol=1e-3) and torch.allclose(a.depth, b.depth, atol=1e-2)
+    assert torch.allclose(a.normals, b.normals, atol=1e-2) and torch.allclose(a.features, b.features, atol=1e-2)
+    plain = Gsplat()(g, camera, pose, BACKGROUND.cuda(), RasterSettings(mode=mode))
+    assert torch.allclose(a.rgb, plain.rgb, atol=1e-5) and torch.allclose(a.depth, plain.depth, atol=1e-5)
     for name, t in oracles.fields(rows_b).items():
         assert oracles.relative_error(oracles.fields(rows_a)[name].grad, t.grad) < 1e-2, name
     assert oracles.relative_error(a.means2d.grad, b.means2d.grad) < 1e-2

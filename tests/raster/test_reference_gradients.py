@@ -13,7 +13,6 @@ from splat.raster.reference import Reference
 
 DRAW = Reference()
 STEP = 1e-6
-INPUTS = ["means", "quats_wxyz", "log_scales", "logit_opacities", "sh", "cam_from_world", "background"]
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -21,28 +20,40 @@ def seeded(seed: int) -> torch.Generator:
 
 
 class Scene:
-    """A small scene, and a random weighting of everything drawn: one number that depends on every output."""
+    """A small scene, and a random weighting of everything drawn: one number that depends on every output. Normals and
+    two features are among them where `extra` says so."""
 
     def __init__(
-        self, mode: str, degree: int, seed: int, n: int = 12, focal: float = 16.0, size: tuple[int, int] = (20, 12)
+        self,
+        mode: str,
+        degree: int,
+        seed: int,
+        n: int = 12,
+        focal: float = 16.0,
+        size: tuple[int, int] = (20, 12),
+        extra: bool = False,
     ) -> None:
         rng = seeded(seed)
         self.camera = oracles.random_camera(*size, focal)
-        self.settings = RasterSettings(mode=mode)  # type: ignore[arg-type]
+        self.settings = RasterSettings(mode=mode, normals=extra)  # type: ignore[arg-type]
         self.values = oracles.fields(oracles.random_gaussians(n, rng, degree, scale=0.35))
         self.values["cam_from_world"] = oracles.random_pose(rng)
         self.values["background"] = torch.rand(3, generator=rng, dtype=torch.float64)
-        self.weights = [torch.randn(size[1], size[0], *k, generator=rng, dtype=torch.float64) for k in [(3,), (), ()]]
+        self.weights = [
+            torch.randn(size[1], size[0], *k, generator=rng, dtype=torch.float64) for k in [(3,), (), (), (3,), (2,)]
+        ]
+        if extra:
+            self.values["features"] = torch.randn(n, 2, generator=rng, dtype=torch.float64)
 
     def draw(self, values: dict[str, Tensor], settings: RasterSettings | None = None) -> Render:
-        g = Gaussians(**{k: v for k, v in values.items() if k not in ("cam_from_world", "background")})
-        return DRAW(g, self.camera, values["cam_from_world"], values["background"], settings or self.settings)
+        g = Gaussians(**{k: v for k, v in values.items() if k not in ("cam_from_world", "background", "features")})
+        view = self.camera, values["cam_from_world"], values["background"]
+        return DRAW(g, *view, settings or self.settings, values.get("features"))
 
     def number(self, values: dict[str, Tensor]) -> Tensor:
         image = self.draw(values)
-        return sum(
-            ((w * t).sum() for w, t in zip(self.weights, (image.rgb, image.alpha, image.depth))), torch.zeros(())
-        )
+        shown = [t for t in (image.rgb, image.alpha, image.depth, image.normals, image.features) if t is not None]
+        return sum(((w * t).sum() for w, t in zip(self.weights, shown)), torch.zeros(()))
 
     def leaves(self) -> dict[str, Tensor]:
         return {k: v.detach().clone().requires_grad_() for k, v in self.values.items()}
@@ -69,11 +80,27 @@ class Scene:
 def test_gradients_of_every_input_agree_with_finite_differences(mode, degree, focal):
     """Along random directions and, for the pose, along each of its 12 numbers. With the longer lens most Gaussians lie
     outside the image, where the Jacobian is clamped."""
-    scene = Scene(mode, degree, seed=degree + 20, focal=focal)
+    agrees_with_finite_differences(Scene(mode, degree, seed=degree + 20, focal=focal))
+
+
+@pytest.mark.parametrize("mode,focal", [("classic", 16.0), ("antialiased", 70.0)])
+def test_gradients_of_normals_and_features_agree_with_finite_differences(mode, focal):
+    scene = Scene(mode, 1, seed=24, focal=focal, extra=True)
+    agrees_with_finite_differences(scene)
+    scene.weights[:3] = [0 * w for w in scene.weights[:3]]  # and alone
+    agrees_with_finite_differences(scene, without=("sh", "background"))
+    scene.weights[4] *= 0
+    agrees_with_finite_differences(scene, without=("sh", "background", "features"))
+
+
+def agrees_with_finite_differences(scene: Scene, without: tuple[str, ...] = ()) -> None:
     values = scene.leaves()
     scene.number(values).backward()
     rng = seeded(99)
-    for name in INPUTS:
+    for name in values:
+        if name in without:
+            assert values[name].grad is None or not values[name].grad.any(), name
+            continue
         gradient = values[name].grad
         assert gradient is not None and gradient.abs().sum() > 0, name
         directions = [torch.randn(gradient.shape, generator=rng, dtype=torch.float64) for _ in range(4)]
@@ -104,16 +131,24 @@ def test_means2d_gradient_is_the_image_shift():
         assert shift == pytest.approx((ends[0] - ends[1]) / (2 * STEP), rel=1e-5)
 
 
-def test_absgrad_is_the_sum_of_each_pixels_own_gradient():
-    scene = Scene("antialiased", 0, seed=32, n=8, focal=8.0, size=(10, 6))
+@pytest.mark.parametrize("extra", [False, True])
+def test_absgrad_is_the_sum_of_each_pixels_own_gradient(extra):
+    scene = Scene("antialiased", 0, seed=32, n=8, focal=8.0, size=(10, 6), extra=extra)
     values = scene.leaves()
+
+    def weighted(image: Render) -> Tensor:
+        shown = scene.weights[0] * image.rgb
+        if image.features is not None:
+            shown = torch.cat([shown, scene.weights[4] * image.features], -1)
+        return shown
+
     image = scene.draw(values, replace(scene.settings, absgrad=True))
-    (scene.weights[0] * image.rgb).sum().backward()
+    weighted(image).sum().backward()
     expected = torch.zeros(8, 2, dtype=torch.float64)
     for y in range(scene.camera.height):
         for x in range(scene.camera.width):
             again = scene.draw(values)
-            (gradient,) = torch.autograd.grad((scene.weights[0] * again.rgb)[y, x].sum(), again.means2d)
+            (gradient,) = torch.autograd.grad(weighted(again)[y, x].sum(), again.means2d)
             expected += gradient.abs()
     assert image.absgrad is not None
     assert torch.allclose(image.absgrad, expected, atol=1e-12)
@@ -125,7 +160,7 @@ def test_float32_agrees_with_float64():
     exact, rounded = scene.leaves(), {k: v.float().requires_grad_() for k, v in scene.values.items()}
     (scene.weights[0] * scene.draw(exact).rgb).sum().backward()
     (scene.weights[0].float() * scene.draw(rounded).rgb).sum().backward()
-    for name in INPUTS:
+    for name in scene.values:
         a, b = exact[name].grad, rounded[name].grad
         assert a is not None and b is not None
         assert oracles.relative_error(b, a) < 1e-4, name

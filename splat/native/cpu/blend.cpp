@@ -83,10 +83,17 @@ SPLAT_INLINE void distribute(Batch& batch, const float* splats, const int32_t* e
     }
 }
 
+// What a block takes of the rows of a batch, where there are extra channels.
+struct Taken {
+    int32_t count;
+    int32_t row[BATCH];
+    float weight[BATCH][LANES];
+};
+
 // Composites a block's list. Returns how many entries it looked at before no pixel could take more; all: there may be
 // more to take.
-template <bool HITS>
-SPLAT_INLINE int walk(Batch& batch, State& state, int block, float min_transmittance) {
+template <bool HITS, bool EXTRA>
+SPLAT_INLINE int walk(Batch& batch, State& state, int block, float min_transmittance, Taken* taken) {
     vf passed = load(state.passed[block]), red = load(state.red[block]), green = load(state.green[block]);
     vf blue = load(state.blue[block]), depth = load(state.depth[block]);
     const vf X = lane_x(), Y = lane_y();
@@ -109,6 +116,12 @@ SPLAT_INLINE int walk(Batch& batch, State& state, int block, float min_transmitt
         green += weight * g[SPLAT_GREEN];
         blue += weight * g[SPLAT_BLUE];
         depth += weight * g[SPLAT_DEPTH];
+        if constexpr (EXTRA) {
+            if (any(share.on)) {
+                store(taken->weight[taken->count], weight);
+                taken->row[taken->count++] = at;
+            }
+        }
     }
     store(state.passed[block], passed);
     store(state.red[block], red);
@@ -118,12 +131,29 @@ SPLAT_INLINE int walk(Batch& batch, State& state, int block, float min_transmitt
     return i;
 }
 
-template <bool HITS>
+// Adds a block's share of a batch to its channels.
+void add_channels(const Channels& extra, const int32_t* entries, const Taken& taken, int block) {
+    float(*sums)[LANES] = extra.block(block);
+    extra.each([&](auto width, int k) {
+        vf sum[width];
+        for (int j = 0; j < width; ++j) sum[j] = load(sums[k + j]);
+        for (int i = 0; i < taken.count; ++i) {
+            const vf weight = load(taken.weight[i]);
+            const float* f = extra.row(entries[2 * taken.row[i]]) + k;
+            for (int j = 0; j < width; ++j) sum[j] += weight * f[j];
+        }
+        for (int j = 0; j < width; ++j) store(sums[k + j], sum[j]);
+    });
+}
+
+template <bool HITS, bool EXTRA>
 void blend_tile(const float* splats, int32_t width, int32_t height, int32_t x0, int32_t y0, const int32_t* entries,
                 int64_t count, const float* background, float min_transmittance, float* rgb, float* alpha,
-                float* depth, uint16_t* hits, int64_t& evaluated) {
+                float* depth, uint16_t* hits, int64_t& evaluated, const Channels* extra, float* image) {
     State state;
     Batch batch;
+    std::conditional_t<EXTRA, Taken, char> taken;
+    if constexpr (EXTRA) memset(extra->lanes, 0, Channels::bytes(1, extra->count));
     uint32_t alive = 0;
     for (int block = 0; block < BLOCKS; ++block) {
         for (auto plane : {state.red, state.green, state.blue, state.depth}) store(plane[block], zero());
@@ -135,10 +165,19 @@ void blend_tile(const float* splats, int32_t width, int32_t height, int32_t x0, 
     for (int64_t begin = 0; begin < count; begin += BATCH) {
         int n = (int)std::min<int64_t>(BATCH, count - begin);
         if (alive) {
+            if constexpr (EXTRA)
+                for (int i = 0; i < n; ++i) __builtin_prefetch(extra->row(entries[2 * (begin + i)]));
             distribute(batch, splats, entries + 2 * begin, n, count - begin - n, (float)x0, (float)y0, alive);
             for (uint32_t b = alive; b; b &= b - 1) {
                 int block = __builtin_ctz(b);
-                int walked = walk<HITS>(batch, state, block, min_transmittance);
+                int walked;
+                if constexpr (EXTRA) {
+                    taken.count = 0;
+                    walked = walk<HITS, true>(batch, state, block, min_transmittance, &taken);
+                    add_channels(*extra, entries + 2 * begin, taken, block);
+                } else {
+                    walked = walk<HITS, false>(batch, state, block, min_transmittance, nullptr);
+                }
                 evaluated += walked * LANES;
                 if (walked < batch.count[block]) alive &= ~(1u << block);
             }
@@ -159,6 +198,7 @@ void blend_tile(const float* splats, int32_t width, int32_t height, int32_t x0, 
                          load(state.blue[block]) + passed * background[2]);
         pixels.store_plane(alpha, 1 - passed);
         pixels.store_plane(depth, load(state.depth[block]));
+        if constexpr (EXTRA) pixels.store_channels(image, extra->count, extra->block(block));
     }
 }
 
@@ -174,10 +214,36 @@ SPLAT_API int splat_blend_forward(const float* splats, int32_t width, int32_t he
     parallel_jobs_apart(columns * rows, [&](int64_t tile) {
         int32_t x0 = (int32_t)(tile % columns) * SPLAT_TILE, y0 = (int32_t)(tile / columns) * SPLAT_TILE;
         int64_t pairs = 0;
-        auto draw = hits ? blend_tile<true> : blend_tile<false>;
+        auto draw = hits ? blend_tile<true, false> : blend_tile<false, false>;
         draw(splats, width, height, x0, y0, entries + 2 * (int64_t)tile_start[tile],
-             tile_start[tile + 1] - tile_start[tile], background, min_transmittance, rgb, alpha, depth, hits, pairs);
+             tile_start[tile + 1] - tile_start[tile], background, min_transmittance, rgb, alpha, depth, hits, pairs,
+             nullptr, nullptr);
         if (evaluated) evaluated[tile] = pairs;
+    });
+    return 0;
+}
+
+SPLAT_API int64_t splat_blend_channels_workspace(int32_t width, int32_t height, int32_t channels) {
+    int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
+    return splat_blend_backward_workspace(width, height) + Channels::bytes(columns * rows, channels);
+}
+
+SPLAT_API int splat_blend_channels_forward(const float* splats, int32_t width, int32_t height,
+                                           const int32_t* tile_start, const int32_t* entries, const float* background,
+                                           float min_transmittance, int32_t channels, const float* features,
+                                           float* rgb, float* alpha, float* depth, float* image, uint16_t* hits,
+                                           void* workspace, void*) {
+    int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
+    if (channels < 1) return fail("splat_blend_channels_forward: %d channels; there must be one at least.", channels);
+    const Channels all{channels, features, (float(*)[LANES])workspace};
+    parallel_jobs_apart(columns * rows, [&](int64_t tile) {
+        int32_t x0 = (int32_t)(tile % columns) * SPLAT_TILE, y0 = (int32_t)(tile / columns) * SPLAT_TILE;
+        int64_t pairs = 0;
+        const Channels extra = all.tile(tile);
+        auto draw = hits ? blend_tile<true, true> : blend_tile<false, true>;
+        draw(splats, width, height, x0, y0, entries + 2 * (int64_t)tile_start[tile],
+             tile_start[tile + 1] - tile_start[tile], background, min_transmittance, rgb, alpha, depth, hits, pairs,
+             &extra, image);
     });
     return 0;
 }

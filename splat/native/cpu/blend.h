@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "simd.h"
 #include "../shared/pair.h"
@@ -16,6 +17,29 @@ constexpr int BLOCKS = 16, SIDE = 4;
 
 SPLAT_INLINE vf lane_x() { return to_float(lane_numbers() & (SIDE - 1)); }
 SPLAT_INLINE vf lane_y() { return to_float(lane_numbers() >> 2); }
+
+// Extra channels of Gaussians, and scratch memory for what belongs to pixels: a vector per tile, block and channel.
+struct Channels {
+    int32_t count;
+    const float* rows;  // [n count]
+    float (*lanes)[LANES];
+
+    static int64_t bytes(int64_t tiles, int32_t count) { return tiles * BLOCKS * count * (int64_t)sizeof(float[LANES]); }
+    SPLAT_INLINE const float* row(int64_t i) const { return rows + i * count; }
+    SPLAT_INLINE float (*block(int number) const)[LANES] { return lanes + (int64_t)number * count; }
+    Channels tile(int64_t number) const { return {count, rows, lanes + number * BLOCKS * count}; }
+
+    // visit(width, k) for channels k, ..., k + width - 1: four together while there are, so that sums stay in registers.
+    // `width` is a constant.
+    template <class Visit>
+    SPLAT_INLINE void each(Visit&& visit) const {
+        int k = 0;
+        for (; k + 4 <= count; k += 4) visit(std::integral_constant<int, 4>(), k);
+        if (count - k == 1) visit(std::integral_constant<int, 1>(), k);
+        if (count - k == 2) visit(std::integral_constant<int, 2>(), k);
+        if (count - k == 3) visit(std::integral_constant<int, 3>(), k);
+    }
+};
 
 // Lane l is pixel (x0 + l % 4, y0 + l / 4).
 struct BlockOfPixels {
@@ -78,6 +102,27 @@ struct BlockOfPixels {
                 rgb[3 * i] = red[lane], rgb[3 * i + 1] = green[lane], rgb[3 * i + 2] = blue[lane];
             });
         }
+    }
+
+    // Of an image [h w channels], to and from a vector per channel.
+    SPLAT_INLINE void load_channels(const float* image, int32_t channels, float (*lanes)[LANES]) const {
+        if (!whole()) memset(lanes, 0, sizeof *lanes * channels);
+        each([&](int lane, int64_t i) {
+            for (int k = 0; k < channels; ++k) lanes[k][lane] = image[i * channels + k];
+        });
+    }
+    // The sum over channels of a x b.
+    SPLAT_INLINE vf dot_channels(const float* a, const float* b, int32_t channels) const {
+        float t[LANES] = {};
+        each([&](int lane, int64_t i) {
+            for (int k = 0; k < channels; ++k) t[lane] += a[i * channels + k] * b[i * channels + k];
+        });
+        return load(t);
+    }
+    SPLAT_INLINE void store_channels(float* image, int32_t channels, const float (*lanes)[LANES]) const {
+        each([&](int lane, int64_t i) {
+            for (int k = 0; k < channels; ++k) image[i * channels + k] = lanes[k][lane];
+        });
     }
 
 private:

@@ -64,10 +64,49 @@ void load_pixels(const Image& image, int32_t x0, int32_t y0, PixelState& p, doub
     g_background[2] = sum(sum_blue);
 }
 
-// ALL: gradients of depth and alpha too, not of colours alone.
-template <bool ALL, bool ABSGRAD>
+// Extra channels, whose scratch memory takes the pixels' gradients, and where the sums of weight x gradient go.
+struct Extra {
+    Channels channels;
+    float* records;
+};
+
+void load_channels(const Image& image, int32_t x0, int32_t y0, const Channels& channels, const float* values,
+                   const float* gradients, PixelState& p) {
+    for (int block = 0; block < BLOCKS; ++block) {
+        BlockOfPixels pixels{x0 + block % SIDE * SIDE, y0 + block / SIDE * SIDE, image.width, image.height};
+        if (!pixels.touches()) continue;
+        pixels.load_channels(gradients, channels.count, channels.block(block));
+        store(p.left[block], load(p.left[block]) + pixels.dot_channels(values, gradients, channels.count));
+    }
+}
+
+// A record [channels] of a Gaussian with this weight in the pixels of the blocks it hits.
+SPLAT_INLINE void sum_channels(const Channels& channels, uint32_t hits, const float (*weights)[LANES], float* record) {
+    constexpr int AT_ONCE = 12;
+    vf sums[AT_ONCE];
+    channels.each([&](auto width, int k) {
+        vf sum[width];
+        for (auto& x : sum) x = zero();
+        for (uint32_t h = hits; h; h &= h - 1) {
+            const int block = __builtin_ctz(h);
+            const vf weight = load(weights[block]);
+            const float(*g)[LANES] = channels.block(block) + k;
+            for (int j = 0; j < width; ++j) sum[j] += weight * load(g[j]);
+        }
+        for (int j = 0; j < width; ++j) sums[k % AT_ONCE + j] = sum[j];
+        const int filled = k % AT_ONCE + width;
+        if (filled < AT_ONCE && k + width < channels.count) return;
+        for (int j = filled; j < AT_ONCE; ++j) sums[j] = zero();
+        float t[LANES];
+        store(t, sums_of_twelve(sums));
+        memcpy(record + k - k % AT_ONCE, t, filled * sizeof(float));
+    });
+}
+
+// ALL: gradients of depth and alpha too, not of colours alone. EXTRA: and of extra channels, of row `number`.
+template <bool ALL, bool ABSGRAD, bool EXTRA>
 SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, float y0, float min_transmittance,
-                       float* record) {
+                       float* record, const Extra* extra, int64_t number, int64_t slot) {
     const vf X = lane_x(), Y = lane_y();
     const float a = s[SPLAT_A], b = s[SPLAT_B], c = s[SPLAT_C];
     const vf log2_opacity = broadcast(s[SPLAT_LOG2_OPACITY]), depth = broadcast(s[SPLAT_DEPTH]);
@@ -80,6 +119,8 @@ SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, f
     const vf U = a * X + b * Y, V = c * Y;
     vf sum[SUMS];
     for (auto& x : sum) x = zero();
+    [[maybe_unused]] const uint32_t all_hits = hits;
+    [[maybe_unused]] float weights[EXTRA ? BLOCKS : 1][LANES];
     do {
         int block = __builtin_ctz(hits);
         hits &= hits - 1;
@@ -92,6 +133,12 @@ SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, f
         vf q = g_red * red + (ALL ? g_green * green + (g_blue * blue + (load(p.g_depth[block]) * depth +
                                                                          load(p.g_alpha[block])))
                                   : g_green * green + g_blue * blue);
+        if constexpr (EXTRA) {
+            const float(*g)[LANES] = extra->channels.block(block);
+            const float* f = extra->channels.row(number);
+            for (int k = 0; k < extra->channels.count; ++k) q += load(g[k]) * f[k];
+            store(weights[block], weight);
+        }
         vf left = load(p.left[block]);
         const vf g = by_log_alpha(share, passed, q, left);
         store(p.passed[block], passed);
@@ -113,11 +160,13 @@ SPLAT_INLINE void walk(PixelState& p, const float* s, uint32_t hits, float x0, f
         }
     } while (hits);
     store_some<SUMS>(record, sums_of_twelve(sum));
+    if constexpr (EXTRA)
+        sum_channels(extra->channels, all_hits, weights, extra->records + slot * extra->channels.count);
 }
 
-template <bool ALL, bool ABSGRAD>
+template <bool ALL, bool ABSGRAD, bool EXTRA>
 void walk_tile(PixelState& p, const float* splats, const int32_t* entries, int64_t count, const uint16_t* hits,
-               float x0, float y0, float min_transmittance, float* records) {
+               float x0, float y0, float min_transmittance, float* records, const Extra* extra) {
     constexpr int64_t AHEAD = 12;
     for (int64_t i = 0; i < count; ++i) {
         if (i + 2 * AHEAD < count) __builtin_prefetch(hits + entries[2 * (i + 2 * AHEAD) + 1]);
@@ -125,45 +174,18 @@ void walk_tile(PixelState& p, const float* splats, const int32_t* entries, int64
             const float* next = splats + (int64_t)entries[2 * (i + AHEAD)] * SPLAT_FIELDS;
             __builtin_prefetch(next);
             __builtin_prefetch(next + SPLAT_FIELDS - 1);
+            if constexpr (EXTRA) __builtin_prefetch(extra->channels.row(entries[2 * (i + AHEAD)]));
         }
         int64_t row = entries[2 * i], slot = entries[2 * i + 1];
         if (uint32_t h = hits[slot])
-            walk<ALL, ABSGRAD>(p, splats + row * SPLAT_FIELDS, h, x0, y0, min_transmittance,
-                               records + slot * SPLAT_RECORD);
+            walk<ALL, ABSGRAD, EXTRA>(p, splats + row * SPLAT_FIELDS, h, x0, y0, min_transmittance,
+                                      records + slot * SPLAT_RECORD, extra, row, slot);
     }
 }
 
-}  // namespace
-}  // namespace splat
-
-using namespace splat;
-
-SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height) {
-    int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
-    return columns * rows * 3 * (int64_t)sizeof(double);
-}
-
-SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* first,
-                                   const int32_t* tile_start, const int32_t* entries, const uint16_t* hits,
-                                   float min_transmittance, const float* rgb, const float* alpha,
-                                   const float* depth, const float* g_rgb, const float* g_alpha, const float* g_depth, float* g_splats, float* g_centres,
-                                   double* g_background, float* absgrad, float* records, int64_t,
-                                   void* workspace, void*) {
-    int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
-    Image image{width, height, rgb, alpha, depth, g_rgb, g_alpha, g_depth};
-    double* partial = (double*)workspace;
-    auto walk = g_alpha || g_depth ? (absgrad ? walk_tile<true, true> : walk_tile<true, false>)
-                                   : (absgrad ? walk_tile<false, true> : walk_tile<false, false>);
-    parallel_jobs_apart(columns * rows, [&](int64_t tile) {
-        int32_t x0 = (int32_t)(tile % columns) * SPLAT_TILE, y0 = (int32_t)(tile / columns) * SPLAT_TILE;
-        PixelState p;
-        load_pixels(image, x0, y0, p, partial + 3 * tile);
-        walk(p, splats, entries + 2 * (int64_t)tile_start[tile], tile_start[tile + 1] - tile_start[tile], hits,
-             (float)x0, (float)y0, min_transmittance, records);
-    });
-    memset(g_background, 0, 3 * sizeof(double));
-    for (int64_t tile = 0; tile < columns * rows; ++tile)
-        for (int j = 0; j < 3; ++j) g_background[j] += partial[3 * tile + j];
+// Adds up the records of each row, in the order of its tiles.
+void sum_records(int64_t n, const float* splats, const int32_t* first, const uint16_t* hits, const float* records,
+                 float* g_splats, float* g_centres, float* absgrad) {
     parallel_ranges(n, 2048, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
             float sum[SUMS] = {};
@@ -189,5 +211,85 @@ SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width
             if (absgrad) absolute_gradient(s, sum, absgrad + 2 * i);
         }
     });
+}
+
+void sum_more_records(int64_t n, const int32_t* first, const uint16_t* hits, int32_t channels, const float* records,
+                      float* g_features) {
+    parallel_ranges(n, 2048, [&](int64_t begin, int64_t end) {
+        memset(g_features + begin * channels, 0, (end - begin) * channels * sizeof(float));
+        for (int64_t i = begin; i < end; ++i)
+            for (int64_t slot = first[i]; slot < first[i + 1]; ++slot) {
+                if (!hits[slot]) continue;
+                for (int k = 0; k < channels; ++k) g_features[i * channels + k] += records[slot * channels + k];
+            }
+    });
+}
+
+void sum_background(int64_t tiles, const double* partial, double* g_background) {
+    memset(g_background, 0, 3 * sizeof(double));
+    for (int64_t tile = 0; tile < tiles; ++tile)
+        for (int j = 0; j < 3; ++j) g_background[j] += partial[3 * tile + j];
+}
+
+}  // namespace
+}  // namespace splat
+
+using namespace splat;
+
+SPLAT_API int64_t splat_blend_backward_workspace(int32_t width, int32_t height) {
+    int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
+    return columns * rows * 3 * (int64_t)sizeof(double);
+}
+
+SPLAT_API int splat_blend_backward(int64_t n, const float* splats, int32_t width, int32_t height, const int32_t* first,
+                                   const int32_t* tile_start, const int32_t* entries, const uint16_t* hits,
+                                   float min_transmittance, const float* rgb, const float* alpha, const float* depth,
+                                   const float* g_rgb, const float* g_alpha, const float* g_depth, float* g_splats,
+                                   float* g_centres, double* g_background, float* absgrad, float* records, int64_t,
+                                   void* workspace, void*) {
+    int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
+    Image image{width, height, rgb, alpha, depth, g_rgb, g_alpha, g_depth};
+    double* partial = (double*)workspace;
+    auto walk = g_alpha || g_depth ? (absgrad ? walk_tile<true, true, false> : walk_tile<true, false, false>)
+                                   : (absgrad ? walk_tile<false, true, false> : walk_tile<false, false, false>);
+    parallel_jobs_apart(columns * rows, [&](int64_t tile) {
+        int32_t x0 = (int32_t)(tile % columns) * SPLAT_TILE, y0 = (int32_t)(tile / columns) * SPLAT_TILE;
+        PixelState p;
+        load_pixels(image, x0, y0, p, partial + 3 * tile);
+        walk(p, splats, entries + 2 * (int64_t)tile_start[tile], tile_start[tile + 1] - tile_start[tile], hits,
+             (float)x0, (float)y0, min_transmittance, records, nullptr);
+    });
+    sum_background(columns * rows, partial, g_background);
+    sum_records(n, splats, first, hits, records, g_splats, g_centres, absgrad);
+    return 0;
+}
+
+SPLAT_API int splat_blend_channels_backward(int64_t n, const float* splats, int32_t width, int32_t height,
+                                            const int32_t* first, const int32_t* tile_start, const int32_t* entries,
+                                            const uint16_t* hits, float min_transmittance, int32_t channels,
+                                            const float* features, const float* rgb, const float* alpha,
+                                            const float* depth, const float* values, const float* g_rgb,
+                                            const float* g_alpha, const float* g_depth, const float* g_image,
+                                            float* g_splats, float* g_centres, double* g_background, float* absgrad,
+                                            float* g_features, float* records, float* more_records, int64_t,
+                                            void* workspace, void*) {
+    int64_t columns = (width + SPLAT_TILE - 1) / SPLAT_TILE, rows = (height + SPLAT_TILE - 1) / SPLAT_TILE;
+    if (channels < 1) return fail("splat_blend_channels_backward: %d channels; there must be one at least.", channels);
+    Image image{width, height, rgb, alpha, depth, g_rgb, g_alpha, g_depth};
+    double* partial = (double*)workspace;
+    const Channels all{channels, features, (float(*)[LANES])(partial + 3 * columns * rows)};
+    auto walk = absgrad ? walk_tile<true, true, true> : walk_tile<true, false, true>;
+    parallel_jobs_apart(columns * rows, [&](int64_t tile) {
+        int32_t x0 = (int32_t)(tile % columns) * SPLAT_TILE, y0 = (int32_t)(tile / columns) * SPLAT_TILE;
+        PixelState p;
+        const Extra extra{all.tile(tile), more_records};
+        load_pixels(image, x0, y0, p, partial + 3 * tile);
+        load_channels(image, x0, y0, extra.channels, values, g_image, p);
+        walk(p, splats, entries + 2 * (int64_t)tile_start[tile], tile_start[tile + 1] - tile_start[tile], hits,
+             (float)x0, (float)y0, min_transmittance, records, &extra);
+    });
+    sum_background(columns * rows, partial, g_background);
+    sum_records(n, splats, first, hits, records, g_splats, g_centres, absgrad);
+    sum_more_records(n, first, hits, channels, more_records, g_features);
     return 0;
 }
