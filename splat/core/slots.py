@@ -120,17 +120,6 @@ class Poser(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Matches:
-    """m pixel correspondences between two views of a capture."""
-
-    view_a: int
-    view_b: int
-    pixels_a: Float[Tensor, "m 2"]
-    pixels_b: Float[Tensor, "m 2"]
-    confidence: Float[Tensor, "m"]
-
-
-@dataclass(frozen=True, eq=False)
 class DenseMatch:
     """Where view b shows what each pixel of view a shows; at a's working size."""
 
@@ -180,8 +169,6 @@ class Priors:
 
     depth: DepthPrior | None = None
     matches: DenseMatcher | None = None
-    sparse: Initializer | None = None
-    """Gaussians of the sparse points, for where nothing better is known."""
 
 
 # ---------------------------------------------------------------------------------------------------------------- init

@@ -8,7 +8,7 @@ follow spacing, focal length and normal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -54,14 +54,15 @@ class DenseSurfaces(SurfaceSettings):
     """Photos that are matched, spread over all of them. 0: as many as can be matched at 240 px in that time."""
     keep_points: float = 3.0
     """Sparse points farther than this many spacings from any dense Gaussian are kept. 0: none are kept."""
+    sparse: SfmPoints = field(default_factory=SfmPoints)
+    """Gaussians of the sparse points."""
 
     sampler: ClassVar[type[SurfaceSampler]] = SurfaceSampler
 
     def __call__(
         self, capture: Capture, sh_degree: int, seed: int, report: Reporter, priors: Priors | None = None
     ) -> Init:
-        """Reads `priors.depth`, and `priors.sparse` where that is given. Falls back to the sparse points, with a
-        warning, where matching finds next to nothing.
+        """Reads `priors.depth`. Falls back to the sparse points, with a warning, where matching finds next to nothing.
 
         Raises SplatError where views have no pose, or there is no depth prior.
         """
@@ -71,7 +72,7 @@ class DenseSurfaces(SurfaceSettings):
             raise SplatError(f"support_views is {self.support_views}: give at least 1.")
         if not capture.posed or not capture.views:
             raise SplatError("Dense initialization needs photos with poses: run the poses stage.")
-        sparse = (priors.sparse or SfmPoints())(capture, sh_degree, seed, Silent())
+        sparse = self.sparse(capture, sh_degree, seed, Silent())
         if len(capture.views) < 2:
             return sparse
         surfaces, view_ids = self._surfaces(capture, seed, report, priors.depth)
