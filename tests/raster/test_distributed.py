@@ -9,7 +9,7 @@ import torch
 
 from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
-from splat.core.ranks import ALONE, Ranks
+from splat.core.process_group import ProcessGroup, alone
 from splat.core.slots import Rasterizer, RasterSettings
 from splat.native import build
 from splat.raster.distributed import Distributed
@@ -41,12 +41,12 @@ def loss(rank: int, image) -> torch.Tensor:
     return (weights * image.rgb).sum() + (image.alpha**2).sum() + 0.1 * image.depth.sum()
 
 
-def draw(ranks: Ranks, device: str = "cpu") -> dict[str, object]:
-    rows, (camera, pose) = oracles.leaves(share(ranks.rank).to(device)), photo(ranks.rank)
+def draw(group: ProcessGroup, device: str = "cpu") -> dict[str, object]:
+    rows, (camera, pose) = oracles.leaves(share(group.rank).to(device)), photo(group.rank)
     pose, background = pose.to(device).requires_grad_(), BACKGROUND.to(device, copy=True).requires_grad_()
-    raster = Distributed(ranks)
+    raster = Distributed(group)
     image = raster(rows, camera, pose, background, SETTINGS)
-    loss(ranks.rank, image).backward()
+    loss(group.rank, image).backward()
     with torch.no_grad():
         ids = raster.visible(rows, camera, pose, SETTINGS)
     shares = [(c.width, s.means2d.grad, s.radii, s.absgrad) for c, s in image.shares]
@@ -106,19 +106,19 @@ def test_two_gpus_draw_what_two_processes_draw_on_the_cpu(tmp_path: Path) -> Non
         )
 
 
-def exchanged(ranks: Ranks) -> list[object]:
-    rank, world = ranks.rank, ranks.world
+def exchanged(group: ProcessGroup) -> list[object]:
+    rank, world = group.rank, group.world
     sent = [(rank + 2 * i) % 3 for i in range(world)]
     received = [(i + 2 * rank) % 3 for i in range(world)]
     rows = torch.cat([torch.full((n, 2), 10.0 * rank + i) for i, n in enumerate(sent)])
-    ways = [ranks, Ranks(rank, world, direct=False)]
+    ways = [group, ProcessGroup(rank, world, direct=False)]
     return [
-        [way.exchange(rows, sent, received) for way in ways],
-        [way.joined(torch.arange(rank + 1) + 10 * rank) for way in ways],
-        ranks.stacked(torch.tensor([rank])),
-        ranks.sums(1.0, rank),
-        ranks.told({"of": rank}),
-        ranks.collected(rank),
+        [way.all_to_all(rows, sent, received) for way in ways],
+        [way.all_gather_rows(torch.arange(rank + 1) + 10 * rank) for way in ways],
+        group.all_gather(torch.tensor([rank])),
+        group.all_reduce(1.0, rank),
+        group.broadcast({"of": rank}),
+        group.gather(rank),
     ]
 
 
@@ -133,9 +133,9 @@ def test_rows_arrive_where_they_were_sent_whatever_the_backend_has(tmp_path: Pat
 
 
 def test_a_world_of_one_is_the_plain_rasterizer() -> None:
-    mine, rows = draw(ALONE), oracles.leaves(share(0))
+    mine, rows = draw(alone), oracles.leaves(share(0))
     image = Native()(rows, *photo(0), BACKGROUND, SETTINGS)
     loss(0, image).backward()
     assert torch.equal(mine["image"][0], image.rgb)
     assert all(torch.equal(a, t.grad) for a, t in zip(mine["gradients"], oracles.fields(rows).values(), strict=True))
-    assert isinstance(Distributed(ALONE), Rasterizer)
+    assert isinstance(Distributed(alone), Rasterizer)
