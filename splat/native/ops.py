@@ -203,8 +203,8 @@ def add_density_statistics(
     """What density control wants to know of the rows `ids` (unique; None: the first m) of an image of `size` (width,
     height), in place:
 
-    `grad2d` grows by the length of the gradient of the loss by the pixel position, in units of half the image's width and
-    height (by nothing where that is not finite); `seen` by 1 where the row was drawn; `radius` is the largest drawn
+    `grad2d` grows by the length of the gradient of the loss by the pixel position, in units of half the image's width
+    and height (by nothing where that is not finite); `seen` by 1 where the row was drawn; `radius` is the largest drawn
     radius so far over the image's long side.
     """
     width, height = size

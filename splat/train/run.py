@@ -233,7 +233,9 @@ class TrainingRun:
 
     def _kept_hooks(self) -> dict[str, Kept]:
         """Those of the phase that have a state; one that is called on both occasions counts once."""
-        hooks = {"on_start": self.phase.on_start, "on_round": self.phase.on_round}
-        if hooks["on_start"] is hooks["on_round"]:
-            del hooks["on_start"]
-        return {name: hook for name, hook in hooks.items() if isinstance(hook, Kept)}
+        found: dict[str, Kept] = {}
+        for name in ("on_round", "on_start"):
+            hook = getattr(self.phase, name)
+            if isinstance(hook, Kept) and not any(hook is other for other in found.values()):
+                found[name] = hook
+        return found

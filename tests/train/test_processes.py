@@ -27,7 +27,7 @@ from splat.raster.distributed import Distributed
 from splat.raster.native import Native
 from splat.train import loop
 from splat.train.accel import Acceleration
-from splat.train.accel.processes import batch_rates, batch_steps, divided_density, divided_init
+from splat.train.accel.processes import batch_rates, divided_density, divided_init
 from splat.train.density import DefaultDensity, MCMCDensity, NoDensity
 from splat.train.density.near_camera import NearCamera
 from splat.train.loop import TrainSettings, train
@@ -175,7 +175,6 @@ def test_density_control_is_divided() -> None:
     assert divided_density(NoDensity(), 2) == NoDensity() and divided_density(share, 1) is share
     near = divided_density(NearCamera(MCMCDensity(cap=101), torch.zeros(1, 3), torch.ones(1)), 2)
     assert isinstance(near, NearCamera) and near.density == MCMCDensity(cap=51)
-    assert batch_steps(100, 3) == 34 and batch_steps(100, 1) == 100
 
 
 @pytest.mark.parametrize("photos", [2, 4])

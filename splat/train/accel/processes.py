@@ -79,11 +79,6 @@ def divided_density(density: DensitySettings, world: int) -> DensitySettings:
     return density.share_of(world) if world > 1 and isinstance(density, Divisible) else density
 
 
-def batch_steps(photos: int, world: int) -> int:
-    """How many steps draw so many photos."""
-    return math.ceil(photos / world)
-
-
 def batch_rates(rates: LearningRates, photos: int) -> LearningRates:
     """Rates of a step that takes several photos, after as many photos as one of each: sqrt(photos) times as long, with
     betas to the power of `photos` (Grendel, Zhao et al. 2024, section 3.3).

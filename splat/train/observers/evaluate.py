@@ -25,7 +25,8 @@ class Evaluate:
     def wants_gaussians(self, step: int, total: int) -> bool:
         return step in self.steps
 
-    def __call__(self, s: Snapshot) -> None:
+    def __call__(self, snapshot: Snapshot) -> None:
+        s = snapshot
         if s.gaussians is None or self.measure is None or self.add is None:
             return
         figures = self.measure(s.step, s.gaussians)

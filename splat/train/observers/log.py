@@ -28,7 +28,8 @@ class TrainingLog:
     def wants_gaussians(self, step: int, total: int) -> bool:
         return False
 
-    def __call__(self, s: Snapshot) -> None:
+    def __call__(self, snapshot: Snapshot) -> None:
+        s = snapshot
         if s.step == 0:
             return
         now = time.monotonic()
@@ -39,8 +40,8 @@ class TrainingLog:
             self.report.progress(s.step, s.total, loss=loss, psnr=psnr, gaussians=s.count, rate=s.steps_per_second)
         if s.step % self.EVERY == 0 or s.step == s.total or "density" in s.figures:
             figures = dict(s.figures)
-            psnr = {"psnr": figures.pop("psnr")} if "psnr" in figures else {}
-            head = {"step": s.step, "phase": s.phase, **psnr, "gaussians": s.count}
+            first = {"psnr": figures.pop("psnr")} if "psnr" in figures else {}
+            head = {"step": s.step, "phase": s.phase, **first, "gaussians": s.count}
             tail = {"seconds": round(s.seconds, 3), "steps_per_second": round(s.steps_per_second, 2)}
             self.add({**head, **figures, **tail})
 

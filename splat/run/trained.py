@@ -1,0 +1,75 @@
+"""What training leaves behind, in memory and on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splat.core.files import write_json
+from splat.core.gaussians import Gaussians
+from splat.run.arrays_io import load_gaussians, save_gaussians
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What the train stage leaves behind, in the normalized frame."""
+
+    gaussians: Gaussians
+    exposures: dict[str, Float[Tensor, "3 4"]]
+    """Colour map learned for each training photo, by name; their mean is the identity."""
+    poses: dict[str, Float[Tensor, "4 4"]]
+    """cam_from_world of each training photo as training left it (only where poses were learned)."""
+    background: Float[Tensor, "3"]
+    scene_extent: float
+    """World units."""
+    steps: int
+    """With one photo each; what several processes did in one counts as several."""
+    history: list[dict[str, Any]]
+    """The lines of the log."""
+    displacement: float | None = None
+    """How far the median Gaussian is from where the first of its ancestors started, over the scene's extent; only where
+    `evaluate_at` asked."""
+
+    @property
+    def timeline(self) -> list[dict[str, Any]]:
+        """Held-out figures at the steps of `evaluate_at`, with seconds of training and Gaussians."""
+        return [
+            {"step": line["step"], **line["evaluation"], "gaussians": line["gaussians"], "seconds": line["seconds"]}
+            for line in self.history
+            if "evaluation" in line
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write `gaussians.npz` and `trained.json`."""
+        save_gaussians(folder / "gaussians.npz", self.gaussians)
+        record = {
+            "exposures": {n: e.tolist() for n, e in self.exposures.items()},
+            "poses": {n: p.tolist() for n, p in self.poses.items()},
+            "background": self.background.tolist(),
+            "scene_extent": self.scene_extent,
+            "steps": self.steps,
+            "displacement": self.displacement,
+            "history": self.history,
+        }
+        write_json(folder / "trained.json", record)
+
+    @staticmethod
+    def load(folder: Path) -> Trained:
+        """What `save` wrote."""
+        saved = json.loads((folder / "trained.json").read_text())
+        return Trained(
+            gaussians=load_gaussians(folder / "gaussians.npz"),
+            exposures={n: torch.tensor(e) for n, e in saved["exposures"].items()},
+            poses={n: torch.tensor(p) for n, p in saved["poses"].items()},
+            background=torch.tensor(saved["background"]),
+            scene_extent=saved["scene_extent"],
+            steps=saved["steps"],
+            history=saved["history"],
+            displacement=saved["displacement"],
+        )
