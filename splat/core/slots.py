@@ -548,7 +548,8 @@ class Phase:
     density: DensitySettings
     schedules: Schedules = field(default_factory=Schedules)
     raster: RasterSettings = field(default_factory=RasterSettings)
-    """How items are drawn; `normals` makes `Render.normals` for the losses."""
+    """How items are drawn; `normals` makes `Render.normals` for the losses. Training itself sets `absgrad`,
+    `factored_sh` and `capacity`."""
     name: str = "train"
     parameterize: Callable[[Parameterization], Parameterization] | None = None
     """Turns the model of the phase before (at first: free Gaussians) into this phase's. Called when the phase starts,

@@ -84,7 +84,7 @@ def test_children_lie_along_the_longest_axis() -> None:
 
 
 def test_absolute_gradients_find_what_cancels(world) -> None:
-    """A Gaussian that covers two opposite edges pulls both ways: only absolute gradients see it."""
+    """A Gaussian that covers two opposite edges has gradients that cancel: only absolute ones see it."""
     settings = RasterSettings(absgrad=True)
     one = some(1)
     one = Gaussians(

@@ -273,3 +273,16 @@ def test_a_phase_may_change_the_parameterization(world) -> None:
     result = world.run(phases)
     assert torch.equal(means[0], means[1]) and torch.equal(result.gaussians.means, means[0])
     assert not torch.equal(means[0], world.start().gaussians.means)
+
+
+def test_a_finished_run_of_two_phases_goes_on_in_its_last(world, tmp_path: Path) -> None:
+    """Its schedules then count in the longer horizon; what is done stays."""
+    two_phases(world, tmp_path)
+    watched = Watched(Losses())
+    first, second = phases_of(world, Watched(Losses(), fails_at=0), watched)
+    centres = torch.stack([-p[:3, :3].T @ p[:3, 3] for p in world.poses])
+    views = ViewModel(6, ViewSettings(exposure=True, poses=True), centres, 4.0)
+    init = Init(world.start().gaussians.with_sh_degree(2))
+    result = world.run((first, replace(second, steps=90)), init, views, checkpoint_dir=tmp_path)
+    steps = [n for n, *_ in watched.steps]
+    assert steps == list(range(130, 150)) and result.steps == 150

@@ -179,7 +179,7 @@ def test_density_control_is_divided() -> None:
 
 @pytest.mark.parametrize("photos", [2, 4])
 def test_batches_move_as_far_as_the_photos_they_stand_for(photos: int) -> None:
-    """On gradients that are noise alone, in the root mean square; and moments forget as much with every photo."""
+    """On gradients that are noise alone, in the root mean square; and moments decay as much with every photo."""
     rates = LearningRates(means_final=3.2e-4)
     batch = batch_rates(rates, photos)
     assert batch.beta1 == pytest.approx(rates.beta1**photos) and batch.beta2 == pytest.approx(rates.beta2**photos)

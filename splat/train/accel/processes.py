@@ -85,7 +85,7 @@ def batch_rates(rates: LearningRates, photos: int) -> LearningRates:
 
     Were gradients of photos independent, one such step would move a parameter as far, in the root mean square, as the
     steps it stands for: Adam's step has the length of the rate whatever the gradient's, and `photos` independent steps
-    add up to sqrt(photos). Moments then forget as much with every photo as they did.
+    add up to sqrt(photos). Moments then decay as much with every photo as they did.
     """
     root = math.sqrt(photos)
     scaled = {name: root * getattr(rates, name) for name in _RATES}

@@ -1,5 +1,5 @@
 """Density control as sampling (3DGS-MCMC, Kheradmand et al. 2024): faint Gaussians move to where opaque ones are, the
-number grows to a cap, and noise on their positions lets faint ones explore. From the paper's mathematics."""
+number grows to a cap, and noise on positions lets faint ones find a place. From the paper's mathematics."""
 
 from __future__ import annotations
 
