@@ -55,8 +55,11 @@ class BdistWheel(bdist_wheel):
         return (python, abi, system) if self.root_is_pure else ("py3", "none", system)  # ctypes: any Python
 
 
+# The templates are data of splat.report (pyproject.toml), not a package.
+FOUND = find_namespace_packages(include=["splat", "splat.*"], exclude=["splat.report.templates*"])
+
 setup(
-    packages=[*find_namespace_packages(include=["splat", "splat.*"]), "splat.scenes", "splat.native.cuda"],
+    packages=[*FOUND, "splat.scenes", "splat.native.cuda"],
     package_dir={"splat.scenes": "scenes", "splat.native.cuda": "cuda"},
     distclass=BinaryDistribution,
     cmdclass={"build_py": BuildPy, "bdist_wheel": BdistWheel},

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kernel_loads import Load, fixed_load, lifted
 
+from splat.bench import plots
 from splat.core.gaussians import Gaussians
 from splat.core.order import morton_order
 from splat.core.schedules import Schedules
@@ -142,31 +143,32 @@ def show(row: dict[str, Any]) -> None:
 
 
 def plot(rows: list[dict[str, Any]], folder: Path) -> None:
-    """Cost against Gaussians, and against pixels: both axes logarithmic."""
-    from splat.bench.plots import curves
-    from splat.core.image import write_png
+    """Cost against Gaussians, and against pixels, as PNG and SVG: both axes logarithmic."""
 
     def series(key: str, pick: Any, x: Any) -> dict[str, list[tuple[float, float]]]:
         out: dict[str, list[tuple[float, float]]] = {}
         for r in rows:
             if pick(r):
-                out.setdefault(f"{key}, {r['threads']} threads", []).append((x(r), r["ms"]["whole"]))
+                threads = "1 thread" if r["threads"] == 1 else f"{r['threads']} threads"
+                out.setdefault(f"{key}, {threads}", []).append((x(r), r["ms"]["whole"]))
         return {k: sorted(v) for k, v in out.items()}
 
     folder.mkdir(parents=True, exist_ok=True)
     by_count = series("step", lambda r: r["size"] == [504, 378], lambda r: r["gaussians"])
     by_pixels = series("step", lambda r: r["gaussians"] == 60_000, lambda r: r["size"][0] * r["size"][1])
-    write_png(folder / "step_by_gaussians.png", curves("Training step at 504x378", "Gaussians", "ms", by_count))
-    write_png(folder / "step_by_pixels.png", curves("Training step with 60k Gaussians", "pixels", "ms", by_pixels))
+    by_count_figure = plots.curves("Training step at 504x378", "Gaussians", "ms per step", by_count)
+    plots.write(by_count_figure, folder / "step_by_gaussians.png")
+    by_pixels_figure = plots.curves("Training step with 60k Gaussians", "pixels", "ms per step", by_pixels)
+    plots.write(by_pixels_figure, folder / "step_by_pixels.png")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only the two headline sizes, fewer repeats")
-    parser.add_argument("--plot", type=Path, help="draw the curves into this folder")
+    parser.add_argument("--plot", type=Path, help="draw the curves into this folder (needs matplotlib)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
-    if reason := build.unavailable():
+    if reason := build.unavailable() or (plots.unavailable() if arguments.plot else None):
         raise SystemExit(reason)
     build.keep_freed_memory()
     sizes = [(60_000, 504, 378, 1), (60_000, 504, 378, 2), (250_000, 1008, 756, 2)]

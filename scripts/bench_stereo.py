@@ -30,7 +30,7 @@ from splat.bench.scenes import load_scenes
 from splat.core.camera import Camera
 from splat.core.capture import Capture, PointCloud, View
 from splat.core.geometry import Rigid
-from splat.core.reproject import there_and_back
+from splat.core.reproject import forward_backward
 from splat.core.slots import Silent
 from splat.priors.neighbours import overlap
 from splat.priors.stereo import Stereo, StereoView, grey_of
@@ -93,7 +93,7 @@ def traced(name: str, stereo: Stereo, folder: Path, scale: float = 1.0, views: i
         a = StereoView(truth.cameras[i], truth.world_from_cam[i], depths[i], (0.0, 1e9))
         for o in pairs[i]:
             b = StereoView(truth.cameras[o], truth.world_from_cam[o], depths[o], (0.0, 1e9))
-            seen_there = there_and_back(a.camera, a.world_from_cam, depths[i], b.camera, b.world_from_cam, depths[o])
+            seen_there = forward_backward(a.camera, a.world_from_cam, depths[i], b.camera, b.world_from_cam, depths[o])
             covisible |= seen_there.agrees(1.0, 0.01)
         kept = (found.confidence > 0) & (depths[i] > 0)
         errors.append((found.depth / depths[i] - 1).abs()[kept])

@@ -56,5 +56,16 @@ def main(argv: list[str] | None = None) -> int:
     return run(argv[0], COMMANDS[argv[0]][0], argv[1:])
 
 
+def entry() -> int:
+    """`main` for a shell: who reads only the beginning of what is printed (`splat --help | head`) ends it quietly."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to write at exit
+        return 141  # what a shell sees of a program that SIGPIPE ended
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entry())

@@ -28,3 +28,11 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"no captures at {root}: set SPLAT_DATA to their folder")
     return root
+
+
+@pytest.fixture(scope="session")
+def posed_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten small photos of random Gaussians with exact poses: a nerfstudio folder."""
+    from posed import write_posed_photos
+
+    return write_posed_photos(tmp_path_factory.mktemp("posed"))

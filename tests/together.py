@@ -32,9 +32,9 @@ def environment(rank: int, world: int, port: int) -> dict[str, str]:
 def _work(rank: int, world: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...], out: str) -> None:
     os.environ.update(environment(rank, world, port))
     torch.set_num_threads(1)
-    from splat.core.process_group import process_group
+    from splat.core.process_group import joined_group
 
-    with process_group() as group:
+    with joined_group() as group:
         torch.save(function(group, *arguments), Path(out) / f"{rank}.pt")
 
 

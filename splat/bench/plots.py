@@ -1,20 +1,52 @@
-"""Plots as PNG, drawn with Pillow alone: grouped bars, and points in the plane."""
+"""Plots of a table, as PNG and SVG: bars, points in the plane, and curves. The one door to matplotlib.
+
+Figures are made and drawn without pyplot: there is no window, no state that plots share, and nothing to close.
+"""
 
 from __future__ import annotations
 
+import io
 import itertools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-_INK, _GRID, _PAPER = (40, 40, 40), (225, 225, 225), (255, 255, 255)
-# Okabe & Ito's colours, told apart by everyone.
-PALETTE = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (120, 120, 120))
-_OVER = 2
-"""Drawn this much larger and averaged down: smooth edges."""
+from splat.core.files import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#787878")
+"""Okabe and Ito, "Color Universal Design" (2008): told apart also by readers who confuse red and green."""
+_MARKERS, _HATCHES = "osD^vX", ("", "///", "...", "xxx")
+"""A second cue beside the colour: 6 markers and 7 colours repeat together after 42 series; hatches when colours do."""
+_INK, _GRID = "#282828", "#e1e1e1"
+_WIDTH = 8.6
+"""Inches; at `_DPI` 1,290 px."""
+_DPI = 150
+_STYLE: Any = {
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": "#a0a0a0",
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.titlesize": 11,
+    "grid.color": _GRID,
+    "text.parse_math": False,  # a scene's name may hold a dollar
+    "svg.hashsalt": "splat",  # the same numbers give the same file
+}
 
 
 @dataclass(frozen=True)
@@ -24,155 +56,131 @@ class Bar:
     """Half length of the error bar."""
 
 
-def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) that cover [low, high]."""
-    if not high > low:
-        low, high = low - 0.5, high + 0.5
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(f * power for f in (1, 2, 5, 10) if f * power >= raw * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+def unavailable() -> str | None:
+    """Why nothing can be drawn here, with the fix; None where it can."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as e:
+        return f'No plots, for they need matplotlib ({e}): `pip install "splat3d[bench]"`.'
+    return None
 
 
-class _Canvas:
-    """An image with a plot area and text that is drawn larger and shrunk at the end."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
-        self.image = Image.new("RGB", (width * _OVER, height * _OVER), _PAPER)
-        self.draw = ImageDraw.Draw(self.image)
-        self.font = ImageFont.load_default(size=13 * _OVER)
-
-    def line(
-        self, x0: float, y0: float, x1: float, y1: float, colour: tuple[int, int, int], width: float = 1.0
-    ) -> None:
-        ends = [(x0 * _OVER, y0 * _OVER), (x1 * _OVER, y1 * _OVER)]
-        self.draw.line(ends, fill=colour, width=max(1, round(width * _OVER)))
-
-    def box(self, x0: float, y0: float, x1: float, y1: float, colour: tuple[int, int, int]) -> None:
-        self.draw.rectangle([x0 * _OVER, y0 * _OVER, x1 * _OVER, y1 * _OVER], fill=colour)
-
-    def dot(self, x: float, y: float, radius: float, colour: tuple[int, int, int]) -> None:
-        box = [(x - radius) * _OVER, (y - radius) * _OVER, (x + radius) * _OVER, (y + radius) * _OVER]
-        self.draw.ellipse(box, fill=colour)
-
-    def text(self, x: float, y: float, text: str, anchor: str = "lm", colour: tuple[int, int, int] = _INK) -> None:
-        self.draw.text((x * _OVER, y * _OVER), text, fill=colour, font=self.font, anchor=anchor)
-
-    def text_width(self, text: str) -> float:
-        return self.draw.textlength(text, font=self.font) / _OVER
-
-    def legend(self, x: float, y: float, names: Sequence[str]) -> None:
-        for i, name in enumerate(names):
-            self.box(x, y - 5, x + 10, y + 5, PALETTE[i % len(PALETTE)])
-            self.text(x + 15, y, name)
-            x += 32 + self.text_width(name)
-
-    def pixels(self) -> np.ndarray:
-        small = self.image.resize((self.width, self.height), Image.Resampling.BOX)
-        return np.asarray(small)
+def bars(title: str, axis: str, groups: Sequence[str], series: Mapping[str, Sequence[Bar | None]]) -> Figure:
+    """Horizontal bars: one group per scene, one bar per method, the value at its end; None leaves the place empty.
+    `axis` names the quantity and its unit."""
+    rows = len(groups) * max(1, len(series))
+    with _axes(title, axis, "", height=1.7 + 0.24 * rows + 0.12 * len(groups)) as axes:
+        axes.grid(axis="x")
+        thick = 0.82 / max(1, len(series))
+        for j, (name, row) in enumerate(series.items()):
+            hatch = _HATCHES[j // len(PALETTE) % len(_HATCHES)]
+            style: Any = {"color": PALETTE[j % len(PALETTE)], "hatch": hatch, "edgecolor": "white"}
+            known = [(i + (j + 0.5) * thick - 0.41, bar) for i, bar in enumerate(row) if bar is not None]
+            axes.barh([y for y, _ in known], [b.value for _, b in known], thick * 0.9, label=name, **style)
+            for y, bar in known:
+                if bar.error is not None:
+                    axes.errorbar(bar.value, y, xerr=bar.error, ecolor=_INK, elinewidth=1.2, capsize=2.5, fmt="none")
+                end = (bar.value + (bar.error or 0), y)
+                axes.annotate(f"{bar.value:.2f}", end, (4, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.set_yticks(range(len(groups)), groups)
+        axes.set_ylim(max(1, len(groups)) - 0.5, -0.5)  # the first scene on top
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlim(*_bar_limits([b for row in series.values() for b in row if b is not None]))
+        return _with_legend(axes)
 
 
-def bars(title: str, unit: str, groups: Sequence[str], series: Mapping[str, Sequence[Bar | None]]) -> np.ndarray:
-    """Horizontal bars: one group per scene, one bar per method; None leaves the place empty. uint8 [h w 3]."""
-    thick, gap = 16.0, 12.0
-    group_height = thick * max(1, len(series)) + gap
-    top, bottom, right = 64.0, 30.0, 70.0
-    canvas = _Canvas(860, round(top + bottom + group_height * max(1, len(groups))))
-    left = 20.0 + max([canvas.text_width(g) for g in groups], default=0)
-    known = [b for row in series.values() for b in row if b is not None]
-    marks = _axis_from(known)
-    x = _scale(marks[0], marks[-1], left, canvas.width - right)
-    canvas.text(12.0, 18.0, title)
-    canvas.legend(12.0, 42.0, list(series))
-    for t in marks:
-        canvas.line(x(t), top, x(t), canvas.height - bottom, _GRID)
-        canvas.text(x(t), canvas.height - bottom + 12, f"{t:g}", "mm")
-    canvas.text(canvas.width - 8.0, canvas.height - bottom + 12, unit, "rm")
-    for i, group in enumerate(groups):
-        y0 = top + i * group_height + gap / 2
-        canvas.text(left - 8, y0 + (group_height - gap) / 2, group, "rm")
-        for j, row in enumerate(series.values()):
-            bar, y = row[i], y0 + j * thick
-            if bar is None:
-                continue
-            canvas.box(left, y + 1, x(bar.value), y + thick - 2, PALETTE[j % len(PALETTE)])
-            end = bar.value
-            if bar.error is not None:
-                mid, end = y + thick / 2, bar.value + bar.error
-                canvas.line(x(bar.value - bar.error), mid, x(end), mid, _INK, 1.5)
-            canvas.text(x(end) + 5, y + thick / 2, f"{bar.value:.2f}")
-    return canvas.pixels()
+def scatter(title: str, x_axis: str, y_axis: str, series: Mapping[str, Sequence[tuple[float, float, str]]]) -> Figure:
+    """Points (x, y, label), one colour and marker per series; x from zero."""
+    with _axes(title, x_axis, y_axis) as axes:
+        axes.grid()
+        for j, (name, row) in enumerate(series.items()):
+            style: Any = {"color": PALETTE[j % len(PALETTE)], "marker": _MARKERS[j % len(_MARKERS)]}
+            axes.scatter([p[0] for p in row], [p[1] for p in row], 36, label=name, **style)
+        points = [p for row in series.values() for p in row]
+        axes.margins(0.08)
+        axes.set_xlim(0.0, 1.12 * max((p[0] for p in points), default=1.0) or 1.0)
+        figure = _with_legend(axes)
+        _label_points(axes, points)
+        return figure
 
 
-def scatter(
-    title: str, x_title: str, y_title: str, series: Mapping[str, Sequence[tuple[float, float, str]]]
-) -> np.ndarray:
-    """Points (x, y, label), one colour per series. uint8 [h w 3]."""
-    canvas = _Canvas(860, 560)
-    left, right, top, bottom = 70.0, 110.0, 84.0, 52.0
-    points = [p for row in series.values() for p in row]
-    x_marks = ticks(0.0, max((p[0] for p in points), default=1.0))
-    y_marks = ticks(min((p[1] for p in points), default=0.0), max((p[1] for p in points), default=1.0))
-    x = _scale(x_marks[0], x_marks[-1], left, canvas.width - right)
-    y = _scale(y_marks[0], y_marks[-1], canvas.height - bottom, top)
-    canvas.text(12.0, 18.0, title)
-    canvas.legend(12.0, 42.0, list(series))
-    for t in x_marks:
-        canvas.line(x(t), top, x(t), canvas.height - bottom, _GRID)
-        canvas.text(x(t), canvas.height - bottom + 12, f"{t:g}", "mm")
-    for t in y_marks:
-        canvas.line(left, y(t), canvas.width - right, y(t), _GRID)
-        canvas.text(left - 8, y(t), f"{t:g}", "rm")
-    canvas.text((left + canvas.width - right) / 2, canvas.height - 14.0, x_title, "mm")
-    canvas.text(left - 8, top - 14, y_title, "lm")
-    for j, row in enumerate(series.values()):
-        for px, py, label in row:
-            canvas.dot(x(px), y(py), 5.0, PALETTE[j % len(PALETTE)])
-            canvas.text(x(px) + 9, y(py), label)
-    return canvas.pixels()
+def curves(
+    title: str, x_axis: str, y_axis: str, series: Mapping[str, Sequence[tuple[float, float]]], log: bool = True
+) -> Figure:
+    """Lines through points (x, y), each point with its y; logarithmic axes (both positive), or linear ones."""
+    with _axes(title, x_axis, y_axis) as axes:
+        axes.grid()
+        _tick_marks(axes, log)
+        for j, (name, row) in enumerate(series.items()):
+            x, y = [p[0] for p in sorted(row)], [p[1] for p in sorted(row)]
+            style: Any = {"color": PALETTE[j % len(PALETTE)], "marker": _MARKERS[j % len(_MARKERS)]}
+            axes.plot(x, y, linewidth=1.8, markersize=5, label=name, **style)
+        axes.margins(0.08)
+        figure = _with_legend(axes)
+        lines = [sorted(row) for row in series.values()]
+        _label_points(axes, [(x, y, f"{y:.3g}") for row in lines for x, y in row], lines)
+        return figure
 
 
-def curves(title: str, x_title: str, y_title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> np.ndarray:
-    """Lines through points (x, y), both positive, on logarithmic axes, each point with its y. uint8 [h w 3]."""
-    canvas = _Canvas(860, 560)
-    left, right, top, bottom = 70.0, 60.0, 84.0, 52.0
-    points = [p for row in series.values() for p in row] or [(1.0, 1.0)]
-    x_marks, y_marks = (_decades([p[i] for p in points]) for i in (0, 1))
-    x_line = _scale(math.log10(x_marks[0]), math.log10(x_marks[-1]), left, canvas.width - right)
-    y_line = _scale(math.log10(y_marks[0]), math.log10(y_marks[-1]), canvas.height - bottom, top)
-    canvas.text(12.0, 18.0, title)
-    canvas.legend(12.0, 42.0, list(series))
-    for t in x_marks:
-        at = x_line(math.log10(t))
-        canvas.line(at, top, at, canvas.height - bottom, _GRID)
-        canvas.text(at, canvas.height - bottom + 12, _short(t), "mm")
-    for t in y_marks:
-        at = y_line(math.log10(t))
-        canvas.line(left, at, canvas.width - right, at, _GRID)
-        canvas.text(left - 8, at, _short(t), "rm")
-    canvas.text((left + canvas.width - right) / 2, canvas.height - 14.0, x_title, "mm")
-    canvas.text(left - 8, top - 14, y_title, "lm")
-    for j, row in enumerate(series.values()):
-        colour = PALETTE[j % len(PALETTE)]
-        at = [(x_line(math.log10(px)), y_line(math.log10(py))) for px, py in sorted(row)]
-        for (x0, y0), (x1, y1) in itertools.pairwise(at):
-            canvas.line(x0, y0, x1, y1, colour, 2.0)
-        for (px, py), (_, value) in zip(at, sorted(row)):
-            canvas.dot(px, py, 4.0, colour)
-            canvas.text(px, py - 12, f"{value:.3g}", "mm")
-    return canvas.pixels()
+def write(figure: Figure, path: Path) -> None:
+    """`path` with .png and with .svg in place of its suffix; each appears whole or not at all."""
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        for kind, options in (("png", {"dpi": _DPI}), ("svg", {"metadata": {"Date": None}})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, **options)
+            write_atomic(path.with_suffix(f".{kind}"), buffer.getvalue())
 
 
-def _decades(values: Sequence[float]) -> list[float]:
-    """1, 2 and 5 times powers of ten, just enough to cover the values; never fewer than two."""
-    low, high = min(values), max(values)
-    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-    marks = [f * 10.0**e for e in powers for f in (1, 2, 5)]
-    first = max(i for i, m in enumerate(marks) if m <= low * (1 + 1e-9))
-    last = min(i for i, m in enumerate(marks) if m >= high * (1 - 1e-9))
-    return marks[first : max(last, first + 1) + 1]
+@contextmanager
+def _axes(title: str, x_axis: str, y_axis: str, height: float = 5.4) -> Iterator[Axes]:
+    """Axes of a new figure in this file's style; `height` in inches."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.set_title(title, pad=12)
+        axes.set_xlabel(x_axis)
+        axes.set_ylabel(y_axis)
+        yield axes
+
+
+def _with_legend(axes: Axes) -> Figure:
+    """The figure, laid out, with a legend below the axes, where it covers no data."""
+    figure: Any = axes.figure
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        columns = min(len(names), max(1, 84 // (6 + max(map(len, names)))))
+        figure.legend(handles, names, loc="outside lower left", ncols=columns, frameon=False)
+    figure.draw_without_rendering()
+    return figure
+
+
+def _bar_limits(known: Sequence[Bar]) -> tuple[float, float]:
+    """Decibels have no zero that matters, but bars must not exaggerate: from half of the smallest value."""
+    low = min((b.value - (b.error or 0) for b in known), default=0.0)
+    high = max((b.value + (b.error or 0) for b in known), default=1.0)
+    start = min(0.0, low) if low <= 0 else low / 2
+    return start, high + 0.12 * ((high - start) or 1.0)  # room for the figure at the bar's end
+
+
+def _tick_marks(axes: Axes, log: bool) -> None:
+    """Short numbers on both axes; logarithmic ones have them at 1, 2 and 5 times powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    if log:
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        if log:
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
 
 
 def _short(value: float) -> str:
@@ -182,12 +190,62 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _axis_from(known: Sequence[Bar]) -> list[float]:
-    """Bars of decibels need not start at zero, but must not exaggerate: from half of the smallest value."""
-    low = min((b.value - (b.error or 0) for b in known), default=0.0)
-    high = max((b.value + (b.error or 0) for b in known), default=1.0)
-    return ticks(min(0.0, low) if low <= 0 else low / 2, high)
+_Place = tuple[int, int, str, str]
+_PLACES: tuple[_Place, ...] = (
+    (7, 0, "left", "center"),
+    (-7, 0, "right", "center"),
+    (0, 6, "center", "bottom"),
+    (0, -6, "center", "top"),
+    (6, 6, "left", "bottom"),
+    (6, -6, "left", "top"),
+    (-6, 6, "right", "bottom"),
+    (-6, -6, "right", "top"),
+)
+"""Where a label may stand beside its point, best first: offset in points of type, and its alignment there."""
 
 
-def _scale(low: float, high: float, start: float, end: float):  # -> Callable[[float], float]
-    return lambda value: start + (value - low) / (high - low) * (end - start)
+def _label_points(
+    axes: Axes,
+    points: Sequence[tuple[float, float, str]],
+    lines: Sequence[Sequence[tuple[float, float]]] = (),
+) -> None:
+    """Each label at the place beside its point where it covers least of other points, of lines, and of labels that
+    were put down before it."""
+    from matplotlib.transforms import Bbox
+
+    figure: Any = axes.figure
+    renderer = figure.canvas.get_renderer()
+    at = [axes.transData.transform(p[:2]) for p in points]
+    taken = [Bbox.from_bounds(x - 10, y - 10, 20, 20) for x, y in at]
+    for start, end in (pair for line in lines for pair in itertools.pairwise(axes.transData.transform(line))):
+        count = max(2, round(float(np.hypot(*(end - start))) / 6))
+        taken += [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in np.linspace(start, end, count)]
+    for i, (x, y, text) in enumerate(points):
+        if not text:
+            continue
+        others = [box for k, box in enumerate(taken) if k != i]
+        label = axes.annotate(text, (x, y), (0, 0), textcoords="offset points", fontsize=8.5, annotation_clip=False)
+
+        def moved(place: _Place, label: Any = label) -> Bbox:
+            label.set_position(place[:2])
+            label.set(ha=place[2], va=place[3])
+            return label.get_window_extent(renderer)
+
+        inside = axes.get_window_extent(renderer)
+        moved(min(_PLACES, key=_cost(moved, others, inside)))
+        taken.append(label.get_window_extent(renderer))
+
+
+def _cost(moved: Callable[[_Place], Bbox], others: Sequence[Bbox], inside: Bbox) -> Callable[[_Place], float]:
+    """Area in px² of the label that is covered or outside of the axes."""
+    from matplotlib.transforms import Bbox
+
+    def area(box: Bbox | None) -> float:
+        return 0.0 if box is None else box.width * box.height
+
+    def cost(place: _Place) -> float:
+        box = moved(place)
+        outside = area(box) - area(Bbox.intersection(box, inside))
+        return outside + sum(area(Bbox.intersection(box, other)) for other in others)
+
+    return cost

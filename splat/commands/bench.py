@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from splat.bench import plots
 from splat.bench.cells import Cell, Record, Value, flags_of
 from splat.bench.engine import Engine, Local
 from splat.bench.protocols import PROTOCOLS
@@ -15,8 +16,8 @@ from splat.bench.runner import Table
 from splat.bench.tables import Row, markdown, means_of, rows_of
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic, write_json
-from splat.core.image import write_png
 from splat.core.slots import Reporter
+from splat.methods import METHODS
 from splat.run.console import Console
 
 
@@ -59,6 +60,9 @@ class Bench:
         seeds = [_whole_number(s) for s in _names(self.seeds)]
         if not methods or not seeds:
             raise SplatError("--methods and --seeds need at least one entry each.")
+        for method in methods:
+            if method not in ("auto", *METHODS):
+                raise SplatError(f"--methods {method} does not exist: choose among auto, {', '.join(METHODS)}.")
         overrides = dict(_override(s) for s in self.set)
         cells = tuple(
             Cell(scene.name, method, {"preset": self.preset, **scene.overrides, **overrides}, seed)
@@ -104,9 +108,13 @@ def write_outputs(table: Table, records: list[Record], json: Path | None, report
     }
     for path in filter(None, (table.out / "table.json", json)):
         write_json(path, numbers)
-    if any("psnr" in r.values for r in rows):
+    with_plots = any("psnr" in r.values for r in rows)
+    if with_plots and (reason := plots.unavailable()):
+        report.info(reason)
+        with_plots = False
+    if with_plots:
         _plots(table, rows)
-    report.info(f"{table.out / 'table.md'}, with plots beside it")
+    report.info(f"{table.out / 'table.md'}" + ", with plots beside it" * with_plots)
     return text
 
 
@@ -126,19 +134,19 @@ def _note(table: Table, records: list[Record]) -> str:
 
 
 def _plots(table: Table, rows: list[Row]) -> None:
-    from splat.bench.plots import Bar, bars, scatter
-
+    """`psnr` and `psnr_vs_minutes`, each as .png and .svg, in the table's folder."""
     scenes = list(dict.fromkeys(r.scene for r in rows))
     by_method: dict[str, dict[str, Row]] = {}
     for r in rows:
         by_method.setdefault(f"{r.method} {r.setting}".strip(), {})[r.scene] = r
 
-    def bar(row: Row | None) -> Bar | None:
+    def bar(row: Row | None) -> plots.Bar | None:
         psnr = row.values.get("psnr") if row else None
-        return None if psnr is None else Bar(psnr.mean, psnr.std)
+        return None if psnr is None else plots.Bar(psnr.mean, psnr.std)
 
     psnr = {name: [bar(found.get(s)) for s in scenes] for name, found in by_method.items()}
-    write_png(table.out / "psnr.png", bars(f"{table.title}: PSNR of held-out photos", "dB", scenes, psnr))
+    quality = "PSNR of held-out photos, dB"
+    plots.write(plots.bars(table.title, quality, scenes, psnr), table.out / "psnr.png")
     cost = {
         name: [
             (r.seconds["total"].mean / 60, r.values["psnr"].mean, r.scene)
@@ -147,9 +155,8 @@ def _plots(table: Table, rows: list[Row]) -> None:
         ]
         for name, found in by_method.items()
     }
-    write_png(
-        table.out / "psnr_vs_minutes.png", scatter(f"{table.title}: quality and time", "minutes", "PSNR, dB", cost)
-    )
+    figure = plots.scatter(f"{table.title}: quality and time", "minutes from photos to splat", quality, cost)
+    plots.write(figure, table.out / "psnr_vs_minutes.png")
 
 
 def _names(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.lpips import REPORTED, load_lpips
 from splat.export import load_splat
-from splat.run.completed import FinishedRun
+from splat.run.completed import CompletedRun
 from splat.run.console import Console
 from splat.stages.measure import mean, measure
 
@@ -31,7 +31,7 @@ class Evaluate:
     """Also write the figures here."""
 
     def __call__(self) -> dict[str, Any]:
-        run = FinishedRun.open(self.run, self.raster)
+        run = CompletedRun.open(self.run, self.raster)
         views = [v for v in run.capture.test_views if v.world_from_cam is not None]
         if not views:
             raise SplatError(f"{self.run} holds out no posed photo: reconstruct with --heldout posed --test-every 8.")

@@ -10,7 +10,7 @@ from typing import Literal
 from splat.core.errors import SplatError
 from splat.export import codec_for, save_splat
 from splat.export.sidecar import to_original_frame, write_sidecar
-from splat.run.completed import FinishedRun
+from splat.run.completed import CompletedRun
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Export:
             codec_for(target)  # an unknown format is an error before anything is read or written
         if not targets:
             raise SplatError("--formats names nothing: give at least one suffix, e.g. ply.")
-        run = FinishedRun.open(self.run)
+        run = CompletedRun.open(self.run)
         gaussians = run.trained.gaussians
         if self.sh_degree is not None:
             gaussians = gaussians.with_sh_degree(min(self.sh_degree, gaussians.sh_degree))

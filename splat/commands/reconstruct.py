@@ -1,37 +1,50 @@
-"""`splat reconstruct`: photos in, a scene out. The order of the stages, and nothing else."""
+"""`splat reconstruct`: photos in, a scene out. Its settings, and the order of the stages."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
+from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_json
-from splat.core.ranks import Ranks, together
-from splat.init.edgs import Edgs
-from splat.init.points import Points
+from splat.core.process_group import ProcessGroup, joined_group
+from splat.core.settings import changed_settings, with_defaults
+from splat.core.slots import Init, Method, Poser, PoseResult, ReadOptions, Reporter
 from splat.losses import Losses
-from splat.methods.presets import PRESETS, resolve_method
-from splat.methods.recipes import with_recipe
+from splat.methods import METHODS
+from splat.methods.auto import choose_method
+from splat.methods.presets import PRESETS
 from splat.poses.known import Known
 from splat.poses.photometric import PoseSearch
 from splat.poses.sfm import Sfm
 from splat.priors import FlowMatcher, RomaMatcher, Stereo
-from splat.run.console import Console
+from splat.run.console import Console, Logged
 from splat.run.folder import RunFolder, plain
-from splat.stages import evaluate as evaluation
-from splat.stages import export as results
-from splat.stages import first as stages
-from splat.stages import train as training
-from splat.stages.train import TrainConfig
+from splat.stages import evaluate, export, forecast, ingest, metrics, poses, train
+from splat.stages import init as first_gaussians
+from splat.stages import report as run_report
+from splat.stages.context import Context, open_context
+from splat.stages.forecast import Limits
+from splat.stages.priors import PriorSettings
+from splat.train.settings import Training
+
+C = TypeVar("C", bound="Reconstruct")
 
 
 def default_out(photos: Path) -> Path:
     """`runs/NAME`, named after a folder of photos or a video."""
     resolved = photos.resolve()
     return Path("runs") / (resolved.name if resolved.is_dir() else resolved.stem)
+
+
+def default_methods() -> tuple[Method, ...]:
+    """One of each method, with its own defaults."""
+    return tuple(method() for method in METHODS.values())
 
 
 @dataclass(frozen=True)
@@ -41,19 +54,38 @@ class Reconstruct:
     The same command on the same folder resumes; more --iterations on a finished run continue it.
     """
 
+    common: ClassVar[tuple[str, ...]] = (
+        *(
+            "photos",
+            "out",
+            "preset",
+            "method",
+            "iterations",
+            "max_resolution",
+            "cap",
+            "test_every",
+            "heldout",
+            "images",
+        ),
+        *("ignore_poses", "masks", "mask_mode", "max_frames", "up", "antialiased", "device", "threads", "memory"),
+        "seed",
+    )
+    """What `--help` shows; `--help-all` shows the rest."""
+
     photos: Path
     """A folder of photos, a video, or a dataset (COLMAP, nerfstudio, instant-ngp, NeRF-synthetic, LLFF)."""
     out: Path = Path()
     """The run folder, made if it is not there (default: runs/NAME after the photos' folder or file)."""
     preset: Literal["fast", "default", "quality"] = "default"
     """fast: 3,000 steps at 480 px; default: 6,000 at 800 px; quality: 30,000 at 1,600 px. Other flags win over it."""
-    method: Literal["auto", "points", "edgs"] = "auto"
-    """How the first Gaussians are made: on the surfaces that dense matching finds (edgs), or at the sparse points of
-    structure from motion (points). auto: edgs where there are compiled kernels."""
-    iterations: int = PRESETS["default"].iterations
-    """Training steps, one photo each; processes that train together share them."""
-    max_resolution: int = PRESETS["default"].max_resolution
-    """Long side of the working photos in px; larger photos are shrunk."""
+    method: str | Method = "auto"
+    """How the scene is made: edgs (first Gaussians on the surfaces that dense matching finds), points (at the sparse
+    points of structure from motion) or edgs_published (EDGS as published). auto: edgs where there are compiled kernels.
+    From Python also a method with settings of its own: `method=Edgs(...)`."""
+    iterations: int | None = None
+    """Training steps, one photo each; processes that train together share them (default: the preset's)."""
+    max_resolution: int | None = None
+    """Long side of the working photos in px; larger photos are shrunk (default: the preset's)."""
     downscale: float = 1.0
     """Shrink all photos by this factor before --max-resolution applies."""
     cap: int | None = None
@@ -84,20 +116,16 @@ class Reconstruct:
     """Which way is up: auto (from how the photos were held), an axis like -y, or "x,y,z", in the frame of exports."""
     scale: float | None = None
     """Multiply the size of a scene found from photos alone by this (see --sfm.frame for GPS and measured lengths)."""
-    points: Points = field(default_factory=Points)
-    """First Gaussians from sparse points."""
-    edgs: Edgs = field(default_factory=Edgs)
-    """First Gaussians from dense matching."""
     stereo: Stereo = field(default_factory=Stereo)
     """Dense matching between posed photos by depth maps."""
     matcher: Literal["stereo", "flow", "roma"] = "stereo"
-    """Dense matching: stereo (depth maps, no weights), flow (optical flow, no weights) or roma
-    (learned; needs weights and the extra `roma`)."""
+    """Dense matching: stereo (depth maps, no weights), flow (optical flow, no weights) or roma (learned; needs weights
+    and the package romatch or romav2)."""
     flow: FlowMatcher = field(default_factory=FlowMatcher)
     """Dense matching by optical flow."""
     roma: RomaMatcher = field(default_factory=RomaMatcher)
     """Dense matching by RoMa."""
-    train: TrainConfig = field(default_factory=TrainConfig)
+    train: Training = field(default_factory=Training)
     """Optimization."""
     losses: Losses = field(default_factory=Losses)
     """What is minimized: one weight per term, 0 = off."""
@@ -119,9 +147,14 @@ class Reconstruct:
     """Write renders, videos and depth maps of the result; the splat and the report are always written."""
     lpips: Path | None = None
     """Folder with LPIPS weights (default: the folder named by SPLAT_WEIGHTS); without them LPIPS is null."""
+    keep_stages: bool = False
+    """Go on from finished stages although the program has changed since they were made."""
     quiet: bool = False
-    explicit_flags: tuple[str, ...] = ()
-    """Filled in by the command line: which flags were given."""
+    methods: tuple[Method, ...] = field(default_factory=default_methods, metadata={"flag": False})
+    """What `method` may name, each with its settings."""
+    explicit: tuple[str, ...] = field(default=(), metadata={"flag": False})
+    """Dotted names of settings that were given although they may equal their defaults: neither preset nor method
+    changes them. (Settings that differ from their defaults count as given.)"""
 
     def __post_init__(self) -> None:
         for name in ("photos", "out", "masks", "lpips"):  # a script may write plain strings
@@ -133,76 +166,215 @@ class Reconstruct:
         """The run folder."""
         return default_out(self.photos) if self.out == Path() else self.out
 
-    @staticmethod
-    def defaults_for(argv: list[str]) -> Reconstruct:
-        """The instance whose values are the defaults under the preset named in `argv`."""
-        name = "default"
-        for i, a in enumerate(argv):
-            if a == "--preset" and i + 1 < len(argv):
-                name = argv[i + 1]
-            elif a.startswith("--preset="):
-                name = a.split("=", 1)[1]
-        p = PRESETS.get(name, PRESETS["default"])
-        return Reconstruct(
-            photos=Path(),
-            preset=name if name in PRESETS else "default",  # type: ignore[arg-type]
-            iterations=p.iterations,
-            max_resolution=p.max_resolution,
+    # ------------------------------------------------------------------------------------------------- the command line
+
+    @classmethod
+    def flags(cls) -> type:
+        """The dataclass whose fields are the flags: `--method` picks by name, and each method's settings are flags
+        under its name."""
+        names = Literal[("auto", *METHODS)]  # type: ignore[valid-type]
+        settings = [(n, m, field(default_factory=m)) for n, m in METHODS.items()]
+        bases = (cls,)
+        return make_dataclass(cls.__name__, [("method", names, "auto"), *settings], bases=bases, frozen=True)
+
+    @classmethod
+    def from_flags(cls: type[C], given: Any, explicit: tuple[str, ...]) -> C:
+        """The command, from an instance of `flags()` and the dotted names of the flags that were given."""
+        values = {f.name: getattr(given, f.name) for f in fields(cls)}
+        values |= {"methods": tuple(getattr(given, n) for n in METHODS), "explicit": explicit}
+        return cls(**values)
+
+    # --------------------------------------------------------------------------------------------------------- settings
+
+    def given(self) -> frozenset[str]:
+        """Dotted names of the settings that somebody chose."""
+        required = {f.name: getattr(self, f.name) for f in fields(self) if _is_required(f)}
+        changed = changed_settings(self, type(self)(**required))
+        return frozenset(self.explicit) | required.keys() | (changed - {"explicit", "methods"})
+
+    def resolved(self: C, train_photos: int) -> tuple[C, str]:
+        """The settings as they run, and why its method: `method` an object, nothing left to preset or method.
+
+        Settings that were given win over the method's defaults, and these over the preset's.
+        """
+        method, why = choose_method(self.method, {m.name: m for m in self.methods}, train_photos)
+        given = self.given()
+        preset = PRESETS[self.preset]
+        defaults = {"iterations": preset.iterations, "max_resolution": preset.max_resolution}
+        settled = with_defaults(self, defaults | dict(method.defaults(self.preset)), given)
+        return replace(settled, method=method, explicit=tuple(sorted(given))), why
+
+    @property
+    def chosen(self) -> Method:
+        """The method of settings that are `resolved`."""
+        assert not isinstance(self.method, str)
+        return self.method
+
+    @property
+    def limits(self) -> Limits:
+        """Of settings that are `resolved`."""
+        assert self.iterations is not None and self.max_resolution is not None
+        return Limits(
+            *(self.preset, self.iterations, self.max_resolution, self.downscale),
+            *(self.cap, self.memory, self.threads),
         )
 
-    def __call__(self) -> dict[str, Any]:
+    @property
+    def read_options(self) -> ReadOptions:
+        return ReadOptions(
+            images=self.images,
+            masks=self.masks,
+            invert_masks=self.invert_masks,
+            mask_mode=self.mask_mode,
+            test_every=self.test_every or None,
+            ignore_poses=self.ignore_poses,
+            max_frames=self.max_frames,
+        )
+
+    @property
+    def priors(self) -> PriorSettings:
+        return PriorSettings(self.matcher, self.stereo, self.flow, self.roma)
+
+    def poser(self, has_poses: bool) -> Poser:
+        """How poses are found, with the flags that stand for both ways filled in."""
+        if has_poses:
+            return replace(self.known, up=self.up if self.known.up == "auto" else self.known.up, seed=self.seed)
+        frame = self.sfm.frame
+        frame = replace(frame, up=self.up if frame.up == "auto" else frame.up, scale=frame.scale or self.scale)
+        return replace(self.sfm, frame=frame, seed=self.seed, threads=self.threads or self.sfm.threads)
+
+    # -------------------------------------------------------------------------------------------------------------- run
+
+    def __call__(self, report: Reporter | None = None) -> dict[str, Any]:
         """Run what is not done yet. Returns what `metrics.json` holds; raises SplatError for what the user can mend.
 
-        Of several processes that torchrun started, rank 0 does this, and the others, which return nothing, take part in
-        training.
+        `report`: who is told what happens (default: the terminal). Of several processes that torchrun started, rank 0
+        does this, and the others, which return nothing, take part in training.
         """
-        with together() as ranks:
-            if ranks.rank > 0:
-                training.help_out(ranks)
+        with joined_group() as group:
+            if group.rank > 0:
+                train.help_out(group)
                 return {}
-            self._check()
-            started = time.monotonic()
-            run = RunFolder(self.folder)
-            try:
-                with Console(run.log, self.quiet) as report:
-                    metrics = self._run(run, report, started, ranks)
-            finally:
-                run.close()
-            ranks.told(None)
-            return metrics
+            with self.opened(report, group) as (c, warnings):
+                result = self._run(c, warnings)
+            group.broadcast(None)
+            return result
 
-    def _run(self, run: RunFolder, report: Console, started: float, ranks: Ranks) -> dict[str, Any]:
-        context = stages.Context.open(self, run, report, ranks)
-        capture, capture_key = stages.ingest(context)
+    @contextmanager
+    def opened(
+        self, report: Reporter | None = None, group: ProcessGroup | None = None
+    ) -> Iterator[tuple[Context, list[str]]]:
+        """The run folder and what stages work with, and a list that all warnings are added to."""
+        self._check()
+        more = {} if group is None else {"group": group}
+        run = RunFolder(self.folder, keep_stages=self.keep_stages)
+        try:
+            with Console(self.quiet) as console:
+                logged = Logged(report or console, run.log)
+                context = open_context(
+                    run,
+                    logged,
+                    device=self.device,
+                    raster=self.raster,
+                    antialiased=self.antialiased,
+                    threads=self.threads,
+                    seed=self.seed,
+                    **more,
+                )
+                yield context, logged.warnings
+        finally:
+            run.close()
+
+    def until_init(self, c: Context) -> Prepared:
+        """The stages up to the first Gaussians."""
+        capture = ingest.ingest(c, self.photos, self.read_options)
+        held_out = None
         if self.heldout == "strict":
-            capture, held_out = stages.split_off_tests(capture)
-        else:
-            held_out = None
-        stages.announce(context, capture)
-        posed, poses_key = stages.poses(context, capture, capture_key)
-        method, why = resolve_method(self.method, len(posed.capture.train_views))
-        report.info(f"method: {method} ({why})")
-        config = with_recipe(replace(self, method=method), method)  # type: ignore[arg-type]
-        working, context = stages.fit_to_memory(replace(context, config=config), posed.capture)
-        write_json(run.root / "config.json", {"command": "reconstruct", **plain(config)})
-        init, init_key = stages.init(context, working, method, poses_key)
-        trained, train_key = training.train(context, working, init, init_key)
-        result = evaluation.evaluate(context, working, posed, held_out, trained, train_key)
-        metrics = results.export(context, working, posed, trained, result, method, train_key)
-        report.info(
+            capture, held_out = capture.training(), capture.test_views
+        expected, _ = self.resolved(len(capture.train_views))
+        forecast.announce(c, str(self.photos), capture, expected.limits, expected.chosen, self.priors.matching_size)
+        poser = self.poser(any(v.world_from_cam is not None for v in capture.views))
+        posed = poses.poses(c, str(self.photos), capture, poser, self.heldout)
+        settled, why = self.resolved(len(posed.capture.train_views))
+        c.report.info(f"method: {settled.chosen.name} ({why})")
+        working, cap = forecast.fit_to_memory(c, posed.capture, settled.limits, settled.chosen)
+        settled = replace(settled, cap=cap)
+        write_json(c.run.root / "config.json", settled.as_json())
+        init = first_gaussians.init(c, working, settled.chosen, settled.priors, settled.limits, cap, settled.sh_degree)
+        return Prepared(settled, cap, working, posed, held_out, init)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `config.json` holds; `explicit` names the settings that were given."""
+        described = plain(replace(self, methods=()))
+        del described["methods"]
+        return {
+            "command": "reconstruct",
+            **described,
+            "method": self.chosen.name,
+            "method_settings": plain(self.method),
+        }
+
+    def _run(self, c: Context, warnings: list[str]) -> dict[str, Any]:
+        started = time.monotonic()
+        p = self.until_init(c)
+        k = p.settings
+        trained = train.train(
+            c,
+            p.capture,
+            p.init,
+            method=k.chosen,
+            training=k.train,
+            losses=k.losses,
+            steps=k.limits.iterations,
+            cap=p.cap,
+            explicit=frozenset(k.explicit),
+        )
+        protocol = evaluate.Protocol(k.heldout, k.search, k.lpips)
+        result = evaluate.evaluate(c, p.capture, p.posed, p.held_out, trained, protocol)
+        export.export(c, p.capture, trained, result, k.renders)
+        about = {"method": k.chosen.name, "heldout": k.heldout}
+        figures = metrics.gather_metrics(c, p.capture, p.posed, trained, result, warnings, about)
+        write_json(c.run.root / "metrics.json", figures)
+        shown = ("preset", "iterations", "max_resolution", "cap", "sh_degree", "antialiased", "seed", "device")
+        settings = {n: getattr(k, n) for n in shown}
+        settings |= {"method": k.chosen.name, "raster": c.raster.name, "density": k.train.density}
+        title = k.photos.resolve().stem
+        run_report.write_run_report(c.run, title, p.capture, p.posed, trained, result, figures, settings)
+        c.report.info(
             f"done in {time.monotonic() - started:.0f} s: {self.folder / 'export' / 'splat.ply'}, "
             f"{self.folder / 'report.html'}"
         )
-        return metrics
+        return figures
 
     def _check(self) -> None:
         if not self.photos.exists():
             raise SplatError(f"{self.photos} does not exist: give a folder of photos, a video or a dataset.")
+        if self.preset not in PRESETS:
+            raise SplatError(f"--preset {self.preset} does not exist: choose {', '.join(PRESETS)}.")
         if not 0 <= self.sh_degree <= 3:
             raise SplatError(f"--sh-degree {self.sh_degree} is not supported: choose 0, 1, 2 or 3.")
-        if self.iterations < 1:
+        if self.iterations is not None and self.iterations < 1:
             raise SplatError(f"--iterations {self.iterations} is too few: give at least 1.")
-        if self.max_resolution < 32 or self.downscale <= 0:
+        if (self.max_resolution is not None and self.max_resolution < 32) or self.downscale <= 0:
             raise SplatError("--max-resolution must be at least 32 and --downscale above 0.")
         if self.cap is not None and self.cap < 1:
             raise SplatError(f"--cap {self.cap} is too low: give at least 1.")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run up to its first Gaussians."""
+
+    settings: Reconstruct
+    """Resolved: see `Reconstruct.resolved`."""
+    cap: int
+    capture: Capture
+    """At its working size, in the normalized frame."""
+    posed: PoseResult
+    held_out: tuple[View, ...] | None
+    """Photos that took part in nothing (strict hold-out); None under the posed protocol."""
+    init: Init
+
+
+def _is_required(f: Any) -> bool:
+    return f.default is MISSING and f.default_factory is MISSING

@@ -11,7 +11,7 @@ from splat.core.errors import SplatError
 from splat.core.slots import PathCamera
 from splat.export.paths import interpolated_path, orbit_path
 from splat.export.renders import write_renders
-from splat.run.completed import FinishedRun
+from splat.run.completed import CompletedRun
 from splat.run.console import Console
 
 
@@ -41,7 +41,7 @@ class RenderPath:
     def __call__(self) -> int:
         if self.frames < 2 or self.size < 16:
             raise SplatError("--frames must be at least 2 and --size at least 16.")
-        run = FinishedRun.open(self.run, self.raster)
+        run = CompletedRun.open(self.run, self.raster)
         names = None
         if self.path in ("orbit", "path"):
             make = orbit_path if self.path == "orbit" else interpolated_path

@@ -71,7 +71,7 @@ class Camera:
         x, y, z = points_cam.unbind(-1)
         return torch.stack([self.fx * x / z + self.cx, self.fy * y / z + self.cy], -1)
 
-    def holds(self, pixels: Float[Tensor, "*n 2"]) -> Bool[Tensor, "*n"]:
+    def contains(self, pixels: Float[Tensor, "*n 2"]) -> Bool[Tensor, "*n"]:
         """Which pixel coordinates lie in the frame."""
         x, y = pixels.unbind(-1)
         return (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)

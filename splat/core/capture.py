@@ -62,8 +62,8 @@ class View:
     """Views of one group share their intrinsics."""
     focal_from: Literal["file", "exif", "guess"] = "guess"
     """Where the focal length comes from: a dataset's file, the photo's EXIF, or a guess of 1.2 x the long side."""
-    gps_enu: tuple[float, float, float] | None = None
-    """East, north, up in metres from the capture's first located photo."""
+    gps: tuple[float, float, float] | None = None
+    """Latitude and longitude in degrees (WGS84), altitude in metres."""
     held: tuple[Camera, Photo] | None = field(default=None, compare=False, repr=False)
     """The photo in memory, as one camera sees it: see `Capture.in_memory`."""
 

@@ -97,7 +97,7 @@ class ProcessGroup:
         return messages
 
 
-alone = ProcessGroup()
+ALONE = ProcessGroup()
 """A process of its own."""
 
 
@@ -122,13 +122,13 @@ def launched() -> bool:
 
 
 @contextmanager
-def process_group() -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun started with this one; `alone` where it did not.
+def joined_group() -> Iterator[ProcessGroup]:
+    """Join the processes that torchrun started with this one; `ALONE` where it did not.
 
     Raises SplatError where this torch cannot.
     """
     if not launched():
-        yield alone
+        yield ALONE
         return
     if not torch.distributed.is_available():
         raise SplatError("this torch is built without torch.distributed: run without torchrun, or install another.")

@@ -18,7 +18,7 @@ from splat.native.ops import compiled
 
 
 @dataclass(frozen=True, eq=False)
-class ThereAndBack:
+class ForwardBackward:
     """Of every pixel of view a, by way of view b."""
 
     inside: Bool[Tensor, "h w"]
@@ -37,27 +37,27 @@ class ThereAndBack:
         return self.inside & (self.shift < most_shift) & (self.difference.abs() < most_difference)
 
 
-def there_and_back(
+def forward_backward(
     camera_a: Camera,
     world_from_a: Rigid,
     depth_a: Float[Tensor, "h w"],
     camera_b: Camera,
     world_from_b: Rigid,
     depth_b: Float[Tensor, "hb wb"],
-) -> ThereAndBack:
+) -> ForwardBackward:
     """Depths are z; b's is that of the pixel a point falls into, never an average over an edge."""
     pixels = camera_a.pixel_centres().to(depth_a)
     b_from_a = world_from_b.inverse() @ world_from_a
     in_b = b_from_a.apply(camera_a.unproject(pixels, depth_a))
     there = camera_b.project(in_b)
     u, v = there.unbind(-1)
-    inside = (in_b[..., 2] > 0) & camera_b.holds(there)
+    inside = (in_b[..., 2] > 0) & camera_b.contains(there)
     row = v.nan_to_num().clamp(0, camera_b.height - 1).long()
     column = u.nan_to_num().clamp(0, camera_b.width - 1).long()
     back = b_from_a.inverse().apply(camera_b.unproject(there, depth_b[row, column]))
     shift = (camera_a.project(back) - pixels).norm(dim=-1)
     difference = torch.where(back[..., 2] > 0, back[..., 2] / depth_a - 1, torch.inf)
-    return ThereAndBack(inside, there, row, column, shift, difference)
+    return ForwardBackward(inside, there, row, column, shift, difference)
 
 
 def parallax(
@@ -93,11 +93,11 @@ def agreement(
     least_parallax: float = 0.0,
     pixels: bool = False,
 ) -> Agreement:
-    """`there_and_back` all in one, and compiled where it can be: pixels whose depths are above 0, miss each other by
+    """`forward_backward` all in one, and compiled where it can be: pixels whose depths are above 0, miss each other by
     less than `most_shift` px and the fraction `most_difference`, and are seen along rays at least `least_parallax`
     degrees (below 90) apart."""
     if not compiled(depth_a, depth_b):
-        seen = there_and_back(camera_a, world_from_a, depth_a, camera_b, world_from_b, depth_b)
+        seen = forward_backward(camera_a, world_from_a, depth_a, camera_b, world_from_b, depth_b)
         at = seen.row * camera_b.width + seen.column
         agrees = seen.agrees(most_shift, most_difference) & (depth_a > 0) & (depth_b.reshape(-1)[at] > 0)
         if least_parallax > 0:
@@ -158,7 +158,7 @@ def witnessed(
         pixels = w.camera.project(inside)
         column, row = (t.nan_to_num().clamp(0, n - 1).long() for t, n in zip(pixels.unbind(1), w.depth.shape[::-1]))
         own = w.depth[row, column]
-        seen = (inside[:, 2] > 0) & w.camera.holds(pixels) & (own > 0)
+        seen = (inside[:, 2] > 0) & w.camera.contains(pixels) & (own > 0)
         ratio = own / inside[:, 2]
         agree += seen & ((ratio - 1).abs() < most_difference)
         see_past += seen & (ratio > 1 + most_before)

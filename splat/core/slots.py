@@ -33,6 +33,10 @@ class Reporter(Protocol):
 
     def info(self, message: str) -> None: ...
     def warn(self, message: str) -> None: ...
+    def begin(self, stage: str) -> None:
+        """A stage starts."""
+        ...
+
     def progress(self, done: int, total: int, **figures: float | int | str) -> None:
         """How far the current stage is, with figures worth showing (loss=..., psnr=..., gaussians=...)."""
         ...
@@ -43,6 +47,8 @@ class Silent:
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+
+    def begin(self, stage: str) -> None: ...
 
     def info(self, message: str) -> None: ...
 
@@ -96,13 +102,13 @@ class PoseResult:
 
     capture: Capture
     """Registered views only, lens known, `points` and `tracks` from SfM where there was SfM."""
-    dropped: dict[str, str] = field(default_factory=dict)
-    """Photos that found no pose, each with the reason."""
+    unregistered: dict[str, str] = field(default_factory=dict)
+    """Photos without a pose, by name, each with the reason."""
     warnings: tuple[str, ...] = ()
     total: int = 0
     """Photos that were offered: "registered n of m" has this m."""
     details: dict[str, Any] = field(default_factory=dict)
-    """JSON-able figures for the report (attempts of the retry ladder, reprojection error, ...)."""
+    """JSON-able figures for the report (settings and result of each attempt, reprojection error, ...)."""
 
 
 @runtime_checkable
@@ -598,6 +604,18 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True)
+class MatchingRequest:
+    """How a method wants its photos matched; what it leaves open the run decides by the time matching would take."""
+
+    size: int = 0
+    """Long side of the photos that are matched, px; 0: left open."""
+    max_size: int = 640
+    """The most that `size` may be where it is left open."""
+    photos: int = 0
+    """How many photos are matched; 0: left open."""
+
+
+@dataclass(frozen=True)
 class InitPlan:
     """What a run decides for the initializer, where its settings leave it open."""
 
@@ -631,8 +649,6 @@ class Method(Protocol):
     name: ClassVar[str]
     summary: ClassVar[str]
     """One line for the help."""
-    priors: ClassVar[frozenset[str]]
-    """The fields of `Priors` that its initializer asks for."""
 
     def unavailable(self) -> str | None:
         """Why it cannot run on this machine, in one sentence; None when it can."""
@@ -645,6 +661,10 @@ class Method(Protocol):
 
     def max_gaussians(self, capture: Capture) -> int | None:
         """The cap that the method has by itself; None: the preset's."""
+        ...
+
+    def matching(self) -> MatchingRequest | None:
+        """What it asks of dense matching; None: photos are not matched, and its initializer is given no priors."""
         ...
 
     def initializer(self, capture: Capture, plan: InitPlan | None = None) -> Initializer:

@@ -78,7 +78,7 @@ def triangulate(
     """
     rig = _Rig(cameras, world_from_cam)
     pixels = pixels.to(torch.float64)
-    valid = valid & pixels.isfinite().all(2) & rig.holds(pixels)
+    valid = valid & pixels.isfinite().all(2) & rig.contains(pixels)
     pixels = torch.where(valid[..., None], pixels, 0.0)
     n, v = valid.shape
 
@@ -169,7 +169,7 @@ class _Rig:
     def out(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         return points + self.origin
 
-    def holds(self, pixels: Float[Tensor, "n v 2"]) -> Bool[Tensor, "n v"]:
+    def contains(self, pixels: Float[Tensor, "n v 2"]) -> Bool[Tensor, "n v"]:
         return ((pixels >= 0) & (pixels < self.size)).all(-1)
 
     def normalized(self, pixels: Float[Tensor, "n v 2"]) -> Float[Tensor, "n v 2"]:

@@ -14,11 +14,11 @@ from splat.export.splat_file import SplatFileCodec
 from splat.export.spz import SpzCodec
 
 CODECS: tuple[Codec, ...] = (CompressedPlyCodec(), PlyCodec(), SpzCodec(), SogCodec(), SplatFileCodec())
-"""Ordered: the first whose suffix fits a name reads or writes it."""
+"""Ordered: the first codec with the suffix of a file reads or writes it."""
 
 
 def codec_for(path: Path) -> Codec:
-    """The format a file name asks for. Raises SplatError listing the formats when there is none."""
+    """The codec for the suffix of a file name. Raises SplatError, with all suffixes, where there is none."""
     name = Path(path).name.lower()
     for codec in CODECS:
         if name.endswith(codec.suffixes):
@@ -28,12 +28,12 @@ def codec_for(path: Path) -> Codec:
 
 
 def save_splat(path: Path, gaussians: Gaussians, header: dict[str, str] | None = None) -> None:
-    """Write `gaussians` in the format of `path`'s suffix. `header` keys: SplatRenderMode, Vertical axis, ..."""
+    """Write `gaussians` in the format of the suffix of `path`. `header` keys: SplatRenderMode, Vertical axis, ..."""
     codec_for(path).save(Path(path), gaussians, header or {})
 
 
 def load_splat(path: Path, report: Reporter | None = None) -> Gaussians:
-    """Read any format of `CODECS`. Warnings (rows left out) go to `report`, or to the `splat` logger."""
+    """Read any format of `CODECS`. Warnings (invalid Gaussians) go to `report`, or else to the `splat` logger."""
     path = Path(path)
     unpacked_sog = path.name == "meta.json" or (path / "meta.json").is_file()
     codec = SogCodec() if unpacked_sog else codec_for(path)

@@ -1,4 +1,4 @@
-"""PlayCanvas' compressed `.ply`: 16 bytes per Gaussian, values packed within the range of their chunk of 256.
+"""PlayCanvas' compressed `.ply`: 16 bytes per Gaussian, quantized within the bounds of its chunk of 256 Gaussians.
 
 Layout (PlayCanvas engine and splat-transform, MIT): element `chunk` with 18 floats of bounds (position, log scale,
 colour), element `vertex` with four uint32 (position and scale 11-10-11 bits, rotation 2-10-10-10 smallest three, colour
@@ -35,7 +35,7 @@ _BOUNDS = [f"{end}_{name}" for group in _GROUPS for end in ("min", "max") for na
 
 
 class CompressedPlyCodec:
-    """About 1/15 of the size at degree 3, 1/4 at degree 0; order of Gaussians changes (Z-order)."""
+    """About 1/15 of the size of the `.ply` at SH degree 3, 1/4 at degree 0. Gaussians are sorted in Morton order."""
 
     name = "compressed-ply"
     suffixes: tuple[str, ...] = (".compressed.ply",)
@@ -78,7 +78,7 @@ class CompressedPlyCodec:
 
 
 def gaussians_from_elements(elements: dict[str, np.ndarray], path: Path) -> Gaussians:
-    """Unpack. Raises SplatError where elements are missing or their counts disagree."""
+    """Gaussians from the elements of a file. Raises SplatError for missing elements and inconsistent counts."""
     try:
         chunk, rows = elements["chunk"], elements["vertex"]
         n = len(rows)
@@ -86,18 +86,18 @@ def gaussians_from_elements(elements: dict[str, np.ndarray], path: Path) -> Gaus
             raise SplatError(f"{path} has {len(chunk)} chunks for {n} Gaussians, too few: export it again.")
         owner = np.arange(n) // CHUNK
         names = chunk.dtype.names or ()
-        found: list[tuple[np.ndarray, np.ndarray]] = []
+        bounds: list[tuple[np.ndarray, np.ndarray]] = []
         for group in _GROUPS:
-            if f"min_{group[0]}" not in names:  # files before colours had bounds
-                found.append((np.zeros((n, 3)), np.ones((n, 3))))
+            if f"min_{group[0]}" not in names:  # older files have no bounds of colours
+                bounds.append((np.zeros((n, 3)), np.ones((n, 3))))
                 continue
             low, high = (np.stack([chunk[f"{e}_{name}"] for name in group], 1)[owner] for e in ("min", "max"))
-            found.append((low, high))
-        means = _lerp(_unpack_11_10_11(rows["packed_position"]), *found[0])
-        log_scales = _lerp(_unpack_11_10_11(rows["packed_scale"]), *found[1])
+            bounds.append((low, high))
+        means = _lerp(_unpack_11_10_11(rows["packed_position"]), *bounds[0])
+        log_scales = _lerp(_unpack_11_10_11(rows["packed_scale"]), *bounds[1])
         packed = rows["packed_color"].astype(np.uint32)
         rgba = np.stack([(packed >> s & 255) / 255 for s in (24, 16, 8, 0)], 1)
-        dc = dc_from_colour(_lerp(rgba[:, :3], *found[2]))
+        dc = dc_from_colour(_lerp(rgba[:, :3], *bounds[2]))
         quats = _unpack_rotation(rows["packed_rotation"])
         sh = np.concatenate([dc[:, None], _rest(elements.get("sh"), n, path)], 1)
     except (KeyError, ValueError) as e:
@@ -106,20 +106,20 @@ def gaussians_from_elements(elements: dict[str, np.ndarray], path: Path) -> Gaus
 
 
 def _rest(packed: np.ndarray | None, n: int, path: Path) -> np.ndarray:
-    """[n k-1 3] of the optional element `sh`."""
+    """SH coefficients above degree 0, [n k-1 3], of the optional element `sh`."""
     if packed is None or not packed.dtype.names:
         return np.zeros((n, 0, 3), np.float32)
     count = len(packed.dtype.names)
     if len(packed) != n or count not in (9, 24, 45):
         raise SplatError(f"{path} has {len(packed)} x {count} harmonics for {n} Gaussians: export it again.")
     levels = np.stack([packed[f"f_rest_{i}"] for i in range(count)], 1).astype(np.float32)
-    # a level stands for the middle of its cell, the outermost two for the ends
+    # a level is the centre of its interval, except the first and the last: the ends of the range
     values = np.where(levels == 0, 0, np.where(levels == 255, 1, (levels + 0.5) / 256))
     return ((values - 0.5) * 8).reshape(n, 3, count // 3).transpose(0, 2, 1)
 
 
 def _ranges(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per chunk, the least and greatest of each column."""
+    """Minimum and maximum of each column per chunk."""
     starts = np.arange(0, len(values), CHUNK)
     if len(starts) == 0:
         return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32)
@@ -127,6 +127,7 @@ def _ranges(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _within(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Values as fractions of the bounds of their chunk, in [0, 1]."""
     owner = np.arange(len(values)) // CHUNK
     span = (high - low)[owner]
     return np.where(span > 1e-20, (values - low[owner]) / np.maximum(span, 1e-20), 0)

@@ -1,4 +1,4 @@
-"""The one door to Open3D (optional): point clouds in every format it writes, and why it cannot be used."""
+"""Point clouds by Open3D (optional): the only module that imports it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from splat.core.capture import PointCloud
 from splat.core.errors import SplatError
 
 SUFFIXES = (".ply", ".pcd", ".xyzrgb", ".pts")
-"""Formats Open3D writes with colours."""
+"""Formats that Open3D writes with colours."""
 
 
 def unavailable() -> str | None:
-    """Why Open3D cannot be used here, in one sentence with the fix; None when it can. Imports it (a second or two)."""
+    """Why Open3D cannot be used, with the fix; None where it can. Imports it, which takes a second or two."""
     if importlib.util.find_spec("open3d") is None:
         return "Open3D is not installed: `pip install splat3d[open3d]`."
     try:
@@ -25,7 +25,7 @@ def unavailable() -> str | None:
 
 
 def write(path: Path, cloud: PointCloud) -> None:
-    """Write positions and colours to `path` as it is (not atomic: the caller renames)."""
+    """Write positions and colours to `path`; not atomic. Raises SplatError on failure."""
     o3d = _open3d()
     points = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(cloud.positions.double().cpu().numpy()))
     points.colors = o3d.utility.Vector3dVector(cloud.rgb.clamp(0, 1).double().cpu().numpy())
@@ -38,7 +38,7 @@ def _open3d() -> ModuleType:
         import open3d
     except ImportError as e:
         raise SplatError(_reason(str(e))) from None
-    except OSError as e:  # a shared library that the system lacks
+    except OSError as e:  # a missing shared library
         raise SplatError(_reason(str(e))) from None
     return open3d
 

@@ -1,4 +1,4 @@
-"""Quantization shared by the compressed formats. Everything here is numpy, rows are Gaussians."""
+"""Quantization shared by the compressed formats, on numpy arrays with a row per Gaussian."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from splat.core.gaussians import SH_C0, Gaussians
 
 
 def arrays(gaussians: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """means, unit quats_wxyz, log_scales, opacities (0..1), sh of degree <= 3, all float32."""
+    """means, unit quats_wxyz, log_scales, opacities (0..1) and sh of degree <= 3, all float32."""
     g = gaussians.detach().to(torch.device("cpu"))
     g = g.with_sh_degree(min(g.sh_degree, 3))
     quats = torch.nn.functional.normalize(g.quats_wxyz.float(), dim=1)
@@ -21,7 +21,7 @@ def arrays(gaussians: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 def bundle(
     means: np.ndarray, quats_wxyz: np.ndarray, log_scales: np.ndarray, opacities: np.ndarray, sh: np.ndarray
 ) -> Gaussians:
-    """The inverse of `arrays`. Opacities of 0 and 1 become infinite logits, for `repaired` to limit."""
+    """The inverse of `arrays`. Opacities of 0 and 1 become infinite logits, which `repaired` limits."""
     with np.errstate(divide="ignore"):
         logits = np.log(opacities.astype(np.float64)) - np.log1p(-opacities.astype(np.float64))
     fields = (means, quats_wxyz, log_scales, logits, sh)
@@ -42,8 +42,8 @@ def to_bytes(values: np.ndarray) -> np.ndarray:
 
 
 def smallest_three(quats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of unit quaternions [n 4] in any component order: which component is largest [n], and the other three in order
-    [n 3], signed so that the largest is positive; they lie in +-sqrt(1/2)."""
+    """Smallest-three encoding of unit quaternions [n 4]: the index of the largest component [n], and the other three in
+    order [n 3], in +-sqrt(1/2), with the sign for which the largest is positive."""
     largest = np.abs(quats).argmax(1)
     rows = np.arange(len(quats))
     q = quats * np.where(quats[rows, largest] < 0, -1, 1)[:, None]
@@ -52,7 +52,7 @@ def smallest_three(quats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def from_smallest_three(largest: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Unit quaternions [n 4] in the order `smallest_three` was given."""
+    """The inverse of `smallest_three`: unit quaternions [n 4], float64."""
     quats = np.empty((len(others), 4), np.float64)
     quats[np.arange(4)[None] != largest[:, None]] = others.reshape(-1)
     quats[np.arange(len(others)), largest] = np.sqrt(np.maximum(0, 1 - np.square(others.astype(np.float64)).sum(1)))
@@ -60,16 +60,15 @@ def from_smallest_three(largest: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def codebook(values: np.ndarray, size: int = 256, rounds: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """The `size` numbers that stand for `values` with least squared error (Lloyd's algorithm on one axis), ascending,
-    and for every value the id (uint8) of its number. The first guess has a share of cells per value and per range, so
-    that tails are not forgotten."""
+    """Scalar quantization with least squared error by Lloyd's algorithm: `size` ascending entries, and for every value
+    the index (uint8) of its entry. Initialized half with quantiles and half with equal steps, to cover the tails."""
     flat = np.sort(values.reshape(-1).astype(np.float64))
     if len(flat) == 0:
         return np.zeros(size), np.zeros(values.shape, np.uint8)
     if len(flat) > 200_000:
         flat = flat[np.linspace(0, len(flat) - 1, 200_000).round().astype(np.int64)]
-    by_rank = flat[np.linspace(0, len(flat) - 1, size // 2).round().astype(np.int64)]
-    book = np.sort(np.concatenate([by_rank, np.linspace(flat[0], flat[-1], size - size // 2)]))
+    quantiles = flat[np.linspace(0, len(flat) - 1, size // 2).round().astype(np.int64)]
+    book = np.sort(np.concatenate([quantiles, np.linspace(flat[0], flat[-1], size - size // 2)]))
     sums = np.concatenate([[0.0], flat.cumsum()])
     for _ in range(rounds):
         edges = np.searchsorted(flat, (book[1:] + book[:-1]) / 2)
@@ -83,9 +82,11 @@ def codebook(values: np.ndarray, size: int = 256, rounds: int = 8) -> tuple[np.n
 
 
 def palette(vectors: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most `size` vectors that stand for `vectors` [n d], and the id of each one's stand-in: exact where n <= size,
-    otherwise the means of a tree whose cells are cut at the mean of their widest axis, those with most squared error
-    first (Wu's scheme for colours, without its search for the best cut)."""
+    """Vector quantization of `vectors` [n d]: at most `size` entries [m d], and the index of each vector's entry [n].
+
+    Exact where n <= size. Otherwise the entries are the means of cells that are split at the mean of the axis of
+    largest variance, those with the largest squared error first (as in Wu's colour quantization).
+    """
     n = len(vectors)
     if n <= size:
         return vectors.copy(), np.arange(n)
@@ -93,7 +94,7 @@ def palette(vectors: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     cells = [(0, n)]
     errors = [_squared_error(vectors)]
     while len(cells) < size:
-        # the worst cells, half as many as there are: near the greedy result, in log passes instead of `size`
+        # split half of the cells, the worst, per pass: close to the greedy result in log(size) passes
         quota = min(size - len(cells), max(1, len(cells) // 2))
         worst = [i for i in np.argsort(-np.array(errors), kind="stable")[:quota].tolist() if errors[i] > 0]
         if not worst:

@@ -19,8 +19,8 @@ from torch import Tensor
 from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.geometry import Rigid, matrix_from_quat, quat_from_matrix
+from splat.core.layout import Layout, azimuths, horizon, layout_of
 from splat.core.slots import PathCamera
-from splat.export.layout import Layout, azimuths, horizon, layout_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Point clouds for programs that know no splats: from Gaussians, or from structure from motion."""
+"""Point clouds, from Gaussians or from structure from motion, for programs that do not read splats."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ def points_from_gaussians(
 ) -> PointCloud:
     """One point per Gaussian that is at least `min_opacity` opaque, or `samples` points drawn from them.
 
-    Sampling spreads points over surfaces: a Gaussian is chosen with probability proportional to opacity x area (the
-    product of its two larger scales) and the point falls in it as its density says, at most two sigmas from the centre.
-    The largest Gaussians (beyond 20 x the median area) count as that area, so that sky does not eat all samples.
-    Colours are the view-independent part.
+    Sampling covers surfaces evenly: a Gaussian is drawn with probability proportional to opacity x area (the product of
+    its two larger scales), and a point from its density, truncated at two sigmas. Areas are clamped to 20 x the median,
+    so that the sky does not take most samples. Colours are SH degree 0.
     """
     g = gaussians.detach().to(torch.device("cpu"))
     g = g[g.opacities >= min_opacity]
@@ -36,7 +35,7 @@ def points_from_gaussians(
     largest = g.scales.double().topk(2, dim=1).values
     area = largest[:, 0] * largest[:, 1]
     weight = g.opacities.double() * area.clamp(max=20 * area.median().item())
-    # Drawing by the inverse of the cumulated weight has no limit on the number of Gaussians (torch.multinomial has).
+    # Inverse transform sampling has no limit on the number of Gaussians (torch.multinomial has).
     generator = torch.Generator().manual_seed(seed)
     cumulated = weight.cumsum(0)
     u = torch.rand(samples, generator=generator, dtype=torch.float64) * cumulated[-1]
@@ -47,7 +46,7 @@ def points_from_gaussians(
 
 
 def _truncated_normal(n: int, generator: torch.Generator) -> Float[Tensor, "n 3"]:
-    """Standard normal vectors inside the ball of radius two."""
+    """Standard normal vectors truncated to a ball of radius two."""
     z = torch.randn(n, 3, generator=generator)
     for _ in range(20):
         outside = z.norm(dim=1) > 2
@@ -58,7 +57,7 @@ def _truncated_normal(n: int, generator: torch.Generator) -> Float[Tensor, "n 3"
 
 
 def write_point_cloud(path: Path, cloud: PointCloud, writer: Literal["auto", "own", "open3d"] = "auto") -> None:
-    """Write x y z and 8-bit red green blue; whole or not at all.
+    """Write x y z and 8-bit red green blue, atomically.
 
     "auto" uses Open3D where it is installed and works, and the own writer (`.ply` only) otherwise.
     """

@@ -1,4 +1,4 @@
-"""What every reader does to the values of a foreign file before anything else sees them."""
+"""Repair of invalid values in Gaussians that are read from files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from splat.core.gaussians import Gaussians
 from splat.core.slots import Reporter
 
 LOGIT_LIMIT = math.log(1e6)
-"""Stands for an infinite logit: an opacity within a millionth of 0 or 1."""
+"""Replaces infinite logits: an opacity within a millionth of 0 or 1."""
 LOG_SCALE_LIMIT = -20.0
-"""Stands for a scale of zero (log scale -inf), as flat discs and some quantized files have it."""
+"""Replaces a log scale of -inf: scales of zero occur in files of flat discs and some quantized files."""
 
 
 def warn(report: Reporter | None, message: str) -> None:
-    """Tell the user; without a Reporter the message goes to the `splat` logger, so it is never lost."""
+    """Warn through `report`, or without one through the `splat` logger."""
     if report is not None:
         report.warn(message)
     else:
@@ -29,10 +29,10 @@ def warn(report: Reporter | None, message: str) -> None:
 
 
 def repaired(gaussians: Gaussians, path: Path, report: Reporter | None = None) -> Gaussians:
-    """Gaussians that can be drawn: infinite opacities and zero scales become the limits above, zero quaternions become
-    the identity, and rows with a value that is still not finite are left out with one warning.
+    """Gaussians with valid values: infinite logits and log scales become the limits above, zero quaternions become the
+    identity, and Gaussians with other values that are not finite are removed with one warning.
 
-    Raises SplatError when no row is left of a file that had some.
+    Raises SplatError where that removes all Gaussians of a file.
     """
     g = gaussians
     logits = torch.where(

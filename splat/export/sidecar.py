@@ -1,13 +1,11 @@
-"""Which frame an exported splat is in, written beside it: the files themselves cannot say."""
+"""The coordinate frame of an exported splat, in a JSON file beside it: the splat formats have no field for it."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from splat.core.capture import Capture
-from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Similarity
@@ -16,7 +14,7 @@ Frame = Literal["source", "world"]
 
 
 def to_original_frame(gaussians: Gaussians, capture: Capture) -> Gaussians:
-    """Gaussians in the frame of the capture's source (the dataset's or SfM's), harmonics turned along."""
+    """Gaussians in the source frame of the capture (that of the dataset or of SfM), with rotated SH."""
     return gaussians.transformed(capture.world_from_source.inverse())
 
 
@@ -26,9 +24,10 @@ def sidecar_path(splat_path: Path) -> Path:
 
 
 def write_sidecar(splat_path: Path, capture: Capture, frame: Frame = "source", **extra: Any) -> Path:
-    """Write `sidecar_path(splat_path)`: the frame of the file and the transform to the other frame; returns its path.
+    """Write `sidecar_path(splat_path)` with the frame of the splat and the transforms between both frames; return its
+    path.
 
-    "source": coordinates as the dataset or SfM has them. "world": normalized, as the training saw them.
+    "source": the coordinates of the dataset or of SfM. "world": the normalized coordinates of training.
     """
     path = sidecar_path(splat_path)
     write_json(
@@ -50,15 +49,6 @@ def write_sidecar(splat_path: Path, capture: Capture, frame: Frame = "source", *
     return path
 
 
-def read_world_from_source(path: Path) -> Similarity:
-    """The transform of a sidecar."""
-    try:
-        value = json.loads(path.read_text())["world_from_source"]
-        return _similarity_from_json(value)
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise SplatError(f"{path} is not a frame file ({e}): remove it or export the splat again.") from None
-
-
 def _similarity_json(a_from_b: Similarity) -> dict[str, Any]:
     return {
         "scale": float(a_from_b.scale),
@@ -66,11 +56,3 @@ def _similarity_json(a_from_b: Similarity) -> dict[str, Any]:
         "translation": a_from_b.translation.tolist(),
         "matrix": a_from_b.matrix().tolist(),
     }
-
-
-def _similarity_from_json(value: dict[str, Any]) -> Similarity:
-    import torch
-
-    rotation = torch.tensor(value["rotation"], dtype=torch.float64)
-    translation = torch.tensor(value["translation"], dtype=torch.float64)
-    return Similarity(float(value["scale"]), rotation, translation)

@@ -1,8 +1,8 @@
 """`.sog` version 2 (PlayCanvas): attributes as lossless WebP images and a `meta.json`, in a zip or a folder.
 
-Positions have 16 bits per axis after sign(x) log(1 + |x|), rotations 8-bit smallest three with the largest component's
-index in alpha, scales and colours index 256-entry codebooks, opacity is 8 bits, harmonics are rows of a palette of at
-most 65,536. Coordinates are those of the `.ply`, as splat-transform writes them (whatever its specification says).
+Positions have 16 bits per axis after sign(x) log(1 + |x|). Rotations are 8-bit smallest three, with the index of the
+largest component in alpha. Scales and colours index codebooks of 256 entries, opacities have 8 bits, and SH above
+degree 0 indexes a palette of at most 65,536 rows. Coordinates are those of the `.ply`, as splat-transform writes them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PER_ROW = 64
 
 
 class SogCodec:
-    """About a fifteenth of the size of the `.ply` at degree 3."""
+    """About a fifteenth of the size of the `.ply` at SH degree 3."""
 
     name = "sog"
     suffixes: tuple[str, ...] = (".sog",)
@@ -47,7 +47,7 @@ class SogCodec:
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as z:
             for name, data in [("meta.json", json.dumps(meta).encode()), *images.items()]:
-                z.writestr(zipfile.ZipInfo(name), data)  # a fixed date: the same scene gives the same file
+                z.writestr(zipfile.ZipInfo(name), data)  # with a fixed date: the same scene gives the same file
         write_atomic(path, packed.getvalue())
 
     def load(self, path: Path, report: Reporter | None = None) -> Gaussians:
@@ -55,7 +55,7 @@ class SogCodec:
         try:
             if path.is_dir() or path.name == "meta.json":
                 folder = path if path.is_dir() else path.parent
-                return repaired(decode(lambda name: _inside(folder, name)), path, report)
+                return repaired(decode(lambda name: _read_file(folder, name)), path, report)
             with zipfile.ZipFile(path) as z:
                 return repaired(decode(z.read), path, report)
         except (OSError, zipfile.BadZipFile, KeyError, ValueError, IndexError, TypeError, UnidentifiedImageError) as e:
@@ -63,13 +63,13 @@ class SogCodec:
 
 
 def encode(gaussians: Gaussians) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The meta data and the images by file name."""
+    """The metadata, and the encoded images by file name."""
     means, quats, log_scales, opacities, sh = arrays(gaussians)
     order = morton_order(torch.from_numpy(means)).numpy()
     means, quats, log_scales, opacities, sh = (a[order] for a in (means, quats, log_scales, opacities, sh))
     n = len(means)
     if n == 0:
-        raise SplatError(".sog holds at least one Gaussian, this scene has none: check its training.")
+        raise SplatError(".sog needs at least one Gaussian, this scene has none: check its training.")
     folded = np.sign(means) * np.log1p(np.abs(means.astype(np.float64)))
     low, high = folded.min(0), folded.max(0)
     levels = np.rint((folded - low) / np.maximum(high - low, 1e-30) * 65535).astype(np.uint16)
@@ -122,7 +122,7 @@ def decode(read: Callable[[str], bytes]) -> Gaussians:
     def pixels(part: str, i: int) -> np.ndarray:
         flat = _image(read(meta[part]["files"][i])).reshape(-1, 4)
         if len(flat) < n:
-            raise ValueError(f"{part} holds {len(flat)} of {n} Gaussians")
+            raise ValueError(f"{part} has {len(flat)} of {n} Gaussians")
         return flat[:n]
 
     levels = pixels("means", 0)[:, :3].astype(np.uint16) | pixels("means", 1)[:, :3].astype(np.uint16) << 8
@@ -142,7 +142,7 @@ def decode(read: Callable[[str], bytes]) -> Gaussians:
 
 
 def _harmonics(part: dict[str, Any], read: Callable[[str], bytes], labels: np.ndarray) -> np.ndarray:
-    """[n k-1 3] by palette."""
+    """SH coefficients above degree 0, [n k-1 3]."""
     k = _COEFFICIENTS[int(part["bands"])]
     image = _image(read(part["files"][0]))[..., :3]
     if image.shape[1] != _PER_ROW * k:
@@ -153,7 +153,7 @@ def _harmonics(part: dict[str, Any], read: Callable[[str], bytes], labels: np.nd
 
 
 def _webp(rows: np.ndarray, n: int) -> bytes:
-    """Rows [n 3|4] as an image about as wide as high, in steps of four."""
+    """Rows [n 3|4] as a nearly square image whose sides are multiples of four."""
     width = max(4, math.ceil(math.sqrt(n) / 4) * 4)
     height = max(4, math.ceil(n / width / 4) * 4)
     image = np.zeros((width * height, rows.shape[1]), np.uint8)
@@ -163,7 +163,7 @@ def _webp(rows: np.ndarray, n: int) -> bytes:
 
 def _encoded(image: np.ndarray) -> bytes:
     out = io.BytesIO()
-    # exact: colours under zero opacity are data too
+    # exact: keep colours where alpha is 0
     Image.fromarray(image).save(out, "WEBP", lossless=True, exact=True, quality=75, method=4)
     return out.getvalue()
 
@@ -173,8 +173,8 @@ def _image(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
 
 
-def _inside(folder: Path, name: str) -> bytes:
-    """A file of the folder itself: a name cannot lead elsewhere."""
+def _read_file(folder: Path, name: str) -> bytes:
+    """The bytes of a file directly in `folder`. Raises ValueError for names with a path."""
     if Path(name).name != name:
         raise ValueError(f"'{name}' is not a plain file name")
     return (folder / name).read_bytes()

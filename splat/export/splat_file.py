@@ -1,7 +1,7 @@
-"""`.splat` (antimatter15's viewer, MIT): 32 bytes per Gaussian, no view-dependent colour.
+"""`.splat` (antimatter15's viewer, MIT): 32 bytes per Gaussian, without view-dependent colour.
 
 Per row: position (3 float32), linear scale (3 float32), red green blue opacity (uint8), quaternion wxyz (uint8,
-128 + 128 q). Viewers that draw while they load expect the largest and most opaque first.
+128 + 128 q). Viewers that draw while loading expect the largest and most opaque Gaussians first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ROW = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), (
 
 
 class SplatFileCodec:
-    """Positions and scales exact; colour, opacity and rotation to 8 bits; harmonics above degree 0 are lost."""
+    """Positions and scales are float32; colour, opacity and rotation have 8 bits; SH above degree 0 is lost."""
 
     name = "splat"
     suffixes: tuple[str, ...] = (".splat",)

@@ -1,7 +1,7 @@
 """`.spz` (Niantic, MIT): 24-bit positions, 8-bit everything else, gzip (versions 1 to 3) or zstd (version 4).
 
 Streams by attribute: positions, opacities, colours, log scales, rotations, harmonics. Coordinates are stored
-right-up-back; ours are right-down-front, half a turn about x. Version 3 is written: every reader knows it.
+right-up-back; ours are right-down-front, rotated by 180 degrees about x. Version 3 is written: every reader knows it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAGIC = b"NGSP"
 _COLOUR_SCALE = 0.15
 _ANTIALIASED = 1
 _HALF_TURN = Similarity(1.0, torch.diag(torch.tensor([1.0, -1.0, -1.0])).double(), torch.zeros(3).double())
-_MOST_FRACTION_BITS = 12
+_MAX_FRACTION_BITS = 12
 _COEFFICIENTS = (0, 3, 8, 15, 24)
 
 
@@ -45,11 +45,11 @@ class SpzCodec:
         order = morton_order(torch.from_numpy(means)).numpy()
         means, quats, log_scales, opacities, sh = (a[order] for a in (means, quats, log_scales, opacities, sh))
         reach = float(np.abs(means).max()) if len(means) else 1.0
-        # 23 bits and a sign: large scenes get fewer bits behind the point
-        bits = min(_MOST_FRACTION_BITS, 23 - math.ceil(math.log2(max(reach * 1.0001, 1e-6))))
+        # 23 bits and a sign: large scenes get fewer fraction bits
+        bits = min(_MAX_FRACTION_BITS, 23 - math.ceil(math.log2(max(reach * 1.0001, 1e-6))))
         if bits < 0:
             raise SplatError(
-                f"{path}: .spz holds coordinates up to 8 million, this scene reaches {reach:.3g}; use .ply."
+                f"{path}: .spz stores coordinates up to 8 million, this scene reaches {reach:.3g}; use .ply."
             )
         fixed = np.rint(means.astype(np.float64) * (1 << bits)).astype("<i4")
         degree = round(sh.shape[1] ** 0.5) - 1
@@ -80,13 +80,15 @@ class SpzCodec:
         except (ValueError, EOFError, OSError, zlib.error, struct.error) as e:
             raise SplatError(f"{path} is no .spz or is damaged ({e}): copy or export it again.") from None
         if degree > 3:
-            warn(report, f"{path} has harmonics of degree {degree}; only degrees up to 3 are drawn.")
+            warn(report, f"{path} has harmonics of degree {degree}; only degrees up to 3 are used.")
         return repaired(_turned(g), path, report)
 
 
 def _turned(g: Gaussians) -> Gaussians:
-    """From one convention to the other. A Gaussian's own axes turn too (F R F for a half turn F and its rotation R):
-    the shape is that of F R, and quaternions stay near those of other programs."""
+    """Gaussians in the other axis convention; its own inverse.
+
+    Rotations R become F R F for the half turn F, as in other programs: F R is the same shape with another quaternion.
+    """
     flip = g.quats_wxyz.new_tensor([1.0, 1.0, -1.0, -1.0])
     return replace(g.transformed(_HALF_TURN), quats_wxyz=g.quats_wxyz * flip)
 
@@ -138,7 +140,7 @@ def _open_v4(data: bytes, path: Path) -> tuple[_Header, _Streams]:
 
 
 def _zstd(path: Path) -> Callable[[bytes, int], bytes]:
-    """`decompress(data, size)` of the optional package `zstandard`."""
+    """`decompress(data, size)` from the optional package `zstandard`. Raises SplatError without it."""
     try:
         import zstandard
     except ImportError:
@@ -161,7 +163,7 @@ def _unpack(streams: _Streams, version: int, n: int, degree: int, bits: int) -> 
         means = positions.view("<f2").reshape(n, 3).astype(np.float64)
     else:
         wide = np.zeros((n * 3, 4), np.uint8)
-        wide[:, 1:] = positions.reshape(-1, 3)  # in the upper bytes, so that the shift back extends the sign
+        wide[:, 1:] = positions.reshape(-1, 3)  # in the upper bytes, so that the right shift extends the sign
         means = (wide.view("<i4").reshape(n, 3) >> 8) / float(1 << bits)
     dc = (colours.reshape(n, 1, 3) / 255 - 0.5) / _COLOUR_SCALE
     rest = (harmonics.reshape(n, _COEFFICIENTS[degree], 3)[:, :15].astype(np.float64) - 128) / 128
@@ -171,7 +173,7 @@ def _unpack(streams: _Streams, version: int, n: int, degree: int, bits: int) -> 
 
 
 def _pack_rotation(quats_wxyz: np.ndarray) -> np.ndarray:
-    """Bits from the top: which of xyzw is largest (2), then the others in order, each a sign and 9 bits."""
+    """Bits from the top: index of the largest of xyzw (2 bits), then the others in order, each a sign and 9 bits."""
     largest, others = smallest_three(quats_wxyz[:, [1, 2, 3, 0]])
     levels = np.clip(np.rint(np.abs(others) * math.sqrt(2) * 511), 0, 511).astype(np.uint32)
     levels |= (others < 0).astype(np.uint32) << 9
@@ -193,7 +195,7 @@ def _unpack_rotation(rows: np.ndarray) -> np.ndarray:
 
 
 def _pack_harmonics(rest: np.ndarray) -> np.ndarray:
-    """Coefficient by coefficient, red green blue inside; 5 bits for degree 1 and 4 bits above, as the format's own
-    writer does: the low bits left out are what makes the file small."""
+    """uint8 [n k 3], quantized to 5 bits for degree 1 and 4 bits above, as by the reference writer: zero low bits
+    compress well."""
     bucket = np.where(np.arange(rest.shape[1]) < 3, 8, 16)[None, :, None]
     return np.clip(np.rint((rest * 128 + 128) / bucket) * bucket, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Frames -> `.mp4` with VP9: plays in every browser, and needs nothing but OpenCV."""
+"""Frames -> `.mp4` with VP9, which every browser plays, by OpenCV."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from splat.core.errors import SplatError
 from splat.core.files import atomic_path
 
 _AHEAD = 4
-"""Frames that wait for the encoder at most."""
+"""Maximum number of frames in the queue of the encoder."""
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 30.0) -> int:
-    """Encode uint8 RGB frames [h w 3] of one size as they come (never all in memory); returns how many there were.
+    """Encode a stream of uint8 RGB frames [h w 3] of one size; returns their number.
 
-    Chroma is stored at half resolution, so an odd last row or column is dropped. The file appears whole or not at all.
-    Raises SplatError when there is no frame or OpenCV cannot encode.
+    Chroma has half the resolution, so an odd last row or column is cropped. The file is written atomically. Raises
+    SplatError when there is no frame or OpenCV cannot encode.
     """
     if path.suffix.lower() != ".mp4":
         raise SplatError(f"{path} must end in .mp4.")
     count = 0
     writer: cv2.VideoWriter | None = None
     pending: deque[Future[None]] = deque()
-    # libvpx encodes on one core; a thread lets the next frames be drawn on the others meanwhile
+    # libvpx uses one core: encode in a thread while the next frames are rendered
     with atomic_path(path) as temporary, ThreadPoolExecutor(1) as encoder:
         try:
             for frame in frames:

@@ -14,8 +14,7 @@ from splat.core.geometry import Similarity
 from splat.core.image import PHOTO_SUFFIXES
 from splat.core.slots import Reader, ReadOptions, Reporter, Silent
 from splat.ingest.blender import BlenderReader
-from splat.ingest.cameras import forget_poses
-from splat.ingest.checks import check_photos, too_few
+from splat.ingest.cameras import without_poses
 from splat.ingest.colmap import ColmapReader
 from splat.ingest.folders import describe_contents, photo_folders
 from splat.ingest.llff import LlffReader
@@ -23,6 +22,7 @@ from splat.ingest.masks import attach_masks
 from splat.ingest.nerfstudio import NerfstudioReader
 from splat.ingest.photos import PhotosReader
 from splat.ingest.splits import Split, assign_roles
+from splat.ingest.validation import check_photos, too_few
 from splat.ingest.video import VideoReader
 
 READERS: tuple[Reader, ...] = (
@@ -33,10 +33,10 @@ READERS: tuple[Reader, ...] = (
     PhotosReader(),
     VideoReader(),
 )
-"""Datasets with poses first, those that say most about their photos before the others."""
+"""Datasets with poses first, the more specific formats before the others."""
 
 _FAR_FROM_ORIGIN = 1e3
-"""Times the cameras' spread: beyond it float32 coordinates lose a thousandth of the spread's detail (UTM metres)."""
+"""Distance of the cameras from the origin, in multiples of their spread, beyond which float32 is too coarse (UTM)."""
 
 
 def reader_for(path: Path, ignore_poses: bool = False) -> Reader:
@@ -46,22 +46,23 @@ def reader_for(path: Path, ignore_poses: bool = False) -> Reader:
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
         raise SplatError(f"{path} may not be read: change its permissions.")
     if ignore_poses and path.is_dir() and photo_folders(path):
-        return PhotosReader()  # a broken pose file then does not matter
+        return PhotosReader()  # works even where the pose file is damaged
     for reader in READERS:
         if reader.accepts(path):
             return reader
     if path.is_dir():
-        raise SplatError(f"{path} holds {describe_contents(path)}.")
+        raise SplatError(f"{path} contains {describe_contents(path)}.")
     if path.suffix.lower() in PHOTO_SUFFIXES:
         raise SplatError(f"{path} is a single photo: give the folder of all photos of the scene.")
     raise SplatError(f"{path} is neither a folder of photos, a video, nor a dataset: give one of these.")
 
 
 def read(path: Path | str, options: ReadOptions | None = None, report: Reporter | None = None) -> Capture:
-    """Whatever is at `path`, as a capture whose photos can all be read and have their role and mask.
+    """The capture at `path` (a folder of photos, a video or a dataset), with validated photos, masks and a train/test
+    split.
 
-    Photos that cannot be used are left out with a warning. Raises SplatError naming the file and the fix where nothing
-    can be done, and where fewer than two photos remain.
+    Photos that cannot be used are left out with a warning. Raises SplatError where no reader accepts the path, a file
+    is invalid, or fewer than two photos remain.
     """
     path, options, report = Path(path), options or ReadOptions(), report or Silent()
     reader = reader_for(path, options.ignore_poses)
@@ -70,7 +71,7 @@ def read(path: Path | str, options: ReadOptions | None = None, report: Reporter 
     if len(capture.views) < 2:
         raise too_few(path, len(capture.views))
     if options.ignore_poses and capture.views[0].world_from_cam is not None:
-        capture = forget_poses(capture)
+        capture = without_poses(capture)
     capture = check_photos(capture, report)
     capture = attach_masks(capture, root, options, report)
     capture = assign_roles(capture, Split.load(root), options.test_every, report)
@@ -78,14 +79,14 @@ def read(path: Path | str, options: ReadOptions | None = None, report: Reporter 
 
 
 def _near_origin(capture: Capture, report: Reporter) -> Capture:
-    """Coordinates small enough for float32; the shift is remembered and undone by exports."""
+    """The capture shifted to the origin where float32 needs it (`world_from_source` undoes it), with float32 points."""
     centres = capture.camera_centres()
     if len(centres):
         middle = centres.median(0).values
         spread = float((centres - middle).norm(dim=1).median())
         if float(middle.norm()) > _FAR_FROM_ORIGIN * max(spread, 1e-9):
             offset = ", ".join(f"{v:.0f}" for v in middle.tolist())
-            report.info(f"The cameras are far from the origin ({offset}): shifted while we work, put back on export.")
+            report.info(f"The cameras are far from the origin ({offset}): shifted for training, restored on export.")
             capture = capture.transformed(Similarity(1.0, torch.eye(3, dtype=torch.float64), -middle))
     points = capture.points
     return capture if points is None else replace(capture, points=points.to(torch.float32))

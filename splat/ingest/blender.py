@@ -1,4 +1,4 @@
-"""NeRF-synthetic: `transforms_train.json`, `transforms_test.json` (`transforms_val.json`), RGBA photos."""
+"""NeRF-synthetic datasets: `transforms_train.json`, `transforms_test.json` (`transforms_val.json`), RGBA images."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from typing import Literal
 from splat.core.capture import Capture, View
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.exif import read_info
-from splat.ingest.folders import name_in, tidy
+from splat.ingest.folders import name_in, posix_path
 from splat.ingest.nerfstudio import find_photos
 from splat.ingest.splits import read_json
 from splat.ingest.transforms import frames_of, report_missing, view_of
 
 
 class BlenderReader:
-    """A folder with `transforms_train.json`. Test views come from the test file, else from the validation file; where
-    there is a test file the validation views are not used, as in published protocols. There are no points."""
+    """A folder with `transforms_train.json`.
+
+    Test views come from `transforms_test.json`, else from `transforms_val.json`; with a test file the validation views
+    are not used, as in published protocols. There are no points.
+    """
 
     name = "blender"
 
@@ -35,7 +38,7 @@ class BlenderReader:
 
 def _views(path: Path, role: Literal["train", "test"], options: ReadOptions, report: Reporter) -> list[View]:
     frames = frames_of(read_json(path), path)
-    files = [tidy(f["file_path"]) for f in frames]
+    files = [posix_path(f["file_path"]) for f in frames]
     photos = find_photos(path.parent, files, options)
     report_missing([f for f, p in zip(files, photos) if p is None], len(files), path, report.warn)
     views = list[View]()

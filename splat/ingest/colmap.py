@@ -1,4 +1,4 @@
-"""COLMAP's sparse model, binary or text, any lens model.
+"""COLMAP's sparse model, binary or text, with any camera model.
 
 Conventions (colmap.github.io/format.html): poses are `cam_from_world`, camera axes as ours, the centre of the top-left
 pixel is (0.5, 0.5) as ours. COLMAP reads pixels as stored and ignores EXIF orientation.
@@ -43,7 +43,7 @@ class ColmapReader:
         found = [(i, index.find(i.name)) for i in registered]
         missing = [i.name for i, p in found if p is None]
         if missing:
-            _complain_about_missing(missing, len(found), folder, index.folder, report)
+            _report_missing(missing, len(found), folder, index.folder, report)
         images, views, infos = [], [], []
         for image, photo in found:
             if photo is None:
@@ -60,7 +60,7 @@ class ColmapReader:
 
 
 def find_models(root: Path) -> list[Path]:
-    """Model folders of a dataset: all of the first place that has any (several models of one SfM run are siblings)."""
+    """Model folders in the first usual location that has any. One SfM run may leave several: `0`, `1`, ..."""
     for parent in [root / p for p in _PARENTS] + [root]:
         numbered = sorted(d for d in parent.iterdir() if _is_model(d)) if parent.is_dir() and parent != root else []
         if numbered:
@@ -92,13 +92,13 @@ def _load(folder: Path) -> Any:
     try:
         if (folder / f"points3D{suffix}").is_file():
             return pycolmap.Reconstruction(folder)
-        with tempfile.TemporaryDirectory() as scratch:  # poses without points: pycolmap insists on the file
+        with tempfile.TemporaryDirectory() as scratch:  # poses without points: pycolmap needs the file
             for name in ("cameras", "images", "rigs", "frames"):
                 if (folder / f"{name}{suffix}").is_file():
                     (Path(scratch) / f"{name}{suffix}").symlink_to((folder / f"{name}{suffix}").resolve())
             (Path(scratch) / f"points3D{suffix}").write_bytes(b"\0" * 8 if suffix == ".bin" else b"")
             return pycolmap.Reconstruction(scratch)
-    except (RuntimeError, ValueError, IndexError, OSError, MemoryError) as e:  # a wrong count asks for all memory
+    except (RuntimeError, ValueError, IndexError, OSError, MemoryError) as e:  # a corrupt count leads to MemoryError
         reason = str(e).strip().splitlines()[-1][:120] if str(e).strip() else type(e).__name__
         raise SplatError(
             f"{folder} is not a readable COLMAP model ({reason}): export it again, or use --ignore-poses."
@@ -106,25 +106,25 @@ def _load(folder: Path) -> Any:
 
 
 def _photos_of(root: Path, model: Path, names: list[str], options: ReadOptions) -> PhotoIndex:
-    """The photo folder: what --images or `split.json` names, else the first that has most of the model's names."""
+    """The photo folder: the one that --images or `split.json` names, else the one with most of the model's photos."""
     named = options.images or Split.load(root).images
     if named:
         return PhotoIndex(named_folder(root, named))
     above = [root, model.parent, model.parent.parent] if model == root else [root]
     candidates = [f for a in above for f in [*photo_folders(a), a]]
     best = PhotoIndex(candidates[0])
-    most = -1
+    best_count = -1
     for folder in candidates:
         index = PhotoIndex(folder)
         count = sum(index.find(n) is not None for n in names)
-        if count > most:
-            best, most = index, count
+        if count > best_count:
+            best, best_count = index, count
         if count == len(names):
             break
     return best
 
 
-def _complain_about_missing(missing: list[str], total: int, model: Path, folder: Path, report: Reporter) -> None:
+def _report_missing(missing: list[str], total: int, model: Path, folder: Path, report: Reporter) -> None:
     some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
     if total - len(missing) < max(2, total / 2):
         raise SplatError(
@@ -155,7 +155,7 @@ def _view(image: Any, info: PhotoInfo) -> View:
 def _points_and_tracks(
     model: Any, images: list[Any], views: list[View], infos: list[PhotoInfo]
 ) -> tuple[PointCloud | None, Tracks | None]:
-    """Points (float64), and where views saw them, in pixels of the view's pinhole."""
+    """Points (float64) and their observations, in pixels of each view's pinhole."""
     if not len(model.points3D):
         return None, None
     ids = sorted(model.points3D)
@@ -186,11 +186,11 @@ def _points_and_tracks(
 
 
 def _to_pinhole(rays: np.ndarray, view: View, image: Any, info: PhotoInfo) -> np.ndarray:
-    """Normalized image coordinates of the model's camera [m 2] -> pixels of the view."""
+    """Normalized image coordinates of the model's camera [m 2] -> pixels [m 2] of the view."""
     assert view.world_from_cam is not None
     cam_from_model = view.world_from_cam.inverse() @ Rigid.from_matrix(
         torch.from_numpy(np.array(image.cam_from_world().inverse().matrix()))
-    )  # the photo's upright turn: a rotation about the optical axis
+    )  # the EXIF orientation, as a rotation about the optical axis
     turn = cam_from_model.rotation[:2, :2].numpy()
     xy = rays @ turn.T
     c = view.camera

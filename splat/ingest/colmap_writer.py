@@ -1,4 +1,4 @@
-"""A capture as a COLMAP dataset that other programs read: `images/` without lens distortion and `sparse/0/*.bin`."""
+"""Writes a capture as a COLMAP dataset for other programs: undistorted `images/` and `sparse/0/*.bin`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from splat.core.files import write_atomic
 
 
 def write_colmap(capture: Capture, folder: Path, photos: bool = True) -> None:
-    """Write the posed views (PINHOLE cameras at the working size), points and tracks in the capture's original frame.
+    """Write the posed views (PINHOLE cameras at the working size), points and tracks in the source frame.
 
-    `photos`: also write `images/`, resampled to these cameras (JPEG at quality 95, PNG where there is alpha); without
-    them the folder needs the images of an earlier call. Views without a pose are left out. Raises SplatError where no
-    view has one.
+    photos: also write `images/`, undistorted at the working size (JPEG at quality 95, PNG with alpha).
+    Views without a pose are left out. Raises SplatError where no view has one.
     """
     import pycolmap
 
@@ -63,7 +62,7 @@ def write_colmap(capture: Capture, folder: Path, photos: bool = True) -> None:
 
 
 def _observations(capture: Capture) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Per view: rows of points and pixels [m 2] float64."""
+    """Per view: the rows [m] of the points it observes, and their pixels, float64 [m 2]."""
     empty = np.zeros(0, int), np.zeros((0, 2))
     if capture.tracks is None or capture.points is None:
         return [empty] * len(capture.views)

@@ -1,4 +1,4 @@
-"""What a photo's header says: size, orientation, focal length, place. Pixels are not decoded."""
+"""The header of a photo: size, orientation, focal length, GPS position. Pixels are not decoded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from splat.core.errors import SplatError
@@ -45,23 +44,23 @@ _SENSOR_WIDTHS_MM: tuple[tuple[str, float], ...] = (
     (r"dji fc(6520|550)", 17.3),
     (r"dji (fc(200|220|300|330|350|3411|7203|2103)|phantom)", 6.17),
 )
-"""Sensor widths of cameras that often write FocalLength alone, by "make model" in lower case, first match."""
+"""Sensor widths of cameras that often write only FocalLength: patterns for "make model" in lower case; first match."""
 
 
 @dataclass(frozen=True)
 class PhotoInfo:
-    """A photo's header."""
+    """The header of a photo."""
 
     path: Path
     stored_size: tuple[int, int]
-    """Width and height as stored, before the orientation."""
+    """Width and height as stored, before the EXIF orientation is applied."""
     orientation: int
-    """EXIF orientation 1..8; 1 where the decoder already turns the photo (HEIF)."""
+    """EXIF orientation 1..8; 1 where the decoder already applies it (HEIF)."""
     make_model: str = ""
     focal_px: float | None = None
-    """Focal length in pixels of this file, where the EXIF data tells."""
+    """Focal length in pixels of this file; None where the EXIF data do not give it."""
     focal_tag: str = ""
-    """The EXIF focal length as written ("28 mm (35 mm film)"): photos that agree share a lens."""
+    """The EXIF focal length as text, such as "28 mm film": photos with the same text share a lens setting."""
     gps: tuple[float, float, float] | None = field(default=None)
     """Latitude, longitude in degrees (WGS84), altitude in metres."""
 
@@ -73,7 +72,7 @@ class PhotoInfo:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Pillow's image, not decoded and not turned. Raises SplatError for HEIC without its reader, OSError otherwise."""
+    """Pillow's image, not decoded and not rotated. Raises SplatError for HEIC without its reader, OSError otherwise."""
     if path.suffix.lower() in {".heic", ".heif"}:
         from splat.core.image import open_photo  # registers the HEIF reader, or says how to install it
 
@@ -82,7 +81,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def read_info(path: Path) -> PhotoInfo | str:
-    """The header, or why the file is no photo."""
+    """The header, or the reason why the file is no photo."""
     try:
         with open_image(path) as image:
             heif = path.suffix.lower() in {".heic", ".heif"}
@@ -101,7 +100,7 @@ def _info(path: Path, image: Image.Image, heif: bool) -> PhotoInfo:
     try:
         exif = image.getexif()
         main, detail, gps = dict(exif), dict(exif.get_ifd(_EXIF_IFD)), dict(exif.get_ifd(_GPS_IFD))
-    except Exception:  # broken EXIF data is common and says nothing about the pixels
+    except Exception:  # broken EXIF data are common, and the pixels may still be valid
         main, detail, gps = {}, {}, {}
     orientation = main.get(_ORIENTATION, 1)
     if heif or not isinstance(orientation, int) or not 1 <= orientation <= 8:
@@ -113,16 +112,16 @@ def _info(path: Path, image: Image.Image, heif: bool) -> PhotoInfo:
 
 def _make_model(main: dict[int, Any]) -> str:
     make, model = (str(main.get(k) or "").replace("\0", "").strip() for k in (_MAKE, _MODEL))
-    # "NIKON CORPORATION" + "NIKON D3200", "Canon" + "Canon EOS 5D": the maker is often said twice
+    # "NIKON CORPORATION" + "NIKON D3200", "Canon" + "Canon EOS 5D": the model often repeats the maker
     first = make.split()[0] if make else ""
     return model if first and model.lower().startswith(first.lower()) else f"{first} {model}".strip()
 
 
 def focal_from_exif(make_model: str, exif: dict[int, Any], size: tuple[int, int]) -> tuple[float | None, str]:
-    """Focal length in pixels and the tag it came from, or (None, "").
+    """Focal length in pixels (None where it is unknown), and the EXIF focal length as text ("" without one).
 
-    In this order: the sensor's resolution (FocalPlaneXResolution, exact where it is right), the 35 mm equivalent
-    (which compares diagonals, CIPA DCG-001), and a table of sensors. A value that no camera has is not believed.
+    In this order: FocalPlaneXResolution (the pixel density of the sensor), the 35 mm equivalent focal length (by the
+    diagonal, CIPA DCG-001), and a table of sensor widths. Values outside 0.3 to 20 times the long side are ignored.
     """
     long_side = max(size)
     mm, film = _number(exif.get(_FOCAL_MM)), _number(exif.get(_FOCAL_35MM))
@@ -141,7 +140,7 @@ def focal_from_exif(make_model: str, exif: dict[int, Any], size: tuple[int, int]
             candidates.append(mm / sensor * long_side)
     believable = [f for f in candidates if 0.3 * long_side < f < 20 * long_side]
     if film and len(believable) > 1 and not 0.8 < believable[0] / believable[1] < 1.25:
-        believable = believable[1:]  # the sensor's resolution is wrong more often than the 35 mm equivalent
+        believable = believable[1:]  # FocalPlaneXResolution is wrong more often than the 35 mm equivalent
     return (believable[0], tag) if believable else (None, tag)
 
 
@@ -155,6 +154,7 @@ def _number(value: Any) -> float | None:
 
 
 def _gps(gps: dict[int, Any]) -> tuple[float, float, float] | None:
+    """Latitude, longitude, altitude of the GPS tags; None where they are missing or invalid."""
     try:
         degrees = []
         for value, reference, negative in ((2, 1, "S"), (4, 3, "W")):
@@ -168,22 +168,3 @@ def _gps(gps: dict[int, Any]) -> tuple[float, float, float] | None:
     lat, lon = degrees
     known = all(map(math.isfinite, (lat, lon, altitude))) and abs(lat) <= 90 and abs(lon) <= 180
     return (lat, lon, altitude) if known and (lat, lon) != (0.0, 0.0) else None
-
-
-def enu_from_gps(gps: tuple[float, float, float], origin: tuple[float, float, float]) -> tuple[float, float, float]:
-    """East, north, up in metres from `origin`; both are latitude, longitude (degrees, WGS84) and altitude (metres)."""
-    lat, lon = math.radians(origin[0]), math.radians(origin[1])
-    east = np.array([-math.sin(lon), math.cos(lon), 0.0])
-    north = np.array([-math.sin(lat) * math.cos(lon), -math.sin(lat) * math.sin(lon), math.cos(lat)])
-    up = np.array([math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)])
-    offset = _ecef(gps) - _ecef(origin)
-    return float(east @ offset), float(north @ offset), float(up @ offset)
-
-
-def _ecef(gps: tuple[float, float, float]) -> np.ndarray:
-    """Earth-centred coordinates on the WGS84 ellipsoid."""
-    a, e2 = 6378137.0, 6.69437999014e-3
-    lat, lon = math.radians(gps[0]), math.radians(gps[1])
-    n = a / math.sqrt(1 - e2 * math.sin(lat) ** 2)
-    flat = (n + gps[2]) * math.cos(lat)
-    return np.array([flat * math.cos(lon), flat * math.sin(lon), (n * (1 - e2) + gps[2]) * math.sin(lat)])

@@ -1,4 +1,4 @@
-"""Finding photos and masks: which folder holds them, what their names are, which file a name means."""
+"""Finding photos and masks: their folder, their names, and the file that a name refers to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SCALED = re.compile(r"^images_(\d+)$")
 
 
 def is_photo_name(path: Path) -> bool:
-    """By suffix; hidden files and masks beside their photo (`a.mask.png`, `a.jpg.png`) are none."""
+    """Whether a file is a photo by its suffix; hidden files and masks (`a.mask.png`, `a.jpg.png`) are not."""
     name = path.name
     if name.startswith(".") or path.suffix.lower() not in PHOTO_SUFFIXES:
         return False
@@ -31,7 +31,7 @@ def is_photo_name(path: Path) -> bool:
 
 
 def list_photos(folder: Path) -> list[Path]:
-    """Photos of a folder, or where it has none of its own, of its sub-folders (one level). Sorted by relative path."""
+    """Photos of a folder, or where it has none, of its direct sub-folders; sorted by relative path."""
     if not folder.is_dir():
         return []
     entries = list(folder.iterdir())
@@ -48,19 +48,19 @@ def name_in(folder: Path, photo: Path) -> str:
 
 
 def photo_folders(root: Path) -> list[Path]:
-    """Folders of a dataset that hold its photos, the usual name first, then `images_2`, `images_4`, ..."""
+    """Photo folders of a dataset: those with a usual name first, then `images_2`, `images_4`, ..."""
     usual = [root / n for n in _USUAL_NAMES if list_photos(root / n)]
     scaled = [(int(m[1]), d) for d in root.iterdir() if (m := _SCALED.match(d.name)) and list_photos(d)]
     return usual + [d for _, d in sorted(scaled)]
 
 
 def named_folder(root: Path, name: str) -> Path:
-    """The folder that --images or `split.json` names. Raises SplatError when it has no photos."""
+    """The folder that --images or `split.json` names. Raises SplatError when it contains no photos."""
     folder = root / name
     if list_photos(folder):
         return folder
     there = ", ".join(d.name for d in photo_folders(root)) or "none"
-    raise SplatError(f"{folder} holds no photos: name another folder with --images (there: {there}).")
+    raise SplatError(f"{folder} contains no photos: name another folder with --images (there: {there}).")
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
@@ -73,19 +73,19 @@ def image_size(path: Path) -> tuple[int, int] | None:
 
 
 def describe_contents(folder: Path) -> str:
-    """What a folder without photos holds instead, with the fix, for an error message."""
+    """The contents of a folder without photos, and the fix, for an error message."""
     suffixes = Counter(p.suffix.lower() for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     raw = [s for s, _ in suffixes.most_common() if s in _RAW_SUFFIXES]
     if raw:
         return f"only raw files ({raw[0]}): export them as JPEG first"
     if not suffixes:
         return "no files: give a folder of photos, a video, or a dataset"
-    most = ", ".join(f"{n} {s or 'without suffix'}" for s, n in suffixes.most_common(3))
-    return f"no photos ({most}): give a folder of photos, a video, or a dataset"
+    common = ", ".join(f"{n} {s or 'without suffix'}" for s, n in suffixes.most_common(3))
+    return f"no photos ({common}): give a folder of photos, a video, or a dataset"
 
 
 class PhotoIndex:
-    """Finds photos of a folder by the names other programs gave them."""
+    """Finds photos of a folder by the names that other programs use for them."""
 
     def __init__(self, folder: Path, photos: list[Path] | None = None) -> None:
         self.folder = folder
@@ -99,9 +99,9 @@ class PhotoIndex:
                 self._loose.setdefault(key, []).append(p)
 
     def find(self, name: str) -> Path | None:
-        """The photo of that relative path; else the only one that agrees after dropping case, suffix, and then one
-        leading folder after the other."""
-        parts = PurePosixPath(tidy(name)).parts
+        """The photo with this relative path; else the only one whose path is equal without case or suffix; else the
+        same with leading folders of `name` removed one by one. None without a match."""
+        parts = PurePosixPath(posix_path(name)).parts
         for depth in range(len(parts)):
             tail = PurePosixPath(*parts[depth:]).as_posix()
             if tail in self._exact:
@@ -114,7 +114,7 @@ class PhotoIndex:
 
 
 def list_photos_deep(folder: Path) -> list[Path]:
-    """All photos below a folder, hidden folders and folders of masks or depth maps left out."""
+    """All photos below a folder, without those in hidden folders and folders of masks or depth maps."""
     if not folder.is_dir():
         return []
     found: list[Path] = []
@@ -126,8 +126,8 @@ def list_photos_deep(folder: Path) -> list[Path]:
     return found
 
 
-def tidy(name: str) -> str:
-    """A path written by another program, as a relative one with forward slashes."""
+def posix_path(name: str) -> str:
+    """A relative path written by another program, with forward slashes and without a leading `./`."""
     return PurePosixPath(name.replace("\\", "/")).as_posix().removeprefix("./")
 
 
@@ -137,7 +137,7 @@ def _stem(name: str) -> str:
 
 @dataclass(frozen=True)
 class MaskIndex:
-    """Masks of a folder, by the names that programs give them."""
+    """Finds masks of a folder by the naming schemes in use."""
 
     folder: Path
     by_name: dict[str, Path]
@@ -145,14 +145,16 @@ class MaskIndex:
 
     @staticmethod
     def of(folder: Path, below: bool = True) -> MaskIndex:
-        """`below`: sub-folders too."""
+        """below: include sub-folders."""
         files = [p for p in (folder.rglob("*") if below else folder.iterdir()) if not p.name.startswith(".")]
         masks = [p for p in files if p.suffix.lower() in PHOTO_SUFFIXES]
         return MaskIndex(folder, {name_in(folder, p).lower(): p for p in sorted(masks)})
 
     def find(self, name: str, marked: bool = False) -> Path | None:
-        """The mask of photo `name` (a/b.jpg): a/b.jpg.png, a/b.jpg.mask.png, a/b.mask.png, and unless it must be
-        `marked` as a mask a/b.png, a/b.jpg, ...; else the same without the folder."""
+        """The mask of photo `name`. For a/b.jpg: a/b.jpg.png, a/b.jpg.mask.png, a/b.mask.png, then (unless `marked`)
+        a/b.png, a/b.jpg, ...; else the same without the folder. None without a mask.
+
+        marked: only names that cannot be those of photos."""
         for photo in (PurePosixPath(name.lower()), PurePosixPath(PurePosixPath(name).name.lower())):
             bare = photo.with_suffix("").as_posix()
             names = [f"{photo}.png", f"{photo}.mask.png", f"{bare}.mask.png"]

@@ -23,8 +23,8 @@ from splat.ingest.folders import image_size, list_photos, name_in, named_folder,
 from splat.ingest.splits import Split
 
 _FILE = "poses_bounds.npy"
-_COMFORTABLE_SIDE = 1100
-"""Of several sizes the largest up to this is read: `images_4` of a 4032 px phone photo (1008 px)."""
+_MAX_SIDE = 1100
+"""Of several photo folders the largest with at most this long side (px) is read: `images_4` of 4032 px photos."""
 
 
 class LlffReader:
@@ -70,22 +70,23 @@ class LlffReader:
 
 
 def _load(path: Path) -> np.ndarray:
-    """[n 3 5] float64, checked."""
+    """float64 [n 3 5]. Raises SplatError where the file is invalid."""
     try:
         table = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as e:
         raise SplatError(f"{path} cannot be read ({e}): copy it again, or use --ignore-poses.") from None
     if table.ndim != 2 or table.shape[1] != 17 or not np.isfinite(table).all():
-        raise SplatError(f"{path} holds {table.shape} values where n x 17 finite ones are expected: make it again.")
+        raise SplatError(f"{path} has {table.shape} values where n x 17 finite ones are expected: make it again.")
     poses = table[:, :15].reshape(-1, 3, 5).astype(np.float64)
     axes = poses[:, :, :3]
     upright = np.abs(axes.transpose(0, 2, 1) @ axes - np.eye(3)).max(initial=0) < 1e-2
     if not upright or (poses[:, :, 4] <= 0).any() or (np.linalg.det(axes) < 0).any():
-        raise SplatError(f"{path} holds poses that are no rotations, or sizes below 1: make it again.")
+        raise SplatError(f"{path} has poses that are no rotations, or sizes below 1: make it again.")
     return poses
 
 
 def _photo_folder(root: Path, options: ReadOptions) -> Path:
+    """The folder that --images or `split.json` names, else the one whose photos have a suitable size."""
     named = options.images or Split.load(root).images
     if named:
         return named_folder(root, named)
@@ -93,6 +94,6 @@ def _photo_folder(root: Path, options: ReadOptions) -> Path:
     if not folders:
         raise SplatError(f"{root} has {_FILE} but no photos: put them into {root / 'images'}.")
     sides = [max(image_size(list_photos(f)[0]) or (0, 0)) for f in folders]
-    fitting = [i for i, side in enumerate(sides) if 0 < side <= _COMFORTABLE_SIDE]
+    fitting = [i for i, side in enumerate(sides) if 0 < side <= _MAX_SIDE]
     best = max(fitting, key=lambda i: sides[i]) if fitting else min(range(len(sides)), key=lambda i: sides[i])
     return folders[best]

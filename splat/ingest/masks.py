@@ -1,4 +1,4 @@
-"""Masks beside the photos: found by name, checked, and set on the views."""
+"""Masks: found by name, validated, and assigned to the views."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from pathlib import Path
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.slots import ReadOptions, Reporter
-from splat.ingest.checks import glance
-from splat.ingest.complaints import Complaints
 from splat.ingest.folders import MaskIndex, image_size
+from splat.ingest.validation import LimitedWarnings, check_image
 
 
 def attach_masks(capture: Capture, root: Path, options: ReadOptions, report: Reporter) -> Capture:
-    """Views with `mask_path` from --masks, else from the dataset, else from `masks/` beside the photos, else from
-    `<photo>.png` or `<name>.mask.png` next to the photo. A mask of another shape than its photo is left out."""
+    """The capture with `mask_path` set on the views that have a mask.
+
+    In this order: --masks, the path that the dataset gives, `masks/` beside the photos, `<photo>.png` or
+    `<name>.mask.png` next to the photo. A mask whose aspect ratio is not that of its photo is left out with a warning.
+    Raises SplatError where --masks is no folder.
+    """
     folder = _default_folder(capture, root)
     if options.masks is not None:
         folder = next((f for f in (options.masks, root / options.masks) if f.is_dir()), None)
@@ -37,8 +40,8 @@ def attach_masks(capture: Capture, root: Path, options: ReadOptions, report: Rep
     found = [find(v) for v in capture.views]
     if index is not None and not any(found):
         report.warn(f"{folder} matches no photo: name each mask as its photo, for example {capture.views[0].name}.png.")
-    with Complaints(report) as complaints:
-        usable = [_usable(mask, view, complaints) for mask, view in zip(found, capture.views)]
+    with LimitedWarnings(report) as warnings:
+        usable = [_usable(mask, view, warnings) for mask, view in zip(found, capture.views)]
     count = sum(m is not None for m in usable)
     if count:
         report.info(f"Masks for {count} of {len(usable)} photos ({options.mask_mode}).")
@@ -58,18 +61,18 @@ def _default_folder(capture: Capture, root: Path) -> Path | None:
     return next((c for c in candidates if c.is_dir()), None)
 
 
-def _usable(mask: Path | None, view: View, report: Complaints) -> Path | None:
+def _usable(mask: Path | None, view: View, report: LimitedWarnings) -> Path | None:
     if mask is None:
         return None
     if not mask.is_file():
         report.warn(f"{mask} does not exist: {view.name} is used without a mask.")
         return None
-    problem = glance(mask).problem
+    problem = check_image(mask).problem
     size = image_size(mask)
     if problem or size is None:
         report.warn(f"{mask} cannot be decoded ({problem}): {view.name} is used without a mask.")
         return None
-    # Of another size it is resized; of another shape it belongs to another picture, or to the photo before it turned.
+    # Another size is resized later; another aspect ratio means another picture, or a mask of the unrotated photo.
     stretch = (size[0] / size[1]) / (view.photo_size[0] / view.photo_size[1])
     if not 0.97 < stretch < 1.03:
         w, h = view.photo_size

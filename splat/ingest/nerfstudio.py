@@ -15,7 +15,7 @@ from splat.core.geometry import Similarity
 from splat.core.ply import read_ply
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.exif import read_info
-from splat.ingest.folders import PhotoIndex, is_photo_name, named_folder, photo_folders, tidy
+from splat.ingest.folders import PhotoIndex, is_photo_name, named_folder, photo_folders, posix_path
 from splat.ingest.splits import Split, read_json
 from splat.ingest.transforms import common_folder, frames_of, report_missing, view_of
 
@@ -33,8 +33,8 @@ class NerfstudioReader:
     def read(self, path: Path, options: ReadOptions, report: Reporter) -> Capture:
         path = path / _FILE if path.is_dir() else path
         data = read_json(path)
-        frames = sorted(frames_of(data, path), key=lambda f: tidy(f["file_path"]))
-        files = [tidy(f["file_path"]) for f in frames]
+        frames = sorted(frames_of(data, path), key=lambda f: posix_path(f["file_path"]))
+        files = [posix_path(f["file_path"]) for f in frames]
         photos = find_photos(path.parent, files, options)
         report_missing([f for f, p in zip(files, photos) if p is None], len(files), path, report.warn)
         base = common_folder(files)
@@ -65,15 +65,18 @@ class NerfstudioReader:
 
 
 def find_photos(root: Path, files: list[str], options: ReadOptions) -> list[Path | None]:
-    """The photo of each `file_path`: in the folder that --images or `split.json` names, where it says, or by its name
-    in another folder of photos (`images_8/` where the file says `images/`)."""
+    """The photo of each `file_path`, or None.
+
+    In this order: in the folder that --images or `split.json` names, at the path itself, and by name in other photo
+    folders (`images_8/` where the file says `images/`). With --images only the first.
+    """
     named = options.images or Split.load(root).images
     found: list[Path | None] = [None] * len(files)
     if named:
         index = PhotoIndex(named_folder(root, named))
         found = [index.find(f) for f in files]
         if options.images:
-            return found  # asked for by name: no photo of another size takes a missing one's place
+            return found  # an explicit choice: no photos of another size
     found = [p or _literal(root, f) for p, f in zip(found, files)]
     for folder in photo_folders(root) if None in found else []:
         index = PhotoIndex(folder)
@@ -99,7 +102,7 @@ def _without_repeats(views: list[View], path: Path, report: Reporter) -> list[Vi
 
 
 def _world_from_source(data: dict[str, Any], path: Path, report: Reporter) -> Similarity:
-    """`applied_transform` and `applied_scale` led from COLMAP's frame (the source) to the file's (our world)."""
+    """The transform from COLMAP's frame (the source) to the file's (world): `applied_transform`, `applied_scale`."""
     if "applied_transform" not in data and "applied_scale" not in data:
         return Similarity.identity()
     try:
@@ -118,12 +121,12 @@ def _world_from_source(data: dict[str, Any], path: Path, report: Reporter) -> Si
 
 
 def _points(data: dict[str, Any], path: Path, report: Reporter) -> PointCloud | None:
-    """Points of `ply_file_path`, in the file's frame (float64)."""
+    """Points of `ply_file_path` in the frame of the file, float64; None where there are none."""
     if not isinstance(data.get("ply_file_path"), str):
         return None
-    ply = path.parent / tidy(data["ply_file_path"])
+    ply = path.parent / posix_path(data["ply_file_path"])
     if not ply.is_file():
-        report.warn(f"{ply}, which {path.name} names, does not exist: there are no points to start from.")
+        report.warn(f"{ply}, which {path.name} names, does not exist: training starts without sparse points.")
         return None
     vertex = read_ply(ply).get("vertex")
     names = vertex.dtype.names or () if vertex is not None else ()
@@ -142,9 +145,9 @@ def _points(data: dict[str, Any], path: Path, report: Reporter) -> PointCloud | 
 
 
 def _with_roles(capture: Capture, data: dict[str, Any], base: PurePosixPath) -> Capture:
-    """`train_filenames`, `test_filenames` (or `val_filenames`): views that are in none of them are left out."""
+    """Roles by `train_filenames` and `test_filenames` (or `val_filenames`); views in neither list are left out."""
     lists = {k: data.get(f"{k}_filenames") for k in ("train", "val", "test")}
-    given = {k: {tidy(f) for f in names} for k, names in lists.items() if isinstance(names, list)}
+    given = {k: {posix_path(f) for f in names} for k, names in lists.items() if isinstance(names, list)}
     if not given.get("train"):
         return capture
     held_out = given.get("test") or given.get("val") or set()

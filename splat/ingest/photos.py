@@ -7,14 +7,14 @@ from pathlib import Path
 from splat.core.capture import Capture, View
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.cameras import camera_of_photo, group_of_photo
-from splat.ingest.complaints import Complaints
-from splat.ingest.exif import PhotoInfo, enu_from_gps, read_info
+from splat.ingest.exif import PhotoInfo, read_info
 from splat.ingest.folders import list_photos, name_in, named_folder, photo_folders
 from splat.ingest.splits import Split
+from splat.ingest.validation import LimitedWarnings
 
 
 class PhotosReader:
-    """JPEG, PNG, WebP, TIFF, BMP (HEIC with its extra) in a folder, in its `images/`, or in sub-folders."""
+    """JPEG, PNG, WebP, TIFF or BMP files (HEIC with its extra) in a folder, in its `images/`, or in sub-folders."""
 
     name = "photos"
 
@@ -25,7 +25,6 @@ class PhotosReader:
         folder = photo_folder(path, options)
         photos = list_photos(folder)
         infos = headers(photos, report)
-        origin = next((i.gps for i in infos if i.gps), None)
         views = []
         for info in infos:
             camera, focal_from = camera_of_photo(info)
@@ -36,14 +35,14 @@ class PhotosReader:
                 camera=camera,
                 camera_group=group_of_photo(info),
                 focal_from=focal_from,
-                gps_enu=enu_from_gps(info.gps, origin) if info.gps and origin else None,
+                gps=info.gps,
             )
             views.append(view)
         return Capture(tuple(views), source=self.name)
 
 
 def photo_folder(root: Path, options: ReadOptions) -> Path:
-    """Where the photos are: what --images names, else `split.json`, else `images/` and its like, else `root`."""
+    """The folder that --images names, else `split.json`, else `images/` or another usual name, else `root`."""
     named = options.images or Split.load(root).images
     if named:
         return named_folder(root, named)
@@ -52,13 +51,13 @@ def photo_folder(root: Path, options: ReadOptions) -> Path:
 
 
 def headers(photos: list[Path], report: Reporter) -> list[PhotoInfo]:
-    """Headers of the files that are photos; the others are named in a warning."""
+    """Headers of the files that are photos, with a warning for each that is not."""
     infos = []
-    with Complaints(report) as complaints:
+    with LimitedWarnings(report) as warnings:
         for photo in photos:
             info = read_info(photo)
             if isinstance(info, str):
-                complaints.warn(f"{photo} is left out: {info}.")
+                warnings.warn(f"{photo} is left out: {info}.")
             else:
                 infos.append(info)
     return infos

@@ -1,4 +1,4 @@
-"""Which photos are held out: `split.json` where there is one, else every n-th by name."""
+"""The train/test split: from `split.json`, from the dataset, or every n-th photo by name."""
 
 from __future__ import annotations
 
@@ -50,12 +50,13 @@ def read_json(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as e:
         raise SplatError(f"{path} is not valid JSON (line {e.lineno}: {e.msg}): correct that line.") from None
     if not isinstance(data, dict):
-        raise SplatError(f"{path} holds a JSON {type(data).__name__} where an object is expected: write it again.")
+        raise SplatError(f"{path} contains a JSON {type(data).__name__} where an object is expected: write it again.")
     return data
 
 
 def assign_roles(capture: Capture, split: Split, test_every: int | None, report: Reporter) -> Capture:
-    """`split.json`, else the roles the dataset gave, else every n-th view by name is held out (index % n == 0)."""
+    """The capture with roles from `split.json`, else those of the dataset, else with every n-th view by name held out
+    (index % n == 0). Raises SplatError where no photo would be left for training."""
     if split.train is not None or split.test is not None:
         return _by_lists(capture, split, report)
     if not test_every or capture.test_views:
@@ -78,11 +79,11 @@ def _with_test(capture: Capture, held_out: set[int]) -> Capture:
 
 
 def _by_lists(capture: Capture, split: Split, report: Reporter) -> Capture:
-    train, lost_train = _named(capture.views, split.train)
-    test, lost_test = _named(capture.views, split.test)
-    lost = lost_train + lost_test
-    if lost:
-        report.warn(f"{split.path} names {len(lost)} photos that are not there (first: {lost[0]}).")
+    train, unmatched_train = _named(capture.views, split.train)
+    test, unmatched_test = _named(capture.views, split.test)
+    unmatched = unmatched_train + unmatched_test
+    if unmatched:
+        report.warn(f"{split.path} names {len(unmatched)} photos that do not exist (first: {unmatched[0]}).")
     if split.train is None:
         train = set(range(len(capture.views))) - test
     elif split.test is None:
@@ -98,8 +99,8 @@ def _by_lists(capture: Capture, split: Split, report: Reporter) -> Capture:
 
 
 def _named(views: tuple[View, ...], names: tuple[str, ...] | None) -> tuple[set[int], list[str]]:
-    """Views that `names` mean (by name, file name, or name without suffix) and the names that mean none."""
-    found, lost = set[int](), list[str]()
+    """Indices of the views that `names` refer to (by name, file name, or stem if it is unique), and unmatched names."""
+    found, unmatched = set[int](), list[str]()
     levels: list[dict[str, list[int]]] = [{}, {}, {}]
     for i, view in enumerate(views):
         path = PurePosixPath(view.name)
@@ -112,5 +113,5 @@ def _named(views: tuple[View, ...], names: tuple[str, ...] | None) -> tuple[set[
                 found.add(level[key][0])
                 break
         else:
-            lost.append(name)
-    return found, lost
+            unmatched.append(name)
+    return found, unmatched

@@ -1,9 +1,8 @@
 """Frames of a `transforms*.json`: nerfstudio, instant-ngp, NeRF-synthetic and their relatives.
 
-Conventions: `transform_matrix` is `world_from_cam` with OpenGL camera axes (+x right, +y up, +z back), so its second
-and third columns change sign to become ours. Intrinsics are COLMAP's, copied by the programs that write these files:
-the centre of the top-left pixel is (0.5, 0.5), as here, and as nerfstudio and instant-ngp cast their rays (they add 0.5
-to the pixel's index). `cx`, `cy` are therefore taken as they are.
+Conventions: `transform_matrix` is `world_from_cam` with OpenGL camera axes (+x right, +y up, +z back); its second and
+third columns change sign for OpenCV axes. Intrinsics follow COLMAP: the centre of the top-left pixel is (0.5, 0.5), as
+here. nerfstudio and instant-ngp use them the same way (rays start at index + 0.5), so `cx` and `cy` are unchanged.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
 from splat.ingest.cameras import PARAMETERS, camera_through
 from splat.ingest.exif import PhotoInfo
-from splat.ingest.folders import tidy
+from splat.ingest.folders import posix_path
 
 Json = dict[str, Any]
 
 
 def frames_of(data: Json, path: Path) -> list[Json]:
-    """The frames, each with the file's global values beneath its own."""
+    """The frames, each merged with the global values of the file; its own values take precedence."""
     frames = data.get("frames")
     if not isinstance(frames, list) or not frames:
         raise SplatError(f'{path} has no "frames": export it again.')
@@ -39,14 +38,14 @@ def frames_of(data: Json, path: Path) -> list[Json]:
 
 
 def pose_of(frame: Json, path: Path) -> Rigid | None:
-    """`world_from_cam` with our axes; None where the values are not finite (a photo that was not registered)."""
+    """`world_from_cam` with OpenCV axes; None for values that are not finite (a photo that was not registered)."""
     where = f'"transform_matrix" of {frame["file_path"]} in {path}'
     try:
         m = torch.tensor(frame["transform_matrix"], dtype=torch.float64)
     except KeyError:
         raise SplatError(f"There is no {where}: remove this frame.") from None
     except (TypeError, ValueError):
-        raise SplatError(f"The {where} holds something that is no number: correct it.") from None
+        raise SplatError(f"The {where} contains a value that is not a number: correct it.") from None
     if m.shape not in {(4, 4), (3, 4)}:
         raise SplatError(f"The {where} is not 4x4: correct it.")
     if not bool(m[:3].isfinite().all()):
@@ -54,14 +53,14 @@ def pose_of(frame: Json, path: Path) -> Rigid | None:
     rotation = m[:3, :3] * torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
     u, scales, vt = torch.linalg.svd(rotation)
     upright = u @ vt
-    even = float(scales[2]) > 0.98 * float(scales[0]) > 0  # written with few digits, or with a common scale
+    even = float(scales[2]) > 0.98 * float(scales[0]) > 0  # allows few digits and a common scale
     if not even or float(torch.linalg.det(upright)) < 0:
         raise SplatError(f"The {where} is not a rotation: export it again, or use --ignore-poses.")
     return Rigid(upright.contiguous(), m[:3, 3].contiguous())
 
 
 def lens_of(frame: Json, info: PhotoInfo, path: Path) -> Lens:
-    """The lens a frame describes, in pixels of the size it states (else of the photo)."""
+    """The lens of a frame, in pixels of the size that the frame gives, else of the photo."""
 
     def number(key: str, default: float | None = None) -> float | None:
         value = frame.get(key, default)
@@ -93,7 +92,7 @@ def lens_of(frame: Json, info: PhotoInfo, path: Path) -> Lens:
 
 
 def _model(frame: Json, values: dict[str, float], path: Path) -> str:
-    """COLMAP's model for what a frame says; distortion that is absent or zero makes it a pinhole."""
+    """The COLMAP camera model of a frame; PINHOLE where distortion is absent or zero."""
     named = str(frame.get("camera_model") or frame.get("camera_type") or "").upper()
     if frame.get("is_fisheye") or "FISHEYE" in named:
         return named if named in PARAMETERS else "OPENCV_FISHEYE"
@@ -109,8 +108,8 @@ def _model(frame: Json, values: dict[str, float], path: Path) -> str:
 
 
 def _without_eighth_power(values: dict[str, float], corner: float) -> dict[str, float]:
-    """The radial polynomial nearest to 1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8 up to `corner` without its last term:
-    no camera model of COLMAP has it (FULL_OPENCV calls a denominator k4)."""
+    """Radial coefficients k1 to k3 that fit 1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8 for radii up to `corner` in the
+    least-squares sense. No camera model of COLMAP has the last term (k4 of FULL_OPENCV is in its denominator)."""
     r = torch.linspace(0, corner, 200, dtype=torch.float64)[:, None]
     powers = r * torch.cat([r**2, r**4, r**6, r**8], 1)
     target = powers @ torch.tensor([values[f"k{i}"] for i in (1, 2, 3, 4)], dtype=torch.float64)[:, None]
@@ -119,7 +118,7 @@ def _without_eighth_power(values: dict[str, float], corner: float) -> dict[str, 
 
 
 def view_of(name: str, frame: Json, info: PhotoInfo, path: Path) -> View | None:
-    """The view of a frame whose photo was found; None where it has no pose."""
+    """The view of a frame; None where it has no pose. `info` is the header of its photo."""
     pose = pose_of(frame, path)
     if pose is None:
         return None
@@ -132,7 +131,7 @@ def view_of(name: str, frame: Json, info: PhotoInfo, path: Path) -> View | None:
         photo_size=info.size,
         camera=camera,
         world_from_cam=pose,
-        mask_path=path.parent / tidy(mask) if isinstance(mask, str) else None,
+        mask_path=path.parent / posix_path(mask) if isinstance(mask, str) else None,
         camera_group=_group(lens),
         focal_from="file",
     )
@@ -143,7 +142,7 @@ def _group(lens: Lens) -> str:
 
 
 def common_folder(files: list[str]) -> PurePosixPath:
-    """The deepest folder that holds all of these relative paths."""
+    """The deepest folder that contains all of these relative paths."""
     parents = [PurePosixPath(f).parent.parts for f in files]
     depth = 0
     while all(len(p) > depth for p in parents) and len({p[depth] for p in parents}) == 1:
@@ -152,7 +151,7 @@ def common_folder(files: list[str]) -> PurePosixPath:
 
 
 def report_missing(missing: list[str], total: int, path: Path, warn: Callable[[str], None]) -> None:
-    """A warning with the number and the first names; an error where no photo is left."""
+    """Warns with the number of missing photos and the first names. Raises SplatError where all are missing."""
     if not missing:
         return
     some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")

@@ -1,4 +1,4 @@
-"""A video: the sharpest frame of each of many equal windows, written once as photos."""
+"""A video as photos: the sharpest frame of each of many equal time windows, extracted once."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from splat.ingest.folders import list_photos, photo_folders
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
 _SECONDS_PER_FRAME = 0.3
-"""A hand-held camera moves by some per cent of its view in this time: neighbours overlap well, and still differ."""
+"""A hand-held camera moves by a few per cent of its view in this time: neighbours overlap well and have parallax."""
 _MIN_FRAMES = 30
-"""Short clips are cut finer than that, down to every frame."""
+"""Short clips get shorter windows, down to every frame."""
 _CANDIDATES = 12
-"""Frames of a window whose sharpness is measured; motion blur lasts several frames, so more tells nothing."""
+"""Frames per window whose sharpness is measured; motion blur lasts several frames, so more add nothing."""
 _SHARPNESS_SIDE = 480
 _INDEX_VERSION = 1
 
 
 class VideoReader:
-    """A video file, or a folder that holds one."""
+    """A video file, or a folder that contains one."""
 
     name = "video"
 
@@ -46,7 +46,7 @@ class VideoReader:
             videos = _videos(path)
             if len(videos) > 1:
                 names = ", ".join(v.name for v in videos[:4])
-                raise SplatError(f"{path} holds {len(videos)} videos ({names}): give the path of one of them.")
+                raise SplatError(f"{path} contains {len(videos)} videos ({names}): give the path of one of them.")
             path = videos[0]
         if options.workdir is None:
             raise SplatError(f"{path} is a video and needs a folder for its frames: set workdir.")
@@ -66,7 +66,7 @@ def _videos(folder: Path) -> list[Path]:
 
 
 def windows_for(seconds: float, frames: int, max_frames: int) -> int:
-    """How many frames to keep: about one per 0.3 s, at least 30 of a short clip, at most `max_frames`."""
+    """Number of windows (frames to keep): one per 0.3 s, at least 30, at most `max_frames` and the number of frames."""
     wanted = max(_MIN_FRAMES, round(seconds / _SECONDS_PER_FRAME))
     return max(1, min(wanted, max_frames, frames))
 
@@ -74,7 +74,8 @@ def windows_for(seconds: float, frames: int, max_frames: int) -> int:
 def extract_frames(video: Path, folder: Path, max_frames: int, report: Reporter) -> dict[str, Any]:
     """Write the chosen frames as JPEG into `folder` and return its index: {"frames": [names], "width", "height", ...}.
 
-    `frames.json` is written last: when it names this video and this setting and its files are there, nothing is read.
+    The index is written last, as `frames.json`. When it agrees with the video and `max_frames` and its files exist, the
+    frames are not extracted again. Raises SplatError where no frame can be decoded or encoded.
     """
     index_path = folder / "frames.json"
     key = {"version": _INDEX_VERSION, "video": video.name, "fingerprint": _fingerprint(video), "max_frames": max_frames}
@@ -110,14 +111,14 @@ def extract_frames(video: Path, folder: Path, max_frames: int, report: Reporter)
 
 
 def sharpest_frames(video: Path, total: int, windows: int) -> Iterator[tuple[int, float, np.ndarray]]:
-    """(frame number, sharpness, pixels BGR) of the sharpest frame of each window, in order, one window in memory."""
+    """Yields (frame number, sharpness, BGR pixels) of the sharpest frame of each window, in order."""
     capture = _open(video)
     stride = max(1, total // windows // _CANDIDATES)
     best: tuple[int, float, np.ndarray] | None = None
     window, number = 0, 0
     try:
         while capture.grab():
-            here = min(number * windows // total, windows - 1)  # frames the header does not count end the last window
+            here = min(number * windows // total, windows - 1)  # the header may count too few frames
             if here != window:
                 if best is not None:
                     yield best
@@ -135,7 +136,7 @@ def sharpest_frames(video: Path, total: int, windows: int) -> Iterator[tuple[int
 
 
 def _sharpness(frame: np.ndarray) -> float:
-    """Variance of the Laplacian at a fixed size: comparable between frames of a video, robust to its noise."""
+    """Variance of the Laplacian at a fixed, reduced size, which suppresses noise."""
     grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
     shrink = min(1.0, _SHARPNESS_SIDE / max(grey.shape))
     if shrink < 1:
@@ -152,7 +153,7 @@ def _open(video: Path) -> cv2.VideoCapture:
 
 
 def _length(video: Path) -> tuple[int, float]:
-    """Number of frames and frames per second; counted where the header does not tell."""
+    """Number of frames (counted where the header does not give it) and frames per second."""
     capture = _open(video)
     try:
         total, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
@@ -168,7 +169,7 @@ def _length(video: Path) -> tuple[int, float]:
 
 
 def _fingerprint(video: Path) -> str:
-    """Size and checksum of both ends: a clip that was replaced is noticed, a copy is not read again."""
+    """File size and a checksum of the first and last MiB: changes with the content, not with the path."""
     size, end = video.stat().st_size, 1 << 20
     with video.open("rb") as f:
         head = f.read(end)

@@ -105,7 +105,7 @@ class Placing:
             assert seen.pixels is not None
             backed += seen.agrees
             theirs = self.surfaces[o].view.camera  # what they only guess of, they do not look at
-            looks += theirs.holds(seen.pixels - seen.pixels.new_tensor(self.guesses[o].offset))
+            looks += theirs.contains(seen.pixels - seen.pixels.new_tensor(self.guesses[o].offset))
         return backed >= looks.clamp_max(2)
 
     def _witnesses(self, points: Float[Tensor, "k 3"]) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:

@@ -168,7 +168,7 @@ def _in_frustums(views: tuple[View, ...], count: int, generator: torch.Generator
         seen = torch.zeros(count, dtype=torch.int64)
         for view, pose in zip(views, poses):
             inside = pose.inverse().apply(points)
-            seen += (inside[:, 2] > 0) & view.camera.holds(view.camera.project(inside))
+            seen += (inside[:, 2] > 0) & view.camera.contains(view.camera.project(inside))
         points = points[seen >= min(2, len(views))] if attempt < 7 else points
         best.append(points)
         found += len(points)

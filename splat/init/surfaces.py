@@ -93,7 +93,7 @@ class Surface:
         pixels = self.view.camera.project(inside)
         size = self.depth.shape[::-1]
         column, row = (t.nan_to_num().clamp(0, n - 1).long() for t, n in zip(pixels.unbind(1), size, strict=True))
-        seen = (inside[:, 2] > 0) & self.view.camera.holds(pixels) & self.covered[row, column]
+        seen = (inside[:, 2] > 0) & self.view.camera.contains(pixels) & self.covered[row, column]
         return self.depth[row, column] / inside[:, 2], row, column, seen
 
     def unexplained(self, points: Float[Tensor, "n 3"], usual: float, cell: int = 16) -> Float[Tensor, "h w"]:
@@ -102,7 +102,7 @@ class Surface:
         h, w = self.depth.shape
         inside = self.pose.inverse().apply(points)
         pixels = self.view.camera.project(inside)
-        seen = (inside[:, 2] > 0) & self.view.camera.holds(pixels)
+        seen = (inside[:, 2] > 0) & self.view.camera.contains(pixels)
         x, y = pixels.unbind(1)
         columns = math.ceil(w / cell)
         count = torch.zeros(math.ceil(h / cell) * columns)

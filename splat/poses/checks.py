@@ -1,4 +1,4 @@
-"""Models that are complete but wrong, found by evidence that bundle adjustment did not use."""
+"""Checks of a finished SfM model against evidence that bundle adjustment did not use: it may be complete and wrong."""
 
 from __future__ import annotations
 
@@ -15,28 +15,33 @@ from splat.poses.model import Observations, registered_ids
 
 @dataclass(frozen=True, eq=False)
 class PairEvidence:
-    """What one pair of photos says by itself, beside what the model says of it."""
+    """The two-view geometry of a pair of photos compared with the model."""
 
     name_a: str
     name_b: str
     matches: int
     """Verified matches."""
     shared: int
-    """Points of the model seen by both."""
+    """Model points that both photos observe."""
     rotation_error: float | None
-    """Angle between the pair's own relative rotation and the model's, degrees; None where a pair cannot tell."""
+    """Angle between the pair's own relative rotation and the model's, degrees; None where the pair's is uncertain."""
 
 
-def doubts(capture: Capture, pairs: Sequence[PairEvidence]) -> list[str]:
-    """One sentence for every sign that a posed capture is wrong although it looks complete."""
-    found = [open_cycles(pairs), doubled_surfaces(pairs), points_behind(capture), odd_lens(capture)]
+def consistency_warnings(capture: Capture, pairs: Sequence[PairEvidence]) -> list[str]:
+    """One sentence for each check that a posed capture fails."""
+    found = [
+        inconsistent_rotations(pairs),
+        duplicated_surfaces(pairs),
+        points_behind_cameras(capture),
+        implausible_field_of_view(capture),
+    ]
     if capture.kind == "video":
-        found.append(jumps(capture))
+        found.append(trajectory_jumps(capture))
     return [sentence for sentence in found if sentence]
 
 
-def jumps(capture: Capture, factor: float = 10.0, degrees: float = 25.0) -> str | None:
-    """Frames next to each other in time that lie far apart in the model, against the steps around them."""
+def trajectory_jumps(capture: Capture, factor: float = 10.0, degrees: float = 25.0) -> str | None:
+    """Consecutive video frames whose distance or rotation in the model is far above that of the steps around them."""
     views = [v for v in capture.views if v.world_from_cam is not None]
     if len(views) < 8:
         return None
@@ -62,34 +67,34 @@ def jumps(capture: Capture, factor: float = 10.0, degrees: float = 25.0) -> str 
     )
 
 
-def open_cycles(pairs: Sequence[PairEvidence], degrees: float = 10.0, share: float = 0.1) -> str | None:
-    """Pairs whose own relative rotation contradicts the model's: cycles of photos that do not close."""
-    told = [p for p in pairs if p.rotation_error is not None]
-    wrong = [p for p in told if p.rotation_error is not None and p.rotation_error > degrees]
-    if len(told) < 3 or len(wrong) < max(2, share * len(told)):
+def inconsistent_rotations(pairs: Sequence[PairEvidence], degrees: float = 10.0, share: float = 0.1) -> str | None:
+    """Pairs whose own relative rotation contradicts the model's, as where a loop of photos was closed wrongly."""
+    informative = [p for p in pairs if p.rotation_error is not None]
+    wrong = [p for p in informative if p.rotation_error is not None and p.rotation_error > degrees]
+    if len(informative) < 3 or len(wrong) < max(2, share * len(informative)):
         return None
     worst = max(wrong, key=lambda p: p.matches)
     return (
-        f"{len(wrong)} of {len(told)} strongly matching pairs are turned by over {degrees:.0f} degrees against the "
-        f"model (for example {worst.name_a} and {worst.name_b}): parts of it are probably wrong, as with look-alike "
-        "sides of one building; add photos between them, or remove one side."
+        f"{len(wrong)} of {len(informative)} strongly matching pairs are turned by over {degrees:.0f} degrees against "
+        f"the model (for example {worst.name_a} and {worst.name_b}): parts of it are probably wrong, as with "
+        "look-alike sides of one building; add photos between them, or remove one side."
     )
 
 
-def doubled_surfaces(pairs: Sequence[PairEvidence], share: float = 0.1) -> str | None:
-    """Pairs with many matches and hardly a common point: the same surface stands twice in the model."""
+def duplicated_surfaces(pairs: Sequence[PairEvidence], share: float = 0.1) -> str | None:
+    """Pairs with many matches but hardly any common model points: the model contains the same surface twice."""
     apart = [p for p in pairs if p.shared < 0.05 * p.matches]
     if len(pairs) < 3 or len(apart) < max(2, share * len(pairs)):
         return None
     worst = max(apart, key=lambda p: p.matches)
     return (
-        f"{len(apart)} of {len(pairs)} strongly matching pairs share next to no points of the model (for example "
-        f"{worst.name_a} and {worst.name_b}): a surface may stand in it twice."
+        f"{len(apart)} of {len(pairs)} strongly matching pairs share almost no points of the model (for example "
+        f"{worst.name_a} and {worst.name_b}): the model may contain a surface twice; add photos between them."
     )
 
 
-def points_behind(capture: Capture, share: float = 0.02) -> str | None:
-    """Points behind a camera that saw them."""
+def points_behind_cameras(capture: Capture, share: float = 0.02) -> str | None:
+    """Points that lie behind a camera that observes them."""
     points, tracks = capture.points, capture.tracks
     if points is None or tracks is None or not len(tracks.view_ids):
         return None
@@ -102,11 +107,11 @@ def points_behind(capture: Capture, share: float = 0.02) -> str | None:
     if behind <= share * len(tracks.view_ids):
         return None
     percent = 100 * behind / len(tracks.view_ids)
-    return f"{percent:.0f} % of the points lie behind a camera that saw them: the poses do not fit the photos."
+    return f"{percent:.0f} % of the observed points lie behind their camera: the poses do not fit the photos."
 
 
-def odd_lens(capture: Capture) -> str | None:
-    """Fields of view that hardly any lens has."""
+def implausible_field_of_view(capture: Capture) -> str | None:
+    """A field of view outside 8 to 140 degrees along the long side."""
     for v in capture.views:
         side = max(v.camera.width, v.camera.height)
         angle = float(np.degrees(2 * np.arctan(side / 2 / max(v.camera.fx, 1e-9))))
@@ -132,10 +137,13 @@ def pair_evidence(
     points: Observations,
     seed: int,
     strong: int = 60,
-    most: int = 150,
+    max_pairs: int = 150,
 ) -> list[PairEvidence]:
-    """Evidence of up to `most` strong pairs of registered views, each with its own relative pose, recomputed with the
-    model's cameras. `capture` is the one that was offered (all views)."""
+    """Evidence of up to `max_pairs` pairs of registered views with at least `strong` inlier matches.
+
+    Each pair's relative pose is estimated again, from its matches and the model's cameras.
+    capture: all views that SfM was given. geometries: verified pairs (i, j) of its view indices. points: the model's.
+    """
     import pycolmap
 
     registered = set(registered_ids(model))
@@ -143,8 +151,8 @@ def pair_evidence(
         (pair, g) for pair, g in sorted(geometries.items())
         if pair[0] in registered and pair[1] in registered and len(g.inlier_matches) >= strong
     ]  # fmt: skip
-    if len(chosen) > most:
-        chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, most).round().astype(int)]
+    if len(chosen) > max_pairs:
+        chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, max_pairs).round().astype(int)]
     seen_by = [set(points.point_rows[points.view_ids == i].tolist()) for i in range(len(capture.views))]
     options = pycolmap.TwoViewGeometryOptions()
     options.compute_relative_pose = True
@@ -158,9 +166,9 @@ def pair_evidence(
             model.camera(b.camera_id), features[j].xy.astype(np.float64), rows, options,
         )  # fmt: skip
         error = None
-        # A plane seen from near by has two explanations; only a pair with depth in it can contradict the model.
-        clear = again.config == int(pycolmap.TwoViewGeometryConfiguration.CALIBRATED)
-        if clear and again.cam2_from_cam1 is not None and len(again.inlier_matches) >= 0.7 * len(rows):
+        # A plane leaves two solutions for the pose: only pairs with a full essential matrix can contradict the model.
+        calibrated = again.config == int(pycolmap.TwoViewGeometryConfiguration.CALIBRATED)
+        if calibrated and again.cam2_from_cam1 is not None and len(again.inlier_matches) >= 0.7 * len(rows):
             own = again.cam2_from_cam1.rotation.matrix()
             theirs = (b.cam_from_world() * a.cam_from_world().inverse()).rotation.matrix()
             error = float(rotation_angles((own.T @ theirs)[None])[0])

@@ -1,4 +1,4 @@
-"""SIFT features of every photo, oriented and masked, in one file per photo so that they are computed once."""
+"""SIFT features of oriented and masked photos, cached in one file per photo."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from splat.core.files import atomic_path
 from splat.core.image import read_pixels, resize_area
 from splat.core.slots import Reporter
 
-_FORMAT = 2  # of the cached files: a change here makes older ones unread
+_FORMAT = 2  # of the cached files; older ones are computed again
 
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """What is detected in a photo."""
+    """Settings of SIFT detection."""
 
     max_size: int = 1600
-    """Photos whose long side is larger (px) are shrunk to it first."""
+    """Photos with a longer side (px) are downscaled to it first."""
     max_count: int = 4096
     """Features kept per photo, largest first."""
     peak_threshold: float = 0.0067
-    """Contrast below which a blob is noise (COLMAP's default, 0.02 / 3)."""
+    """Smallest contrast of a blob (COLMAP's default, 0.02 / 3)."""
     robust: bool = False
-    """Affine shape and domain-size pooling (Dong & Soatto 2015): wide baselines, about ten times slower."""
+    """Affine shape and domain-size pooling (Dong & Soatto 2015): for wide baselines; about ten times slower."""
     root: bool = True
-    """RootSIFT (L1, then square root) instead of L2."""
+    """RootSIFT (L1 normalization, then square root) instead of L2 normalization."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,20 +48,20 @@ class PhotoFeatures:
     scales: np.ndarray
     """float32 [n], px; descending."""
     descriptors: np.ndarray
-    """uint8 [n 128], of length 512."""
+    """uint8 [n 128], with norm 512."""
     rgb: np.ndarray
     """uint8 [n 3], colour of the photo at each feature."""
     size: tuple[int, int]
-    """Width and height at which features were sought."""
+    """Width and height of the photo in which features were detected."""
     sharpness: float
-    """Variance of the Laplacian of the grey photo at 800 px: low means blurred, or without texture."""
+    """Variance of the Laplacian of the grey photo at 800 px: low for blurred or textureless photos."""
 
     def __len__(self) -> int:
         return len(self.xy)
 
 
 def feature_size(view: View, max_size: int) -> tuple[int, int]:
-    """Width and height at which features of a view are sought."""
+    """Width and height of a photo downscaled for feature detection."""
     width, height = view.photo_size
     shrink = min(1.0, max_size / max(width, height))
     return max(1, round(width * shrink)), max(1, round(height * shrink))
@@ -70,12 +70,12 @@ def feature_size(view: View, max_size: int) -> tuple[int, int]:
 def extract(
     views: tuple[View, ...], settings: FeatureSettings, folder: Path, report: Reporter, threads: int
 ) -> list[PhotoFeatures]:
-    """Features of every view, in order. Files in `folder` are read when the photo and the settings are the same."""
+    """Features of every view, in order. Cached in `folder`, by photo and settings."""
     make_folder(folder)
     paths = [folder / f"{_key(v, settings)}.npz" for v in views]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     done = len(views) - len(missing)
-    threads = min(threads, 8)  # each holds a scale space of the photo at twice its size
+    threads = min(threads, 8)  # each needs memory for a scale space of the photo at twice its size
     chunk = max(2 * threads, 4)
     for start in range(0, len(missing), chunk):
         ids = missing[start : start + chunk]
@@ -87,7 +87,7 @@ def extract(
 
 
 def _extract_chunk(views: list[View], settings: FeatureSettings, folder: Path, threads: int) -> Iterator[PhotoFeatures]:
-    """COLMAP's extractor reads files, one thread per photo: it gets grey, oriented copies, removed afterwards."""
+    """Runs COLMAP's extractor, which reads files, on temporary grey and oriented copies, one thread per photo."""
     import pycolmap
 
     quiet()
@@ -127,7 +127,7 @@ def _extract_chunk(views: list[View], settings: FeatureSettings, folder: Path, t
 
 
 def _prepare(view: View, settings: FeatureSettings, path: Path) -> tuple[np.ndarray, np.ndarray | None, float]:
-    """Writes the grey photo; returns the colours, the mask (True = use) and the sharpness."""
+    """Writes the grey photo to `path`; returns the downscaled colours, the mask (True = use) and the sharpness."""
     width, height = feature_size(view, settings.max_size)
     pixels = read_pixels(view.image_path)
     rgb = resize_area(np.ascontiguousarray(pixels[..., :3]), width, height)
@@ -137,7 +137,7 @@ def _prepare(view: View, settings: FeatureSettings, path: Path) -> tuple[np.ndar
         mask = alpha > 127
         rgb = np.round(rgb * (alpha[..., None] / 255.0) + (255 - alpha[..., None])).astype(np.uint8)
     if view.mask_path is not None:
-        # In the photo's own pixels, whatever masked pixels mean later: features are sought before the lens is removed.
+        # The mask in pixels of the distorted photo: features are detected before undistortion.
         plain = replace(view, mask_mode="ignore", camera=replace(view.camera, lens=None).resized(width, height))
         weight = plain.load().weight
         assert weight is not None
@@ -160,7 +160,7 @@ def _select(
 ) -> PhotoFeatures:
     height, width = rgb.shape[:2]
     xy = np.ascontiguousarray(keypoints[:, :2], dtype=np.float32)
-    if keypoints.shape[1] == 6:  # x y and a 2x2 shape: its columns' mean length is the scale
+    if keypoints.shape[1] == 6:  # x, y and a 2x2 affine shape: the scale is the mean length of its columns
         scales = 0.5 * (np.hypot(keypoints[:, 2], keypoints[:, 4]) + np.hypot(keypoints[:, 3], keypoints[:, 5]))
     else:
         scales = keypoints[:, 2]
@@ -202,7 +202,7 @@ def _load(path: Path) -> PhotoFeatures:
 
 
 def quiet() -> None:
-    """COLMAP's log is for its developers; what matters is said through the Reporter."""
+    """Turns off COLMAP's log, which is meant for its developers."""
     import pycolmap
 
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
@@ -214,7 +214,7 @@ def cores() -> int:
 
 
 def make_folder(folder: Path) -> None:
-    """Raises SplatError where a folder cannot be."""
+    """Creates a folder. Raises SplatError where that is impossible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:

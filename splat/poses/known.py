@@ -1,4 +1,4 @@
-"""Poses that the dataset gives, used as they are; points triangulated with them where it gives none."""
+"""Poses given by the dataset, used unchanged; sparse points are triangulated with them where it gives none."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from splat.poses import mapping
 from splat.poses.features import FeatureSettings, PhotoFeatures, cores, quiet
 from splat.poses.matching import MatchSettings, match_pair, one_thread_each
 from splat.poses.model import observations, reliable, to_capture
+from splat.poses.normalize import optical_axes
 from splat.poses.upright import estimate_up, parse_up, snapped
 
 
 @dataclass(frozen=True)
 class Known:
-    """Uses the dataset's own poses."""
+    """Uses the poses of the dataset."""
 
     up: str = "auto"
     """Which way is up in the dataset's frame: "auto" (from the cameras), "z", "-y", "0,0,1", ..."""
     triangulate: bool = True
-    """Find sparse points with the given poses, where the dataset brings none."""
+    """Triangulate sparse points with the given poses, where the dataset has none."""
     max_features_size: int = 1000
-    """Features are sought in photos shrunk to this long side (px)."""
+    """Long side of the photos in which features are detected, px."""
     max_features: int = 2048
+    """Features per photo."""
     neighbours: int = 12
-    """Each photo is matched with this many that look the same way from near by."""
+    """Each photo is matched with this many others, nearest in position and viewing direction."""
     min_points: int = 500
-    """With fewer points than this the result is not used."""
+    """With fewer triangulated points than this none are used."""
     seed: int = 0
 
     def __call__(self, capture: Capture, workdir: Path, report: Reporter) -> PoseResult:
         """Raises SplatError when no view has a pose."""
         keep = [v.world_from_cam is not None for v in capture.views]
         if not any(keep):
-            raise SplatError(
-                "the dataset gives no camera poses: leave --poses at auto, or use --poses sfm, to find them."
-            )
-        dropped = {v.name: "the dataset gives no pose for it" for v, k in zip(capture.views, keep) if not k}
+            raise SplatError("the dataset has no camera poses: find them with `Sfm`.")
+        unregistered = {v.name: "the dataset gives no pose for it" for v, k in zip(capture.views, keep) if not k}
         posed = capture if all(keep) else capture.select(keep)
         details: dict[str, Any] = {"points_from": "dataset" if posed.points is not None else "none"}
         if posed.points is None and self.triangulate and len(posed.train_views) >= 2:
@@ -55,10 +55,10 @@ class Known:
                 posed, details["points_from"] = with_points, "triangulation"
         up = parse_up(self.up)
         details["up"] = (snapped(estimate_up(posed)) if up is None else up).tolist()
-        return PoseResult(capture=posed, dropped=dropped, total=len(capture.views), details=details)
+        return PoseResult(capture=posed, unregistered=unregistered, total=len(capture.views), details=details)
 
     def _triangulated(self, capture: Capture, workdir: Path, report: Reporter) -> Capture | None:
-        """The capture with points seen by its training views; None when they are too few to be of use."""
+        """The capture with points observed by its training views; None with fewer than `min_points`."""
         ids = [i for i, v in enumerate(capture.views) if v.role == "train"]
         train = capture.training()
         settings = FeatureSettings(max_size=self.max_features_size, max_count=self.max_features)
@@ -79,7 +79,7 @@ def triangulate(
     capture: Capture, features: list[PhotoFeatures], neighbours: int, workdir: Path, report: Reporter, threads: int,
     seed: int,
 ) -> Capture | None:  # fmt: skip
-    """Points of a fully posed capture; its cameras and poses stay exactly as they were. None when nothing matches."""
+    """The fully posed capture with triangulated points and tracks, otherwise unchanged; None without matches."""
     import pycolmap
 
     quiet()
@@ -87,7 +87,7 @@ def triangulate(
     cameras = mapping.make_cameras(views, features)
     cam_from_world = [v.world_from_cam.inverse() for v in views if v.world_from_cam is not None]
     match = MatchSettings()
-    pairs = _neighbours(capture, neighbours)
+    pairs = _neighbour_pairs(capture, neighbours)
 
     def work(pair: tuple[int, int]) -> np.ndarray:
         i, j = pair
@@ -137,17 +137,15 @@ def triangulate(
     return replace(capture, points=found.points, tracks=found.tracks)
 
 
-def _neighbours(capture: Capture, count: int) -> list[tuple[int, int]]:
-    """Pairs that look the same way from near by; all of them when there are few."""
+def _neighbour_pairs(capture: Capture, count: int) -> list[tuple[int, int]]:
+    """Each view with its `count` nearest in position and viewing direction: pairs (i < j), sorted."""
     centres = capture.camera_centres().double()
-    axes = torch.stack(
-        [v.world_from_cam.rotation[:, 2] for v in capture.views if v.world_from_cam is not None]
-    ).double()
+    axes = optical_axes(capture)
     far = torch.cdist(centres, centres)
     angle = torch.arccos((axes @ axes.T).clamp(-1, 1))
     # The median counts each view's distance to itself: of two views it is 0.
     width = float(far.median()) or float(far.max())
-    # A radian of turn counts like half the capture's width; beyond 75 degrees there is nothing in common.
+    # A radian between the axes costs as much as twice the median distance; beyond 75 degrees there is no overlap.
     cost = far / max(width, 1e-12) + 2 * angle + torch.where(angle > 1.3, 1e3, 0.0)
     cost.fill_diagonal_(1e6)
     pairs = set()

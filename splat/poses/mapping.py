@@ -1,4 +1,4 @@
-"""From verified matches to models: COLMAP's database and its mappers."""
+"""From verified matches to SfM models: COLMAP's database and its mappers."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from splat.poses.features import PhotoFeatures, quiet
 
 
 @dataclass(frozen=True)
-class MapSettings:
-    """How a model grows."""
+class MapperSettings:
+    """Settings of COLMAP's mappers."""
 
     method: str = "incremental"
     """incremental, or global (rotation averaging, then positions: GLOMAP)."""
     init_min_inliers: int = 100
-    """Matches that the first pair needs."""
+    """Inlier matches that the initial pair needs."""
     init_min_angle: float = 16.0
-    """Angle between the rays of the first pair, degrees."""
+    """Smallest triangulation angle of the initial pair, degrees."""
     pose_min_inliers: int = 30
-    """Points that a photo needs to be registered."""
+    """2D-3D inliers that a photo needs to be registered."""
     pose_min_ratio: float = 0.25
-    """Share of the points it may see that it needs."""
+    """Smallest ratio of inliers to 2D-3D correspondences of a photo."""
     min_matches: int = 15
     """Pairs with fewer matches are left out."""
 
 
 def make_cameras(views: Sequence[View], features: Sequence[PhotoFeatures]) -> list[Any]:
-    """A COLMAP camera per view, at the size of its features; views of one group and size share one (by id).
+    """A pycolmap.Camera per view, at the size of its features; views of one group and size have the same camera id.
 
-    A focal length from a dataset's file is a known pinhole (or the file's lens); else SIMPLE_RADIAL to be refined.
+    Where the dataset gives the intrinsics, the camera is its lens or a PINHOLE; otherwise a SIMPLE_RADIAL that
+    starts from the EXIF focal length or the guess and is refined.
     """
     import pycolmap
 
@@ -69,7 +70,7 @@ def write_database(
     cameras: Sequence[Any],
     geometries: dict[tuple[int, int], Any],
 ) -> None:
-    """A COLMAP database whose image ids are 1 + the index of the view, always written in the same order."""
+    """Write a COLMAP database, in a fixed order. Image ids are 1 + the index of the view."""
     import pycolmap
 
     quiet()
@@ -96,14 +97,14 @@ def write_database(
 
 def map_photos(
     database: Path,
-    settings: MapSettings,
+    settings: MapperSettings,
     num_views: int,
     constant_cameras: set[int],
     seed: int,
     threads: int,
     registered: Callable[[], None],
 ) -> list[Any]:
-    """Models (pycolmap.Reconstruction), the one with most photos first. `registered` is called for each photo."""
+    """Models (pycolmap.Reconstruction), the one with most photos first. `registered()` is called after each photo."""
     import pycolmap
 
     quiet()
@@ -121,15 +122,15 @@ def map_photos(
             models = _incremental(database, options, registered)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    order = sorted(models.values(), key=lambda m: (-m.num_reg_images(), -m.num_points3D()))
-    return [m for m in order if m.num_reg_images() >= 2 and m.num_points3D() > 0]
+    by_size = sorted(models.values(), key=lambda m: (-m.num_reg_images(), -m.num_points3D()))
+    return [m for m in by_size if m.num_reg_images() >= 2 and m.num_points3D() > 0]
 
 
 def _incremental(database: Path, options: Any, registered: Callable[[], None]) -> dict[int, Any]:
-    """COLMAP's incremental pipeline, but its first pair sought by one thread: several race for it, and which of them
-    wins decides the model's frame and its last bits. All else keeps its threads: `options` has them.
+    """COLMAP's incremental pipeline with a single-threaded search for the initial pair; the rest uses the threads of
+    `options`. With several threads the first to find a pair wins, so that runs would differ.
 
-    As COLMAP does, asks less of the first pair, twice each, while photos are left over.
+    As in COLMAP, the two thresholds of the initial pair are halved in turn, twice each, while photos are unregistered.
     """
     import pycolmap
 
@@ -154,7 +155,7 @@ def _incremental(database: Path, options: Any, registered: Callable[[], None]) -
 
 
 def _incremental_options(
-    settings: MapSettings, num_views: int, constant_cameras: set[int], seed: int, threads: int
+    settings: MapperSettings, num_views: int, constant_cameras: set[int], seed: int, threads: int
 ) -> Any:
     import pycolmap
 
@@ -171,6 +172,6 @@ def _incremental_options(
     options.mapper.abs_pose_min_num_inliers = settings.pose_min_inliers
     options.mapper.abs_pose_min_inlier_ratio = settings.pose_min_ratio
     options.triangulation.random_seed = seed
-    # Matches of two photos only make noisy points; few photos have no others, and two have none at all.
+    # Two-view points are noisy; with few photos there may be no others.
     options.triangulation.ignore_two_view_tracks = num_views > 8
     return options

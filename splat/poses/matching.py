@@ -1,4 +1,4 @@
-"""Matches between photos: nearest descriptors both ways, then one geometry per pair that explains them."""
+"""Feature matching: mutual nearest descriptors with a ratio test, then geometric verification of each pair."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from splat.poses.features import PhotoFeatures, quiet
 
 _CHUNK = 512  # rows of the similarity matrix at a time: they stay in the second-level cache
-_PREVIEW = 768  # features, the largest, of a quick look at a pair (preemptive matching, Wu 2013)
+_PREVIEW = 768  # features, the largest, matched first to reject pairs (preemptive matching, Wu 2013)
 
 
 @dataclass(frozen=True)
 class MatchSettings:
-    """When two features are the same point."""
+    """Thresholds of feature matching and verification."""
 
     max_ratio: float = 0.8
     """The best match must be nearer than this times the second best (angles between descriptors)."""
@@ -27,15 +27,15 @@ class MatchSettings:
     max_error: float = 4.0
     """Largest distance from the epipolar line, px at the feature size."""
     min_inliers: int = 15
-    """A pair with fewer consistent matches says nothing."""
+    """A pair with fewer inliers is rejected."""
     preview: bool = False
-    """Skip pairs whose largest features have next to no match: for many photos."""
+    """Skip pairs whose largest features hardly match (preemptive matching): faster for many photos."""
 
 
 def match_descriptors(a: np.ndarray, b: np.ndarray, settings: MatchSettings) -> np.ndarray:
-    """Rows (i, j), uint32 [m 2], of mutual nearest neighbours that pass the ratio test.
+    """Index pairs (i, j), uint32 [m 2], of mutual nearest neighbours that pass the ratio test.
 
-    a, b: uint8 [n 128], [k 128], of length 512.
+    a, b: SIFT descriptors, uint8 [n 128] and [k 128], with norm 512.
     """
     if len(a) < 2 or len(b) < 2:
         return np.zeros((0, 2), np.uint32)
@@ -61,7 +61,7 @@ def match_descriptors(a: np.ndarray, b: np.ndarray, settings: MatchSettings) -> 
 
 
 def match_pair(a: PhotoFeatures, b: PhotoFeatures, settings: MatchSettings) -> np.ndarray:
-    """Matches (i, j), uint32 [m 2], of two photos before geometry."""
+    """Matches (i, j), uint32 [m 2], of two photos before geometric verification."""
     if settings.preview and min(len(a), len(b)) > 2 * _PREVIEW:
         quick = match_descriptors(a.descriptors[:_PREVIEW], b.descriptors[:_PREVIEW], settings)
         if len(quick) < 6:
@@ -73,14 +73,14 @@ def verify_pair(
     camera_a: Any, a: PhotoFeatures, camera_b: Any, b: PhotoFeatures, matches: np.ndarray,
     settings: MatchSettings, seed: int,
 ) -> Any:  # fmt: skip
-    """COLMAP's two-view geometry of a pair, with its inlier matches; seeded, so the same everywhere."""
+    """COLMAP's two-view geometry (pycolmap.TwoViewGeometry) of a pair with its inlier matches; RANSAC is seeded."""
     import pycolmap
 
     options = pycolmap.TwoViewGeometryOptions()
     options.min_num_inliers = settings.min_inliers
     options.ransac.max_error = settings.max_error
     options.ransac.random_seed = seed
-    # Weak pairs have many outliers: the default stops at a quarter of inliers.
+    # Weak pairs have many outliers: COLMAP's default of a quarter stops too early.
     options.ransac.min_inlier_ratio = 0.1
     return pycolmap.estimate_two_view_geometry(
         camera_a, a.xy.astype(np.float64), camera_b, b.xy.astype(np.float64), matches, options
@@ -96,7 +96,7 @@ def match_all(
     threads: int,
     progress: Any,
 ) -> dict[tuple[int, int], Any]:
-    """Verified geometry of the pairs that have one, in the order of `pairs`. `progress(done, total)` is called."""
+    """Two-view geometries of the verified pairs, in the order of `pairs`. Calls `progress(done, total)`."""
     quiet()
 
     def work(pair: tuple[int, int]) -> Any:
@@ -117,7 +117,7 @@ def match_all(
 
 
 def one_thread_each(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
-    """`map` over a thread pool, in order. Torch's own threads are off inside: they would only wait for each other."""
+    """`map` over a thread pool, in order, with torch limited to one thread per worker to avoid oversubscription."""
     torch_threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(max(1, threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -1,4 +1,4 @@
-"""From a COLMAP model to a posed capture: lenses removed, points coloured, tracks in working pixels."""
+"""From a COLMAP model to a posed capture: pinhole cameras, coloured points, tracks in pixels of the working size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from splat.poses.features import PhotoFeatures
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Every observation of every point of a model, as arrays: n points, m observations."""
+    """All points of a model and their observations as arrays: n points, m observations."""
 
     xyz: np.ndarray
     """float64 [n 3]"""
@@ -32,10 +32,11 @@ class Observations:
     """int64 [m], index of the feature in its photo"""
 
     def lengths(self) -> np.ndarray:
+        """Track lengths, int64 [n]."""
         return np.bincount(self.point_rows, minlength=len(self.xyz))
 
     def select(self, keep: np.ndarray) -> Observations:
-        """Only the points marked true [n]."""
+        """The points where `keep` [n] is true, with their observations."""
         new_row = np.cumsum(keep) - 1
         m = keep[self.point_rows]
         return Observations(
@@ -44,7 +45,7 @@ class Observations:
 
 
 def observations(model: Any) -> Observations:
-    """Read a pycolmap.Reconstruction whose image ids are 1 + the index of the view."""
+    """The observations of a pycolmap.Reconstruction whose image ids are 1 + the index of the view."""
     model.update_point_3d_errors()
     ids = sorted(model.point3D_ids())
     points = [model.points3D[i] for i in ids]
@@ -64,13 +65,14 @@ def observations(model: Any) -> Observations:
 
 
 def reliable(points: Observations, max_error: float = 2.0, plenty: int = 500) -> np.ndarray:
-    """Which points to keep, bool [n]: small reprojection error; and where many are left, seen by three photos.
+    """bool [n]: points with a mean reprojection error of at most `max_error` px; with more than 8 photos also at least
+    three observations, if that leaves at least `plenty` points and half of the others.
 
-    COLMAP has dropped points under 1.5 degrees already.
+    COLMAP has removed points with a triangulation angle below 1.5 degrees already.
     """
     keep = points.errors <= max_error
     long = keep & (points.lengths() >= 3)
-    # Two-view points are mostly right when photos are few and mostly noise when there are many.
+    # Two-view points are mostly correct when photos are few and mostly noise when there are many.
     views = len(np.unique(points.view_ids))
     return long if views > 8 and long.sum() >= max(plenty, 0.5 * keep.sum()) else keep if keep.any() else ~keep
 
@@ -81,24 +83,25 @@ def registered_ids(model: Any) -> list[int]:
 
 
 def world_from_cam(model: Any, view_id: int) -> Rigid:
+    """The pose of a registered view."""
     m = torch.from_numpy(np.array(model.image(view_id + 1).cam_from_world().matrix(), dtype=np.float64))
     return Rigid.from_matrix(m).inverse()
 
 
 def lens_of(camera: Any) -> Lens:
-    """A pycolmap.Camera as a lens."""
+    """The lens of a pycolmap.Camera."""
     return Lens(camera.model.name, tuple(float(p) for p in camera.params), camera.width, camera.height)
 
 
 def working_camera(view: View, lens: Lens) -> Camera:
-    """The pinhole of a lens at the view's working size; the ratio of working size to photo is kept."""
+    """The pinhole of a lens, scaled as the view's working size is to the size of the lens."""
     pinhole = pinhole_for(lens)
     ratio_x, ratio_y = view.camera.width / lens.width, view.camera.height / lens.height
     return pinhole.resized(max(1, round(pinhole.width * ratio_x)), max(1, round(pinhole.height * ratio_y)))
 
 
 def undistort_pixels(xy: np.ndarray, lens: Lens, camera: Camera) -> np.ndarray:
-    """Pixels [n 2] of the photo at the lens's size -> pixels of the pinhole `camera`."""
+    """Pixels [n 2] of the distorted photo, at the size of `lens` -> pixels [n 2] of the pinhole `camera`, float64."""
     import pycolmap
 
     source = pycolmap.Camera(model=lens.model, width=lens.width, height=lens.height, params=list(lens.params))
@@ -113,9 +116,9 @@ def to_capture(
     points: Observations,
     keep_cameras: bool = False,
 ) -> Capture:
-    """The registered views of `capture` with their poses, pinholes, points and tracks.
+    """The registered views of `capture` with poses, pinhole cameras, points and tracks from `model`.
 
-    keep_cameras: intrinsics were given and stay as they are to the last bit.
+    features: of all views of `capture`. keep_cameras: the views keep their cameras, bit for bit.
     """
     ids = registered_ids(model)
     views: list[View] = []

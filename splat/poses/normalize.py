@@ -1,4 +1,4 @@
-"""A frame that every later stage may rely on: up is -y, the scene's centre is the origin, cameras are about 1 away."""
+"""The normalized frame of all later stages: up is -y, the scene centre is the origin, the cameras are about 1 away."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from splat.poses.upright import WORLD_UP, estimate_up, parse_up, rotation_betwee
 
 
 def normalize(capture: Capture, up: str | Sequence[float] = "auto") -> Capture:
-    """The same capture in the normalized frame; `world_from_source` remembers how to go back.
+    """The capture in the normalized frame; `world_from_source` is updated, so that exports can undo it.
 
-    up: "auto" (estimated from the cameras), an axis like "-y", or a vector, in the capture's present frame.
-    Afterwards: world up is `WORLD_UP` = -y, the centre of what the photos show is the origin, and the median distance
-    of the cameras from it is 1. Pure: the original is untouched.
+    In that frame up is `WORLD_UP` = -y, `scene_centre` is the origin, and the median distance of the cameras from it
+    is 1.
+    up: "auto" (estimated from the cameras), an axis like "-y", or a vector, in the present frame of the capture.
     """
     text = up if isinstance(up, str) else ",".join(repr(float(v)) for v in up)
     direction = parse_up(text)
@@ -28,7 +28,7 @@ def normalize(capture: Capture, up: str | Sequence[float] = "auto") -> Capture:
     centre = scene_centre(capture)
     distances = (capture.camera_centres().double() - centre).norm(dim=1)
     distance = float(distances.median()) if len(distances) else 1.0
-    if not 1e-12 < distance < float("inf"):  # every camera in the centre: the points' spread is all there is
+    if not 1e-12 < distance < float("inf"):  # all cameras at the centre: use the spread of the points
         spread = (capture.points.positions.double() - centre).norm(dim=1).median() if capture.points else None
         distance = float(spread) if spread is not None and 1e-12 < float(spread) < float("inf") else 1.0
     scale = 1 / distance
@@ -36,10 +36,10 @@ def normalize(capture: Capture, up: str | Sequence[float] = "auto") -> Capture:
 
 
 def scene_centre(capture: Capture) -> Float[Tensor, "3"]:
-    """What the photos look at, float64 [3] in the capture's frame.
+    """The centre of what the photos show, float64 [3] in the capture's frame.
 
-    The geometric median of the sparse points, each as often as it was seen; without points, the point nearest to all
-    optical axes, if it lies in front of most cameras; else the mean of the camera centres.
+    The geometric median of the sparse points, weighted by their number of observations. Without points: the point
+    nearest to all optical axes, if it lies in front of most cameras; else the mean of the camera centres.
     """
     points, tracks = capture.points, capture.tracks
     if points is not None and len(points) >= 10:
@@ -50,9 +50,7 @@ def scene_centre(capture: Capture) -> Float[Tensor, "3"]:
         if bool(finite.any()):
             return geometric_median(positions[finite])
     centres = capture.camera_centres().double()
-    axes = torch.stack(
-        [v.world_from_cam.rotation[:, 2] for v in capture.views if v.world_from_cam is not None]
-    ).double()
+    axes = optical_axes(capture)
     across = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None, :]
     system = across.sum(0)
     # Parallel axes meet nowhere: the system is singular.
@@ -65,18 +63,18 @@ def scene_centre(capture: Capture) -> Float[Tensor, "3"]:
 
 
 def optical_axes(capture: Capture) -> Float[Tensor, "n 3"]:
-    """Unit viewing directions of the views that have a pose, in order, in the capture's frame."""
+    """Unit viewing directions, float64, of the views that have a pose, in the capture's frame."""
     axes = [v.world_from_cam.rotation[:, 2].double() for v in capture.views if v.world_from_cam is not None]
     return torch.stack(axes) if axes else torch.zeros(0, 3, dtype=torch.float64)
 
 
-def geometric_median(points: Float[Tensor, "n 3"], most: int = 20_000) -> Float[Tensor, "3"]:
-    """The point with the least sum of distances to n >= 1 points (Weiszfeld 1937), which far outliers cannot pull.
+def geometric_median(points: Float[Tensor, "n 3"], max_points: int = 20_000) -> Float[Tensor, "3"]:
+    """The point with the least sum of distances to n >= 1 points, by Weiszfeld's algorithm (1937), float64.
 
-    Unlike the median of each coordinate it does not depend on how the frame is turned. Of more than `most` points
-    every k-th is used.
+    It is robust to outliers and, unlike the median of each coordinate, independent of the rotation of the frame. Of
+    more than `max_points` points every k-th is used.
     """
-    points = points.double()[:: max(1, len(points) // most)]
+    points = points.double()[:: max(1, len(points) // max_points)]
     centre = points.median(0).values
     spread = float((points - centre).norm(dim=1).median()) or 1.0
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""Which photos are worth comparing."""
+"""Which pairs of photos are matched."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ import numpy as np
 
 from splat.core.capture import Capture
 from splat.poses.features import PhotoFeatures
+from splat.poses.gps import enu_positions
 
 
 @dataclass(frozen=True)
 class PairSettings:
-    """Which photos are compared."""
+    """Which pairs of photos are matched."""
 
     mode: Literal["auto", "exhaustive", "sequential", "retrieval"] = "auto"
-    """auto: all pairs up to `exhaustive_up_to` photos; above that neighbours in time for a video or numbered frames,
-    and the photos that look alike."""
+    """auto: all pairs up to `exhaustive_up_to` photos; above that sequential for a video or numbered frames, else
+    retrieval. sequential: neighbours in time, and look-alikes. retrieval: look-alikes."""
     exhaustive_up_to: int = 100
-    """Compare every pair up to this many photos."""
+    """auto matches every pair up to this many photos."""
     overlap: int = 10
-    """Frames compared with each next ones; and those 16, 32, ... frames ahead."""
+    """sequential: each frame is matched with this many following ones, and with those 16, 32, 64, ... frames later."""
     neighbours: int = 20
-    """Photos that look most alike, for each photo, when not all pairs are compared (half as many along a video)."""
+    """Each photo is matched with this many that look most alike (sequential: half as many)."""
     gps_neighbours: int = 10
-    """Nearest located photos compared with each located photo."""
+    """Each photo with a GPS position is matched with this many nearest ones."""
 
 
-def choose(
+def choose_pairs(
     capture: Capture, features: Sequence[PhotoFeatures], settings: PairSettings, seed: int
 ) -> tuple[list[tuple[int, int]], str]:
-    """Pairs (i < j), sorted, and how they were chosen, in a few words."""
+    """Pairs of view indices (i < j), sorted, and a short description of how they were chosen."""
     n = len(capture.views)
     mode = settings.mode
     ordered = capture.kind == "video" or numbered([v.name for v in capture.views])
@@ -46,10 +47,10 @@ def choose(
         steps = [*range(1, settings.overlap + 1), *(2**k for k in range(4, 16) if 2**k < n)]
         pairs |= {(i, i + s) for i in range(n) for s in steps if i + s < n}
     count = max(1, settings.neighbours // 2) if mode == "sequential" else settings.neighbours
-    pairs |= {_pair(i, int(j)) for i, near in enumerate(alike(features, count, seed)) for j in near}
-    located = [i for i, v in enumerate(capture.views) if v.gps_enu is not None]
+    pairs |= {_pair(i, int(j)) for i, near in enumerate(most_similar(features, count, seed)) for j in near}
+    located = [i for i, v in enumerate(capture.views) if v.gps is not None]
     if len(located) > 1 and settings.gps_neighbours:
-        where = np.array([capture.views[i].gps_enu for i in located], dtype=float)
+        where = enu_positions([capture.views[i] for i in located])
         distance = np.linalg.norm(where[:, None] - where[None], axis=2)
         np.fill_diagonal(distance, np.inf)
         for a, row in enumerate(np.argsort(distance, axis=1, kind="stable")[:, : settings.gps_neighbours]):
@@ -59,7 +60,7 @@ def choose(
 
 
 def numbered(names: Sequence[str]) -> bool:
-    """True for frames of a sequence: one name pattern, with numbers that grow in nearly equal steps."""
+    """True for the frames of a sequence: one name pattern, with numbers that increase in nearly equal steps."""
     if len(names) < 3:
         return False
     parts = [re.match(r"^(.*?)(\d+)(\.[^.]*)$", name) for name in names]
@@ -69,10 +70,10 @@ def numbered(names: Sequence[str]) -> bool:
     return bool((steps > 0).all() and steps.max() <= 4 * np.median(steps))
 
 
-def alike(features: Sequence[PhotoFeatures], count: int, seed: int) -> list[np.ndarray]:
-    """For each photo the ids of those that look most alike, best first: a VLAD (Jegou et al. 2010) of its features.
+def most_similar(features: Sequence[PhotoFeatures], count: int, seed: int) -> list[np.ndarray]:
+    """For each photo the indices of the `count` most similar others, best first, by VLAD (Jegou et al. 2010).
 
-    The vocabulary is made from the photos' own descriptors, so nothing has to be downloaded.
+    The visual vocabulary is k-means of the photos' own descriptors: nothing is downloaded.
     """
     rng = np.random.default_rng(seed)
     floats = [f.descriptors[:1024].astype(np.float32) / 512 for f in features]
@@ -98,14 +99,14 @@ def _kmeans(points: np.ndarray, k: int, rng: np.random.Generator, rounds: int = 
 
 
 def _nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """int64 [n]: the centre [k d] nearest to each point [n d]."""
+    """int64 [n]: the row of `centres` [k d] nearest to each of `points` [n d]."""
     return (points @ centres.T - 0.5 * (centres**2).sum(1)).argmax(1)
 
 
 def _vlad(descriptors: np.ndarray, nearest: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """[k d] flattened: how a photo's descriptors lie about each word, of length 1."""
+    """The VLAD vector [k d], flattened, of unit length: sums of residuals to the nearest word."""
     out = _sums(descriptors - words[nearest], nearest, len(words))
-    # Per-word normalization keeps repeated structure (bricks, leaves) from outvoting everything else.
+    # Per-word normalization keeps repeated structure (bricks, leaves) from dominating.
     out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9)
     flat = out.ravel()
     return flat / max(float(np.linalg.norm(flat)), 1e-9)

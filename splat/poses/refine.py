@@ -1,4 +1,4 @@
-"""A richer lens for a finished model, where enough photos pin it down."""
+"""A lens model with more distortion parameters for a finished SfM model."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from typing import Any
 
 from splat.poses.features import quiet
 
-_RICHER = "OPENCV"  # fx fy cx cy k1 k2 p1 p2
-
 
 def richer_lens(model: Any, known: set[int], threads: int, min_photos: int = 20, min_gain: float = 0.02) -> Any:
-    """The model with OPENCV lenses instead of SIMPLE_RADIAL, if that lowers the reprojection error by `min_gain`.
+    """The model with OPENCV lenses instead of SIMPLE_RADIAL, if that lowers the mean reprojection error by the fraction
+    `min_gain`; else the model itself.
 
-    Only cameras with at least `min_photos` registered photos change, never those in `known` (ids): four more parameters
-    fitted to few photos bend the scene instead of the lens. Returns the model itself when nothing is gained.
+    known: ids of cameras whose intrinsics stay fixed. Only cameras with at least `min_photos` registered photos change:
+    with few photos the additional parameters would be fitted at the cost of the scene's shape.
     """
     import pycolmap
 
@@ -34,7 +33,7 @@ def richer_lens(model: Any, known: set[int], threads: int, min_photos: int = 20,
         camera = richer.camera(i)
         f, cx, cy, k = (float(v) for v in camera.params)
         camera.model = pycolmap.CameraModelId.OPENCV
-        camera.params = [f, f, cx, cy, k, 0.0, 0.0, 0.0]
+        camera.params = [f, f, cx, cy, k, 0.0, 0.0, 0.0]  # fx fy cx cy k1 k2 p1 p2
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.ceres.solver_options.num_threads = threads

@@ -1,4 +1,4 @@
-"""Which way is up: from how people hold cameras, or as the user says."""
+"""The up direction: estimated from the cameras, or given by the user."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 
 WORLD_UP = (0.0, -1.0, 0.0)
-"""Up in every normalized capture and in the frame of structure from motion: -y, as in a camera held upright."""
+"""Up in normalized captures and in SfM results: -y, as in the axes of an upright camera."""
 
 _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
 def parse_up(text: str) -> Float[Tensor, "3"] | None:
-    """ "auto" -> None; "x", "-y", "+z" or "0.1,-0.9,0" -> a unit vector, float64."""
+    """The unit vector (float64) of "x", "-y", "+z" or "0.1,-0.9,0"; None for "auto". Raises SplatError for others."""
     word = text.strip().lower()
     if word == "auto":
         return None
@@ -35,12 +35,12 @@ def parse_up(text: str) -> Float[Tensor, "3"] | None:
 
 
 def estimate_up(capture: Capture) -> Float[Tensor, "3"]:
-    """Unit vector in the capture's frame: at right angles to the images' horizontals, robustly.
+    """Up in the capture's frame, a unit vector (float64): perpendicular to the x axes of the cameras.
 
-    Photos are held level far more often than they look level: the x axes of the cameras lie in one plane whatever
-    the pitch, while the mean of the cameras' own up axes is biased as soon as most look down. That mean only gives
-    the sign, and decides where the x axes say too little (all parallel, as in a row of forward-facing photos).
-    Needs at least one posed view. Cauchy weights let single rolled photos pass.
+    Photographers rarely roll the camera, so the x axes are horizontal whatever the pitch, while the mean of the
+    cameras' own up axes is biased when most look down. That mean is a weak prior: it gives the sign, and the result
+    where the x axes are parallel (forward-facing photos). Reweighted least squares with Cauchy weights, which are
+    robust to single rolled photos. Raises SplatError without a posed view.
     """
     rotations = [v.world_from_cam.rotation.double() for v in capture.views if v.world_from_cam is not None]
     if not rotations:
@@ -48,7 +48,7 @@ def estimate_up(capture: Capture) -> Float[Tensor, "3"]:
     frames = torch.stack(rotations)
     x, up_of_camera = frames[:, :, 0], -frames[:, :, 1]
     mean = up_of_camera.mean(0)
-    if float(mean.norm()) < 1e-6:  # cameras of every roll: no opinion
+    if float(mean.norm()) < 1e-6:  # the cameras' up axes cancel out
         mean = up_of_camera[0]
     up = start = torch.nn.functional.normalize(mean, dim=0)
     eye = torch.eye(3, dtype=torch.float64)
@@ -65,7 +65,7 @@ def estimate_up(capture: Capture) -> Float[Tensor, "3"]:
 
 
 def snapped(up: Float[Tensor, "3"], degrees: float = 8.0) -> Float[Tensor, "3"]:
-    """The coordinate axis next to `up`, when there is one: datasets with given poses are rarely tilted."""
+    """The coordinate axis within `degrees` of `up`, else `up`: the frames of datasets are rarely tilted."""
     axis = int(up.abs().argmax())
     if float(up.abs()[axis]) < torch.cos(torch.deg2rad(torch.tensor(degrees))).item():
         return up
@@ -75,10 +75,10 @@ def snapped(up: Float[Tensor, "3"], degrees: float = 8.0) -> Float[Tensor, "3"]:
 
 
 def rotation_between(a: Float[Tensor, "3"], b: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
-    """The smallest rotation that turns unit vector `a` to unit vector `b` (Rodrigues)."""
+    """The smallest rotation that turns unit vector `a` into unit vector `b` (Rodrigues), float64."""
     a, b = a.double(), b.double()
     cosine = float(a @ b)
-    if cosine < -1 + 1e-12:  # half a turn about any axis at right angles
+    if cosine < -1 + 1e-12:  # opposite: half a turn about any perpendicular axis
         axis = torch.zeros(3, dtype=torch.float64)
         axis[int(a.abs().argmin())] = 1.0
         axis = torch.nn.functional.normalize(axis - (axis @ a) * a, dim=0)

@@ -1,4 +1,4 @@
-"""Depth maps from a dense matcher: what several photos show of a pixel, triangulated."""
+"""Depth maps from a dense matcher, by multi-view triangulation of its matches."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ from splat.priors.neighbours import overlap
 
 @dataclass(frozen=True)
 class MatchedDepth:
-    """A `slots.DepthPrior`: every photo is matched with a few others, and its pixels are triangulated with all of them
-    at once."""
+    """A `slots.DepthPrior`: each photo is matched with a few others, and its pixels are triangulated from all."""
 
     matcher: DenseMatcher = field(default_factory=StereoMatcher)
     sources: int = 3
-    """Photos that each photo is matched with."""
+    """Number of photos that each photo is matched with."""
     gates: Gates = field(default_factory=Gates)
-    """Which points are believed."""
+    """What a triangulated point must pass."""
 
     def __call__(self, capture: Capture, report: Reporter, seed: int = 0) -> list[DepthMap]:
-        """At the capture's working size. Raises SplatError where views have no pose."""
+        """A metric depth map per view, at the working size. Raises SplatError where views have no pose."""
         if not capture.posed:
             raise SplatError("Dense matching needs photos with poses: run the poses stage.")
         found = overlap(capture)
@@ -44,26 +43,28 @@ class MatchedDepth:
         depth, confidence = torch.ones(h, w), torch.zeros(h, w)
         if matches:
             certainty = torch.stack([m.certainty for m in matches], -1).reshape(h * w, -1)
-            some = (certainty > 0).any(1).nonzero()[:, 0]
-            own = camera.pixel_centres().double().reshape(-1, 1, 2)
-            there = torch.stack([m.pixels_b.double() for m in matches], 2).reshape(h * w, -1, 2)
-            valid = torch.cat([torch.ones(len(some), 1, dtype=torch.bool), certainty[some] > 0], 1)
+            matched = (certainty > 0).any(1).nonzero()[:, 0]
+            pixels_a = camera.pixel_centres().double().reshape(-1, 1, 2)
+            pixels_b = torch.stack([m.pixels_b.double() for m in matches], 2).reshape(h * w, -1, 2)
+            valid = torch.cat([torch.ones(len(matched), 1, dtype=torch.bool), certainty[matched] > 0], 1)
             poses = [v.world_from_cam for v in views if v.world_from_cam is not None]
-            pixels = torch.cat([own, there], 1)[some]
+            pixels = torch.cat([pixels_a, pixels_b], 1)[matched]
             points = triangulate(pixels, valid, [v.camera for v in views], poses, self.gates)
-            fine = points.accepted & points.support[:, 0]
-            backing = points.support[:, 1:]
-            mean = (certainty[some] * backing).sum(1) / backing.sum(1).clamp_min(1)
-            share = backing.sum(1) / len(matches)
-            depth.reshape(-1)[some[fine]] = points.depths[fine, 0].float()
-            confidence.reshape(-1)[some[fine]] = (mean * (0.5 + 0.5 * share))[fine].float()
-        normals = normals_of(depth, confidence > 0, camera)
+            accepted = points.accepted & points.support[:, 0]
+            support = points.support[:, 1:]
+            mean = (certainty[matched] * support).sum(1) / support.sum(1).clamp_min(1)
+            share = support.sum(1) / len(matches)
+            depth.reshape(-1)[matched[accepted]] = points.depths[accepted, 0].float()
+            confidence.reshape(-1)[matched[accepted]] = (mean * (0.5 + 0.5 * share))[accepted].float()
+        normals = normals_from_depth(depth, confidence > 0, camera)
         return DepthMap(depth, confidence, "metric", normals, tuple(m.view_b for m in matches))
 
 
-def normals_of(depth: Float[Tensor, "h w"], known: Bool[Tensor, "h w"], camera: Camera) -> Float[Tensor, "h w 3"]:
-    """Unit normals in the camera's frame, towards it, from differences between neighbouring pixels of known depth; the
-    pixel's own ray where a neighbour is missing."""
+def normals_from_depth(
+    depth: Float[Tensor, "h w"], known: Bool[Tensor, "h w"], camera: Camera
+) -> Float[Tensor, "h w 3"]:
+    """Unit normals in the camera frame, facing the camera, from central differences of depth where it is `known`;
+    the direction to the camera where a neighbour is unknown."""
     points = camera.unproject(camera.pixel_centres().to(depth), depth)
     rays = torch.nn.functional.normalize(points, dim=2)
     normals = -rays

@@ -1,6 +1,6 @@
-"""Which views can be matched with which, and how far away what they see is: from the sparse points they share.
+"""Selection of views to match, and their depth ranges, from the sparse points that they share.
 
-Nothing here depends on where the world's origin is, how it is turned or how long its unit is.
+Invariant to similarity transforms of the world frame.
 """
 
 from __future__ import annotations
@@ -14,97 +14,98 @@ from torch import Tensor
 from splat.core.capture import Capture, View
 
 BEST_ANGLE, NARROW, WIDE = 8.0, 3.0, 12.0
-"""Degrees between two rays that meet: the best for matching, and how fast smaller and larger ones get worse (as
+"""Triangulation angles, degrees: the best for matching, and the widths of the Gaussian weight below and above it (as in
 MVSNet, Yao et al. 2018)."""
-LEAST_ANGLE = 0.5
-"""Degrees between two rays below which they say nothing of where they meet."""
+MIN_ANGLE = 0.5
+"""Degrees: points with a smaller triangulation angle do not count."""
 
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
-    """Of v views: which to match with which, and what depths they see."""
+    """Of v views: how useful each is for matching another, and the depth range of each."""
 
     score: Float[Tensor, "v v"]
-    """How useful a view is to another: points in common, each weighted by the angle between its rays. 0: not at all."""
+    """Common points, each weighted by its triangulation angle; 0 on the diagonal."""
     depths: Float[Tensor, "v 2"]
-    """Nearest and farthest depth, with a margin."""
+    """Nearest and farthest depth (z, world units), with a margin."""
 
     def neighbours(self, view: int, count: int) -> list[int]:
-        """The most useful others, best first; fewer where there are no more that see anything in common."""
-        order = self.score[view].argsort(descending=True, stable=True)[:count].tolist()
-        return [i for i in order if self.score[view, i] > 0]
+        """Up to `count` other views with common points, best first."""
+        best = self.score[view].argsort(descending=True, stable=True)[:count].tolist()
+        return [i for i in best if self.score[view, i] > 0]
 
 
 def overlap(capture: Capture) -> Overlap:
-    """By sparse points; views that see none are taken to see what the others' points would show them.
-
-    Raises ValueError where a view has no pose.
-    """
+    """The overlap of all views by sparse points (see `visibility`). Raises ValueError where a view has no pose."""
     views = capture.views
-    seen, depth, centres, points = sightings(capture)
+    visible, depth, centres, points = visibility(capture)
     v = len(views)
     score = torch.zeros(v, v, dtype=torch.float64)
     for i in range(v):
-        mine = seen[i].nonzero()[:, 0]  # a view at a time, and only what it sees: all at once may not fit into memory
+        mine = visible[i].nonzero()[:, 0]  # one view at a time, to bound memory
         rays = torch.nn.functional.normalize(points[mine][None] - centres[:, None], dim=2)  # [v m 3]
-        shared = seen[:, mine]
+        shared = visible[:, mine]
         cos = (rays * rays[i]).sum(2).clamp(-1, 1)
         angle = cos.arccos().rad2deg()
         width = torch.where(angle < BEST_ANGLE, NARROW, WIDE)
-        weight = torch.exp(-((angle - BEST_ANGLE) ** 2) / (2 * width**2)) * (angle >= LEAST_ANGLE)
+        weight = torch.exp(-((angle - BEST_ANGLE) ** 2) / (2 * width**2)) * (angle >= MIN_ANGLE)
         score[i] = (weight * shared).sum(1)
-        size = _pixels_per_unit(views[i]) / torch.tensor([_pixels_per_unit(w) for w in views])
+        size = _mean_focal(views[i]) / torch.tensor([_mean_focal(w) for w in views])
         score[i] *= torch.minimum(size, 1 / size)
         score[i, i] = 0
-    everyones = depth[seen & (depth > 0)]
-    everyones = everyones[:: 1 + len(everyones) // 1_000_000]  # quantiles of more are refused, and no better
-    return Overlap(score, torch.stack([_range(depth[i][seen[i]], everyones) for i in range(v)]))
+    all_depths = depth[visible & (depth > 0)]
+    all_depths = all_depths[:: 1 + len(all_depths) // 1_000_000]  # torch.quantile limits the number of elements
+    return Overlap(score, torch.stack([_range(depth[i][visible[i]], all_depths) for i in range(v)]))
 
 
 def nearest_depths(capture: Capture) -> Float[Tensor, "v"] | None:
-    """How near the nearest of what each view is known to see is (one percent of its sparse points are nearer); None
-    where the capture has no sparse points."""
+    """The first percentile of the depths of each view's sparse points (0 where it has fewer than 8); None where the
+    capture has no sparse points or no poses."""
     if capture.points is None or len(capture.points) < 8 or not capture.posed:
         return None
-    seen, depth, _, _ = sightings(capture)
-    rows = [depth[i][seen[i] & (depth[i] > 0)] for i in range(len(seen))]
+    visible, depth, _, _ = visibility(capture)
+    rows = [depth[i][visible[i] & (depth[i] > 0)] for i in range(len(visible))]
     return torch.stack([d.quantile(0.01) if len(d) >= 8 else d.new_zeros(()) for d in rows])
 
 
-def _pixels_per_unit(view: View) -> float:
+def _mean_focal(view: View) -> float:
+    """Pixels."""
     return 0.5 * (view.camera.fx + view.camera.fy)
 
 
-def sightings(
+def visibility(
     capture: Capture,
 ) -> tuple[Bool[Tensor, "v p"], Float[Tensor, "v p"], Float[Tensor, "v 3"], Float[Tensor, "p 3"]]:
-    """Which view sees which point, at what depth; camera centres; points. By tracks where there are any, else by
-    projection."""
+    """Which of v views observes which of p points, and at what depth; the camera centres and the points.
+
+    By tracks where a view has at least 8 of them, else by projection into the image. Without sparse points, points
+    along a few rays of every view take their place. Raises ValueError where a view has no pose.
+    """
     views, cloud = capture.views, capture.points
     poses = [w.world_from_cam for w in views if w.world_from_cam is not None]
     if len(poses) != len(views):
         raise ValueError("every view needs a pose.")
     centres = torch.stack([p.translation for p in poses]).double()
-    points = _stand_ins(capture) if cloud is None or len(cloud) < 8 else cloud.positions.double()
+    points = _proxy_points(capture) if cloud is None or len(cloud) < 8 else cloud.positions.double()
     depth = torch.empty(len(views), len(points), dtype=torch.float64)
-    seen = torch.zeros(len(views), len(points), dtype=torch.bool)
+    visible = torch.zeros(len(views), len(points), dtype=torch.bool)
     if capture.tracks is not None and cloud is not None and len(cloud) >= 8:
-        seen[capture.tracks.view_ids.long(), capture.tracks.point_ids.long()] = True
-    seen &= points.isfinite().all(1)
+        visible[capture.tracks.view_ids.long(), capture.tracks.point_ids.long()] = True
+    visible &= points.isfinite().all(1)
     for i, view in enumerate(views):
         in_cam = poses[i].inverse().apply(points)
         depth[i] = in_cam[:, 2]
-        visible = (depth[i] > 0) & view.camera.holds(view.camera.project(in_cam))
-        seen[i] = seen[i] & visible if int((seen[i] & visible).sum()) >= 8 else visible
-    return seen, depth, centres, points
+        in_frame = (depth[i] > 0) & view.camera.contains(view.camera.project(in_cam))
+        visible[i] = visible[i] & in_frame if int((visible[i] & in_frame).sum()) >= 8 else in_frame
+    return visible, depth, centres, points
 
 
-def _stand_ins(capture: Capture) -> Float[Tensor, "p 3"]:
-    """Points along the rays of a few pixels of every view, where there are no sparse points: from half to eight times
-    the typical distance between cameras' nearest points of view."""
+def _proxy_points(capture: Capture) -> Float[Tensor, "p 3"]:
+    """Substitutes for missing sparse points: on 25 rays of every view, at depths of 0.7, 1.5, 3 and 6 times the median
+    distance of the cameras from their mean."""
     centres = capture.camera_centres().double()
     spread = float((centres - centres.mean(0)).norm(dim=1).median()) or 1.0
-    made = []
+    points = []
     for view in capture.views:
         if view.world_from_cam is None:
             continue
@@ -113,12 +114,12 @@ def _stand_ins(capture: Capture) -> Float[Tensor, "p 3"]:
         pixels = grid * torch.tensor([c.width, c.height])
         for t in (0.7, 1.5, 3.0, 6.0):
             depth = torch.full((len(pixels),), t * spread, dtype=torch.float64)
-            made.append(view.world_from_cam.apply(c.unproject(pixels, depth)))
-    return torch.cat(made)
+            points.append(view.world_from_cam.apply(c.unproject(pixels, depth)))
+    return torch.cat(points)
 
 
 def _range(own: Float[Tensor, "n"], all_depths: Float[Tensor, "m"]) -> Float[Tensor, "2"]:
-    """From a little before the nearest to well behind the farthest of most points."""
+    """Nearest and farthest depth: 0.7 times the first percentile, twice the 99th; of all views where a view has few."""
     d = own if len(own) >= 8 else all_depths
     if not len(d):
         return torch.tensor([0.1, 100.0], dtype=torch.float64)

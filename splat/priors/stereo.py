@@ -1,9 +1,9 @@
-"""Depth, normal and confidence per pixel of posed photos, without learned weights: PatchMatch over slanted planes.
+"""Depth, normal and confidence per pixel of posed photos, without learned weights: PatchMatch stereo.
 
-Each photo's depth map is searched from coarse to fine against a few others (`neighbours`): fronto-parallel planes at
-equal steps of inverse depth first, then planes spread over a chessboard of pixels and are varied (Bleyer et al. 2011,
-Galliani et al. 2015), judged by correlation in the photos that see them best (`native/shared/stereo.h`). What two depth
-maps agree on is kept.
+The depth map of each photo is computed coarse to fine against a few source photos (`neighbours`). At the coarsest size
+a plane sweep over inverse depth initializes it; then slanted planes are propagated in a checkerboard pattern and
+perturbed at random (Bleyer et al. 2011, Galliani et al. 2015). The cost of a plane is 1 - NCC, averaged over the best
+source photos (`native/shared/stereo.h`). Depths that are consistent with those of other photos get a confidence.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from splat.priors.neighbours import Overlap, overlap
 
 @dataclass(frozen=True, eq=False)
 class StereoView:
-    """A photo to match: its grey values [h w] in 0 ... 255, camera and pose."""
+    """A photo to match: grey values in 0 ... 255, camera and pose."""
 
     camera: Camera
     world_from_cam: Rigid
     grey: Float[Tensor, "h w"]
     depths: tuple[float, float]
-    """Nearest and farthest depth to look at."""
+    """Range of the search: nearest and farthest depth (z, world units)."""
 
     @cached_property
     def texels(self) -> Int[Tensor, "h w"]:
@@ -44,7 +44,8 @@ class StereoView:
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """A searched depth map: per pixel an inverse depth, its slopes per pixel, and the mean cost of the best photos."""
+    """A plane per pixel: inverse depth and its derivatives by x and y per pixel; and the cost, averaged over the best
+    source photos."""
 
     planes: Float[Tensor, "3 h w"]
     cost: Float[Tensor, "h w"]
@@ -54,44 +55,44 @@ class Planes:
         return 1 / self.planes[0].clamp_min(1e-12)
 
     def normals(self, camera: Camera) -> Float[Tensor, "h w 3"]:
-        """Of the planes, in the camera's frame, towards the camera."""
+        """Unit normals of the planes in the camera frame, facing the camera."""
         return normals_of_slopes(camera, self.planes[0], self.planes[1:])
 
 
 @dataclass(frozen=True)
 class Stereo:
-    """Dense stereo between posed photos."""
+    """PatchMatch stereo between posed photos."""
 
     sources: int = 4
-    """Photos that each photo is matched with, at most 8."""
+    """Number of source photos for each photo, at most 8."""
     best: int = 2
-    """How many of them must like a plane, at most 4: what is hidden in some is seen in others."""
+    """The cost is the mean over this many best source photos, at most 4: robust to occlusion in the others."""
     hypotheses: int = 64
-    """Depths tried at every pixel of the coarsest photo."""
+    """Depths of the plane sweep at the coarsest size."""
     rounds: tuple[int, int, int] = (4, 2, 2)
-    """Rounds of search at a quarter, half and the whole of the photos' size."""
-    most_cost: float = 0.5
-    """1 - correlation above which a pixel is not believed."""
-    most_shift: float = 1.5
-    """Pixels by which a point may miss where it came from, there and back through another photo's depth."""
-    most_difference: float = 0.02
-    """Relative difference of depths that counts as agreement."""
-    least_parallax: float = 0.5
-    """Degrees between the rays of two photos that agree: with less they would agree on any depth."""
+    """Rounds of PatchMatch at a quarter, half and full size."""
+    max_cost: float = 0.5
+    """Largest cost (1 - NCC) of a reliable pixel."""
+    max_shift: float = 1.5
+    """Largest forward-backward reprojection error through the depth map of another photo, px."""
+    max_difference: float = 0.02
+    """Largest relative difference between consistent depths."""
+    min_parallax: float = 0.5
+    """Smallest angle between the rays of two consistent photos, degrees: below it every depth would be consistent."""
     support: int = 1
-    """Other photos that must agree."""
+    """Number of other photos that must be consistent."""
     smallest: int = 60
-    """Connected pixels of similar depth, fewer of which are not believed."""
+    """Smallest connected region of similar depth, px: smaller ones are removed as speckles."""
 
     def __call__(self, capture: Capture, report: Reporter, seed: int = 0) -> list[DepthMap]:
-        """A metric depth map per view of the capture at its working size, in its order.
+        """A metric depth map per view of the capture, at the working size.
 
-        Raises SplatError where there are no compiled kernels or views have no pose.
+        Raises SplatError without compiled kernels, ValueError where a view has no pose.
         """
         if not 1 <= self.best <= min(4, self.sources) or self.sources > 8:
             raise SplatError(
-                f"--stereo.sources {self.sources} and --stereo.best {self.best} cannot be: at most 8 photos, the best "
-                "1 to 4 of them."
+                f"--stereo.sources {self.sources} and --stereo.best {self.best} are invalid: give at most 8 sources "
+                "and 1 to 4 best of them."
             )
         found = overlap(capture)
         views = []
@@ -102,13 +103,13 @@ class Stereo:
         return self.match(views, self.pairs(found), report, seed)
 
     def pairs(self, found: Overlap) -> list[list[int]]:
-        """For each view those that it is matched with."""
+        """For each view the indices of its source views."""
         return [found.neighbours(i, self.sources) for i in range(len(found.score))]
 
     def match(
         self, views: Sequence[StereoView], pairs: Sequence[Sequence[int]], report: Reporter, seed: int = 0
     ) -> list[DepthMap]:
-        """The same for photos in memory; `pairs[i]` are the views that view i is matched with."""
+        """`__call__` for photos in memory; `pairs[i]` are the indices of the source views of view i."""
         if reason := build.unavailable():
             raise SplatError(f"Dense stereo needs the compiled kernels: {reason}")
         pyramids = [_pyramid(v, len(self.rounds)) for v in views]
@@ -118,14 +119,14 @@ class Stereo:
             maps.append(self._search(pyramids, i, others, generator))
             report.progress(i + 1, len(views), what="stereo")
         depths = [m.depth for m in maps]
-        return [self._believe(views, maps, depths, i, others) for i, others in enumerate(pairs)]
+        return [self._depth_map(views, maps, depths, i, others) for i, others in enumerate(pairs)]
 
-    # ---------------------------------------------------------------------------------------------------- searching
+    # ---------------------------------------------------------------------------------------------------- search
 
     def _search(
         self, pyramids: list[list[StereoView]], i: int, others: Sequence[int], generator: torch.Generator
     ) -> Planes:
-        """Coarse to fine; all pixels are the middle of the range and as bad as can be where there is nobody to ask."""
+        """The planes of view i, coarse to fine. Without source views: mid-range depth and the largest cost."""
         levels = len(self.rounds)
         low, high = (1 / d for d in reversed(pyramids[i][0].depths))
         planes: Planes | None = None
@@ -138,7 +139,7 @@ class Stereo:
                 planes = search.sweep(self.hypotheses)
                 spread, turn = 1.0 / self.hypotheses, 1.0
             else:
-                planes = search.judged(_finer(planes, view.camera))
+                planes = search.with_costs(_upsampled(planes, view.camera))
                 spread, turn = spread / 2, turn / 2
             for k in range(self.rounds[levels - 1 - level]):
                 planes = search.round(planes, spread * 0.5**k, turn * 0.5**k, generator)
@@ -149,31 +150,32 @@ class Stereo:
             return Planes(flat, torch.full((c.height, c.width), 2.0))
         return planes
 
-    # ---------------------------------------------------------------------------------------------------- believing
+    # ---------------------------------------------------------------------------------------------------- consistency
 
-    def _believe(
+    def _depth_map(
         self, views: Sequence[StereoView], maps: list[Planes], depths: list[Tensor], i: int, others: Sequence[int]
     ) -> DepthMap:
-        """Confidence of a depth map: 0 where too few others agree, else 1 - cost, more with more agreement."""
+        """The depth map of view i. Confidence is 0 where too few others are consistent, else (1 - cost) x (0.5 + 0.5 x
+        the fraction of consistent ones)."""
         depth = depths[i]
-        agreeing = torch.zeros_like(depth)
+        consistent = torch.zeros_like(depth)
         for o in others:
-            agreeing += agreement(
+            consistent += agreement(
                 *(views[i].camera, views[i].world_from_cam, depth),
                 *(views[o].camera, views[o].world_from_cam, depths[o]),
-                *(self.most_shift, self.most_difference, self.least_parallax),
+                *(self.max_shift, self.max_difference, self.min_parallax),
             ).agrees
-        fine = (agreeing >= min(self.support, max(1, len(others)))) & (maps[i].cost < self.most_cost)
+        reliable = (consistent >= min(self.support, max(1, len(others)))) & (maps[i].cost < self.max_cost)
         low, high = views[i].depths
-        fine &= (depth > low) & (depth < high)
-        fine &= large_enough(depth, fine, self.smallest)
-        share = agreeing / max(1, len(others))
-        confidence = torch.where(fine, (1 - maps[i].cost) * (0.5 + 0.5 * share), 0).clamp(0, 1)
+        reliable &= (depth > low) & (depth < high)
+        reliable &= without_speckles(depth, reliable, self.smallest)
+        share = consistent / max(1, len(others))
+        confidence = torch.where(reliable, (1 - maps[i].cost) * (0.5 + 0.5 * share), 0).clamp(0, 1)
         return DepthMap(depth, confidence, "metric", maps[i].normals(views[i].camera), tuple(others))
 
 
 class _Search:
-    """One photo's search at one size."""
+    """PatchMatch of one photo at one size."""
 
     def __init__(self, view: StereoView, sources: list[StereoView], best: int, low: float, high: float) -> None:
         self.view, self.best, self.low, self.high = view, best, low, high
@@ -192,21 +194,21 @@ class _Search:
             *arguments,
         )
 
-    def judged(self, planes: Tensor) -> Planes:
-        """Planes as they are, with their costs."""
+    def with_costs(self, planes: Tensor) -> Planes:
+        """Unchanged planes with their costs."""
         out = Planes(planes.contiguous(), torch.empty(planes.shape[1:]))
         self._run("splat_stereo_search", 0.0, 0.0, None, 0, out.planes, out.cost)
         return out
 
     def sweep(self, hypotheses: int) -> Planes:
-        """The best of planes that face the camera, at equal steps of inverse depth."""
+        """The plane sweep: the best of `hypotheses` fronto-parallel planes at equal steps of inverse depth."""
         h, w = self.view.grey.shape
         out = Planes(torch.empty(3, h, w), torch.empty(h, w))
         self._run("splat_stereo_sweep", hypotheses, out.planes, out.cost)
         return out
 
     def round(self, planes: Planes, spread: float, turn: float, generator: torch.Generator) -> Planes:
-        """Both halves of the chessboard once."""
+        """One round of propagation and perturbation, over both colours of the checkerboard."""
         out = Planes(planes.planes.clone(), planes.cost.clone())
         noise = torch.empty_like(out.planes).uniform_(-1, 1, generator=generator)
         for parity in (0, 1):
@@ -215,12 +217,13 @@ class _Search:
 
 
 def grey_of(rgb: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w"]:
-    """Luma of Rec. 601 in 0 ... 255."""
+    """Luma (Rec. 601) in 0 ... 255 of colours in [0, 1]."""
     return 255 * (rgb @ rgb.new_tensor([0.299, 0.587, 0.114]))
 
 
 def texels_of(grey: Float[Tensor, "h w"]) -> Int[Tensor, "h w"]:
-    """Per pixel the bytes of itself and its right, lower and lower right neighbours: one read per interpolation."""
+    """The grey values of each pixel and its right, lower and lower right neighbours, packed into 32 bits: a bilinear
+    interpolation reads memory once."""
     g = grey.round().clamp(0, 255).to(torch.int32)
     right, down = torch.cat([g[:, 1:], g[:, -1:]], 1), torch.cat([g[1:], g[-1:]], 0)
     corner = torch.cat([down[:, 1:], down[:, -1:]], 1)
@@ -228,7 +231,7 @@ def texels_of(grey: Float[Tensor, "h w"]) -> Int[Tensor, "h w"]:
 
 
 def warp(a: StereoView, b: StereoView) -> Float[Tensor, "12"]:
-    """A by rows and b: pixel p of view a at inverse depth w is at A p + w b in view b."""
+    """The 9 values of A (by rows) and 3 of b: pixel p of view a at inverse depth w projects to A p + w b in view b."""
     b_from_a = b.world_from_cam.inverse() @ a.world_from_cam
     ka, kb = a.camera.matrix(), b.camera.matrix()
     rotation, translation = b_from_a.rotation.double(), b_from_a.translation.double()
@@ -236,7 +239,7 @@ def warp(a: StereoView, b: StereoView) -> Float[Tensor, "12"]:
 
 
 def _pyramid(view: StereoView, levels: int) -> list[StereoView]:
-    """Full size first, each level half of the one before."""
+    """The view at full size first, each level half the size of the one before."""
     out = [view]
     for _ in range(levels - 1):
         last = out[-1]
@@ -246,8 +249,8 @@ def _pyramid(view: StereoView, levels: int) -> list[StereoView]:
     return out
 
 
-def _finer(planes: Planes, camera: Camera) -> Float[Tensor, "3 h w"]:
-    """Each pixel of the finer photo takes the plane of the coarser one that it lies in, at its own place."""
+def _upsampled(planes: Planes, camera: Camera) -> Float[Tensor, "3 h w"]:
+    """Planes at the size of `camera`: each pixel takes the plane of the coarser pixel that contains it."""
     h, w = planes.cost.shape
     sy, sx = h / camera.height, w / camera.width
     y = ((torch.arange(camera.height) + 0.5) * sy)[:, None].expand(-1, camera.width)
@@ -257,16 +260,17 @@ def _finer(planes: Planes, camera: Camera) -> Float[Tensor, "3 h w"]:
     return torch.stack([at + gx * (x - column - 0.5) + gy * (y - row - 0.5), gx * sx, gy * sy])
 
 
-def large_enough(depth: Float[Tensor, "h w"], fine: Tensor, smallest: int) -> Tensor:
-    """Without islands of fewer than `smallest` pixels whose depths are alike (within 2 % of their neighbours')."""
+def without_speckles(depth: Float[Tensor, "h w"], mask: Tensor, smallest: int) -> Tensor:
+    """`mask` [h w] without connected regions of fewer than `smallest` pixels. Neighbours are connected where their
+    depths differ by less than 2 %."""
     import cv2
     import numpy as np
 
     if smallest <= 1:
-        return fine
-    # Speckles are found on logarithms, in steps of a tenth of a percent, of which a neighbour may differ by twenty.
+        return mask
+    # cv2.filterSpeckles works on integers: logarithms of depth in steps of 0.1 %, of which neighbours may differ by 20.
     levels = (1000 * depth.clamp_min(1e-9).log()).round()
-    levels = (levels - levels[fine].min() + 1 if bool(fine.any()) else levels).clamp(0, 32_000)
-    image = np.ascontiguousarray(torch.where(fine, levels, 0).numpy().astype(np.int16))
+    levels = (levels - levels[mask].min() + 1 if bool(mask.any()) else levels).clamp(0, 32_000)
+    image = np.ascontiguousarray(torch.where(mask, levels, 0).numpy().astype(np.int16))
     cv2.filterSpeckles(image, 0, smallest, 20)
-    return fine & torch.from_numpy(image > 0)
+    return mask & torch.from_numpy(image > 0)

@@ -80,7 +80,7 @@ def _view_to_json(v: View) -> dict[str, Any]:
         "mask_mode": v.mask_mode,
         "camera_group": v.camera_group,
         "focal_from": v.focal_from,
-        "gps_enu": v.gps_enu,
+        "gps": v.gps,
     }
     return out
 
@@ -103,5 +103,5 @@ def _view_from_json(d: dict[str, Any]) -> View:
         mask_mode=d["mask_mode"],
         camera_group=d["camera_group"],
         focal_from=d["focal_from"],
-        gps_enu=None if d["gps_enu"] is None else (d["gps_enu"][0], d["gps_enu"][1], d["gps_enu"][2]),
+        gps=None if d["gps"] is None else (d["gps"][0], d["gps"][1], d["gps"][2]),
     )

@@ -1,4 +1,4 @@
-"""What the user sees while a run works: a bar on a terminal, plain lines elsewhere, every line also in `log.jsonl`."""
+"""What the user sees while a run works: a bar on a terminal, plain lines elsewhere; and what `log.jsonl` keeps of it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from splat.core.slots import Reporter
+
 
 class Console:
     """A Reporter for the command line. Use as a context manager."""
 
-    def __init__(self, log: Callable[[dict[str, Any]], None] | None = None, quiet: bool = False) -> None:
-        self.warnings: list[str] = []
-        self._log = log
+    def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
         self._stage = ""
         self._bar: Any = None
@@ -51,12 +51,9 @@ class Console:
             self._task = self._bar.add_task(stage, total=None, figures="")
 
     def info(self, message: str) -> None:
-        self._record("info", message)
         self._print(message)
 
     def warn(self, message: str) -> None:
-        self.warnings.append(message)
-        self._record("warning", message)
         self._print(f"warning: {message}")
 
     def progress(self, done: int, total: int, **figures: float | int | str) -> None:
@@ -80,9 +77,29 @@ class Console:
         else:
             print(text, file=sys.stderr, flush=True)
 
-    def _record(self, kind: str, message: str) -> None:
-        if self._log is not None:
-            self._log({"kind": kind, "stage": self._stage, "message": message})
+
+class Logged:
+    """A Reporter that passes everything on to another, keeps the warnings, and logs what is said."""
+
+    def __init__(self, report: Reporter, log: Callable[[dict[str, Any]], None]) -> None:
+        self.warnings: list[str] = []
+        self._report, self._log, self._stage = report, log, ""
+
+    def begin(self, stage: str) -> None:
+        self._stage = stage
+        self._report.begin(stage)
+
+    def info(self, message: str) -> None:
+        self._log({"kind": "info", "stage": self._stage, "message": message})
+        self._report.info(message)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+        self._log({"kind": "warning", "stage": self._stage, "message": message})
+        self._report.warn(message)
+
+    def progress(self, done: int, total: int, **figures: float | int | str) -> None:
+        self._report.progress(done, total, **figures)
 
 
 def _short(value: float | int | str) -> str:

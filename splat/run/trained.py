@@ -1,4 +1,4 @@
-"""What training leaves behind, in memory and on disk."""
+"""What training leaves behind, in memory and inside a run folder."""
 
 from __future__ import annotations
 
@@ -27,11 +27,9 @@ class Trained:
     """cam_from_world of each training photo as training left it (only where poses were learned)."""
     background: Float[Tensor, "3"]
     scene_extent: float
-    """World units."""
     steps: int
     """With one photo each; what several processes did in one counts as several."""
     history: list[dict[str, Any]]
-    """The lines of the log."""
     displacement: float | None = None
     """How far the median Gaussian is from where the first of its ancestors started, over the scene's extent; only where
     `evaluate_at` asked."""
@@ -45,31 +43,32 @@ class Trained:
             if "evaluation" in line
         ]
 
-    def save(self, folder: Path) -> None:
-        """Write `gaussians.npz` and `trained.json`."""
-        save_gaussians(folder / "gaussians.npz", self.gaussians)
-        record = {
-            "exposures": {n: e.tolist() for n, e in self.exposures.items()},
-            "poses": {n: p.tolist() for n, p in self.poses.items()},
-            "background": self.background.tolist(),
-            "scene_extent": self.scene_extent,
-            "steps": self.steps,
-            "displacement": self.displacement,
-            "history": self.history,
-        }
-        write_json(folder / "trained.json", record)
 
-    @staticmethod
-    def load(folder: Path) -> Trained:
-        """What `save` wrote."""
-        saved = json.loads((folder / "trained.json").read_text())
-        return Trained(
-            gaussians=load_gaussians(folder / "gaussians.npz"),
-            exposures={n: torch.tensor(e) for n, e in saved["exposures"].items()},
-            poses={n: torch.tensor(p) for n, p in saved["poses"].items()},
-            background=torch.tensor(saved["background"]),
-            scene_extent=saved["scene_extent"],
-            steps=saved["steps"],
-            history=saved["history"],
-            displacement=saved["displacement"],
-        )
+def save_trained(folder: Path, trained: Trained) -> None:
+    save_gaussians(folder / "gaussians.npz", trained.gaussians)
+    write_json(
+        folder / "trained.json",
+        {
+            "exposures": {n: e.tolist() for n, e in trained.exposures.items()},
+            "poses": {n: p.tolist() for n, p in trained.poses.items()},
+            "background": trained.background.tolist(),
+            "scene_extent": trained.scene_extent,
+            "steps": trained.steps,
+            "displacement": trained.displacement,
+            "history": trained.history,
+        },
+    )
+
+
+def load_trained(folder: Path) -> Trained:
+    saved = json.loads((folder / "trained.json").read_text())
+    return Trained(
+        gaussians=load_gaussians(folder / "gaussians.npz"),
+        exposures={n: torch.tensor(e) for n, e in saved["exposures"].items()},
+        poses={n: torch.tensor(p) for n, p in saved["poses"].items()},
+        background=torch.tensor(saved["background"]),
+        scene_extent=saved["scene_extent"],
+        steps=saved["steps"],
+        history=saved["history"],
+        displacement=saved.get("displacement"),
+    )

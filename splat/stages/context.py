@@ -1,4 +1,4 @@
-"""What every stage needs to know."""
+"""What every stage works with: the run folder, a reporter, a device and what draws on it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,60 @@ from dataclasses import dataclass
 
 import torch
 
-from splat.core.process_group import ProcessGroup
+from splat import raster as rasterizers
+from splat.core.errors import SplatError
+from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.slots import Rasterizer, RasterSettings, Reporter
+from splat.native import bindings, build
 from splat.run.folder import RunFolder
+from splat.run.machine import available_cores
 
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """One run: where it writes, what it reports to, and what it computes with."""
+    """Opened once for a run and handed to each of its stages."""
 
     run: RunFolder
     report: Reporter
     device: torch.device
     raster: Rasterizer
     settings: RasterSettings
-    """How the result is drawn."""
+    """How results are drawn: with or without anti-aliasing."""
     threads: int
-    """CPU threads, of all processes of this machine together."""
-    seed: int
-    group: ProcessGroup
+    seed: int = 0
+    group: ProcessGroup = ALONE
     """The processes that train together; this one is rank 0."""
+
+
+def open_context(
+    run: RunFolder,
+    report: Reporter,
+    *,
+    device: str = "auto",
+    raster: str = "auto",
+    antialiased: bool = False,
+    threads: int | None = None,
+    seed: int = 0,
+    group: ProcessGroup = ALONE,
+) -> Context:
+    """Choose device and rasterizer, set the number of threads of torch and of the kernels, and say all of it.
+
+    Raises SplatError where the device or the rasterizer that was asked for cannot be had.
+    """
+    threads = threads or available_cores()
+    torch.set_num_threads(threads)
+    if build.unavailable() is None:
+        bindings.set_threads(threads)
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SplatError("--device cuda: torch sees no CUDA device here; `splat doctor` says why.")
+    place = torch.device(name)
+    chosen = rasterizers.choose(place, raster)
+    report.info(f"drawing with {chosen.name} on {place}, {threads} threads")
+    if group.world > 1:
+        if raster not in ("auto", "native"):
+            raise SplatError(f"--raster {raster}: several processes draw with native; leave the flag out.")
+        rasterizers.choose(place, "native")
+        report.info(f"{group.world} processes train together, {group.world} photos in a step, with native")
+    settings = RasterSettings(mode="antialiased" if antialiased else "classic")
+    return Context(run, report, place, chosen, settings, threads, seed, group)

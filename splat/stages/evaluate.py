@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import torch
 
@@ -15,14 +15,14 @@ from splat.core.files import write_json
 from splat.core.geometry import Rigid
 from splat.core.image import write_png
 from splat.core.slots import PoseResult
+from splat.poses.photometric import PoseSearch
+from splat.run.code import code_hash
 from splat.run.folder import hash_of
+from splat.run.trained import Trained
+from splat.stages.context import Context
 from splat.stages.measure import Measured, mean, measure
-from splat.stages.train import Trained
 
-if TYPE_CHECKING:
-    from splat.stages.first import Context
-
-_MOST_TRAINING_VIEWS = 24  # measured for the report; evenly spread over the capture
+_MAX_TRAINING_VIEWS = 24  # measured for the report; evenly spread over the capture
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,21 +49,37 @@ class Evaluation:
         return {k: mean([p.figures[k] for p in self.test]) for k in ("psnr", "ssim", "cc_psnr", "lpips")}
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """How held-out photos are measured."""
+
+    heldout: Literal["posed", "strict"] = "posed"
+    search: PoseSearch = field(default_factory=PoseSearch)
+    """Poses of held-out photos under `strict`."""
+    lpips: Path | None = None
+    """Folder with LPIPS weights; None: the folder named by SPLAT_WEIGHTS."""
+
+
 def evaluate(
-    c: Context, capture: Capture, posed: PoseResult, held_out: tuple[View, ...] | None, trained: Trained, train_key: str
+    c: Context,
+    capture: Capture,
+    posed: PoseResult,
+    held_out: tuple[View, ...] | None,
+    trained: Trained,
+    protocol: Protocol,
 ) -> Evaluation:
     """Measure the trained Gaussians. Held-out exposure is identity: nothing about a held-out photo's colours is fitted
     (cc_psnr says what a fit would give). `held_out`: the strict protocol's photos, None for the posed protocol."""
     c.report.begin("evaluate")
-    k = c.config
-    scorer = _lpips(c)
-    key = hash_of("evaluate", train_key, k.heldout, k.search, scorer is not None, c.settings)
+    scorer = _lpips(c, protocol.lpips)
+    heldout = protocol.heldout
+    key = hash_of("evaluate", c.run.identity("train"), trained.steps, heldout, protocol.search, scorer is not None)
 
     def make(folder: Path) -> Evaluation:
         tests: tuple[View, ...] = capture.test_views
         lost: tuple[str, ...] = ()
         if held_out is not None:
-            tests, lost = _place(c, capture, posed, held_out, trained, folder)
+            tests, lost = _place(c, capture, posed, held_out, trained, folder, protocol.search)
         background = trained.background.to(trained.gaussians.means)
         results: dict[str, list[Pictures]] = {"test": [], "train": []}
         spread = _spread(capture.train_views)
@@ -81,35 +97,41 @@ def evaluate(
     def load(folder: Path) -> Evaluation:
         return _load(folder, capture, held_out)
 
-    result = c.run.stage("evaluate", key, {"heldout": k.heldout, "search": k.search}, make, load)
+    result = c.run.stage("evaluate", key, protocol, make, load, code=code_hash("splat.stages.evaluate"))
     averages = result.averages()
     if averages["psnr"] is not None:
         c.report.info(
-            f"held-out photos ({k.heldout}): PSNR {averages['psnr']:.2f} dB, SSIM {averages['ssim']:.3f}, "
+            f"held-out photos ({heldout}): PSNR {averages['psnr']:.2f} dB, SSIM {averages['ssim']:.3f}, "
             f"colour-corrected PSNR {averages['cc_psnr']:.2f} dB over {len(result.test)} views"
         )
     return result
 
 
-def _lpips(c: Context) -> Any:
+def _lpips(c: Context, folder: Path | None) -> Any:
     """The scorer, or None after saying why."""
     from splat.core.lpips import REPORTED, load_lpips
 
-    scorer, note = load_lpips(REPORTED, c.config.lpips)
+    scorer, note = load_lpips(REPORTED, folder)
     if scorer is None:
         c.report.info(f"LPIPS skipped: {note}")
     return scorer
 
 
 def _spread(views: Sequence[View]) -> list[View]:
-    if len(views) <= _MOST_TRAINING_VIEWS:
+    if len(views) <= _MAX_TRAINING_VIEWS:
         return list(views)
-    picks = torch.linspace(0, len(views) - 1, _MOST_TRAINING_VIEWS).round().long().tolist()
+    picks = torch.linspace(0, len(views) - 1, _MAX_TRAINING_VIEWS).round().long().tolist()
     return [views[i] for i in picks]
 
 
 def _place(
-    c: Context, capture: Capture, posed: PoseResult, held_out: tuple[View, ...], trained: Trained, folder: Path
+    c: Context,
+    capture: Capture,
+    posed: PoseResult,
+    held_out: tuple[View, ...],
+    trained: Trained,
+    folder: Path,
+    search: PoseSearch,
 ) -> tuple[tuple[View, ...], tuple[str, ...]]:
     """Poses of photos that took part in nothing: from the sparse points, then photometrically, the scene frozen."""
     from splat.poses.registration import localize
@@ -127,9 +149,7 @@ def _place(
             continue
         working = Capture(views=(found[v.name],)).resized(size).views[0]
         background = trained.background.to(trained.gaussians.means)
-        views.append(
-            c.config.search(trained.gaussians, working, c.raster, c.settings, background, trained.scene_extent)
-        )
+        views.append(search(trained.gaussians, working, c.raster, c.settings, background, trained.scene_extent))
         c.report.progress(len(views), len(held_out))
     return tuple(views), tuple(v.name for v in held_out if v.name not in found)
 

@@ -1,60 +1,42 @@
-"""The export stage: everything a user takes away, in the original frame, and `metrics.json`."""
+"""The export stage: everything a user takes away, in the original frame."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from splat.core.capture import Capture, PointCloud
 from splat.core.files import write_json
-from splat.core.lpips import REPORTED
-from splat.core.slots import PathCamera, PoseResult
+from splat.core.slots import PathCamera
 from splat.export import save_splat
 from splat.export.paths import CameraPath, interpolated_path, orbit_path
 from splat.export.pointcloud import points_from_gaussians, write_point_cloud
 from splat.export.renders import write_renders
 from splat.export.sidecar import to_original_frame, write_sidecar
+from splat.run.code import code_hash
 from splat.run.folder import hash_of
+from splat.run.trained import Trained
+from splat.stages.context import Context
 from splat.stages.evaluate import Evaluation
-from splat.stages.forecast import peak_memory_mb
-from splat.stages.report import write_story
-from splat.stages.train import Trained
-
-if TYPE_CHECKING:
-    from splat.stages.first import Context
 
 _PATH_FRAMES = 90
 _VIDEO_SIDE = 480  # px: previews; VP9 costs more per frame than drawing does. `splat render` makes larger ones
 
 
-def export(
-    c: Context,
-    capture: Capture,
-    posed: PoseResult,
-    trained: Trained,
-    result: Evaluation,
-    method: str,
-    train_key: str,
-) -> dict[str, Any]:
-    """Write the deliverables, `metrics.json` and `report.html`; returns the metrics."""
+def export(c: Context, capture: Capture, trained: Trained, result: Evaluation, renders: bool) -> None:
+    """Write the deliverables. `renders`: pictures and videos as well."""
     c.report.begin("export")
-    k = c.config
-    key = hash_of("export", train_key, k.renders, k.heldout, k.search, c.settings)
+    key = hash_of("export", c.run.identity("evaluate"), renders)
     shown = replace(capture, views=capture.train_views + result.test_views)
 
     def make(folder: Path) -> bool:
         write_splats(c, folder, capture, trained)
         write_cameras(folder / "cameras.json", shown)
-        if k.renders:
+        if renders:
             write_pictures(c, folder / "renders", capture, trained, result)
         return True
 
-    c.run.stage("export", key, {"renders": k.renders}, make, lambda folder: True)
-    metrics = gather_metrics(c, capture, posed, trained, result, method)
-    write_json(c.run.root / "metrics.json", metrics)
-    write_story(c, capture, posed, trained, result, metrics)
-    return metrics
+    c.run.stage("export", key, {"renders": renders}, make, lambda folder: True, code=code_hash("splat.stages.export"))
 
 
 def write_splats(c: Context, folder: Path, capture: Capture, trained: Trained) -> None:
@@ -120,40 +102,3 @@ def write_pictures(c: Context, folder: Path, capture: Capture, trained: Trained,
         draw(name, cameras, None, video=True)
         stills = list(range(0, len(cameras), max(1, len(cameras) // 6)))
         draw(name, [cameras[i] for i in stills], [f"{i:04d}" for i in stills], video=False)
-
-
-def gather_metrics(
-    c: Context, capture: Capture, posed: PoseResult, trained: Trained, result: Evaluation, method: str
-) -> dict[str, Any]:
-    """What `metrics.json` holds. Scripts read it: names and units stay."""
-    averages = result.averages()
-    seconds = {name: round(s, 2) for name, s in c.run.seconds.items()}
-    sizes = [(v.camera.width, v.camera.height) for v in capture.views]
-    asked = {"timeline": trained.timeline, "displacement": trained.displacement} if trained.timeline else {}
-    return {
-        "psnr": averages["psnr"],
-        "ssim": averages["ssim"],
-        "lpips": averages["lpips"],
-        "lpips_variant": None if averages["lpips"] is None else REPORTED,
-        "cc_psnr": averages["cc_psnr"],
-        "views": [p.figures for p in result.test],
-        "train_psnr": _mean_of(result),
-        "num_gaussians": len(trained.gaussians),
-        "seconds": seconds | {"total": round(sum(seconds.values()), 2)},
-        "peak_memory_mb": round(peak_memory_mb(), 1),
-        "registered": [len(posed.capture.views), posed.total],
-        "resolution": list(max(sizes)),
-        "method": method,
-        "seed": c.config.seed,
-        "heldout": c.config.heldout,
-        "iterations": trained.steps,
-        "raster": c.raster.name,
-        "warnings": list(c.report.warnings),
-        **asked,
-    }
-
-
-def _mean_of(result: Evaluation) -> float | None:
-    from splat.stages.measure import mean
-
-    return mean([p.figures["psnr"] for p in result.train])

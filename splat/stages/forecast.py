@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
+import json
+from dataclasses import asdict, dataclass
 
 from splat.core.capture import Capture
+from splat.core.errors import SplatError
+from splat.core.files import write_json
+from splat.core.slots import MatchingRequest, Method
+from splat.methods.presets import cap_for
+from splat.run.folder import hash_of
+from splat.run.machine import available_cores, available_memory_gb
+from splat.stages.context import Context
 
 # Seconds of a training step on two AVX-512 cores at 3 GHz: a least-squares fit to the ten captures at the default
 # preset (within 40 % of each), where the count of Gaussians grows to its cap, and photos to their size, on the way.
@@ -28,8 +34,37 @@ _SECONDS_PER_MATCHED_PIXEL = 2.6e-6
 _BYTES_PER_MATCHED_PIXEL = 140.0
 MATCHING_SHARE = 0.125
 """Of the predicted time of a run, what dense matching may take."""
-FEWEST_MATCHED = 24
+MIN_MATCHED_PHOTOS = 24
 """Photos that are matched whatever it takes."""
+MIN_MATCHING_SIZE = 240
+"""px; no photo is matched smaller."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may take: the settings that decide its size and its time."""
+
+    preset: str
+    iterations: int
+    max_resolution: int
+    downscale: float = 1.0
+    cap: int | None = None
+    memory: float | None = None
+    """GB; None: most of what is free."""
+    threads: int | None = None
+
+    def cap_for(self, working: Capture, method: Method) -> int:
+        """Most Gaussians: as asked, as the method has it by itself, or what the training photos can support."""
+        if self.cap is not None:
+            return self.cap
+        pixels = sum(v.camera.width * v.camera.height for v in working.train_views)
+        own = method.max_gaussians(working)
+        return cap_for(self.preset, pixels) if own is None else own
+
+    def memory_gb(self) -> float | None:
+        """GB this run may take; None where nobody knows."""
+        free = available_memory_gb()
+        return self.memory or (0.85 * free if free is not None else None)
 
 
 @dataclass(frozen=True)
@@ -68,23 +103,16 @@ class Matching:
 
 
 def plan_matching(
-    capture: Capture,
-    iterations: int,
-    cap: int,
-    budget_gb: float | None = None,
-    size: int = 0,
-    most: int = 10_000,
-    least: int = 240,
-    photos: int = 0,
-    cores: int | None = None,
+    capture: Capture, limits: Limits, cap: int, request: MatchingRequest = MatchingRequest(), size: int = 0
 ) -> Matching:
-    """The largest size, up to `most` px, at which matching the capture takes at most an eighth of the predicted run and
-    no more memory than there is; `least`, and only some of the photos, where even that is too much. A `size` or number
-    of `photos` other than 0 is taken as it is."""
-    cores = cores or available_cores()
-    run = 60 * estimate(capture, iterations, cap, False, cores).minutes - _SECONDS_BESIDE
-    most_seconds = run * MATCHING_SHARE / (1 - MATCHING_SHARE)
-    most_bytes = float("inf") if budget_gb is None else 1e9 * budget_gb - _BYTES_BASE
+    """The largest size, up to `request.max_size`, at which matching the capture takes at most an eighth of the
+    predicted run and no more memory than there is; MIN_MATCHING_SIZE, and only some of the photos, where even that is
+    too much. A size (`request.size`, else `size`) or number of photos that was asked for is taken as it is."""
+    cores, size, photos = limits.threads or available_cores(), request.size or size, request.photos
+    run = 60 * estimate(capture, limits.iterations, cap, False, cores).minutes - _SECONDS_BESIDE
+    max_seconds = run * MATCHING_SHARE / (1 - MATCHING_SHARE)
+    budget = limits.memory_gb()
+    max_bytes = float("inf") if budget is None else 1e9 * budget - _BYTES_BASE
     total = len(capture.views)
 
     def pixels(side: int) -> float:
@@ -92,14 +120,15 @@ def plan_matching(
         return whole * min(photos or total, total) / max(1, total)
 
     seconds_per_pixel = _SECONDS_PER_MATCHED_PIXEL * 2 / cores
-    most_pixels = min(most_seconds / seconds_per_pixel, most_bytes / _BYTES_PER_MATCHED_PIXEL)
-    side = size or min(most, max((max(v.camera.width, v.camera.height) for v in capture.views), default=most))
-    while not size and side > least and pixels(side) > most_pixels:
-        side = max(least, int(0.93 * side))
+    max_pixels = min(max_seconds / seconds_per_pixel, max_bytes / _BYTES_PER_MATCHED_PIXEL)
+    largest = request.max_size
+    side = size or min(largest, max((max(v.camera.width, v.camera.height) for v in capture.views), default=largest))
+    while not size and side > MIN_MATCHING_SIZE and pixels(side) > max_pixels:
+        side = max(MIN_MATCHING_SIZE, int(0.93 * side))
     found = pixels(side)
     count = min(photos or total, total)
-    if not (size or photos) and found > most_pixels:
-        count = min(total, max(FEWEST_MATCHED, int(total * most_pixels / found)))
+    if not (size or photos) and found > max_pixels:
+        count = min(total, max(MIN_MATCHED_PHOTOS, int(total * max_pixels / found)))
         found *= count / total
     return Matching(side, count, found * seconds_per_pixel, (_BYTES_BASE + found * _BYTES_PER_MATCHED_PIXEL) / 1e9)
 
@@ -128,38 +157,61 @@ def fit_memory(capture: Capture, iterations: int, cap: int, budget_gb: float) ->
     return Fit(resolution, lowered, (resolution, lowered) != (long_side, cap))
 
 
-def available_cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
+def announce(c: Context, name: str, capture: Capture, limits: Limits, method: Method, matching_size: int = 0) -> None:
+    """Say what was found, and the minutes and gigabytes to expect. `matching_size` as in `plan_matching`.
+
+    Raises SplatError where there are fewer than two photos to train on.
+    """
+    train, test = len(capture.train_views), len(capture.test_views)
+    sizes = sorted({v.photo_size for v in capture.views}, reverse=True)
+    size = f"{sizes[0][0]}x{sizes[0][1]}" + (f" and {len(sizes) - 1} other sizes" if len(sizes) > 1 else "")
+    poses = "with poses" if capture.posed else "poses to be found"
+    c.report.info(f"{name}: {len(capture.views)} photos ({capture.source}), {size}, {poses}; {test} held out")
+    if train < 2:
+        raise SplatError(f"{name} leaves {train} photo(s) to train on: give at least 2 (or --test-every 0).")
+    working = capture.resized(limits.max_resolution, limits.downscale)
+    cap = limits.cap_for(working, method)
+    e = estimate(working, limits.iterations, cap, not capture.posed, limits.threads)
+    minutes, gigabytes = e.minutes, e.gigabytes
+    if (request := method.matching()) is not None:
+        matching = plan_matching(working.training(), limits, cap, request, matching_size)
+        minutes, gigabytes = minutes + matching.seconds / 60, max(gigabytes, matching.gigabytes)
+    c.report.info(
+        f"expected: about {minutes:.0f} min and {gigabytes:.1f} GB "
+        f"for {limits.iterations} steps at up to {limits.max_resolution} px with up to {cap} Gaussians"
+    )
 
 
-def available_memory_gb() -> float | None:
-    """Memory this process may still take, cgroup limits included; None where the system does not say."""
-    best: float | None = None
+def fit_to_memory(c: Context, posed: Capture, limits: Limits, method: Method) -> tuple[Capture, int]:
+    """The capture at its working size, and the cap; both lowered, saying so, where memory would not do. Unless memory
+    was given a run keeps to what it began with: memory that is free by chance must not tell a new run from one that
+    goes on."""
+    working = posed.resized(limits.max_resolution, limits.downscale)
+    cap = limits.cap_for(working, method)
+    budget = limits.memory_gb()
+    if budget is None:
+        return working, cap
+    if limits.memory is None:
+        fit = _first_fit(c, working, limits, cap, budget)
+    else:
+        fit = fit_memory(working, limits.iterations, cap, budget)
+    if not fit.changed:
+        return working, cap
+    memory = f"{budget:.1f} GB of memory" if limits.memory else "the memory that was free when this run began"
+    c.report.warn(f"{memory} would not do: working at {fit.max_resolution} px with at most {fit.cap} Gaussians")
+    return working.resized(fit.max_resolution), fit.cap
+
+
+def _first_fit(c: Context, working: Capture, limits: Limits, cap: int, budget: float) -> Fit:
+    """What was found to fit when the run began; found now where it begins, or where other sizes were asked for."""
+    path = c.run.root / "memory.json"
+    asked = {"cap": cap, "sizes": hash_of([(v.camera.width, v.camera.height) for v in working.views])}
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                best = int(line.split()[1]) * 1024 / 1e9
-    except OSError:
+        saved = json.loads(path.read_text())
+        if saved["asked"] == asked:
+            return Fit(**saved["fit"])
+    except (OSError, ValueError, KeyError, TypeError):
         pass
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    try:
-        text = limit.read_text().strip()
-        if text != "max":
-            left = (int(text) - int(used.read_text())) / 1e9
-            best = left if best is None else min(best, left)
-    except (OSError, ValueError):
-        pass
-    return best
-
-
-def peak_memory_mb() -> float:
-    """Peak resident memory of this process so far."""
-    try:
-        import resource
-    except ImportError:
-        return 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1024 if os.uname().sysname != "Darwin" else peak / 1024**2
+    fit = fit_memory(working, limits.iterations, cap, budget)
+    write_json(path, {"asked": asked, "fit": asdict(fit)})
+    return fit

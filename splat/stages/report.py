@@ -1,22 +1,18 @@
-"""What the report is told: the run's figures, pictures and files, gathered for `export.report`."""
+"""What the report shows: the run's figures, pictures and files, gathered for `splat.report`."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from splat.core.capture import Capture
 from splat.core.slots import PoseResult
-from splat.export.report import write_report
-from splat.export.report_data import Curve, ReportData, ViewScore
-from splat.run.folder import plain
+from splat.report import Curve, ReportData, ViewScore, write_report
+from splat.run.folder import RunFolder
+from splat.run.trained import Trained
 from splat.stages.evaluate import Evaluation, Pictures
-from splat.stages.train import Trained
-
-if TYPE_CHECKING:
-    from splat.stages.first import Context
 
 _FILES = (
     ("splat", "export/splat.ply"),
@@ -31,17 +27,24 @@ _FILES = (
 )
 
 
-def write_story(
-    c: Context, capture: Capture, posed: PoseResult, trained: Trained, result: Evaluation, metrics: dict[str, Any]
+def write_run_report(
+    run: RunFolder,
+    title: str,
+    capture: Capture,
+    posed: PoseResult,
+    trained: Trained,
+    result: Evaluation,
+    metrics: dict[str, Any],
+    settings: dict[str, Any],
 ) -> None:
-    """Write `report.html` beside `metrics.json`."""
-    root = c.run.root
+    """Write `report.html` beside `metrics.json`. `settings`: those worth showing."""
+    root = run.root
     sizes = Counter(v.photo_size for v in capture.views)
     found = [(p, path) for p, path in _FILES if (root / path).exists()]
     data = ReportData(
-        title=c.config.photos.resolve().stem,
+        title=title,
         registered=(metrics["registered"][0], metrics["registered"][1]),
-        dropped=posed.dropped,
+        unregistered=posed.unregistered,
         warnings=tuple(metrics["warnings"]),
         views=_scores(result.test, "test") + _scores(result.train, "train"),
         psnr=metrics["psnr"],
@@ -62,7 +65,7 @@ def write_story(
         capture=capture,
         stills=_stills(root / "export" / "renders" / "orbit"),
         files=tuple(found),
-        settings=_settings(c),
+        settings=settings,
     )
     write_report(root / "report.html", data)
 
@@ -86,9 +89,3 @@ def _stops(trained: Trained) -> dict[str, float]:
 def _stills(folder: Path) -> tuple[tuple[str, Path], ...]:
     pictures = sorted(folder.glob("*.png")) if folder.is_dir() else []
     return tuple((f"orbit, frame {p.stem}", p) for p in pictures[:4])
-
-
-def _settings(c: Context) -> dict[str, Any]:
-    k = c.config
-    names = ("preset", "method", "iterations", "max_resolution", "cap", "sh_degree", "antialiased", "seed", "device")
-    return {n: plain(getattr(k, n)) for n in names} | {"raster": c.raster.name, "density": k.train.density}

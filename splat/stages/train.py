@@ -22,8 +22,9 @@ from splat.native import bindings
 from splat.native.build import keep_freed_memory
 from splat.priors.neighbours import nearest_depths
 from splat.raster.distributed import Distributed
+from splat.run.code import code_hash
 from splat.run.folder import hash_of
-from splat.run.trained import Trained
+from splat.run.trained import Trained, load_trained, save_trained
 from splat.stages.context import Context
 from splat.stages.measure import mean, measure
 from splat.train.execution import Execution
@@ -39,7 +40,6 @@ def train(
     c: Context,
     capture: Capture,
     init: Init,
-    init_key: str,
     *,
     method: Method,
     training: Training,
@@ -47,12 +47,13 @@ def train(
     steps: int,
     cap: int,
     explicit: Collection[str] = frozenset(),
-) -> tuple[Trained, str]:
+) -> Trained:
     """Optimize on the training photos; resumes from its checkpoint, and goes on when `steps` has grown.
 
     `steps` are of one photo each, and `cap` is the most Gaussians there may be; `explicit` are the dotted names of
-    settings that the user gave (`train.views.exposure`), which the data do not change. Returns the result and its key.
+    settings that the user gave (`train.views.exposure`), which the data do not change.
     """
+    c.report.begin("train")
     training = fitted_to(training, capture, explicit)
     losses = with_mcmc_regularizers(losses, training)
     views = capture.train_views
@@ -61,7 +62,9 @@ def train(
     timeless = replace(training, checkpoint_minutes=0.0, checkpoint_every=0, capacity=None, graph="auto")
     sizes = [(v.camera.width, v.camera.height) for v in views]
     drawn_by = c.raster.name if c.group.world == 1 else Distributed(c.group).name
-    key = hash_of("train", init_key, method, timeless, losses, c.settings, cap, c.seed, sizes, drawn_by)
+    code = code_hash("splat.stages.train", type(method).__module__)
+    about = method.name, method, timeless, losses, c.settings, cap, c.seed, sizes, drawn_by
+    key = hash_of("train", c.run.identity("init"), *about)
     job = Job(
         capture=capture,
         init=init,
@@ -73,7 +76,6 @@ def train(
             seed=c.seed,
             checkpoint_minutes=training.checkpoint_minutes,
             checkpoint_every=training.checkpoint_every,
-            key=key,
             track_displacement=bool(training.evaluate_at),
         ),
         raster=c.settings,
@@ -90,14 +92,15 @@ def train(
         return {"step": photos, "psnr": mean([m.psnr for m in found]), "ssim": mean([m.ssim for m in found])}
 
     def make(folder: Path) -> Trained:
-        shared = c.group.broadcast(replace(job, checkpoint=folder / "checkpoint"))
+        settings = replace(job.settings, key=c.run.identity("train"))
+        shared = c.group.broadcast(replace(job, settings=settings, checkpoint=folder / "checkpoint"))
         trained = optimize(shared, c.group, c.raster, c.report, c.run.log, held_out)
-        trained.save(folder)
+        save_trained(folder, trained)
         return trained
 
-    trained = c.run.stage("train", key, training, make, Trained.load, extent=steps)
+    trained = c.run.stage("train", key, training, make, load_trained, extent=steps, code=code)
     c.report.info(f"{len(trained.gaussians)} Gaussians after {trained.steps} steps")
-    return trained, hash_of(key, steps)
+    return trained
 
 
 # -------------------------------------------------------------------------------------- what the data and choices imply

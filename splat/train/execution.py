@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from splat.core.process_group import ProcessGroup, alone
+from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.slots import Init, Item, Phase
 from splat.train.step import Exchange, StepResult, StepState, eager_step
 
@@ -13,7 +13,7 @@ from splat.train.step import Exchange, StepResult, StepState, eager_step
 class Execution:
     """The plain way, and what other ways (`train.accel.Acceleration`) may do differently. One serves one run."""
 
-    group: ProcessGroup = alone
+    group: ProcessGroup = ALONE
     exchange: Exchange = Exchange()
     capacity: int | None = None
     """See `RasterSettings.capacity`."""

@@ -284,8 +284,21 @@ def test_the_command_writes_table_plots_and_numbers(tmp_path: Path, capsys: pyte
     numbers = json.loads((tmp_path / "t.json").read_text())
     assert json.loads((out / "table.json").read_text()) == numbers
     assert len(numbers["rows"]) == 4 and len(numbers["cells"]) == 8
-    assert (out / "psnr.png").stat().st_size > 1000 and (out / "psnr_vs_minutes.png").stat().st_size > 1000
+    for plot in ("psnr.png", "psnr.svg", "psnr_vs_minutes.png", "psnr_vs_minutes.svg"):
+        assert (out / plot).stat().st_size > 1000, plot
     assert str(tmp_path) not in text
+
+
+def test_without_matplotlib_the_table_is_written_and_one_line_says_why_there_are_no_plots(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert bench(tmp_path, scenes="photos", methods="points")(Local(FAKE)) == 0
+    out, said = tmp_path / "out", capsys.readouterr()
+    assert (out / "table.md").read_text() == said.out
+    assert not list(out.glob("*.png")) and not list(out.glob("*.svg"))
+    assert (said.out + said.err).count('pip install "splat3d[bench]"') == 1
+    assert "plots beside it" not in said.err
 
 
 def test_a_table_with_a_failure_ends_with_code_one_and_shows_it(tmp_path: Path) -> None:

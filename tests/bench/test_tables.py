@@ -1,4 +1,4 @@
-"""Rows, means and plots from known records."""
+"""Rows and means from known records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from splat.bench.cells import Cell, Record
-from splat.bench.plots import PALETTE, Bar, bars, curves, scatter, ticks
 from splat.bench.tables import Spread, markdown, means_of, rows_of
 
 
@@ -75,66 +74,3 @@ def test_the_table_has_a_line_per_row_and_as_many_cells_as_titles() -> None:
     assert "LPIPS" not in lines[0], "no column for a figure that nobody has"
     assert "9/10" in lines[2] and "640x480" in lines[2] and "512" in lines[2]
     assert "d, points: failed: no photos" in text
-
-
-@pytest.mark.parametrize("low,high", [(0.0, 1.0), (17.3, 31.9), (-3.0, 4.0), (0.0, 1e-5), (5.0, 5.0), (0.0, 7.3e6)])
-def test_ticks_are_round_and_cover(low: float, high: float) -> None:
-    marks = ticks(low, high)
-    steps = np.diff(marks)
-    assert 2 <= len(marks) <= 12
-    assert marks[0] <= low + 1e-12 and marks[-1] >= high - 1e-12 * max(1, abs(high))
-    np.testing.assert_allclose(steps, steps[0], rtol=1e-6)
-    assert f"{steps[0]:.0e}"[0] in "125"
-
-
-def coloured(image: np.ndarray, colour: tuple[int, int, int]) -> int:
-    return int((np.abs(image.astype(int) - colour).max(-1) < 8).sum())
-
-
-def test_bars_are_as_long_as_their_values() -> None:
-    """Lengths count from the axis's start, so differences of values are differences of lengths."""
-    image = bars("t", "dB", ["a", "b", "c"], {"m": [Bar(20.0), Bar(30.0), Bar(25.0)]})
-    rows = (np.abs(image.astype(int) - PALETTE[0]).max(-1) < 8).sum(1)[64:]
-    lengths = [int(block.max()) for block in np.split(rows, 3 * [0]) if block.size] or [0]
-    heights = [int(rows[i * 28 : i * 28 + 28].max()) for i in range(3)]
-    assert lengths[-1] == max(heights)
-    assert heights[1] - heights[2] == pytest.approx(heights[2] - heights[0], abs=2)
-    assert heights[0] < heights[2] < heights[1]
-
-
-def test_a_missing_value_leaves_its_place_empty() -> None:
-    both = bars("t", "dB", ["a", "b"], {"m": [Bar(20.0), Bar(20.0)]})
-    one = bars("t", "dB", ["a", "b"], {"m": [Bar(20.0), None]})
-    assert both.shape == one.shape
-    assert coloured(one, PALETTE[0]) < 0.6 * coloured(both, PALETTE[0])
-
-
-def test_error_bars_and_many_series_are_drawn() -> None:
-    series = {f"m{i}": [Bar(20.0 + i, 1.0)] for i in range(9)}
-    image = bars("t", "dB", ["a"], series)
-    assert all(coloured(image, colour) > 100 for colour in PALETTE)
-
-
-def test_better_is_higher_and_slower_is_to_the_right() -> None:
-    image = scatter("t", "minutes", "dB", {"m": [(1.0, 20.0, "")], "n": [(9.0, 30.0, "")]})
-
-    def centre(colour: tuple[int, int, int]) -> np.ndarray:
-        hits = np.argwhere(np.abs(image[64:].astype(int) - colour).max(-1) < 8)
-        return hits.mean(0)
-
-    (y0, x0), (y1, x1) = centre(PALETTE[0]), centre(PALETTE[1])
-    assert x1 > x0 and y1 < y0
-
-
-def test_empty_plots_do_not_fail() -> None:
-    assert bars("t", "dB", [], {}).ndim == 3
-    assert scatter("t", "x", "y", {"m": []}).ndim == 3
-
-
-def test_curves_rise_where_values_rise() -> None:
-    image = curves("t", "n", "ms", {"one": [(1000.0, 3.0), (10_000.0, 30.0), (100_000.0, 300.0)]})
-    rows, columns = (image == PALETTE[0]).all(2)[70:].nonzero()
-    assert len(rows) > 300
-    left, right = rows[columns < 300].mean(), rows[columns > 560].mean()
-    assert left > right + 100  # rows count downwards
-    assert curves("t", "x", "y", {"m": []}).ndim == 3

@@ -18,7 +18,7 @@ from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
 from splat.export import load_splat
 from splat.init.points import Points
-from splat.run.completed import FinishedRun
+from splat.run.completed import CompletedRun
 from splat.stages.train import TrainConfig
 
 FLAGS = ["--iterations", "200", "--points.random-count", "1500", "--cap", "3000", "--no-renders", "--quiet"]
@@ -76,7 +76,7 @@ def test_exports_are_in_the_frame_of_the_dataset(finished: tuple[Path, dict], po
         assert torch.allclose(found.translation, truth.translation, atol=1e-6)
         assert torch.allclose(found.rotation, truth.rotation, atol=1e-6)
     original = load_splat(out / "export" / "splat.ply")
-    run = FinishedRun.open(out)
+    run = CompletedRun.open(out)
     moved = run.trained.gaussians.transformed(run.capture.world_from_source.inverse())
     assert torch.allclose(original.means, moved.means, atol=1e-5)
 

@@ -4,7 +4,7 @@ import planes
 import torch
 
 from splat.core.camera import Camera
-from splat.core.reproject import Witness, agreement, parallax, there_and_back, witnessed
+from splat.core.reproject import Witness, agreement, forward_backward, parallax, witnessed
 
 A, B = Camera(60.0, 62.0, 24.0, 17.0, 47, 33), Camera(55.0, 52.0, 18.0, 15.0, 37, 29)
 LIMITS = (1.5, 0.02)
@@ -25,7 +25,7 @@ def test_compiled_agreement_is_that_of_torch():
     one, two = rough_depths(A, a, rng), rough_depths(B, b, rng)
     ours = agreement(A, a, one.float(), B, b, two.float(), *LIMITS, 4.9, pixels=True)
     truth = agreement(A, a, one, B, b, two, *LIMITS, 4.9, pixels=True)
-    seen, angle = there_and_back(A, a, one, B, b, two), parallax(A, a, one, b.translation)
+    seen, angle = forward_backward(A, a, one, B, b, two), parallax(A, a, one, b.translation)
     assert ours.pixels is not None and truth.pixels is not None
     usable = one > 0
     # Where rounding may decide: on the border between pixels, and at the limits.
@@ -44,10 +44,10 @@ def test_photos_agree_on_the_plane_they_both_see_and_nowhere_else():
     scene, (a, b) = planes.PlaneScene.make(25.0), planes.walk(2)
     one, two = scene.depth(A, a).float(), scene.depth(B, b).float()
     there = B.project(b.inverse().apply(a.apply(A.unproject(A.pixel_centres().double(), one.double()))))
-    inside = B.holds(there) & ((there - there.round()).abs() > 1e-4).all(2)
+    inside = B.contains(there) & ((there - there.round()).abs() > 1e-4).all(2)
     # The depth of the middle of the pixel that a point falls into is not quite that of the point.
     found = agreement(A, a, one, B, b, two, 2.0, 0.05)
-    assert torch.equal(found.agrees[inside], inside[inside]) and not found.agrees[~B.holds(there)].any()
+    assert torch.equal(found.agrees[inside], inside[inside]) and not found.agrees[~B.contains(there)].any()
     number = there[..., 1].long() * B.width + there[..., 0].long()
     assert torch.equal(found.at[inside].long(), number[inside])
     assert not agreement(A, a, one, B, b, two * 1.2, 50.0, 0.05).agrees.any()

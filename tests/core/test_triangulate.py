@@ -41,7 +41,7 @@ def cloud(depth: float, poses: list[Rigid], cameras: list[Camera], count: int = 
     inside = torch.ones(len(points), dtype=torch.bool)
     for c, p in zip(cameras, poses, strict=True):
         at = p.inverse().apply(points)
-        inside &= c.holds(c.project(at)) & (at[:, 2] > 0.3 * depth)
+        inside &= c.contains(c.project(at)) & (at[:, 2] > 0.3 * depth)
     assert int(inside.sum()) >= count
     return points[inside][:count]
 
@@ -129,7 +129,7 @@ def test_a_target_out_of_frame_is_not_accepted():
     poses = ring(4.0, 2, 0.6)
     points = cloud(4.0, poses, [A, A])
     narrow = replace(A, width=200)
-    outside = ~narrow.holds(seen(points, [A, A], poses)[:, 1])
+    outside = ~narrow.contains(seen(points, [A, A], poses)[:, 1])
     result = found(points, [A, narrow], poses)
     assert int(outside.sum()) > 50 and torch.equal(result.accepted, ~outside)
 

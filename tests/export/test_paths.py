@@ -13,7 +13,7 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture, PointCloud, View
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid, Similarity, rotation_from_axis_angle
-from splat.export.layout import layout_of
+from splat.core.layout import layout_of
 from splat.export.paths import CameraPath, interpolated_path, orbit_path, path_camera, tour
 
 CAMERA = Camera(500.0, 505.0, 310.0, 245.0, 640, 480)

@@ -202,7 +202,7 @@ def test_a_wrong_value_is_named(tmp_path: Path, scene: Scene, change: dict, said
     [
         (None, "There is no"),
         ([[1, 0], [0, 1]], "not 4x4"),
-        ([[1, 0, 0, "a"]] * 4, "no number"),
+        ([[1, 0, 0, "a"]] * 4, "not a number"),
         (np.diag([1.0, 1, -1, 1]).tolist(), "not a rotation"),
         (np.diag([1.0, 2, 1, 1]).tolist(), "not a rotation"),
         (np.zeros((4, 4)).tolist(), "not a rotation"),
@@ -284,7 +284,7 @@ def test_llff_poses_must_match_their_photos(tmp_path: Path, scene: Scene) -> Non
         read(tmp_path)
     assert len(read(tmp_path, ReadOptions(ignore_poses=True)).views) == 5
     for content, said in [
-        (np.zeros((5, 15)), r"holds \(5, 15\) values"),
+        (np.zeros((5, 15)), r"has \(5, 15\) values"),
         (np.full((5, 17), np.nan), "finite"),
         (np.ones((5, 17)), "no rotations"),
     ]:

@@ -14,7 +14,7 @@ from PIL import Image, TiffImagePlugin
 from splat.core.errors import SplatError
 from splat.core.slots import ReadOptions, Silent
 from splat.ingest import read, reader_for
-from splat.ingest.exif import enu_from_gps, focal_from_exif
+from splat.ingest.exif import focal_from_exif
 
 R = TiffImagePlugin.IFDRational
 
@@ -135,7 +135,7 @@ def test_views_share_intrinsics_when_body_lens_and_size_agree(tmp_path: Path) ->
     assert groups[0] == groups[1] and len(set(groups)) == 5
 
 
-def test_gps_becomes_metres_east_north_and_up(tmp_path: Path) -> None:
+def test_gps_is_read_in_degrees_and_metres(tmp_path: Path) -> None:
     def place(lat: float, lon: float, up: float) -> dict:
         def dms(v: float) -> tuple:
             seconds = round(abs(v) * 3600 * 10000)
@@ -155,15 +155,11 @@ def test_gps_becomes_metres_east_north_and_up(tmp_path: Path) -> None:
     save(tmp_path / "2.jpg", 2, gps=place(-33.849, -70.6, 510))
     save(tmp_path / "3.jpg", 3, gps=place(-33.85, -70.599, 490))
     save(tmp_path / "4.jpg", 4, gps={2: (R(1, 0), R(0, 1), R(0, 1))})
-    gps = [v.gps_enu for v in read(tmp_path).views]
-    assert gps[0] is None and gps[4] is None and gps[1] == pytest.approx((0, 0, 0))
-    # a meridian arc of 0.001 degrees at this latitude, and the parallel's, by the ellipsoid's radii of curvature
-    a, e2, s = 6378137.0, 0.00669437999014, math.sin(math.radians(33.85))
-    north = math.radians(0.001) * (a * (1 - e2) / (1 - e2 * s * s) ** 1.5 + 500)
-    east = math.radians(0.001) * (a / math.sqrt(1 - e2 * s * s) + 500) * math.cos(math.radians(33.85))
-    assert gps[2] == pytest.approx((0, north, 10), abs=0.02)
-    assert gps[3] == pytest.approx((east, 0, -10), abs=0.02)
-    assert enu_from_gps((10.0, 20.0, 3.0), (10.0, 20.0, 1.0)) == pytest.approx((0, 0, 2), abs=1e-6)
+    gps = [v.gps for v in read(tmp_path).views]
+    assert gps[0] is None and gps[4] is None
+    assert gps[1] == pytest.approx((-33.85, -70.6, 500), abs=1e-6)
+    assert gps[2] == pytest.approx((-33.849, -70.6, 510), abs=1e-6)
+    assert gps[3] == pytest.approx((-33.85, -70.599, 490), abs=1e-6)
 
 
 def test_the_photo_folder_is_found(tmp_path: Path) -> None:
@@ -268,7 +264,7 @@ def test_a_split_file_is_honoured(tmp_path: Path) -> None:
     report = Silent()
     everything = {"images": "photos_4", "train": ["0.png", "2.jpg", "3"], "test": ["1.png", "9.png"]}
     assert roles(everything) == {"0.png": "train", "1.png": "test", "2.png": "train", "3.png": "train"}
-    assert any("1 photos that are not there (first: 9.png)" in w for w in report.warnings)
+    assert any("1 photos that do not exist (first: 9.png)" in w for w in report.warnings)
     assert [n for n, r in roles({"images": "photos_4", "test": ["5.png"]}).items() if r == "test"] == ["5.png"]
     assert [n for n, r in roles({"images": "photos_4"}).items() if r == "test"] == ["0.png"]
     for split, said in [
@@ -277,7 +273,7 @@ def test_a_split_file_is_honoured(tmp_path: Path) -> None:
         ({"images": "photos_4", "train": ["0.png"], "test": ["0.png"]}, "0.png under both"),
         ({"images": "photos_4", "train": ["8.png"], "test": []}, "leaves no photo to train on"),
         ({"images": "photos_4", "train": "0.png"}, '"train" that is no list'),
-        ({"images": "images_9"}, "images_9 holds no photos"),
+        ({"images": "images_9"}, "images_9 contains no photos"),
     ]:
         with pytest.raises(SplatError, match=said):
             roles(split)

@@ -98,7 +98,7 @@ def test_surfaces_go_on_beyond_the_frame_of_the_photos(tmp_path):
     around = torch.zeros_like(outside)
     for v in capture.views:
         pixels = v.camera.project(v.pose.inverse().apply(wider.gaussians.means.double()))
-        outside &= ~v.camera.holds(pixels)
+        outside &= ~v.camera.contains(pixels)
         reach = pixels.new_tensor([0.16 * CAMERA.width, 0.16 * CAMERA.height])
         size = pixels.new_tensor([CAMERA.width, CAMERA.height])
         around |= ((pixels > -reach) & (pixels < size + reach)).all(1)

@@ -131,7 +131,7 @@ def test_sky_does_not_come_before_what_stands_before_it(tmp_path) -> None:
         assert v.world_from_cam is not None
         inside = v.world_from_cam.inverse().apply(init.gaussians.means.double())
         pixels = CAMERA.project(inside)
-        below = CAMERA.holds(pixels) & (inside[:, 2] > 0) & (pixels[:, 1] > 60)
+        below = CAMERA.contains(pixels) & (inside[:, 2] > 0) & (pixels[:, 1] > 60)
         truth = SCENE.depth(CAMERA, v.world_from_cam)
         column, row = (t[below].long() for t in pixels.unbind(1))
         assert float((inside[below, 2] / truth[row, column] < 0.9).double().mean()) < 0.01

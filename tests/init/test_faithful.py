@@ -43,7 +43,7 @@ class Exact:
             there = two.project(inside)
             if not self.shifted or b in self.shifted:
                 there = there + torch.tensor(self.shift)
-            sure = torch.where(two.holds(there) & (inside[..., 2] > 0), self.certainty, 0.0)
+            sure = torch.where(two.contains(there) & (inside[..., 2] > 0), self.certainty, 0.0)
             yield DenseMatch(a, b, there.float(), sure)
 
 
@@ -170,7 +170,7 @@ def test_a_point_behind_the_cameras_is_not_kept(tmp_path):
                 depth = torch.full(centres.shape[:2], -3.0).double()
                 points = poses[a].apply(CAMERA.unproject(centres, depth))
                 there = CAMERA.project(poses[b].inverse().apply(points))
-                yield DenseMatch(a, b, there.float(), CAMERA.holds(there).float())
+                yield DenseMatch(a, b, there.float(), CAMERA.contains(there).float())
 
     report = Silent()
     result = FaithfulEdgs(matches_per_ref=500)(capture, 0, 0, report, Behind(scene, crossed))

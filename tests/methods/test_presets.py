@@ -1,32 +1,50 @@
-"""What `--method auto` and the presets stand for."""
+"""What presets and `--method auto` stand for."""
+
+from collections.abc import Mapping
 
 import pytest
 
-from splat.init import INITIALIZERS
-from splat.methods import presets
-from splat.methods.presets import AUTO, cap_for, resolve_method
+from splat.core.errors import SplatError
+from splat.core.slots import Method
+from splat.methods import METHODS
+from splat.methods.auto import AUTO, choose_method
+from splat.methods.presets import cap_for
+from splat.native import build
+
+
+def methods() -> Mapping[str, Method]:
+    return {name: method() for name, method in METHODS.items()}
 
 
 def test_auto_starts_from_dense_surfaces_however_many_photos_there_are() -> None:
     for photos in (2, 8, 50, 5000):
-        assert resolve_method("auto", photos)[0] == "edgs"
+        assert choose_method("auto", methods(), photos)[0].name == "edgs"
 
 
 def test_auto_starts_from_sparse_points_where_there_are_no_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presets, "unavailable", lambda: "no compiler")
-    method, why = resolve_method("auto", 20)
-    assert method == "points" and "compiled" in why
-    assert resolve_method("edgs", 20) == ("edgs", "as asked")
+    monkeypatch.setattr(build, "unavailable", lambda: "no compiler")
+    method, why = choose_method("auto", methods(), 20)
+    assert method.name == "points" and "compiled" in why and "no compiler" in why
+    with pytest.raises(SplatError, match="edgs cannot run here.*no compiler"):
+        choose_method("edgs", methods(), 20)
 
 
-def test_every_row_of_auto_can_be_reached_and_names_an_initializer() -> None:
-    limits = [row.max_photos for row in AUTO]
-    assert limits[-1] is None and None not in limits[:-1]
-    assert limits[:-1] == sorted(set(limits[:-1]))
-    assert {row.method for row in AUTO} <= set(INITIALIZERS)
+def test_a_method_is_picked_by_name_or_taken_as_it_is() -> None:
+    assert choose_method("edgs", methods(), 20)[0].name == "edgs"
+    mine = METHODS["points"]()
+    assert choose_method(mine, methods(), 20) == (mine, "as asked")
+    with pytest.raises(SplatError, match="--method egds does not exist: choose auto, points"):
+        choose_method("egds", methods(), 20)
 
 
-def test_the_cap_follows_the_pixels_between_the_fewest_and_the_presets_own() -> None:
+def test_every_row_of_auto_can_be_reached_and_names_a_method() -> None:
+    limits = [row.max_photos for row in AUTO if row.max_photos is not None]
+    assert limits == sorted(set(limits)) and AUTO[-1].max_photos is None
+    assert {row.method for row in AUTO} <= set(METHODS)
+    assert METHODS[AUTO[-1].method]().unavailable() is None, "the last resort runs anywhere"
+
+
+def test_the_cap_follows_the_pixels_between_the_least_and_the_presets_own() -> None:
     assert cap_for("default", 1_000) == 20_000
     assert cap_for("default", 5_000_000) == 100_000
     assert cap_for("default", 10**9) == 150_000

@@ -31,11 +31,13 @@ def wheel(tmp_path_factory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def test_it_holds_kernels_for_both_levels_and_the_scenes(wheel):
+def test_it_holds_kernels_for_both_levels_the_scenes_and_the_templates(wheel):
     assert wheel.name.endswith(f"-py3-none-linux_{platform.machine()}.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = [f"splat/native/prebuilt/splat-cpu-{level}.so" for level in build.LEVELS]
     assert {*wanted, "splat/scenes/atelier.py", "splat/native/cuda/adam.cu", "splat/native/kernels.h"} <= names
+    templates = {f"splat/report/templates/{p.name}" for p in (ROOT / "splat" / "report" / "templates").iterdir()}
+    assert len(templates) > 3 and templates <= names
 
 
 def test_installed_elsewhere_without_a_compiler_it_runs_the_demo(wheel, tmp_path):

@@ -14,7 +14,7 @@ from splat.core.errors import SplatError
 from splat.core.geometry import Rigid, Similarity
 from splat.core.slots import PoseResult, Silent
 from splat.poses import Known
-from splat.poses.known import _epipolar_error, _neighbours
+from splat.poses.known import _epipolar_error, _neighbour_pairs
 from splat.poses.normalize import normalize
 from splat.poses.registration import LocalizeSettings, localize
 
@@ -40,7 +40,7 @@ QUICK = LocalizeSettings(max_size=1600, max_count=1500)  # features that `sfm_fo
 def test_given_poses_and_cameras_are_used_to_the_last_bit(given, with_points) -> None:
     for a, b in zip(with_points.capture.views, given.views):
         assert torch.equal(a.world_from_cam.matrix(), b.world_from_cam.matrix()) and a.camera == b.camera
-    assert with_points.dropped == {} and with_points.total == 7
+    assert with_points.unregistered == {} and with_points.total == 7
 
 
 def test_triangulated_points_lie_on_the_boards(world, with_points) -> None:
@@ -56,7 +56,7 @@ def test_triangulated_points_lie_on_the_boards(world, with_points) -> None:
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_the_fewest_views_are_matched_with_each_other(given, count: int) -> None:
-    pairs = _neighbours(given.select([i < count for i in range(7)]), 12)
+    pairs = _neighbour_pairs(given.select([i < count for i in range(7)]), 12)
     assert pairs == [(i, j) for i in range(count) for j in range(i + 1, count)]
 
 
@@ -66,11 +66,11 @@ def test_held_out_views_lend_no_points(with_points) -> None:
     assert set(tracks.view_ids.unique().tolist()) == {0, 1, 2, 4, 5, 6}
 
 
-def test_views_without_a_pose_are_dropped_with_the_reason(given, tmp_path: Path) -> None:
+def test_views_without_a_pose_are_left_out_with_the_reason(given, tmp_path: Path) -> None:
     views = list(given.views)
     views[2] = replace(views[2], world_from_cam=None)
     result = Known(triangulate=False)(Capture(tuple(views)), tmp_path, Silent())
-    assert result.dropped == {views[2].name: "the dataset gives no pose for it"}
+    assert result.unregistered == {views[2].name: "the dataset gives no pose for it"}
     assert len(result.capture.views) == 6 and result.total == 7
     with pytest.raises(SplatError, match="no camera poses"):
         Known()(Capture(tuple(replace(v, world_from_cam=None) for v in views)), tmp_path, Silent())
@@ -102,7 +102,7 @@ def test_epipolar_error_is_the_distance_from_the_line() -> None:
 # ---------------------------------------------------------------------------------------------------- held-out photos
 
 
-def test_a_held_out_photo_is_placed_where_it_was_taken(given, with_points, sfm_folder) -> None:
+def test_a_held_out_photo_is_localized_where_it_was_taken(given, with_points, sfm_folder) -> None:
     frozen = with_points.capture.select([i != 3 for i in range(7)])
     before = frozen.points.positions.clone()
     fresh = replace(given.views[3], world_from_cam=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pycolmap
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from splat.core.capture import Capture, PointCloud, View
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid, Similarity, rotation_from_axis_angle
 from splat.core.slots import Silent
+from splat.poses.gps import enu_positions
 from splat.poses.metric import Frame, framed, gps_alignment
 from splat.poses.normalize import normalize, scene_centre
 from splat.poses.upright import estimate_up, parse_up, rotation_between, snapped
@@ -180,7 +182,9 @@ def located(capture: Capture, noise: float, wrong: int, seed: int = 0) -> tuple[
     enu = capture.camera_centres()[:, [0, 2, 1]] * torch.tensor([1.0, 1.0, -1.0])
     enu = 40 * enu + noise * torch.randn(enu.shape, generator=g, dtype=torch.float64)
     enu[:wrong] += 300
-    views = tuple(replace(v, gps_enu=tuple(float(x) for x in p)) for v, p in zip(capture.views, enu))
+    wgs84 = pycolmap.GPSTransform(pycolmap.GPSTransformEllipsoid.WGS84)
+    gps = wgs84.enu_to_ellipsoid(enu.numpy(), -33.85, -70.6, 500.0)
+    views = tuple(replace(v, gps=tuple(float(x) for x in p)) for v, p in zip(capture.views, gps))
     return replace(capture, views=views), 40.0
 
 
@@ -191,6 +195,33 @@ def test_gps_gives_metres_despite_wrong_positions(n: int) -> None:
     assert details["scale_from"] == "gps"
     assert details["scale"] == pytest.approx(scale, rel=0.03)
     assert float(metric.camera_centres().norm(dim=1).median()) == pytest.approx(scale * 13**0.5, rel=0.03)
+
+
+def test_exact_positions_give_the_similarity_despite_outliers() -> None:
+    capture, scale = located(ring(n=20), noise=0.0, wrong=4)
+    found = gps_alignment(capture, 5.0)
+    assert not isinstance(found, str)
+    enu_from_world, inliers = found
+    assert inliers == 16 and enu_from_world.scale == pytest.approx(scale, rel=1e-6)
+    enu = torch.from_numpy(enu_positions(capture.views))[4:]
+    assert torch.allclose(enu_from_world.apply(capture.camera_centres()[4:]), enu, atol=1e-3)
+
+
+def test_the_same_seed_gives_the_same_similarity() -> None:
+    capture, _ = located(ring(n=30), noise=3.0, wrong=10)
+    first, second = (gps_alignment(capture, 5.0, seed=7) for _ in range(2))
+    assert not isinstance(first, str) and not isinstance(second, str)
+    assert torch.equal(first[0].matrix(), second[0].matrix())
+
+
+def test_cameras_on_one_line_still_give_the_scale() -> None:
+    views = []
+    for i in range(8):
+        pose = Rigid(torch.eye(3, dtype=torch.float64), torch.tensor([0.5 * i, 0.1 * i, 0.0], dtype=torch.float64))
+        views.append(View(f"{i}", Path("x"), (40, 30), Camera(50.0, 50.0, 20.0, 15.0, 40, 30), pose))
+    capture, scale = located(Capture(tuple(views)), noise=0.0, wrong=0)
+    found = gps_alignment(capture, 5.0)
+    assert not isinstance(found, str) and found[0].scale == pytest.approx(scale, rel=1e-6)
 
 
 def test_gps_is_not_used_where_photos_lie_too_near_together_or_disagree() -> None:

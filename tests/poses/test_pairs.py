@@ -10,10 +10,10 @@ import pytest
 
 from splat.core.camera import Camera
 from splat.core.capture import Capture, View
+from splat.poses.attempts import attempt_sequence
 from splat.poses.features import PhotoFeatures
-from splat.poses.ladder import ladder
 from splat.poses.matching import MatchSettings, match_descriptors
-from splat.poses.pairs import PairSettings, alike, choose, numbered
+from splat.poses.pairs import PairSettings, choose_pairs, most_similar, numbered
 
 
 def photos(n: int, kind: str = "photos", name: str = "{:03d}.jpg") -> Capture:
@@ -45,30 +45,31 @@ def places(n: int, per_place: int, seed: int = 0) -> list[PhotoFeatures]:
 
 
 def test_few_photos_are_all_compared() -> None:
-    pairs, how = choose(photos(7), places(7, 7), PairSettings(), seed=0)
+    pairs, how = choose_pairs(photos(7), places(7, 7), PairSettings(), seed=0)
     assert len(pairs) == 21 and len(set(pairs)) == 21 and all(i < j for i, j in pairs)
     assert how == "all pairs"
 
 
 def test_photos_of_one_place_look_most_alike() -> None:
-    near = alike(places(40, 4), count=3, seed=0)
+    near = most_similar(places(40, 4), count=3, seed=0)
     hits = sum(int(j) // 4 == i // 4 for i, row in enumerate(near) for j in row)
     assert hits >= 0.95 * 40 * 3
 
 
 def test_many_photos_are_compared_with_look_alikes_and_gps_neighbours() -> None:
     capture = photos(120, name="{}_holiday.jpg")
-    pairs, how = choose(capture, places(120, 4), PairSettings(neighbours=5), seed=0)
+    pairs, how = choose_pairs(capture, places(120, 4), PairSettings(neighbours=5), seed=0)
     assert how == "look-alikes" and len(pairs) < 120 * 5 + 1
     assert sum((4 * k + a, 4 * k + b) in set(pairs) for k in range(30) for a, b in [(0, 1), (1, 2), (2, 3)]) > 85
-    located = capture.with_views(tuple(replace(v, gps_enu=(10.0 * (i // 2), 7.0 * (i % 2), 0.0))
+    # 7 m between the photos of a pair, 10 m between pairs; a degree is about 111 km
+    located = capture.with_views(tuple(replace(v, gps=(9e-5 * (i // 2), 6.3e-5 * (i % 2), 0.0))
                                        for i, v in enumerate(capture.views)))  # fmt: skip
-    more, how = choose(located, places(120, 4), PairSettings(neighbours=5, gps_neighbours=1), seed=0)
+    more, how = choose_pairs(located, places(120, 4), PairSettings(neighbours=5, gps_neighbours=1), seed=0)
     assert "GPS" in how and {(2 * i, 2 * i + 1) for i in range(60)} <= set(more)
 
 
 def test_a_video_is_compared_along_time_with_loops_closed() -> None:
-    pairs, how = choose(photos(130, "video"), places(130, 130), PairSettings(overlap=3, neighbours=2), seed=0)
+    pairs, how = choose_pairs(photos(130, "video"), places(130, 130), PairSettings(overlap=3, neighbours=2), seed=0)
     assert "time" in how
     assert {(i, i + s) for s in (1, 2, 3, 16, 32, 64) for i in range(130 - s)} <= set(pairs)
     assert any(j - i > 64 for i, j in pairs)
@@ -85,7 +86,7 @@ def test_numbered_frames_are_recognized(names: list[str], answer: bool) -> None:
 
 def test_pairs_do_not_depend_on_chance() -> None:
     capture, found, few = photos(24, name="{}x.jpg"), places(24, 5), PairSettings("retrieval", neighbours=4)
-    assert choose(capture, found, few, seed=3) == choose(capture, found, few, seed=3)
+    assert choose_pairs(capture, found, few, seed=3) == choose_pairs(capture, found, few, seed=3)
 
 
 # ------------------------------------------------------------------------------------------------------------- matches
@@ -132,11 +133,11 @@ def test_photos_without_features_match_nothing() -> None:
     assert match_descriptors(descriptors(rng, 9), descriptors(rng, 1), MatchSettings()).shape == (0, 2)
 
 
-def test_the_ladder_starts_cheap_and_more_photos_get_smaller_problems() -> None:
-    few, many = ladder(16), ladder(200)
+def test_attempts_start_cheap_and_more_photos_get_smaller_problems() -> None:
+    few, many = attempt_sequence(16), attempt_sequence(200)
     assert [r.name for r in few] == [r.name for r in many]
     assert len({r.name for r in few}) == len(few) == 5 and all(r.why for r in few)
     assert few[0].features.max_size > many[0].features.max_size
     assert few[0].features.max_count > many[0].features.max_count
-    assert ladder(16, 900, 1000)[0].features.max_size == 900
+    assert attempt_sequence(16, 900, 1000)[0].features.max_size == 900
     assert not few[0].matching.preview and many[0].matching.preview

@@ -15,7 +15,7 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.geometry import align_points
 from splat.core.slots import PoseResult, Silent
-from splat.poses import Auto, Known, Sfm
+from splat.poses import Sfm
 
 QUICK = Sfm(attempts=1, max_features=1500)
 
@@ -62,27 +62,27 @@ def test_points_carry_the_colour_of_the_photos(posed) -> None:
     assert float((mine - there).abs().median()) < 0.08
 
 
-def test_every_dropped_photo_has_its_reason(posed) -> None:
+def test_every_unregistered_photo_has_its_reason(posed) -> None:
     elsewhere = {f"elsewhere{i}.png" for i in (1, 2, 3)}
-    assert set(posed.dropped) == elsewhere | {"wall.png"}
-    assert all("separate group of 3 photos" in posed.dropped[name] for name in elsewhere)
-    assert "little texture" in posed.dropped["wall.png"]
+    assert set(posed.unregistered) == elsewhere | {"wall.png"}
+    assert all("separate group of 3 photos" in posed.unregistered[name] for name in elsewhere)
+    assert "little texture" in posed.unregistered["wall.png"]
 
 
-def test_a_right_model_raises_no_doubts(posed) -> None:
+def test_a_right_model_raises_no_warnings(posed) -> None:
     assert posed.warnings == ()
 
 
 def test_a_folded_model_is_contradicted_by_its_own_pairs(world, posed, sfm_folder) -> None:
     import pycolmap
 
-    from splat.poses.checks import doubled_surfaces, open_cycles, pair_evidence
-    from splat.poses.ladder import ladder
+    from splat.poses.attempts import attempt_sequence
+    from splat.poses.checks import duplicated_surfaces, inconsistent_rotations, pair_evidence
     from splat.poses.model import observations
-    from splat.poses.sfm import Attempts
+    from splat.poses.sfm import AttemptRunner
 
-    rung = ladder(len(world.capture.views), max_count=1500)[0]
-    attempt = Attempts(QUICK, world.capture, sfm_folder, Silent()).attempt(rung)
+    settings = attempt_sequence(len(world.capture.views), max_count=1500)[0]
+    attempt = AttemptRunner(QUICK, world.capture, sfm_folder, Silent()).run(settings)
     assert attempt.trusted and max(e.rotation_error for e in attempt.evidence if e.rotation_error is not None) < 3
     folded = pycolmap.Reconstruction(attempt.model)
     half_a_radian = pycolmap.Rotation3d(np.array([0.0, np.sin(0.25), 0.0, np.cos(0.25)]))
@@ -92,11 +92,11 @@ def test_a_folded_model_is_contradicted_by_its_own_pairs(world, posed, sfm_folde
     evidence = pair_evidence(
         world.capture, folded, attempt.features, attempt.geometries, observations(attempt.model), seed=0
     )
-    assert "turned" in (open_cycles(evidence) or "")
+    assert "turned" in (inconsistent_rotations(evidence) or "")
     points = observations(attempt.model)
     points = points.select(np.arange(len(points.xyz)) < 3)  # as if every pair had points of its own
     evidence = pair_evidence(world.capture, attempt.model, attempt.features, attempt.geometries, points, seed=0)
-    assert "twice" in (doubled_surfaces(evidence) or "")
+    assert "twice" in (duplicated_surfaces(evidence) or "")
 
 
 def test_the_frame_is_upright(posed) -> None:
@@ -172,16 +172,6 @@ def test_features_are_computed_once(world, tmp_path: Path) -> None:
     assert len(stamps) == 2
     QUICK(photos, tmp_path, Silent())
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "features").glob("*.npz")} == stamps
-
-
-def test_auto_uses_the_poses_that_are_given(world, tmp_path: Path) -> None:
-    given = Capture(
-        tuple(replace(v, world_from_cam=t, camera=world.camera) for v, t in zip(world.capture.views[:7], world.truth))
-    )
-    result = Auto(known=Known(triangulate=False))(given, tmp_path, Silent())
-    for view, truth in zip(result.capture.views, world.truth):
-        assert torch.equal(view.world_from_cam.rotation, truth.rotation)
-        assert torch.equal(view.world_from_cam.translation, truth.translation)
 
 
 @pytest.mark.data

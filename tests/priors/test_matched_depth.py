@@ -10,7 +10,7 @@ import torch
 from splat.core.camera import Camera
 from splat.core.errors import SplatError
 from splat.core.slots import DenseMatch, Silent
-from splat.priors.matched_depth import MatchedDepth, normals_of
+from splat.priors.matched_depth import MatchedDepth, normals_from_depth
 
 CAMERA = Camera(150.0, 155.0, 83.0, 57.0, 160, 120)
 
@@ -32,11 +32,11 @@ class Exact:
             wrong = torch.rand(depth.shape, generator=generator) < self.spoiled
             size = torch.tensor([two.camera.width, two.camera.height]).double()
             there = torch.where(wrong[..., None], size * torch.rand(there.shape, generator=generator), there)
-            yield DenseMatch(a, b, there.float(), two.camera.holds(there).float())
+            yield DenseMatch(a, b, there.float(), two.camera.contains(there).float())
 
 
 @pytest.mark.parametrize("tilt", [0.0, 40.0])
-def test_depth_and_normals_of_a_plane_are_its_own(tmp_path, tilt) -> None:
+def test_depth_and_normals_from_depth_a_plane_are_its_own(tmp_path, tilt) -> None:
     scene = planes.PlaneScene.make(tilt)
     capture = planes.capture_of(scene, CAMERA, planes.walk(3), tmp_path)
     for view, found in zip(capture.views, MatchedDepth(Exact(scene))(capture, Silent()), strict=True):
@@ -49,7 +49,7 @@ def test_depth_and_normals_of_a_plane_are_its_own(tmp_path, tilt) -> None:
         assert float(cos.quantile(0.05)) > 0.98
 
 
-def test_matches_that_contradict_each_other_are_not_believed(tmp_path) -> None:
+def test_matches_that_contradict_each_other_are_rejected(tmp_path) -> None:
     scene = planes.PlaneScene.make(20.0)
     capture = planes.capture_of(scene, CAMERA, planes.walk(4, step=0.15), tmp_path)
     for view, found in zip(capture.views, MatchedDepth(Exact(scene, 0.3))(capture, Silent()), strict=True):
@@ -77,6 +77,6 @@ def test_photos_without_poses_are_refused(tmp_path) -> None:
 def test_where_depth_is_not_known_around_a_pixel_its_normal_is_its_ray() -> None:
     depth, known = torch.ones(12, 16), torch.zeros(12, 16, dtype=torch.bool)
     camera = Camera(20.0, 20.0, 8.0, 6.0, 16, 12)
-    normals = normals_of(depth, known, camera)
+    normals = normals_from_depth(depth, known, camera)
     rays = torch.nn.functional.normalize(camera.unproject(camera.pixel_centres(), depth), dim=2)
     assert torch.allclose(normals, -rays)

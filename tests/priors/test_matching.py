@@ -15,7 +15,7 @@ from splat.core.geometry import Rigid, rotation_from_axis_angle
 from splat.core.image import write_png
 from splat.core.slots import DenseMatch, DenseMatcher, DepthMap, Silent
 from splat.native import build
-from splat.priors.matching import FlowMatcher, StereoMatcher, coarse_inverse_depths, enlarged, sampled
+from splat.priors.matching import FlowMatcher, StereoMatcher, coarse_inverse_depths, sampled, upsampled
 from splat.priors.stereo import Stereo
 
 CAMERA = Camera(300.0, 310.0, 166.0, 114.0, 320, 240)
@@ -52,7 +52,7 @@ def test_certain_pixels_lead_to_what_they_show(tmp_path: Path, matcher: DenseMat
     assert [(m.view_a, m.view_b) for m in found] == PAIRS
     for m in found:
         true = truth(scene, CAMERA, poses[m.view_a], CAMERA, poses[m.view_b])
-        visible, certain = CAMERA.holds(true), m.certainty > 0
+        visible, certain = CAMERA.contains(true), m.certainty > 0
         error = (m.pixels_b - true).norm(dim=2)[certain]
         most = 0.5 if isinstance(matcher, StereoMatcher) else 1.0
         assert float(error.median()) < most and float((error < 3).float().mean()) > 0.98
@@ -65,11 +65,11 @@ def test_a_target_outside_the_other_photo_is_no_match(tmp_path: Path, matcher: D
     capture = planes.capture_of(scene, CAMERA, poses, tmp_path)
     for m in matcher(capture, [(0, 1), (1, 0)], Silent()):
         true = truth(scene, CAMERA, poses[m.view_a], CAMERA, poses[m.view_b])
-        outside = ~CAMERA.holds(true)
+        outside = ~CAMERA.contains(true)
         assert int(outside.sum()) > 3000
         far = ((true < -2) | (true > torch.tensor([CAMERA.width + 2, CAMERA.height + 2]))).any(2)
         assert float((m.certainty[far] > 0).float().mean()) < 0.02, "but for mistaken depths"
-        assert bool(CAMERA.holds(m.pixels_b[m.certainty > 0]).all())
+        assert bool(CAMERA.contains(m.pixels_b[m.certainty > 0]).all())
 
 
 def test_a_blank_wall_matches_nothing(tmp_path: Path, matcher: DenseMatcher):
@@ -97,7 +97,7 @@ def test_photos_of_other_sizes_match_at_their_own(tmp_path: Path, matcher: Dense
         true = truth(scene, a, poses[m.view_a], b, poses[m.view_b])
         certain = m.certainty > 0
         assert float((m.pixels_b - true).norm(dim=2)[certain].median()) < 1.0
-        assert float(certain[b.holds(true)].float().mean()) >= 0.4
+        assert float(certain[b.contains(true)].float().mean()) >= 0.4
 
 
 def test_what_is_hidden_in_the_other_photo_is_no_match(tmp_path: Path, matcher: DenseMatcher):
@@ -112,7 +112,7 @@ def test_what_is_hidden_in_the_other_photo_is_no_match(tmp_path: Path, matcher: 
     x, y = truth(scene, CAMERA, poses[0], CAMERA, poses[1]).unbind(2)
     hidden = (x > 90) & (x < 230) & (y > 70) & (y < 170)
     assert float((m.certainty > 0)[hidden].float().mean()) < 0.1
-    assert float((m.certainty > 0)[~hidden & CAMERA.holds(torch.stack([x, y], 2))].float().mean()) > 0.5
+    assert float((m.certainty > 0)[~hidden & CAMERA.contains(torch.stack([x, y], 2))].float().mean()) > 0.5
 
 
 def test_photos_from_one_place_have_no_epipolar_lines(tmp_path: Path):
@@ -151,7 +151,7 @@ def test_depth_maps_are_made_once_and_lead_into_the_frame_alone(tmp_path: Path):
     assert calls == [5] and len(found) == 4
     certain = found[0].certainty
     assert bool(certain.any()) and bool(((certain == 0) | (certain == 0.8)).all()), "the map's own confidence, or none"
-    inside = CAMERA.holds(truth(scene, CAMERA, poses[0], CAMERA, poses[1]))
+    inside = CAMERA.contains(truth(scene, CAMERA, poses[0], CAMERA, poses[1]))
     assert torch.equal(certain > 0, inside) and not bool(inside.all())
 
 
@@ -167,7 +167,7 @@ def test_the_coarse_depth_of_a_plane_is_near_its_own(tmp_path: Path):
 def test_the_coarse_depth_does_not_depend_on_how_much_is_done_at_a_time(tmp_path: Path, monkeypatch):
     capture = planes.capture_of(planes.PlaneScene.make(35.0), CAMERA, planes.walk(2), tmp_path)
     whole = coarse_inverse_depths(capture)(0)
-    monkeypatch.setattr("splat.priors.matching.MOST_DISTANCES", 1000)
+    monkeypatch.setattr("splat.priors.matching.MAX_DISTANCES", 1000)
     assert torch.allclose(coarse_inverse_depths(capture)(0), whole, rtol=1e-12)
 
 
@@ -197,9 +197,9 @@ def test_enlarging_keeps_an_affine_match(tmp_path: Path):
 
     pixels_b = true(small_a.pixel_centres() * 4) / torch.tensor([640 / 128, 300 / 50])
     match = DenseMatch(0, 1, pixels_b, torch.full((60, 80), 0.5))
-    large = enlarged(match, small_b, sized(tmp_path, big_a, big_b))
+    large = upsampled(match, small_b, sized(tmp_path, big_a, big_b))
     assert float((large.pixels_b - true(big_a.pixel_centres())).abs().max()) < 1e-3
-    assert torch.allclose(large.certainty, torch.full((240, 320), 0.5) * big_b.holds(large.pixels_b))
+    assert torch.allclose(large.certainty, torch.full((240, 320), 0.5) * big_b.contains(large.pixels_b))
 
 
 def test_enlarging_invents_nothing_at_an_edge_or_a_hole(tmp_path: Path):
@@ -209,7 +209,7 @@ def test_enlarging_invents_nothing_at_an_edge_or_a_hole(tmp_path: Path):
     certainty = torch.ones(60, 80)
     certainty[10:20, 10:20] = 0
     pixels_b[10:20, 10:20] = torch.nan
-    large = enlarged(DenseMatch(0, 1, pixels_b, certainty), small, sized(tmp_path, CAMERA, CAMERA))
+    large = upsampled(DenseMatch(0, 1, pixels_b, certainty), small, sized(tmp_path, CAMERA, CAMERA))
     offset = (large.pixels_b - CAMERA.pixel_centres())[..., 0]
     sure = large.certainty > 0
     assert bool(((offset.abs() < 4) | ((offset + 36).abs() < 4))[sure].all())

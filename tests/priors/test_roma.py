@@ -18,7 +18,7 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.image import write_png
 from splat.core.slots import DenseMatcher, Silent
-from splat.priors.roma import BACKBONE, DINOV3, RomaMatcher, a_to_b, pixels_from_normalized
+from splat.priors.roma import BACKBONE, DINOV3, RomaMatcher, forward_warp, pixels_from_normalized
 
 CAMERA = Camera(150.0, 155.0, 83.0, 57.0, 160, 120)
 
@@ -89,7 +89,7 @@ def test_both_ways_or_one_and_batches_are_understood():
         for symmetric in (True, False):
             for batched in (True, False):
                 results.append(
-                    a_to_b(*Network(size, symmetric, batched).match(*[types.SimpleNamespace(size=size)] * 2))
+                    forward_warp(*Network(size, symmetric, batched).match(*[types.SimpleNamespace(size=size)] * 2))
                 )
         assert all(warp.shape == (*size, 2) and certainty.shape == size for warp, certainty in results)
         assert all(torch.equal(warp, results[0][0]) for warp, _ in results)
@@ -128,11 +128,11 @@ def test_missing_weights_are_named_with_size_and_licence(romatch, tmp_path):
     assert len(list(RomaMatcher(device="cpu")(two(tmp_path), [(0, 1)], Silent()))) == 1
 
 
-@pytest.mark.parametrize(("model", "extra"), [("outdoor", "roma"), ("v2", "romav2")])
-def test_a_missing_package_is_named_with_its_licence_and_how_to_install_it(monkeypatch, tmp_path, model, extra):
+@pytest.mark.parametrize(("model", "package"), [("outdoor", "romatch"), ("v2", "romav2")])
+def test_a_missing_package_is_named_with_its_licence_and_how_to_install_it(monkeypatch, tmp_path, model, package):
     monkeypatch.setitem(sys.modules, "romatch", None)
     monkeypatch.setitem(sys.modules, "romav2", None)
-    with pytest.raises(SplatError, match=rf'MIT.*pip install "splat3d\[{extra}\]"'):
+    with pytest.raises(SplatError, match=rf"MIT.*`pip install {package}`.*torchvision"):
         list(RomaMatcher(model=model)(two(tmp_path), [(0, 1)], Silent()))
 
 

@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_bits():
     assert all(torch.equal(a.depth, b.depth) and torch.equal(a.confidence, b.confidence) for a, b in zip(one, two))
 
 
-def test_a_blank_wall_a_lone_photo_and_a_photo_of_something_else_are_not_believed():
+def test_a_blank_wall_a_lone_photo_and_a_photo_of_something_else_are_rejected():
     scene, other = planes.PlaneScene.make(0.0), planes.PlaneScene.make(0.0, seed=5)
     blank = replace(scene, texture=torch.full_like(scene.texture, 0.5))
     poses = planes.walk(2)

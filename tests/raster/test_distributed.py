@@ -9,7 +9,7 @@ import torch
 
 from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
-from splat.core.process_group import ProcessGroup, alone
+from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.slots import Rasterizer, RasterSettings
 from splat.native import build
 from splat.raster.distributed import Distributed
@@ -133,9 +133,9 @@ def test_rows_arrive_where_they_were_sent_whatever_the_backend_has(tmp_path: Pat
 
 
 def test_a_world_of_one_is_the_plain_rasterizer() -> None:
-    mine, rows = draw(alone), oracles.leaves(share(0))
+    mine, rows = draw(ALONE), oracles.leaves(share(0))
     image = Native()(rows, *photo(0), BACKGROUND, SETTINGS)
     loss(0, image).backward()
     assert torch.equal(mine["image"][0], image.rgb)
     assert all(torch.equal(a, t.grad) for a, t in zip(mine["gradients"], oracles.fields(rows).values(), strict=True))
-    assert isinstance(Distributed(alone), Rasterizer)
+    assert isinstance(Distributed(ALONE), Rasterizer)

@@ -105,7 +105,7 @@ def test_what_few_photos_hold_out_was_seen_by_those_they_train_on(truth: Any, na
             there = camera.project(cam)
             x, y = (there.floor().long()[..., k].clamp(0, s - 1) for k, s in ((0, camera.width), (1, camera.height)))
             nearest = truth.depth(truth.names[j]).double()[y, x]
-            shown.append(camera.holds(there) & (cam[..., 2] > 0) & (cam[..., 2] < 1.05 * nearest))
+            shown.append(camera.contains(there) & (cam[..., 2] > 0) & (cam[..., 2] < 1.05 * nearest))
         assert float(torch.stack(shown).any(0).double().mean()) > 0.9, (i, train)
 
 

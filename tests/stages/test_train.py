@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,15 +21,16 @@ from splat.core.capture import Capture, PointCloud, View
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
-from splat.core.process_group import ProcessGroup, alone
+from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.schedules import Background, LearningRates, Schedules
 from splat.core.slots import Budget, Init, Item, Phase, RasterSettings, Silent
 from splat.losses import Losses
+from splat.methods.base import OnePhase
 from splat.native import build
 from splat.raster import choose
 from splat.raster.native import Native
 from splat.run.folder import RunFolder
-from splat.run.trained import Trained
+from splat.run.trained import Trained, load_trained
 from splat.stages import train as stage
 from splat.stages.context import Context
 from splat.train.density import DENSITIES, MCMCDensity
@@ -44,23 +44,13 @@ CAMERA = Camera(42.0, 42.0, 24.0, 18.0, 48, 36)
 
 
 @dataclass(frozen=True)
-class Plain:
-    """A method that takes the phase it is offered."""
+class Plain(OnePhase):
+    """A method that takes the phase it is offered, whole or in parts."""
 
     name: ClassVar[str] = "plain"
     summary: ClassVar[str] = ""
-    priors: ClassVar[frozenset[str]] = frozenset()
     lengths: tuple[float, ...] = (1.0,)
     """Of its phases, fractions of the steps."""
-
-    def unavailable(self) -> str | None:
-        return None
-
-    def defaults(self, preset: str) -> Mapping[str, Any]:
-        return {}
-
-    def max_gaussians(self, capture: Capture) -> int | None:
-        return None
 
     def initializer(self, capture: Capture, plan: Any = None) -> Any:
         raise NotImplementedError
@@ -104,18 +94,20 @@ def init() -> Init:
     return Init(disturbed.with_sh_degree(1))
 
 
-def context(folder: Path, group: ProcessGroup = alone) -> Context:
-    device = torch.device("cpu")
-    return Context(RunFolder(folder), Noting(), device, choose("cpu"), RasterSettings(), 1, 0, group)
+def context(folder: Path, group: ProcessGroup = ALONE) -> Context:
+    """Of a run that has its first Gaussians."""
+    run = RunFolder(folder)
+    run.stage("init", "key of init", None, lambda folder: None, lambda folder: None)
+    return Context(run, Noting(), torch.device("cpu"), choose("cpu"), RasterSettings(), 1, 0, group)
 
 
 def trained(root: Path, steps: int = 20, method: Any = None, **other: Any) -> tuple[Trained, str, Context]:
+    """What the stage makes, its identity, and what it reported to."""
     c = context(root / "run")
     made = stage.train(
         c,
         capture(root),
         init(),
-        "init",
         method=method or Plain(),
         training=other.pop("training", Training()),
         losses=Losses(),
@@ -124,7 +116,7 @@ def trained(root: Path, steps: int = 20, method: Any = None, **other: Any) -> tu
         **other,
     )
     c.run.close()
-    return *made, c
+    return made, c.run.identity("train"), c
 
 
 def other_folder(folder: Path) -> Path:
@@ -144,7 +136,7 @@ def test_a_finished_stage_is_loaded_and_a_longer_one_goes_on(tmp_path: Path) -> 
     assert same(first.gaussians, again.gaussians) and key == same_key and len(c.report.lines) == 1
     assert all(torch.equal(first.exposures[n], again.exposures[n]) for n in first.exposures)
     longer, other_key, c = trained(tmp_path, 30)
-    assert longer.steps == 30 and other_key != key and c.report.lines[0] == "Going on from step 20 of 30."
+    assert longer.steps == 30 and other_key == key and c.report.lines[0] == "Going on from step 20 of 30."
 
 
 @pytest.mark.parametrize("method", [Plain((0.5, 0.5)), Plain((0.2, 0.8))])
@@ -161,7 +153,7 @@ def test_held_out_photos_are_measured_on_the_way(tmp_path: Path) -> None:
     assert result.timeline[2]["psnr"] > result.timeline[0]["psnr"]
     assert set(result.timeline[0]) == {"step", "psnr", "ssim", "gaussians", "seconds"}
     assert result.displacement is not None and result.displacement > 0
-    assert Trained.load(tmp_path / "run" / "train").timeline == result.timeline
+    assert load_trained(tmp_path / "run" / "train").timeline == result.timeline
     plain, _, _ = trained(other_folder(tmp_path))
     assert same(plain.gaussians, result.gaussians) and plain.displacement is None
 
@@ -189,11 +181,10 @@ def by(group: ProcessGroup, folder: str) -> Gaussians:
     if group.rank > 0:
         stage.help_out(group)
         return init().gaussians
-    result, _ = stage.train(
+    result = stage.train(
         context(Path(folder) / "run", group),
         capture(Path(folder)),
         init(),
-        "init",
         method=Plain(),
         training=Training(evaluate_at=(4, 21), density="mcmc"),
         losses=Losses(),
@@ -292,6 +283,6 @@ def test_plain_training_is_not_accelerated(tmp_path: Path) -> None:
         *(capture(tmp_path), init(), Plain(), Training(), Losses(), TrainSettings(), RasterSettings()),
         *(80, 20, 1, torch.device("cpu")),
     )
-    assert stage._acceleration(job, alone, Silent()) is None
+    assert stage._acceleration(job, ALONE, Silent()) is None
     fixed = replace(job, training=Training(capacity=1000))
-    assert stage._acceleration(fixed, alone, Silent()).capacity == 1000
+    assert stage._acceleration(fixed, ALONE, Silent()).capacity == 1000

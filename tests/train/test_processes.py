@@ -18,7 +18,7 @@ from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.core.image import Photo
-from splat.core.process_group import ProcessGroup, alone
+from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.schedules import LearningRates, Schedules, ShSchedule
 from splat.core.slots import DensitySettings, Init, Item, Phase, RasterSettings, RowGradients, Silent
 from splat.losses import Losses
@@ -122,7 +122,7 @@ def closeness(a: Gaussians, b: Gaussians) -> float:
 
 
 def test_ten_steps_of_two_processes_are_ten_steps_of_one_that_takes_both_photos(tmp_path: Path) -> None:
-    one, exposures, poses, _ = trained(alone, 10, together=2)
+    one, exposures, poses, _ = trained(ALONE, 10, together=2)
     histories = []
     for gaussians, *views, history in together.run(2, trained, tmp_path, 10):
         assert closeness(gaussians, one) < 1e-6
@@ -130,7 +130,7 @@ def test_ten_steps_of_two_processes_are_ten_steps_of_one_that_takes_both_photos(
         histories.append([line["step"] for line in history])
     assert histories == [[10], []], "rank 0 alone watches"
     assert poses.abs().max() > 0 and (exposures - torch.eye(3, 4)).abs().max() > 1e-3
-    assert closeness(one, trained(alone, 10)[0]) > 1e-3, "other photos in other steps"
+    assert closeness(one, trained(ALONE, 10)[0]) > 1e-3, "other photos in other steps"
 
 
 def grown_and_resumed(group: ProcessGroup, folder: str) -> list[Any]:
@@ -155,7 +155,7 @@ def test_shares_grow_to_the_cap_and_a_stopped_run_goes_on_bit_for_bit(tmp_path: 
     assert closeness(straight[0], resumed[0]) == 0 and torch.equal(straight[1], resumed[1])
     assert 60 < len(straight[0]) <= 90
     with pytest.raises(SplatError, match="2 processes"):
-        trained(alone, 60, tmp_path / "a")
+        trained(ALONE, 60, tmp_path / "a")
 
 
 def test_every_gaussian_has_one_home() -> None:
@@ -163,7 +163,7 @@ def test_every_gaussian_has_one_home() -> None:
     shares = [divided_init(init, ProcessGroup(r, 3)).gaussians for r in range(3)]
     assert sum(len(s) for s in shares) == len(init.gaussians)
     assert {float(x) for s in shares for x in s.means[:, 0]} == {float(x) for x in init.gaussians.means[:, 0]}
-    assert divided_init(init, alone) is init
+    assert divided_init(init, ALONE) is init
     with pytest.raises(SplatError, match="divided among"):
         divided_init(Init(init.gaussians[:2]), ProcessGroup(0, 3))
 

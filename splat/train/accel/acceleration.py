@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from splat.core.process_group import ProcessGroup, alone
+from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.slots import Init, Item, Phase, Reporter
 from splat.train.accel.graph import Mode, Recorder, Replays
 from splat.train.accel.pair_capacity import PairCapacity
@@ -25,7 +25,7 @@ class Acceleration(Execution):
         report: Reporter,
         capacity: int | None = None,
         graph: Mode = "auto",
-        group: ProcessGroup = alone,
+        group: ProcessGroup = ALONE,
         recorder: Recorder | None = None,
     ) -> None:
         """`capacity` of (tile, Gaussian) pairs to begin with (None: they are counted in every step); `graph`: whether

@@ -1,4 +1,4 @@
-"""What the report tells: plain values that the pipeline fills in."""
+"""What the report shows: plain values that the pipeline fills in."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class ReportData:
     title: str
     registered: tuple[int, int]
     """Photos with a pose, and photos offered."""
-    dropped: Mapping[str, str] = field(default_factory=dict)
-    """Photos that were not used, each with the reason."""
+    unregistered: Mapping[str, str] = field(default_factory=dict)
+    """Photos that got no pose or could not be read, each with the reason."""
     warnings: tuple[str, ...] = ()
     views: tuple[ViewScore, ...] = ()
     """Held-out views, and training views where they were measured; any order."""

@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 
 import oracles
-import pytest
 import torch
 
 from splat.core.camera import Camera
@@ -17,10 +16,8 @@ from splat.raster import choose
 WIDTH, HEIGHT, VIEWS = 112, 84, 10
 
 
-@pytest.fixture(scope="session")
-def posed_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_posed_photos(root: Path) -> Path:
     """A nerfstudio folder: `images/*.png` and `transforms.json` (OpenGL axes)."""
-    root = tmp_path_factory.mktemp("posed")
     generator = torch.Generator().manual_seed(3)
     scene = oracles.random_gaussians(300, generator, sh_degree=0, scale=0.16, dtype=torch.float32)
     camera = Camera(110.0, 110.0, WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT)

@@ -93,13 +93,13 @@ def up_direction(poses: tuple[Rigid, ...]) -> Float[Tensor, "3"]:
 
 
 def nearest_to_axes(centres: Float[Tensor, "n 3"], looks: Float[Tensor, "n 3"]) -> Float[Tensor, "3"]:
-    """The point with the least sum of squared distances to the optical axes; held near the cameras where the axes are
-    parallel by a weak pull to their mean."""
+    """The point with the least sum of squared distances to the optical axes; a weak penalty on its distance to the mean
+    camera centre keeps it near the cameras where the axes are parallel."""
     across = torch.eye(3, dtype=torch.float64) - looks[:, :, None] * looks[:, None, :]
-    pull = 1e-6 * len(centres) * torch.eye(3, dtype=torch.float64)
+    regularizer = 1e-6 * len(centres) * torch.eye(3, dtype=torch.float64)
     middle = centres.mean(0)
     right = (across @ (centres - middle)[:, :, None]).sum(0)[:, 0]
-    return middle + torch.linalg.solve(across.sum(0) + pull, right)
+    return middle + torch.linalg.solve(across.sum(0) + regularizer, right)
 
 
 def scene_depth(centres: Tensor, forward: Tensor, points: Tensor | None, axes_meet: float | None) -> float:

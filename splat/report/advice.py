@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from splat.core.errors import SplatError
-from splat.core.image import read_pixels
-from splat.export.layout import Layout, azimuths, layout_of
-from splat.export.report_data import Picture, ReportData
+from splat.core.layout import Layout, azimuths, layout_of
+from splat.report.data import ReportData
+from splat.report.pictures import thumbnail
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Advice:
 def advice(data: ReportData) -> list[Advice]:
     """In the order of how much it would help."""
     lines = [
-        *_about_dropped(data),
+        *_about_unregistered(data),
         *_about_coverage(data),
         *_about_weak_views(data),
         *_about_blur(data),
@@ -40,9 +40,9 @@ def advice(data: ReportData) -> list[Advice]:
     return lines
 
 
-def _about_dropped(data: ReportData) -> list[Advice]:
+def _about_unregistered(data: ReportData) -> list[Advice]:
     """A photo without a pose shares too little with the others: bridge it to its neighbours in time."""
-    lost = sorted(name for name, reason in data.dropped.items() if not _is_about_the_file(reason))
+    lost = sorted(name for name, reason in data.unregistered.items() if not _is_about_the_file(reason))
     if not lost or data.capture is None:
         n = len(lost)
         why = f"{n} of {data.registered[1]} photos could not be used."
@@ -95,8 +95,8 @@ def _about_coverage(data: ReportData) -> list[Advice]:
 def _gaps(layout: Layout) -> list[tuple[float, int, int]]:
     """(degrees, view, next view) of gaps over 35 degrees that are twice the usual one, widest first."""
     a = torch.rad2deg(azimuths(layout.centres, layout.focus, layout.up))
-    order = a.argsort().tolist()
-    pairs = list(zip(order, [*order[1:], order[0]]))
+    by_azimuth = a.argsort().tolist()
+    pairs = list(zip(by_azimuth, [*by_azimuth[1:], by_azimuth[0]]))
     widths = [float((a[j] - a[i]) % 360) for i, j in pairs]
     usual = statistics.median(widths)
     wide = [(w, i, j) for w, (i, j) in zip(widths, pairs) if w > max(35.0, 2 * usual)]
@@ -201,19 +201,9 @@ def _about_resolution(data: ReportData) -> list[Advice]:
     return [Advice("For finer detail run again with a higher --max-resolution (nothing to shoot).", why)]
 
 
-def thumbnail(picture: Picture, side: int) -> np.ndarray:
-    """uint8 RGB, at most `side` px on the long side."""
-    pixels = read_pixels(picture)[..., :3] if not isinstance(picture, np.ndarray) else picture
-    factor = side / max(pixels.shape[:2])
-    if factor >= 1:
-        return np.ascontiguousarray(pixels)
-    size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
-    return cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA)
-
-
-def _list(names: Sequence[str], most: int = 4) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def _list(names: Sequence[str], max_names: int = 4) -> str:
+    shown = ", ".join(names[:max_names])
+    return shown if len(names) <= max_names else f"{shown} and {len(names) - max_names} more"
 
 
 def _share(some: int, of: int) -> str:

@@ -1,0 +1,58 @@
+"""The sequence of structure-from-motion settings that are tried until enough photos are registered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from splat.poses.features import FeatureSettings
+from splat.poses.mapping import MapperSettings
+from splat.poses.matching import MatchSettings
+
+
+@dataclass(frozen=True)
+class AttemptSettings:
+    """Settings of one attempt."""
+
+    name: str
+    why: str
+    """What this attempt changes, for the report."""
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    matching: MatchSettings = field(default_factory=MatchSettings)
+    mapping: MapperSettings = field(default_factory=MapperSettings)
+
+
+def attempt_sequence(
+    num_views: int, max_size: int | None = None, max_count: int | None = None
+) -> tuple[AttemptSettings, ...]:
+    """The attempts for `num_views` photos, cheapest first.
+
+    max_size, max_count: image size (px) and features per photo of the first attempt. By default both are smaller for
+    more photos: matching all pairs costs the square of their number, and many photos usually overlap strongly.
+    """
+    size = max_size or (1600 if num_views <= 30 else 1280 if num_views <= 100 else 1000)
+    count = max_count or (4096 if num_views <= 30 else 2560 if num_views <= 60 else 2048)
+    default = FeatureSettings(max_size=size, max_count=count)
+    more = replace(default, max_count=2 * count, peak_threshold=0.004)
+    # Domain-size pooling costs about ten times as much per pixel.
+    robust = replace(
+        more, robust=True, max_size=size if num_views <= 20 else min(size, 1000 if num_views <= 60 else 800)
+    )
+    match = MatchSettings(preview=num_views > 60)
+    loose_match = replace(match, max_ratio=0.85, max_distance=0.9, min_inliers=12)
+    loose = MapperSettings(
+        init_min_inliers=50, init_min_angle=8.0, pose_min_inliers=15, pose_min_ratio=0.15, min_matches=12
+    )
+    global_mapper = replace(loose, method="global")
+    return (
+        AttemptSettings("default", "SIFT at the default thresholds", default, match),
+        AttemptSettings(
+            "loose thresholds", "accepts weaker matches and photos with fewer points", default, loose_match, loose
+        ),
+        AttemptSettings("more features", "twice as many features, at lower contrast", more, loose_match, loose),
+        AttemptSettings(
+            "robust features", "affine shape and domain-size pooling for wide baselines", robust, loose_match, loose
+        ),
+        AttemptSettings(
+            "global mapper", "solves all rotations at once, without an initial pair", more, loose_match, global_mapper
+        ),
+    )

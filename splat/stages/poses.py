@@ -1,0 +1,55 @@
+"""The poses stage: Capture -> posed Capture in a normalized frame, lens known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from splat.core.capture import Capture
+from splat.core.errors import SplatError
+from splat.core.files import write_json
+from splat.core.slots import Poser, PoseResult
+from splat.poses.normalize import normalize
+from splat.run.capture_io import load_capture, save_capture
+from splat.run.code import code_hash
+from splat.run.folder import hash_of
+from splat.stages.context import Context
+
+
+def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -> PoseResult:
+    """`name`: of the photos, for messages. `heldout`: the protocol that `capture` was prepared for; part of the key.
+
+    Raises SplatError where fewer than two training photos could be placed.
+    """
+    c.report.begin("poses")
+    key = hash_of("poses", c.run.identity("ingest"), poser, heldout)
+
+    def make(folder: Path) -> PoseResult:
+        result = poser(capture, folder / "work", c.report)
+        result = replace(result, capture=normalize(result.capture, result.details.get("up", "auto")))
+        save_capture(folder, result.capture)
+        details = {"total": result.total, "unregistered": result.unregistered, "warnings": list(result.warnings)}
+        write_json(folder / "poses.json", details | {"details": result.details})
+        return result
+
+    result = c.run.stage("poses", key, poser, make, load_poses, code=code_hash("splat.poses", type(poser).__module__))
+    c.report.info(f"registered {len(result.capture.views)} of {result.total} photos")
+    for name, reason in sorted(result.unregistered.items()):
+        c.report.warn(f"{name} was not registered: {reason}")
+    for warning in result.warnings:
+        c.report.warn(warning)
+    if len(result.capture.train_views) < 2:
+        raise SplatError(
+            f"{name}: only {len(result.capture.train_views)} of {result.total} photos could be placed; take more "
+            "photos that overlap by at least 60 %."
+        )
+    return result
+
+
+def load_poses(folder: Path) -> PoseResult:
+    """What the stage wrote."""
+    saved = json.loads((folder / "poses.json").read_text())
+    unregistered = saved.get("unregistered", saved.get("dropped"))  # the name in runs of version 0.1.0
+    warnings = tuple(saved["warnings"])
+    return PoseResult(load_capture(folder), unregistered, warnings, saved["total"], saved["details"])
