@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +26,6 @@ from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.schedules import Background, LearningRates, Schedules
 from splat.core.slots import Budget, Init, Item, Phase, RasterSettings, Silent
 from splat.losses import Losses
-from splat.methods.base import OnePhase
 from splat.native import build
 from splat.raster import choose
 from splat.raster.native import Native
@@ -44,13 +44,25 @@ CAMERA = Camera(42.0, 42.0, 24.0, 18.0, 48, 36)
 
 
 @dataclass(frozen=True)
-class Plain(OnePhase):
+class Plain:
     """A method that takes the phase it is offered, whole or in parts."""
 
     name: ClassVar[str] = "plain"
     summary: ClassVar[str] = ""
     lengths: tuple[float, ...] = (1.0,)
     """Of its phases, fractions of the steps."""
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def defaults(self, preset: str) -> Mapping[str, Any]:
+        return {}
+
+    def max_gaussians(self, capture: Capture) -> int | None:
+        return None
+
+    def matching(self) -> None:
+        return None
 
     def initializer(self, capture: Capture, plan: Any = None) -> Any:
         raise NotImplementedError
