@@ -6,9 +6,10 @@ It needs the repository, torch, numpy and nvcc; the column of gsplat is left out
 installed. Checks come first: images and gradients of our kernels on the GPU against the torch reference in double
 precision (and against the CPU's kernels where there is a C++ compiler), and steps replayed from a CUDA graph against
 steps that are not. Then milliseconds per training step of the product's own loop at about one megapixel, ours (counting
-pairs, which waits; with a fixed room for them; replayed) and gsplat's, on a synthetic scene and on one trained from its
-own renders; each kernel alone; memory; and the share of the floor: the time that the bytes and the arithmetic of such a
-step cost at the least on this GPU (Kerbl-style 59 floats per Gaussian, visible-only Adam, pairs that contribute).
+pairs, which waits; with a fixed capacity for them; replayed) and gsplat's, on a synthetic scene and on one trained from
+its own renders; each kernel alone; memory; and the share of the floor: the time that the bytes and the arithmetic of
+such a step cost at the least on this GPU (Kerbl-style 59 floats per Gaussian, visible-only Adam, pairs that
+contribute).
 """
 
 # ruff: noqa: E402  (what may be missing on a bare machine is replaced before the imports)
@@ -46,28 +47,28 @@ from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
-from splat.core.schedules import Background, ShSchedule
-from splat.core.slots import Init, Item, Rasterizer, RasterSettings, Silent
+from splat.core.schedules import Background, Schedules, ShSchedule
+from splat.core.slots import DensitySettings, Init, Item, Phase, Rasterizer, RasterSettings, Silent
 from splat.losses import Losses
 from splat.native import bindings, build, build_cuda
 from splat.raster.gsplat import Gsplat
 from splat.raster.native import Native
 from splat.raster.reference import Reference
-from splat.train import DefaultDensity, MCMCDensity
-from splat.train.density import DensitySettings
-from splat.train.graph import Mode, Recorder
-from splat.train.loop import Phase, Trainer, TrainSettings
-from splat.train.view_model import ViewModel, ViewSettings
+from splat.train.accel import Acceleration
+from splat.train.accel.graph import Mode, Recorder
+from splat.train.density import DefaultDensity, MCMCDensity
+from splat.train.models.view_model import ViewModel, ViewSettings
+from splat.train.run import TrainingRun, TrainSettings
 
 SIZE = (1152, 864)
 CHECKED = (3000, 200, 150)
 TRAINED = (1500, 300)
 """Steps, and where it must be quick."""
 COUNTS = (100_000, 500_000, 1_000_000, 3_000_000)
-LEAST = 1 / 255
+MIN_TRANSMITTANCE = 1 / 255
 BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12, "A100": 2.0e12, "4090": 1.008e12, "3090": 0.936e12}
 DEVICE = torch.device("cuda")
-RECORDER: Callable[[Trainer], Recorder] | None = None
+RECORDER: Callable[[TrainingRun], Recorder] | None = None
 """In place of the one of CUDA, where there is none."""
 
 
@@ -77,7 +78,7 @@ class Photos:
     def __init__(self, items: list[Item]) -> None:
         self.all = items
 
-    def items(self, step: int) -> Iterator[Item]:
+    def items(self, step: int, steps: int) -> Iterator[Item]:
         yield self.all[step % len(self.all)]
 
     def state(self) -> dict[str, Any]:
@@ -142,13 +143,11 @@ def check_replays(steps: int = 14) -> list[str]:
     for name, density in densities.items():
         left: list[list[Tensor]] = []
         for graph in ("off", "on"):
-            trainer = trainer_for(
-                load.scene.to(DEVICE), items, Native(), 100, capacity=200_000, graph=graph, density=density
-            )
-            advance(trainer, steps)
-            left.append([t.clone() for t in (*trainer.model.values.values(), trainer.view_model.exposure.values)])
-        if trainer.replays.replayed < steps - 4:
-            raise SystemExit(f"WRONG only {trainer.replays.replayed} of {steps} steps were replayed: {trainer.report}")
+            run = run_for(load.scene.to(DEVICE), items, Native(), 100, capacity=200_000, graph=graph, density=density)
+            advance(run, steps)
+            left.append([t.clone() for t in (*vars(run.model.gaussians()).values(), run.view_model.exposure.values)])
+        if replayed(run) < steps - 4:
+            raise SystemExit(f"WRONG only {replayed(run)} of {steps} steps were replayed.")
         worst = max(float((a - b).norm() / a.norm().clamp_min(1e-12)) for a, b in zip(*left, strict=True))
         lines.append(
             f"replayed steps with {name}: " + ("bit for bit those that were not" if worst == 0 else f"{worst:.1e}")
@@ -161,15 +160,15 @@ def check_replays(steps: int = 14) -> list[str]:
 # -------------------------------------------------------------------------------------------------------------- steps
 
 
-class Telling(Silent):
-    """Prints what is said of recordings."""
+class OnGraphs(Silent):
+    """Prints what is reported of recordings."""
 
     def info(self, message: str) -> None:
         if "graph" in message:
             print(message, flush=True)
 
 
-def trainer_for(
+def run_for(
     scene: Gaussians,
     items: list[Item],
     raster: Rasterizer,
@@ -178,28 +177,34 @@ def trainer_for(
     capacity: int | None = None,
     graph: Mode = "off",
     density: DensitySettings | None = None,
-) -> Trainer:
+) -> TrainingRun:
     n = len(scene)
     if density is None:
         density = DefaultDensity(cap=grows or n, start=0.0 if grows else 2.0, stop=0.8 if grows else 2.0)
         background = Background()
     else:
         background = Background("random")
-    drawing = RasterSettings(min_transmittance=LEAST, capacity=capacity)
-    settings = TrainSettings(raster=drawing, sh=ShSchedule(degree_every=0.0), graph=graph, background=background)
-    model = ViewModel(len(items), ViewSettings(), device=DEVICE)
-    phase = Phase(steps, Photos(items), Losses(), density)
-    trainer = Trainer(Init(scene), (phase,), raster, model, settings, Telling(), None, None, None)
+    schedules = Schedules(sh=ShSchedule(degree_every=0.0), background=background)
+    model, report = ViewModel(len(items), ViewSettings(), device=DEVICE), OnGraphs()
+    drawing = RasterSettings(min_transmittance=MIN_TRANSMITTANCE)
+    phase = Phase(steps, Photos(items), Losses(), density, schedules, drawing)
+    acceleration = Acceleration(DEVICE, report, capacity, graph)
+    run = TrainingRun(Init(scene), (phase,), raster, model, TrainSettings(), report, acceleration)
     if RECORDER is not None and graph != "off":
-        trainer.replays.recorder = RECORDER(trainer)
-    trainer._advance()
-    return trainer
+        acceleration.replays.recorder = RECORDER(run)
+    run.advance()
+    return run
 
 
-def advance(trainer: Trainer, steps: int) -> None:
+def replayed(run: TrainingRun) -> int:
+    """Steps so far."""
+    assert isinstance(run.execution, Acceleration)
+    return run.execution.replays.replayed
+
+
+def advance(run: TrainingRun, steps: int) -> None:
     for _ in range(steps):
-        trainer._one_step()
-        trainer.local += 1
+        run.do_step()
 
 
 def step_times(
@@ -214,23 +219,23 @@ def step_times(
     steps, rounds = (5, 3) if quick else (20, 5)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    trainer = trainer_for(scene, items, raster, 10 + steps * (rounds + 1), capacity=capacity, graph=graph)
+    run = run_for(scene, items, raster, 10 + steps * (rounds + 1), capacity=capacity, graph=graph)
     first = []
     for _ in range(10):  # one of them records
         torch.cuda.synchronize()
         started = time.perf_counter()
-        advance(trainer, 1)
+        advance(run, 1)
         torch.cuda.synchronize()
         first.append(1e3 * (time.perf_counter() - started))
     ms = []
     for _ in range(rounds):
         torch.cuda.synchronize()
         started = time.perf_counter()
-        advance(trainer, steps)
+        advance(run, steps)
         torch.cuda.synchronize()
         ms.append(1e3 * (time.perf_counter() - started) / steps)
     with bindings.timed() as seconds:
-        advance(trainer, steps)
+        advance(run, steps)
     kernels = {k.removeprefix("splat_"): 1e3 * v / steps for k, v in seconds.items()}
     return {
         "ms": statistics.median(ms),
@@ -238,7 +243,7 @@ def step_times(
         "bytes": torch.cuda.max_memory_allocated(),
         "reserved": torch.cuda.max_memory_reserved(),
         "recording_ms": max(first[3:]) - statistics.median(first[3:]),
-        "replayed": trainer.replays.replayed,
+        "replayed": replayed(run),
     }
 
 
@@ -311,10 +316,9 @@ def trained(n: int, steps: int) -> tuple[Gaussians, list[Item], float]:
         items.append(Item(load.camera, pose.to(DEVICE), (255 * r.rgb.clamp(0, 1)).round().byte(), view_id=i))
     start = truth[torch.randperm(len(truth), generator=torch.Generator().manual_seed(1)).to(DEVICE)[: len(truth) // 2]]
     start = replace(start, sh=torch.zeros_like(start.sh), means=start.means + 0.02 * torch.randn_like(start.means))
-    trainer = trainer_for(start, items, Native(), steps, grows=n)
-    advance(trainer, steps)
-    trainer.read_losses()
-    return trainer.model.gaussians(steps).map(lambda t: t.detach().clone().contiguous()), items, trainer.telling.psnr
+    run = run_for(start, items, Native(), steps, grows=n)
+    advance(run, steps)
+    return run.model.gaussians().map(lambda t: t.detach().clone().contiguous()), items, run.read_losses()
 
 
 def main() -> None:
@@ -343,9 +347,9 @@ def main() -> None:
         ours = step_times(scene, items, Native(), arguments.quick)
         theirs = None if without else step_times(scene, items, gsplat, arguments.quick)
         least, facts = floor_ms(scene, items[0])
-        room = round(1.5 * facts["intersections"]) + 1
-        roomy = step_times(scene, items, Native(), arguments.quick, room)
-        graph = step_times(scene, items, Native(), arguments.quick, room, "on")
+        capacity = round(1.5 * facts["intersections"]) + 1
+        fixed = step_times(scene, items, Native(), arguments.quick, capacity)
+        graph = step_times(scene, items, Native(), arguments.quick, capacity, "on")
         recorded = f"recording takes {graph['recording_ms']:.1f} ms more than a step; {graph['replayed']} replayed"
         print(f"{name}: {recorded}", flush=True)
         kernels = ", ".join(f"{k} {v:.2f}" for k, v in sorted(ours["kernels"].items(), key=lambda kv: -kv[1]))
@@ -356,10 +360,10 @@ def main() -> None:
                 "scene": name,
                 "gaussians": n,
                 "ours_ms": ours["ms"],
-                "not_waiting_ms": roomy["ms"],
+                "not_waiting_ms": fixed["ms"],
                 "graph_ms": graph["ms"],
                 "recording_ms": graph["recording_ms"],
-                "reserved_bytes_per_gaussian": {"room": roomy["reserved"] / n, "graph": graph["reserved"] / n},
+                "reserved_bytes_per_gaussian": {"capacity": fixed["reserved"] / n, "graph": graph["reserved"] / n},
                 "gsplat_ms": None if theirs is None else theirs["ms"],
                 "floor_ms": least,
                 "bytes_per_gaussian": ours["bytes"] / n,
@@ -372,7 +376,7 @@ def main() -> None:
         "scene",
         "Gaussians",
         "ours, ms",
-        "with room, ms",
+        "fixed capacity, ms",
         "graph, ms",
         "gsplat, ms",
         "floor, ms",

@@ -31,15 +31,17 @@ from kernel_loads import Load, fixed_load, lifted
 
 from splat.bench import plots
 from splat.core.gaussians import Gaussians
-from splat.core.slots import Init, Item, RasterSettings, Silent
+from splat.core.schedules import Schedules
+from splat.core.slots import Init, Item, Phase, RasterSettings, Silent
 from splat.geometry.morton import morton_order
 from splat.losses import Losses
 from splat.native import bindings, build
 from splat.raster.native import Native
-from splat.stages.train import TrainConfig
-from splat.train import DefaultDensity
-from splat.train.loop import Phase, Trainer, TrainSettings
-from splat.train.view_model import ViewModel, ViewSettings
+from splat.train.density import DefaultDensity
+from splat.train.execution import Execution
+from splat.train.models.view_model import ViewModel, ViewSettings
+from splat.train.run import TrainingRun, TrainSettings
+from splat.train.settings import Training
 
 WARM_UP = 8
 
@@ -54,7 +56,7 @@ class Photos:
         photos = [torch.randint(0, 256, size, generator=generator, dtype=torch.uint8) for _ in range(count)]
         self.all = [Item(load.camera, load.cam_from_world, p, view_id=i) for i, p in enumerate(photos)]
 
-    def items(self, step: int) -> Iterator[Item]:
+    def items(self, step: int, steps: int) -> Iterator[Item]:
         yield self.all[step % len(self.all)]
 
     def state(self) -> dict[str, Any]:
@@ -68,23 +70,21 @@ def training(load: Load, threads: int, steps: int, rounds: int) -> dict[str, Any
     assert load.scene is not None
     bindings.set_threads(threads)
     torch.set_num_threads(threads)
-    n, photos, defaults = len(load.scene), Photos(load), TrainConfig()
+    n, photos, defaults = len(load.scene), Photos(load), Training()
     found: list[dict[str, float]] = []
-    density = DefaultDensity(cap=n, start=2.0, stop=2.0)  # keeps its statistics, divides nothing
-    phase = Phase(WARM_UP + steps * rounds, photos, Losses(), density)
+    density = DefaultDensity(cap=n, start=2.0, stop=2.0)  # keeps its statistics, splits nothing
     raster = RasterSettings(min_transmittance=defaults.min_transmittance)
-    settings = TrainSettings(raster=raster, rates=defaults.rates, sh=defaults.sh)
-    trainer = Trainer(
-        Init(load.scene), (phase,), Native(), ViewModel(4, ViewSettings()), settings, Silent(), None, None, None
-    )
-    trainer._advance()
+    schedules = Schedules(rates=defaults.rates, sh=defaults.sh)
+    phase = Phase(WARM_UP + steps * rounds, photos, Losses(), density, schedules, raster)
+    views = ViewModel(4, ViewSettings())
+    training = TrainingRun(Init(load.scene), (phase,), Native(), views, TrainSettings(), Silent(), Execution())
+    training.advance()
     # All harmonics from the first step on: the fullest step there is.
-    trainer.model.gaussians(trainer.total)
+    training.model.use_sh_degree(training.sh_degree)
 
     def run(count: int) -> None:
         for _ in range(count):
-            trainer._one_step()
-            trainer.local += 1
+            training.do_step()
 
     run(WARM_UP)
     for _ in range(rounds):

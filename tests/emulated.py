@@ -34,7 +34,7 @@ def library() -> ctypes.CDLL:
     )
 
 
-def _forget() -> None:
+def _clear_caches() -> None:
     bindings._function.cache_clear()
     bindings._query.cache_clear()
 
@@ -43,17 +43,17 @@ def _forget() -> None:
 def kernels() -> Iterator[None]:
     """Inside the block, what is asked of the CPU's kernels is computed by `cuda/`."""
     if torch.cuda.is_available() and build_cuda.unavailable() is None:
-        with _there_and_back():
+        with _round_trip_to_gpu():
             yield
         return
     loaded, before = library(), build._load
     build._load = lambda: loaded  # type: ignore[assignment]
-    _forget()
+    _clear_caches()
     try:
         yield
     finally:
         build._load = before
-        _forget()
+        _clear_caches()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -68,7 +68,7 @@ _ADDRESSES = {"splat_adam", "splat_gather", "splat_stereo_search", "splat_stereo
 
 
 @contextlib.contextmanager
-def _there_and_back() -> Iterator[None]:
+def _round_trip_to_gpu() -> Iterator[None]:
     call, query = bindings.call, bindings.query
 
     def gpu_call(name: str, *arguments: Any, device: torch.device | None = None) -> None:

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 from splat.native import bindings
-from splat.train.loop import Trainer
+from splat.train.run import TrainingRun
 
 
 class Refused(AssertionError):
@@ -135,15 +135,15 @@ class Tape(TorchDispatchMode):
                 again()
 
 
-def kept(t: Trainer) -> Iterator[Tensor]:
+def kept(t: TrainingRun) -> Iterator[Tensor]:
     """All that a step leaves to the next."""
-    for store in (t.model.values, t.model.first, t.model.second):
+    for store in (t.model.rows.values, t.model.rows.first, t.model.rows.second):
         yield from store.values()
     for rows in (t.view_model.exposure, t.view_model.poses):
         yield from (rows.values, rows.first, rows.second)
     control = getattr(t.density, "inner", t.density)
-    yield from (getattr(control, name) for name in ("pull", "seen", "radius") if hasattr(control, name))
-    yield t.room.missing
+    yield from (getattr(control, name) for name in ("grad2d", "visits", "radius") if hasattr(control, name))
+    yield t.execution.pairs.missing
 
 
 class CpuRecorder:

@@ -32,13 +32,13 @@ def environment(rank: int, world: int, port: int) -> dict[str, str]:
 def _work(rank: int, world: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...], out: str) -> None:
     os.environ.update(environment(rank, world, port))
     torch.set_num_threads(1)
-    from splat.core.ranks import together
+    from splat.core.process_group import joined_group
 
-    with together() as ranks:
-        torch.save(function(ranks, *arguments), Path(out) / f"{rank}.pt")
+    with joined_group() as group:
+        torch.save(function(group, *arguments), Path(out) / f"{rank}.pt")
 
 
 def run(world: int, function: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
-    """What `function(ranks, *arguments)`, a function of a module, returns in each of `world` processes."""
+    """What `function(group, *arguments)`, a function of a module, returns in each of `world` processes."""
     torch.multiprocessing.spawn(_work, (world, free_port(), function, arguments, str(folder)), nprocs=world)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world)]

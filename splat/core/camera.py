@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from splat.native.bindings import sent
+from splat.native.bindings import to_device
 
 
 @dataclass(frozen=True)
@@ -90,4 +90,4 @@ class Camera:
 @functools.lru_cache(maxsize=10_000)
 def _intrinsics(fx: float, fy: float, cx: float, cy: float, device: torch.device) -> Float[Tensor, "4"]:
     """Kept: a photo's numbers travel once."""
-    return sent((fx, fy, cx, cy), device)
+    return to_device((fx, fy, cx, cy), device)

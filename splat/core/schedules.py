@@ -1,5 +1,5 @@
 """What changes while training runs, each a small frozen dataclass of fractions of the run: 7,000 and 30,000 steps
-behave alike. `progress` is the fraction of steps done, in [0, 1]."""
+behave alike. A run here is a phase of training (`slots.Phase`), and `progress` the fraction of its steps done."""
 
 from __future__ import annotations
 
@@ -80,9 +80,42 @@ class LearningRates:
     beta2: float = 0.999
     eps: float = 1e-15
 
-    def means_at(self, progress: float, scene_extent: float) -> float:
-        """The step size of positions in world units."""
-        return scene_extent * log_linear(self.means, self.means_final, max(progress, self.means_hold))
+    def at(self, progress: float, scene_extent: float) -> StepSizes:
+        """Those of one step. `scene_extent` in world units."""
+        scale = log_linear(1.0, self.others_final, progress)
+        return StepSizes(
+            means=scene_extent * log_linear(self.means, self.means_final, max(progress, self.means_hold)),
+            quats=scale * self.quats,
+            scales=scale * self.scales,
+            opacities=scale * self.opacities,
+            sh0=scale * self.sh0,
+            sh_rest=scale * self.sh_rest,
+            sh_rest_every=max(1, self.sh_rest_every),
+            beta1=self.beta1,
+            beta2=self.beta2,
+            eps=self.eps,
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class StepSizes:
+    """Adam's step sizes in one step: see `LearningRates`."""
+
+    means: float
+    """World units."""
+    quats: float
+    scales: float
+    opacities: float
+    sh0: float
+    sh_rest: float
+    """As if the view-dependent harmonics were updated in every step."""
+    sh_rest_every: int = 1
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-15
+    progress: float = 0.0
+    """Of the phase: for rates that a parameterization has besides these."""
 
 
 @dataclass(frozen=True)

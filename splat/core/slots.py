@@ -22,7 +22,7 @@ from splat.core.capture import Capture
 from splat.core.colour import affine_map
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
-from splat.core.schedules import Schedules
+from splat.core.schedules import Schedules, StepSizes
 
 # ------------------------------------------------------------------------------------------------ talking to the user
 
@@ -340,6 +340,7 @@ class Step:
     """What a loss term may read; a new input is a new field here, and touches no existing term."""
 
     number: int
+    """Steps done before, all phases together."""
     item: Item
     render: Render
     image: Float[Tensor, "h w 3"]
@@ -365,31 +366,42 @@ class Step:
         return self.photo.float() / 255 if self.photo.dtype == torch.uint8 else self.photo
 
 
+@dataclass(frozen=True, eq=False)
+class RowGradients:
+    """What a step found out about the rows that it drew."""
+
+    ids: Int[Tensor, "m"] | None
+    """The rows, ascending, each once; None: all of the model's."""
+    fields: Gaussians
+    """The loss's gradient by each raw field of these rows."""
+    drawn: Int[Tensor, "m"] | None = None
+    """Rows with 0 here were not drawn, and are not updated; None: all were drawn."""
+    camera_centre: Float[Tensor, "3"] | None = None
+    """Where it is given, `fields.sh` is [m 1 3], the gradient of the constant harmonic alone: all rows were drawn from
+    this one point of the world, and the others' gradients follow from it."""
+
+
 @runtime_checkable
 class Parameterization(Protocol):
-    """Owns parameters, optimizer state and constraints."""
+    """Owns parameters, optimizer state and constraints. A class that inherits from it gets the defaults below."""
 
-    lr_scale: float
-    """Multiplies every learning rate; the trainer sets it to the phase's."""
+    takes_factored_sh: bool = False
+    """Whether `update` can do with the gradient of the constant harmonic alone (`RowGradients.camera_centre`)."""
 
-    def gaussians(self, step: int) -> Gaussians:
-        """All n Gaussians now, without gradient."""
+    def __len__(self) -> int:
+        """How many Gaussians there are."""
         ...
 
-    takes_factored_sh: bool
-    """Whether `update` can do with the gradient of the constant harmonic alone."""
+    def gaussians(self) -> Gaussians:
+        """All n Gaussians now, without gradient: windows on the storage, valid until the next call that changes it."""
+        ...
 
-    def update(
-        self,
-        step: int,
-        ids: Int[Tensor, "m"] | None,
-        gradient: Gaussians,
-        seen_from: Float[Tensor, "3"] | None = None,
-        seen: Int[Tensor, "m"] | None = None,
-    ) -> None:
-        """One optimizer step from gradients of rows `ids` (a Gaussians whose fields are gradients; None: of all rows),
-        of which those with `seen` 0 are left out. Where `seen_from`, the one point they were all seen from, is given,
-        `sh` holds the constant's alone."""
+    def use_sh_degree(self, degree: int) -> None:
+        """From now on harmonics up to this degree are learned; never fewer than before."""
+        return None
+
+    def update(self, gradient: RowGradients, rates: StepSizes) -> None:
+        """One optimizer step."""
         ...
 
     def edit(self, keep: Tensor, append: Gaussians | None, parents: Int[Tensor, "m"] | None = None) -> None:
@@ -400,15 +412,23 @@ class Parameterization(Protocol):
     def rearrange(self, order: Int[Tensor, "n"]) -> None:
         """Row i becomes what row order[i] was, optimizer state and all. Where rows have a place of their own (pixels
         of a photo), nothing happens."""
-        ...
+        return None
 
     def assign(self, ids: Int[Tensor, "m"], rows: Gaussians, parents: Int[Tensor, "m"] | None = None) -> None:
-        """Overwrite rows in place and forget their optimizer state. `parents` as in `edit` (None: themselves)."""
+        """Overwrite rows in place and reset their optimizer state. `parents` as in `edit` (None: themselves)."""
         ...
 
     def shift(self, ids: Tensor | None, **deltas: Tensor | float) -> None:
-        """Add to fields of rows in place (None: of all rows), keeping their optimizer state."""
+        """Add to fields of rows in place (None: of all rows), as far as constraints let them; keeps optimizer state."""
         ...
+
+    def track_displacement(self) -> None:
+        """From now on remember where rows, and the rows that they descend from, started."""
+        return None
+
+    def displacement(self) -> Float[Tensor, "n"] | None:
+        """How far each row is from where its first ancestor started, world units; None where nobody remembers."""
+        return None
 
     def state(self) -> dict[str, Any]: ...
     def load_state(self, state: dict[str, Any]) -> None: ...
@@ -416,26 +436,60 @@ class Parameterization(Protocol):
 
 @runtime_checkable
 class DensityControl(Protocol):
-    """Decides which Gaussians to add, move and remove."""
+    """Decides which Gaussians to add, move and remove. Steps are those of its phase, from 0. A class that inherits from
+    it gets the defaults below, which do nothing."""
 
     def wants_absgrad(self, step: int) -> bool:
         """Whether it reads `Render.absgrad` in this step."""
-        ...
+        return False
 
     def after_backward(self, step: int, ids: Tensor | None, render: Render, camera: Camera) -> None:
         """Rows `ids` (None: all) were drawn."""
-        ...
+        return None
 
-    def after_update(self, step: int, model: Parameterization, generator: torch.Generator) -> str | None:
-        """Returns a line for the log when it changed the number of Gaussians or replaced some."""
-        ...
+    def after_update(
+        self, step: int, model: Parameterization, means_rate: float, generator: torch.Generator
+    ) -> str | None:
+        """Called when the optimizer has moved rows, positions with the step size `means_rate` (world units). Returns a
+        line for the log when it changed the number of Gaussians or replaced some."""
+        return None
 
-    def forget(self) -> None:
+    def reset_statistics(self) -> None:
         """Someone else edited the rows: statistics start over."""
-        ...
+        return None
 
-    def state(self) -> dict[str, Any]: ...
-    def load_state(self, state: dict[str, Any]) -> None: ...
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        return None
+
+    # What `train.accel` asks, which records steps and replays them. The defaults say that nothing can be recorded.
+
+    def changes_rows(self, step: int) -> bool:
+        """Whether `after_update` of this step may add, move or remove rows, or wait for a number: such a step is never
+        recorded."""
+        return True
+
+    def prepare_replay(self, step: int, count: int, device: torch.device) -> None:
+        """Have the memory and the generators ready that this step, of `count` rows, uses."""
+        return None
+
+    def places(self, step: int) -> tuple[Any, ...]:
+        """Addresses that a recording of this step holds on to, and choices that are made in it."""
+        return ()
+
+    def generators(self) -> Sequence[torch.Generator]:
+        """Those on the device that a recorded step draws from."""
+        return ()
+
+    def begin_replay(self, means_rate: float, generator: torch.Generator) -> list[float]:
+        """Take from `generator` what `after_update` would, and return the numbers that `replayed_update` reads."""
+        return []
+
+    def replayed_update(self, model: Parameterization, numbers: Float[Tensor, "k"]) -> None:
+        """`after_update` of a step in which rows do not change, from its numbers on the device."""
+        return None
 
 
 @runtime_checkable
@@ -471,8 +525,16 @@ class Round:
     report: Reporter
 
 
+@runtime_checkable
+class Kept(Protocol):
+    """What has a state that checkpoints keep."""
+
+    def state(self) -> dict[str, Any]: ...
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
 Hook = Callable[[Round], None]
-"""One that has `state` and `load_state` is part of checkpoints."""
+"""One that is `Kept` is part of checkpoints."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -488,7 +550,8 @@ class Phase:
     density: DensitySettings
     schedules: Schedules = field(default_factory=Schedules)
     raster: RasterSettings = field(default_factory=RasterSettings)
-    """How items are drawn; `normals` makes `Render.normals` for the losses."""
+    """How items are drawn; `normals` makes `Render.normals` for the losses. Training itself sets `absgrad`,
+    `factored_sh` and `capacity`."""
     name: str = "train"
     parameterize: Callable[[Parameterization], Parameterization] | None = None
     """Turns the model of the phase before (at first: free Gaussians) into this phase's. Called when the phase starts,
@@ -511,17 +574,20 @@ class Snapshot:
     count: int
     """Gaussians, of all processes."""
     figures: Mapping[str, float | str]
-    """Of the step: loss, terms, psnr (running mean, dB), and what density control did ("density")."""
+    """Of the step: loss, terms, psnr (running mean, dB), and what density control did ("density"). Looking up a number
+    waits for a GPU; asking for "density", which is a text, does not."""
     seconds: float
     """Of training alone, summed over resumed runs; what observers take does not count."""
     steps_per_second: float
     gaussians: Gaussians | None
-    """A copy of all, without rows that nothing draws; only after steps for which the observer `wants_gaussians`."""
+    """A copy of all for this observer alone, without rows that nothing draws; only after steps for which it
+    `wants_gaussians`."""
 
 
 @runtime_checkable
 class Observer(Protocol):
-    """Watches training. Several may, and none disturbs it."""
+    """Watches training. Several may, and none disturbs it. One that is `Kept` is part of checkpoints, under the name of
+    its class. Where several processes train together all of them are asked what they want, and rank 0's are shown."""
 
     def wants_gaussians(self, step: int, total: int) -> bool:
         """Whether `Snapshot.gaussians` is needed after this step: a function of the step alone."""

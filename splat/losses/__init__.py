@@ -1,4 +1,5 @@
-"""Losses accumulate: every term has a weight, and a term of weight 0 is never evaluated."""
+"""Losses accumulate: every term has a weight. A term of weight 0, or one that does not count for the item at hand, is
+never evaluated."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from splat.native import bindings
 
 @dataclass(frozen=True)
 class Losses:
-    """Weight of each term; 0 switches it off. Terms read `slots.Step` and nothing else."""
+    """Weight of each term; 0 switches it off. Terms read `slots.Step` and nothing else. The names of the weights are
+    those in `slots.Item.terms`."""
 
     l1: float = 0.8
     """Mean absolute difference of the photo and the render."""
@@ -37,23 +39,25 @@ class Losses:
         wait for a GPU."""
         total = step.image.new_zeros(())
         figures: dict[str, float | Tensor] = {}
-        if self.l1 or self.dssim:
-            loss = photometric(step.image, step.photo, step.item.weight, self.l1, self.dssim, step.affine)
+        counts = step.item.counts
+        l1, dssim = (weight if counts(name) else 0.0 for name, weight in (("l1", self.l1), ("dssim", self.dssim)))
+        if l1 or dssim:
+            loss = photometric(step.image, step.photo, step.item.weight, l1, dssim, step.affine)
             total = total + loss.total
             figures |= {"psnr": loss.psnr, "l1": loss.l1}
-            if self.dssim:
+            if dssim:
                 figures["dssim"] = loss.dssim
-        if self.opacity:
-            total = total + self.opacity * _noted(figures, "opacity", mean_opacity(step.gaussians))
-        if self.scale:
+        if self.opacity and counts("opacity"):
+            total = total + self.opacity * _logged(figures, "opacity", mean_opacity(step.gaussians))
+        if self.scale and counts("scale"):
             size = mean_scale(step.gaussians) / step.scene_extent
-            total = total + self.scale * _noted(figures, "scale", size)
-        if self.anisotropy:
+            total = total + self.scale * _logged(figures, "scale", size)
+        if self.anisotropy and counts("anisotropy"):
             stretch = mean_stretch(step.gaussians, self.longest)
-            total = total + self.anisotropy * _noted(figures, "anisotropy", stretch)
+            total = total + self.anisotropy * _logged(figures, "anisotropy", stretch)
         return total, figures
 
 
-def _noted(figures: dict[str, float | Tensor], name: str, value: Tensor) -> Tensor:
+def _logged(figures: dict[str, float | Tensor], name: str, value: Tensor) -> Tensor:
     figures[name] = value.detach() if bindings.waits(value.device) else float(value.detach())
     return value

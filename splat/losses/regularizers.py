@@ -26,6 +26,6 @@ def mean_scale(gaussians: Gaussians) -> Float[Tensor, ""]:
 
 def mean_stretch(gaussians: Gaussians, longest: float) -> Float[Tensor, ""]:
     """Mean of max(0, log(longest side / shortest side) - log(longest)): as PhysGaussian's (Xie et al. 2024, eq. 13), on
-    logarithms so that the pull on a needle does not grow with its length. 0 of none."""
+    logarithms so that the gradient of a needle does not grow with its length. 0 of none."""
     excess = gaussians.log_scales.amax(1) - gaussians.log_scales.amin(1) - math.log(longest)
     return excess.clamp_min(0).sum() / max(1, len(gaussians))

@@ -97,7 +97,7 @@ def doubles(values: Iterable[float]) -> ctypes.Array[ctypes.c_double]:
     return (ctypes.c_double * len(table))(*table)
 
 
-def sent(numbers: Sequence[float], device: torch.device | str, into: Tensor | None = None) -> Tensor:
+def to_device(numbers: Sequence[float], device: torch.device | str, into: Tensor | None = None) -> Tensor:
     """Some numbers as float32 on a device, which is not waited for; `into` a tensor that is there."""
     here = torch.tensor(numbers, dtype=torch.float32)
     if torch.device(device).type == "cuda":

@@ -88,7 +88,7 @@ def fused_adam(
     if compiled(*everything) and all(x.is_contiguous() for x in everything):
         if constants is None:
             now = adam_constants([t.rate for t in tensors], step, beta1, beta2)
-            constants = bindings.sent(now, tensors[0].parameter.device)
+            constants = bindings.to_device(now, tensors[0].parameter.device)
         _native_adam(tensors, constants, ids, seen, beta1, beta2, eps)
     else:
         torch_adam(tensors, step, ids, beta1, beta2, eps, seen, constants)
@@ -145,7 +145,7 @@ def adam_harmonics(
     first_moment: Float[Tensor, "n k 3"],
     second_moment: Float[Tensor, "n k 3"],
     means: Float[Tensor, "n 3"],
-    seen_from: Float[Tensor, "3"],
+    camera_centre: Float[Tensor, "3"],
     constant_gradient: Float[Tensor, "m 1 3"],
     rates: tuple[float, float] = (0.0, 0.0),
     step: int = 0,
@@ -159,21 +159,21 @@ def adam_harmonics(
 ) -> None:
     """`fused_adam` for spherical harmonics, in place, from the gradient of their constant alone.
 
-    The Gaussians lie at `means` and were seen from one point, so the gradient of coefficient k is that of the constant
+    The Gaussians lie at `means` and were drawn from one point, so the gradient of coefficient k is that of the constant
     times basis_k / basis_0 in their direction: neither made nor read, which is most of what a step would move through
     memory. `rates`: of the constant and of the others; they and `step`, or `constants`, `adam_constants` of these two.
     `constant_too`: else the constant stays as it is. Contiguous float32 tensors only; its twin, which expands the
-    gradient, is `splat.train.harmonics`.
+    gradient, is `splat.train.models.harmonics`.
     """
     m = len(sh) if ids is None else len(ids)
     if constant_gradient.shape != (m, 1, 3):
         raise ValueError(f"the constant's gradient is {tuple(constant_gradient.shape)}; {m} rows are needed.")
     if constants is None:
-        constants = bindings.sent(adam_constants(rates, step, beta1, beta2), sh.device)
+        constants = bindings.to_device(adam_constants(rates, step, beta1, beta2), sh.device)
     begin = 0 if constant_too else 3
     bindings.call(
         "splat_adam_harmonics",
-        *(m, ids, seen, sh.shape[1], means, seen_from.float().contiguous(), constant_gradient, begin),
+        *(m, ids, seen, sh.shape[1], means, camera_centre.float().contiguous(), constant_gradient, begin),
         *(sh, first_moment, second_moment, constants, beta1, beta2, eps),
     )
 
@@ -196,27 +196,36 @@ def add_density_statistics(
     gradient: Float[Tensor, "m 2"],
     radii: Int[Tensor, "m"],
     size: tuple[int, int],
-    pull: Float[Tensor, "n"],
+    grad2d: Float[Tensor, "n"],
     seen: Float[Tensor, "n"],
     radius: Float[Tensor, "n"],
 ) -> None:
     """What density control wants to know of the rows `ids` (unique; None: the first m) of an image of `size` (width,
     height), in place:
 
-    `pull` grows by the length of the gradient of the loss by the pixel position, in units of half the image's width and
-    height (by nothing where that is not finite); `seen` by 1 where the row was drawn; `radius` is the largest drawn
+    `grad2d` grows by the length of the gradient of the loss by the pixel position, in units of half the image's width
+    and height (by nothing where that is not finite); `seen` by 1 where the row was drawn; `radius` is the largest drawn
     radius so far over the image's long side.
     """
     width, height = size
     gradient = gradient.detach().contiguous()
-    if compiled(gradient, radii, pull, seen, radius) and radii.dtype == torch.int32:
+    if compiled(gradient, radii, grad2d, seen, radius) and radii.dtype == torch.int32:
         bindings.call(
-            "splat_density_statistics", len(radii), ids, gradient, radii.contiguous(), width, height, pull, seen, radius
+            "splat_density_statistics",
+            len(radii),
+            ids,
+            gradient,
+            radii.contiguous(),
+            width,
+            height,
+            grad2d,
+            seen,
+            radius,
         )
         return
     ids = torch.arange(len(radii), device=radii.device) if ids is None else ids
     half = gradient.new_tensor([width / 2, height / 2])
-    pull.index_add_(0, ids, (gradient * half).norm(dim=1).nan_to_num(0, 0, 0))
+    grad2d.index_add_(0, ids, (gradient * half).norm(dim=1).nan_to_num(0, 0, 0))
     seen.index_add_(0, ids, (radii > 0).to(seen))
     radius.index_copy_(0, ids, torch.maximum(radius[ids], radii.to(radius) / max(width, height)))
 

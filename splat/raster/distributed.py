@@ -17,7 +17,7 @@ from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
-from splat.core.ranks import Ranks
+from splat.core.process_group import ProcessGroup
 from splat.core.slots import RasterSettings, Render
 from splat.native.bindings import FIELDS
 from splat.raster.channels import extra_channels, split_channels
@@ -31,14 +31,14 @@ class Distributed:
     Gaussians in the render is about this process's share: `radii` the largest in any of the photos, and `shares` with
     what each photo says of it."""
 
-    ranks: Ranks
+    group: ProcessGroup
     inner: Native = field(default_factory=Native)
 
     replayable = False
 
     @property
     def name(self) -> str:
-        return f"{self.inner.name} x {self.ranks.world}"
+        return f"{self.inner.name} x {self.group.world}"
 
     def unavailable(self, device: torch.device) -> str | None:
         return self.inner.unavailable(device)
@@ -75,8 +75,8 @@ class Distributed:
             for other, pose in zip(cameras, poses, strict=True)
         ]
         drawn = [radii.nonzero()[:, 0] for _, _, radii in projected]
-        counts = self.ranks.stacked(torch.tensor([len(ids) for ids in drawn], device=g.means.device)).tolist()
-        sent, received = counts[self.ranks.rank], [row[self.ranks.rank] for row in counts]
+        counts = self.group.all_gather(torch.tensor([len(ids) for ids in drawn], device=g.means.device)).tolist()
+        sent, received = counts[self.group.rank], [row[self.group.rank] for row in counts]
         channels = [extra_channels(g, pose, settings, features) for pose in poses]
         parts = [
             [splats[i], centres[i], *([] if extra is None else [extra[i]])]
@@ -86,7 +86,7 @@ class Distributed:
         # Absolute sums travel with the gradients: `away` is filled in by blending, `home` from everyone's.
         away = rows.new_zeros(sum(received), 2) if settings.absgrad else None
         home = [torch.zeros_like(centres) if settings.absgrad else None for _, centres, _ in projected]
-        here = _Exchange.apply(rows, self.ranks, sent, received, drawn, away, home)
+        here = _Exchange.apply(rows, self.group, sent, received, drawn, away, home)
         wants_gradient = torch.is_grad_enabled() and (here.requires_grad or background.requires_grad)
         rgb, alpha, depth, overflow, image = _Blend.apply(
             here[:, :FIELDS].contiguous(),
@@ -97,7 +97,7 @@ class Distributed:
         normals, shown = split_channels(image, settings)
         radii = torch.stack([r for _, _, r in projected]).amax(0)
         own = Render(
-            *(rgb, alpha, depth, projected[self.ranks.rank][1], radii),
+            *(rgb, alpha, depth, projected[self.group.rank][1], radii),
             overflow=overflow,
             normals=normals,
             features=shown,
@@ -113,11 +113,11 @@ class Distributed:
         """Cameras and poses of all photos of the step, mine among them; poses are differentiable where one is."""
         c, wants = camera, torch.is_grad_enabled() and cam_from_world.requires_grad
         mine = torch.tensor([c.fx, c.fy, c.cx, c.cy, c.width, c.height, float(wants)], dtype=torch.float64)
-        table = self.ranks.stacked(mine.to(cam_from_world.device)).tolist()
+        table = self.group.all_gather(mine.to(cam_from_world.device)).tolist()
         cameras = [Camera(row[0], row[1], row[2], row[3], int(row[4]), int(row[5])) for row in table]
         if any(row[6] for row in table) and not wants:
             cam_from_world = cam_from_world.detach().requires_grad_()
-        poses = _Poses.apply(cam_from_world, self.ranks)
+        poses = _Poses.apply(cam_from_world, self.group)
         return cameras, list(poses.unbind(0))
 
 
@@ -125,15 +125,15 @@ class _Poses(torch.autograd.Function):
     """My pose [4 4] -> everyone's [world 4 4]."""
 
     @staticmethod
-    def forward(ctx: Any, pose: Tensor, ranks: Ranks) -> Tensor:
-        ctx.ranks = ranks
-        return ranks.stacked(pose.detach())
+    def forward(ctx: Any, pose: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.group = group
+        return group.all_gather(pose.detach())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        ranks: Ranks = ctx.ranks
-        one_each = [1] * ranks.world
-        return ranks.exchange(grads[0], one_each, one_each).sum(0), None
+        group: ProcessGroup = ctx.group
+        one_each = [1] * group.world
+        return group.all_to_all(grads[0], one_each, one_each).sum(0), None
 
 
 class _Exchange(torch.autograd.Function):
@@ -143,7 +143,7 @@ class _Exchange(torch.autograd.Function):
     def forward(
         ctx: Any,
         rows: Tensor,
-        ranks: Ranks,
+        group: ProcessGroup,
         sent: list[int],
         received: list[int],
         drawn: list[Tensor],
@@ -152,14 +152,14 @@ class _Exchange(torch.autograd.Function):
     ) -> Tensor:
         """`drawn`: of each photo the rows of mine that it shows; `home`: of each photo what the absolute sums of all my
         rows go to."""
-        ctx.rest = ranks, sent, received, drawn, away, home
-        return ranks.exchange(rows.detach(), sent, received)
+        ctx.rest = group, sent, received, drawn, away, home
+        return group.all_to_all(rows.detach(), sent, received)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        ranks, sent, received, drawn, away, home = ctx.rest
+        group, sent, received, drawn, away, home = ctx.rest
         leaving = grads[0] if away is None else torch.cat([grads[0], away], 1)
-        back = ranks.exchange(leaving, received, sent)
+        back = group.all_to_all(leaving, received, sent)
         if away is not None:
             for sums, ids, part in zip(home, drawn, back[:, -2:].split(sent), strict=True):
                 sums[ids] = part

@@ -1,4 +1,8 @@
-"""Checkpoints: one file that appears whole or not at all, read back without running anything in it."""
+"""Checkpoints: one file that appears whole or not at all, read back without running anything in it.
+
+Not an observer: what is saved is the state of everything that has one, observers included, and not what a snapshot
+shows; and several processes must save at the same step.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from splat.core.errors import SplatError
 from splat.core.files import atomic_path
 
 FILE_NAME = "training.pt"
-VERSION = 1
+VERSION = 2
 
 
 def save(folder: Path, state: dict[str, Any], key: str) -> None:

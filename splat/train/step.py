@@ -1,138 +1,207 @@
-"""One step of training: draw its items, and move what they pull at.
+"""One step of training, as functions over an explicit record: draw its items, then move what their gradients say.
 
-`draw` and `move` are the work of the device, and nothing else: what changes from step to step reaches them as numbers
-in its memory, so that a GPU can record them once and replay them (see `graph`).
+`draw_item` and `optimizer_step` are the work of the device, and nothing else: what changes from step to step reaches
+them as numbers in its memory, so that a GPU can record them once and replay them (see `train.accel.graph`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splat.core.slots import Item, Step
+from splat.core.schedules import StepSizes
+from splat.core.slots import DensityControl, Item, Parameterization, Phase, Rasterizer, RowGradients, Step
 from splat.native import bindings
-from splat.native.bindings import sent
-from splat.train.distributed import everyones
-from splat.train.rows import Drawn, camera_centre, gradient_of, leaves, summed
-from splat.train.view_model import ViewCorrection
+from splat.native.bindings import to_device
+from splat.train.models.view_model import ViewCorrection, ViewModel
+from splat.train.rows import gradients_of, leaves, summed
 
-if TYPE_CHECKING:
-    from splat.train.loop import Trainer
+
+class Exchange:
+    """What processes that train together tell each other within a step: here nothing, there is one process."""
+
+    alone = True
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any process."""
+        return flag
+
+    def corrections(self, mine: ViewCorrection) -> list[ViewCorrection]:
+        """Those of everyone's items, with their gradients."""
+        return [mine]
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class StepState:
+    """All that a step reads and moves."""
+
+    number: int
+    """Steps done before, all phases together."""
+    phase: Phase
+    phase_step: int
+    """Steps of this phase done before."""
+    run_progress: float
+    """The fraction of all phases' steps done: what belongs to photos counts by it."""
+    model: Parameterization
+    view_model: ViewModel
+    density: DensityControl
+    raster: Rasterizer
+    scene_extent: float
+    """World units."""
+    generator: torch.Generator
+    """Of all random numbers of training but those of the target source."""
+    device: torch.device
+    exchange: Exchange = field(default_factory=Exchange)
+    capacity: int | None = None
+    """See `RasterSettings.capacity`."""
+
+    @property
+    def progress(self) -> float:
+        """The fraction of the phase's steps done."""
+        return self.phase_step / max(1, self.phase.steps)
+
+    @cached_property
+    def rates(self) -> StepSizes:
+        return self.phase.schedules.rates.at(self.progress, self.scene_extent)
+
+    @cached_property
+    def wants_absgrad(self) -> bool:
+        return self.density.wants_absgrad(self.phase_step)
+
+    @property
+    def opacity_decay(self) -> float:
+        """To be added to all logits after this step."""
+        return self.phase.schedules.opacity_decay.amount(self.phase_step, self.phase.steps)
+
+
+@dataclass(frozen=True, eq=False)
+class ItemGradients:
     """What an item that was drawn left behind."""
 
     correction: ViewCorrection
-    drawn: Drawn
+    rows: RowGradients
     loss: Tensor
     figures: dict[str, Any]
     """Of the losses, for the log."""
-    seen_from: Tensor | None
-    """The camera's centre, where the gradient of harmonics is that of their constant alone."""
+    overflow: Tensor | None
+    """See `Render.overflow`."""
 
 
-def eager_step(t: Trainer, items: list[Item]) -> dict[str, Any]:
-    """Draw and move now. Returns figures for the log."""
-    step, line, shots = t.step, {}, []
+@dataclass(eq=False)
+class StepResult:
+    """What a step says of itself; numbers on a GPU are tensors there, and reading them waits."""
+
+    losses: list[tuple[Tensor, float | Tensor, int | None]] = field(default_factory=list)
+    """Of each item the loss, the PSNR (dB; NaN: not known) and the view."""
+    skipped: list[int | None] = field(default_factory=list)
+    """Views whose loss had no finite value."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """Of the last item, for the log: "loss" and the terms."""
+    replayed: bool = False
+    """Density control has done its part too."""
+
+    def add(self, item: Item, loss: Tensor, figures: dict[str, Any]) -> None:
+        self.losses.append((loss, figures.get("psnr", math.nan), item.view_id))
+        self.figures = {"loss": loss, **{k: v for k, v in figures.items() if k != "psnr"}}
+
+
+def eager_step(
+    s: StepState, items: Sequence[Item], after_item: Callable[[Item, ItemGradients], None] | None = None
+) -> StepResult:
+    """Draw and move now, one kernel after the other."""
+    result, found = StepResult(), list[RowGradients]()
     corrections: list[ViewCorrection] = []
-    alone = len(items) == 1 and t.ranks.world == 1
+    factored = len(items) == 1 and s.exchange.alone
     for item in items:
-        shot = draw(t, step, item, sent(background_of(t, item), t.device), factored=alone)
-        if shot is None:
+        gradients = draw_item(s, item, to_device(background_of(s, item), s.device), factored)
+        if gradients is None:
+            result.skipped.append(item.view_id)
             continue
-        shots.append(shot)
-        corrections += everyones(shot.correction, t.ranks)
-        line = told(t, item, shot.loss, shot.figures)
-    move(t, step, shots, corrections)
-    return line
+        found.append(gradients.rows)
+        corrections += s.exchange.corrections(gradients.correction)
+        result.add(item, gradients.loss, gradients.figures)
+        if after_item is not None:
+            after_item(item, gradients)
+    optimizer_step(s, found, corrections)
+    return result
 
 
-def background_of(t: Trainer, item: Item) -> list[float]:
-    """The colour that this step has behind this photo."""
-    colour: list[float] = t.settings.background.colour(item.alpha is not None, t.generator).tolist()
+def background_of(s: StepState, item: Item) -> list[float]:
+    """The colour that this step has behind this item."""
+    colour: list[float] = s.phase.schedules.background.colour(item.alpha is not None, s.generator).tolist()
     return colour
 
 
-def told(t: Trainer, item: Item, loss: Tensor, figures: dict[str, Any]) -> dict[str, Any]:
-    """Leave the loss to be read, and what there was no room for. Returns figures for the log."""
-    t.telling.note(loss, figures.get("psnr", math.nan), item.view_id)
-    t.tell(t.room.noted(item.camera))
-    return {"loss": loss, **{k: v for k, v in figures.items() if k != "psnr"}}
-
-
-def draw(
-    t: Trainer,
-    step: int,
+def draw_item(
+    s: StepState,
     item: Item,
     background: Float[Tensor, "3"],
     factored: bool,
-    view_numbers: Tensor | None = None,
-) -> Shot | None:
-    """Draw an item, and find the gradient of its loss. None, with a warning, when the loss has no finite value; where
-    asking for it would wait for a GPU, the gradient then counts as zero. `factored`: see `RasterSettings.factored_sh`.
-    """
-    dropout, progress = t.settings.dropout, step / max(1, t.total)
-    waits_for_gpu = bindings.waits(t.device)
-    gaussians = t.model.gaussians(step)
+    view_constants: Float[Tensor, "7"] | None = None,
+) -> ItemGradients | None:
+    """Draw an item, and find the gradient of its loss. None when the loss has no finite value; where asking for it
+    would wait for a GPU, the gradient then counts as zero. `factored`: see `RasterSettings.factored_sh`;
+    `view_constants`: as in `ViewModel.begin`."""
+    dropout, waits_for_gpu = s.phase.schedules.dropout, bindings.waits(s.device)
+    gaussians = s.model.gaussians()
     raster = replace(
-        t.settings.raster,
-        absgrad=t.density.wants_absgrad(step),
-        factored_sh=factored and t.model.takes_factored_sh,
-        capacity=t.room.capacity,
+        s.phase.raster,
+        absgrad=s.wants_absgrad,
+        factored_sh=factored and s.model.takes_factored_sh,
+        capacity=s.capacity,
     )
-    correction = t.view_model.begin(item, progress, view_numbers)
+    correction = s.view_model.begin(item, s.run_progress, view_constants)
     pose = correction.cam_from_world()
     ids: Tensor | None = None
-    if not t.raster.culls(t.device):
-        ids = t.raster.visible(gaussians, item.camera, pose.detach(), raster)
-    elif dropout.share(progress) > 0:
-        ids = torch.arange(len(gaussians), device=t.device)
+    if not s.raster.culls(s.device):
+        ids = s.raster.visible(gaussians, item.camera, pose.detach(), raster)
+    elif dropout.share(s.progress) > 0:
+        ids = torch.arange(len(gaussians), device=s.device)
     if ids is not None:
-        ids = dropout.keep(ids, progress, t.generator)
+        ids = dropout.keep(ids, s.progress, s.generator)
     rows = leaves(gaussians, ids)
-    render = t.raster(dropout.compensate(rows, progress), item.camera, pose, background, raster)
+    render = s.raster(dropout.compensate(rows, s.progress), item.camera, pose, background, raster)
     image, affine = correction.expose(render, background)
-    photo = _photo(item, background)
-    loss, figures = t.phase.losses(Step(step, item, render, image, affine, photo, rows, t.settings.scene_extent))
-    if not waits_for_gpu and t.ranks.sums(not math.isfinite(float(loss.detach())))[0]:
-        t.telling.skip(item.view_id, t.step)
+    photo = _target(item, background)
+    loss, figures = s.phase.losses(Step(s.number, item, render, image, affine, photo, rows, ids, s.scene_extent))
+    if not waits_for_gpu and s.exchange.any(not math.isfinite(float(loss.detach()))):
         return None
-    loss.backward(_weight_of(loss, item.loss_weight, waits_for_gpu))
+    if loss.requires_grad:  # else no term counts for this item
+        loss.backward(_weight_of(loss, item.loss_weight, waits_for_gpu))
     with torch.no_grad():
         for camera, share in render.shares or ((item.camera, render),):
-            t.density.after_backward(step, ids, share, camera)
-        t.room.note(render)
-    seen_from = None if render.sh0_gradient is None else camera_centre(pose.detach())
-    drawn = Drawn(ids, gradient_of(rows, render), render.radii if ids is None else None)
-    return Shot(correction, drawn, loss.detach(), figures, seen_from)
+            s.density.after_backward(s.phase_step, ids, share, camera)
+        gradients = gradients_of(rows, ids, render, pose.detach())
+    return ItemGradients(correction, gradients, loss.detach(), figures, render.overflow)
 
 
-def move(
-    t: Trainer,
-    step: int,
-    shots: list[Shot],
-    corrections: list[ViewCorrection],
-    view_numbers: Tensor | None = None,
-    numbers: Tensor | None = None,
+def optimizer_step(
+    s: StepState,
+    gradients: list[RowGradients],
+    corrections: Sequence[ViewCorrection],
+    view_constants: Float[Tensor, "7"] | None = None,
+    update: Callable[[RowGradients], None] | None = None,
 ) -> None:
-    """One optimizer step of what belongs to the photos and of the Gaussians. Numbers as in `ViewModel.update` and
-    `FreeGaussians.update`."""
-    more: dict[str, Any] = {} if numbers is None else {"numbers": numbers}
+    """One optimizer step of what belongs to the photos and of the Gaussians. `view_constants` as in `ViewModel.update`;
+    `update` does what the model's own would."""
     with torch.no_grad():
         for correction in corrections:
-            t.view_model.update(correction, step / max(1, t.total), view_numbers)
-        if shots:
-            one = summed([s.drawn for s in shots])
-            t.model.update(step, one.ids, one.gradient, shots[-1].seen_from, one.seen, **more)
-        if decay := t.settings.opacity_decay.amount(step, t.total):
-            t.model.shift(None, logit_opacities=decay)
+            s.view_model.update(correction, s.run_progress, view_constants)
+        if gradients:
+            one = summed(gradients)
+            if update is None:
+                s.model.update(one, s.rates)
+            else:
+                update(one)
+        if decay := s.opacity_decay:
+            s.model.shift(None, logit_opacities=decay)
 
 
 def _weight_of(loss: Tensor, weight: float, waits_for_gpu: bool) -> Tensor:
@@ -142,7 +211,7 @@ def _weight_of(loss: Tensor, weight: float, waits_for_gpu: bool) -> Tensor:
     return whole.where(loss.detach().isfinite(), torch.zeros_like(whole)) if waits_for_gpu else whole
 
 
-def _photo(item: Item, background: Float[Tensor, "3"]) -> Tensor:
+def _target(item: Item, background: Float[Tensor, "3"]) -> Tensor:
     """The photo as it is, or as floats over the step's background where it has alpha."""
     if item.alpha is None:
         return item.rgb

@@ -81,16 +81,13 @@ class PhotoSource:
     def __init__(
         self,
         views: Sequence[Posed],
-        steps: int,
         schedule: ResolutionSchedule | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        """`steps` is the length of the phase that the schedule's fractions refer to."""
         if not views:
             raise SplatError("There is no training photo: check the folder and the split.")
         self.schedule = schedule or ResolutionSchedule(start=1.0)
-        self.steps = max(1, steps)
         self.levels = [_levels(v, i, self.schedule, device) for i, v in enumerate(views)]
         self.generator = torch.Generator().manual_seed(seed)
         self.order: list[int] = []
@@ -104,12 +101,12 @@ class PhotoSource:
         tensors = {id(t): t for v in self.levels for i in v for t in (i.rgb, i.alpha, i.weight) if t is not None}
         return sum(t.numel() for t in tensors.values())
 
-    def items(self, step: int) -> Iterator[Item]:
-        """The item of step `step` of the phase. Each call takes one view from the order."""
+    def items(self, step: int, steps: int) -> Iterator[Item]:
+        """The item of step `step` of the phase's `steps`. Each call takes one view from the order."""
         if not self.order:
             self.order = torch.randperm(len(self.levels), generator=self.generator).tolist()
         # A run that is prolonged never goes back to coarser photos.
-        self.finest = max(self.finest, self.schedule.level(step / self.steps))
+        self.finest = max(self.finest, self.schedule.level(step / max(1, steps)))
         yield self.levels[self.order.pop()][self.finest]
 
     def state(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def step() -> Step:
     render = Render(rgb, flat, flat, torch.zeros(30, 2), torch.zeros(30, dtype=torch.int64))
     camera = oracles.random_camera(W, H)
     item = Item(camera, torch.eye(4), (255 * target).to(torch.uint8), weight=weight)
-    return Step(1, item, render, rgb, None, target, gaussians, scene_extent=2.0)
+    return Step(1, item, render, rgb, None, target, gaussians, None, scene_extent=2.0)
 
 
 OFF = Losses(**{f.name: 0.0 for f in fields(Losses) if f.name != "longest"})
@@ -64,6 +64,31 @@ def test_terms_of_weight_zero_are_never_evaluated(step, monkeypatch):
     for name in ("photometric", "mean_opacity", "mean_scale", "mean_stretch"):
         monkeypatch.setattr(losses_module, name, lambda *a: pytest.fail("evaluated"))
     total, figures = OFF(step)
+    assert float(total) == 0 and figures == {}
+
+
+@pytest.mark.parametrize("name", ["l1", "dssim", "opacity", "scale", "anisotropy"])
+def test_a_term_that_does_not_count_for_an_item_is_never_evaluated(step, name, monkeypatch):
+    weights = {"l1": 0.8, "dssim": 0.2, "opacity": 0.01, "scale": 0.02, "anisotropy": 0.5}
+    losses = Losses(**weights, longest=2.0)
+    others = frozenset(weights) - {name}
+    some = replace(step, item=replace(step.item, terms=others))
+    total, figures = losses(some)
+    without, same_figures = replace(losses, **{name: 0.0})(step)
+    assert float(total.detach()) == float(without.detach()) and figures == same_figures
+    assert set(figures) - {"psnr"} == others | ({"l1"} if name == "l1" else set())  # which dssim comes with
+    compute = {"opacity": "mean_opacity", "scale": "mean_scale", "anisotropy": "mean_stretch"}
+    if name in compute:
+        monkeypatch.setattr(losses_module, compute[name], lambda *a: pytest.fail("evaluated"))
+        losses(some)
+
+
+def test_an_item_for_which_nothing_counts_evaluates_nothing(step, monkeypatch):
+    for name in ("photometric", "mean_opacity", "mean_scale", "mean_stretch"):
+        monkeypatch.setattr(losses_module, name, lambda *a: pytest.fail("evaluated"))
+    total, figures = Losses(opacity=1.0, scale=1.0, anisotropy=1.0)(
+        replace(step, item=replace(step.item, terms=frozenset()))
+    )
     assert float(total) == 0 and figures == {}
 
 

@@ -5,7 +5,7 @@ import torch
 
 from splat.native import bindings, build
 from splat.native.ops import AdamTensor, adam_harmonics, fused_adam, torch_adam
-from splat.train.harmonics import expanded
+from splat.train.models.harmonics import expanded
 
 pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason=f"no kernels: {build.unavailable()}")
 SHAPES = [(3,), (4,), (3,), (), (16, 3)]
@@ -139,15 +139,15 @@ def test_harmonics_move_as_in_plain_torch_from_the_constants_gradient(k, ids, co
     ids = None if ids is None else torch.tensor(ids, dtype=torch.int64)
     ours = [torch.rand(n, k, 3, generator=rng) for _ in range(3)]
     theirs = [t.double() for t in ours]
-    means, seen_from = torch.randn(n, 3, generator=rng), torch.randn(3, generator=rng)
+    means, camera_centre = torch.randn(n, 3, generator=rng), torch.randn(3, generator=rng)
     gradient = torch.randn(n if ids is None else len(ids), 1, 3, generator=rng)
     gradient[:1] = torch.nan
     chosen = means.double() if ids is None else means.double()[ids]
-    full = expanded(gradient.double(), chosen, seen_from.double(), k)
+    full = expanded(gradient.double(), chosen, camera_centre.double(), k)
     pieces = [AdamTensor(theirs[0], full, *theirs[1:], 0.01, (0, 3))] if constant_too else []
     pieces += [AdamTensor(theirs[0], full, *theirs[1:], 0.002, (3, None))]
     for step in (5, 6):
-        adam_harmonics(*ours, means, seen_from, gradient, (0.01, 0.002), step, ids, constant_too)
+        adam_harmonics(*ours, means, camera_centre, gradient, (0.01, 0.002), step, ids, constant_too)
         fused_adam(pieces, step, ids)  # in double precision: the twin in torch
     for a, b in zip(ours, theirs):
         assert torch.allclose(a.double(), b, rtol=1e-5, atol=1e-6)

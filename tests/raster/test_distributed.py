@@ -10,7 +10,7 @@ import torch
 
 from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
-from splat.core.ranks import ALONE, Ranks
+from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.slots import Rasterizer, RasterSettings
 from splat.native import build
 from splat.raster.distributed import Distributed
@@ -52,17 +52,17 @@ def shown(image) -> list[torch.Tensor]:
     return [t.detach() for t in parts if t is not None]
 
 
-def draw_channels(ranks: Ranks, device: str = "cpu") -> dict[str, object]:
-    return draw(ranks, device, True)
+def draw_channels(group: ProcessGroup, device: str = "cpu") -> dict[str, object]:
+    return draw(group, device, True)
 
 
-def draw(ranks: Ranks, device: str = "cpu", channels: bool = False) -> dict[str, object]:
-    rows, (camera, pose) = oracles.leaves(share(ranks.rank).to(device)), photo(ranks.rank)
-    features = some_features(ranks.rank).to(device).requires_grad_() if channels else None
+def draw(group: ProcessGroup, device: str = "cpu", channels: bool = False) -> dict[str, object]:
+    rows, (camera, pose) = oracles.leaves(share(group.rank).to(device)), photo(group.rank)
+    features = some_features(group.rank).to(device).requires_grad_() if channels else None
     pose, background = pose.to(device).requires_grad_(), BACKGROUND.to(device, copy=True).requires_grad_()
-    raster = Distributed(ranks)
+    raster = Distributed(group)
     image = raster(rows, camera, pose, background, replace(SETTINGS, normals=channels), features)
-    loss(ranks.rank, image).backward()
+    loss(group.rank, image).backward()
     with torch.no_grad():
         ids = raster.visible(rows, camera, pose, SETTINGS)
     shares = [(c.width, s.means2d.grad, s.radii, s.absgrad) for c, s in image.shares]
@@ -124,19 +124,19 @@ def test_two_gpus_draw_what_two_processes_draw_on_the_cpu(tmp_path: Path) -> Non
         )
 
 
-def exchanged(ranks: Ranks) -> list[object]:
-    rank, world = ranks.rank, ranks.world
+def exchanged(group: ProcessGroup) -> list[object]:
+    rank, world = group.rank, group.world
     sent = [(rank + 2 * i) % 3 for i in range(world)]
     received = [(i + 2 * rank) % 3 for i in range(world)]
     rows = torch.cat([torch.full((n, 2), 10.0 * rank + i) for i, n in enumerate(sent)])
-    ways = [ranks, Ranks(rank, world, direct=False)]
+    ways = [group, ProcessGroup(rank, world, direct=False)]
     return [
-        [way.exchange(rows, sent, received) for way in ways],
-        [way.joined(torch.arange(rank + 1) + 10 * rank) for way in ways],
-        ranks.stacked(torch.tensor([rank])),
-        ranks.sums(1.0, rank),
-        ranks.told({"of": rank}),
-        ranks.collected(rank),
+        [way.all_to_all(rows, sent, received) for way in ways],
+        [way.all_gather_rows(torch.arange(rank + 1) + 10 * rank) for way in ways],
+        group.all_gather(torch.tensor([rank])),
+        group.all_reduce(1.0, rank),
+        group.broadcast({"of": rank}),
+        group.gather(rank),
     ]
 
 

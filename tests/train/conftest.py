@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import oracles
@@ -16,11 +16,13 @@ from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.core.image import Photo
 from splat.core.metrics import psnr
-from splat.core.schedules import ResolutionSchedule
-from splat.core.slots import Init, Rasterizer, RasterSettings, Silent, Step
+from splat.core.schedules import ResolutionSchedule, Schedules
+from splat.core.slots import DensitySettings, Init, Observer, Phase, Rasterizer, RasterSettings, Silent, Step
 from splat.raster import choose
-from splat.train.loop import Phase, TrainResult, TrainSettings, train
-from splat.train.view_model import ViewModel
+from splat.train.density import NoDensity
+from splat.train.loop import TrainResult, TrainSettings, train
+from splat.train.models.view_model import ViewModel
+from splat.train.observers import TrainingLog
 from splat.train.views import PhotoSource, Posed
 
 EXTENT = 4.0
@@ -41,6 +43,13 @@ class World:
     camera: Camera
     poses: list[Tensor]
     raster: Rasterizer
+    logs: list[TrainingLog] = field(default_factory=list)
+    """Of the runs so far."""
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of the last run."""
+        return self.logs[-1].history
 
     def draw(self, gaussians: Gaussians, pose: Tensor, background: float = 0.0) -> Tensor:
         with torch.no_grad():
@@ -70,18 +79,39 @@ class World:
         resolution: ResolutionSchedule | None = None,
         losses: Callable[[Step], tuple[Tensor, dict[str, float]]] = l1,
         settings: TrainSettings | None = None,
-        phase: dict[str, Any] | None = None,
+        density: DensitySettings | None = None,
+        log: Callable[[dict[str, Any]], None] | None = None,
+        observers: Sequence[Observer] = (),
+        raster: RasterSettings | None = None,
+        schedules: Schedules | None = None,
         **arguments: Any,
     ) -> TrainResult:
-        source = PhotoSource(photos or self.photos(), steps, resolution, seed=1)
-        phases = (Phase(steps, source, losses, **(phase or {})),)
+        source = PhotoSource(photos or self.photos(), resolution, seed=1)
+        phase = Phase(
+            steps, source, losses, density or NoDensity(), schedules or Schedules(), raster or RasterSettings()
+        )
+        return self.run((phase,), init, view_model, settings, log, observers, **arguments)
+
+    def run(
+        self,
+        phases: tuple[Phase, ...],
+        init: Init | None = None,
+        view_model: ViewModel | None = None,
+        settings: TrainSettings | None = None,
+        log: Callable[[dict[str, Any]], None] | None = None,
+        observers: Sequence[Observer] = (),
+        **arguments: Any,
+    ) -> TrainResult:
+        report = arguments.pop("report", Silent())
+        self.logs.append(TrainingLog(report, log))
         return train(
             init or self.start(),
             phases,
             self.raster,
             view_model or ViewModel(len(self.poses)),
             settings or TrainSettings(scene_extent=EXTENT),
-            arguments.pop("report", Silent()),
+            report,
+            observers=(self.logs[-1], *observers),
             **arguments,
         )
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from splat.core.gaussians import Gaussians
-from splat.core.schedules import LearningRates
 from splat.core.slots import Init, RasterSettings
-from splat.train.density import DefaultDensity, NoDensity, limit_needles, long_axis_children
-from splat.train.mcmc import MCMCDensity, _draw, _shared, explore, relocate, sprout
-from splat.train.parameters import FreeGaussians
+from splat.train.density import DefaultDensity, MCMCDensity, NoDensity
+from splat.train.density.default import limit_needles, long_axis_children
+from splat.train.density.mcmc import _sample, _shared, add_new_gaussians, add_position_noise, relocate
+from splat.train.models.free import FreeGaussians
 
 
 def model_of(gaussians: Gaussians) -> FreeGaussians:
-    return FreeGaussians(gaussians, LearningRates(), 100, 1.0)
+    return FreeGaussians(gaussians)
 
 
 def some(n: int, seed: int = 0) -> Gaussians:
@@ -32,8 +32,8 @@ def everywhere(a: Gaussians, b: Gaussians, world) -> float:
 # ------------------------------------------------------------------------------------------------------------ gradients
 
 
-def test_gaussians_are_added_where_the_image_pulls(world) -> None:
-    """Detail is taken from one side of the scene: its neighbours there divide, the others do not."""
+def test_gaussians_are_added_where_the_gradient_of_the_image_is_large(world) -> None:
+    """Detail is taken from one side of the scene: its neighbours there are split, the others are not."""
     right = world.truth.means[:, 1] > 0.1
     merged = world.truth.map(lambda t: t.clone())
     coarse = merged[right.nonzero()[:3, 0]]
@@ -41,7 +41,7 @@ def test_gaussians_are_added_where_the_image_pulls(world) -> None:
     start = Gaussians.cat([merged[~right], coarse])
     n = len(start)
     density = DefaultDensity(cap=n + 6, every=0.3, stop=0.95, start=0.0)
-    result = world.train(100, init=Init(start), phase={"density": density}).gaussians
+    result = world.train(100, init=Init(start), density=density).gaussians
     added = result.means[-6:]  # children come last
     assert len(result) > n + 2
     assert float((start.means[:, 1] > 0.1).float().mean()) < 0.2
@@ -50,8 +50,8 @@ def test_gaussians_are_added_where_the_image_pulls(world) -> None:
 
 def test_the_count_never_passes_the_cap(world) -> None:
     density = DefaultDensity(cap=47, every=0.1, start=0.0, stop=1.0, threshold=1e-12, growth=4.0)
-    result = world.train(60, phase={"density": density})
-    counts = [line["gaussians"] for line in result.history]
+    world.train(60, density=density)
+    counts = [line["gaussians"] for line in world.history]
     assert max(counts) == 47
 
 
@@ -59,11 +59,11 @@ def test_faint_gaussians_are_removed_and_with_them_nothing_else(world) -> None:
     start = world.start().gaussians
     start.logit_opacities[[3, 8]] = -9.0
     for density in (DefaultDensity(cap=1, every=0.2, start=0.0), NoDensity(0.005, 0.2)):
-        result = world.train(50, init=Init(start.clone()), phase={"density": density})
+        result = world.train(50, init=Init(start.clone()), density=density)
         assert len(result.gaussians) == 38
 
 
-def test_dividing_hardly_changes_the_image(world) -> None:
+def test_a_split_hardly_changes_the_image(world) -> None:
     parents = world.truth
     children = long_axis_children(parents)
     assert len(children) == 2 * len(parents)
@@ -84,7 +84,7 @@ def test_children_lie_along_the_longest_axis() -> None:
 
 
 def test_absolute_gradients_find_what_cancels(world) -> None:
-    """A Gaussian that covers two opposite edges pulls both ways: only absolute gradients see it."""
+    """A Gaussian that covers two opposite edges has gradients that cancel: only absolute ones see it."""
     settings = RasterSettings(absgrad=True)
     one = some(1)
     one = Gaussians(
@@ -97,28 +97,28 @@ def test_absolute_gradients_find_what_cancels(world) -> None:
     assert float(absolute) > 20 * float(plain)
     for absgrad, divides in ((True, True), (False, False)):
         settings = DefaultDensity(cap=100, absgrad=absgrad, start=0.0, every=0.01, threshold=float(absolute))
-        control = settings(0, 50, 1.0)
+        control = settings(50, 1.0)
         control.after_backward(0, torch.tensor([0]), render, world.camera)
         control.every = 1
         model = model_of(one)
-        control.after_update(0, model, torch.Generator())
-        assert (len(model.gaussians(0)) == 2) == divides
+        control.after_update(0, model, 0.01, torch.Generator())
+        assert (len(model.gaussians()) == 2) == divides
 
 
 def test_resetting_opacities_lowers_all_of_them_once(world) -> None:
-    control = DefaultDensity(cap=1, start=0.0, every=0.5, stop=1.0, reset_every=0.5)(0, 100, 1.0)
+    control = DefaultDensity(cap=1, start=0.0, every=0.5, stop=1.0, reset_every=0.5)(100, 1.0)
     model = model_of(world.truth)
     for step in range(50):
-        control.after_update(step, model, torch.Generator())
-    assert float(model.gaussians(50).opacities.max()) == pytest.approx(0.01, rel=1e-3)
+        control.after_update(step, model, 0.01, torch.Generator())
+    assert float(model.gaussians().opacities.max()) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_needles_are_shortened_to_the_ratio() -> None:
     start = some(200)
     start.log_scales[:, 1] += 4
     model = model_of(start)
-    limit_needles(model, 0, 5.0)
-    after = model.gaussians(0).log_scales.sort(1).values
+    limit_needles(model, 5.0)
+    after = model.gaussians().log_scales.sort(1).values
     before = start.log_scales.sort(1).values
     assert float((after[:, 2] - after[:, 1]).max()) <= math.log(5) + 1e-5
     assert torch.equal(after[:, :2], before[:, :2])
@@ -153,8 +153,8 @@ def test_relocation_keeps_the_image(world) -> None:
     faint.logit_opacities[:] = -8.0
     scene = Gaussians.cat([world.truth, faint])
     model = model_of(scene)
-    moved = relocate(model, 0, 0.005, torch.Generator().manual_seed(0))
-    after = model.gaussians(0)
+    moved = relocate(model, 0.005, torch.Generator().manual_seed(0))
+    after = model.gaussians()
     assert moved == 20 and len(after) == 60
     assert float(after.opacities.min()) >= 0.005
     assert everywhere(after, scene, world) < 0.12
@@ -165,15 +165,16 @@ def test_relocation_keeps_the_image(world) -> None:
 
 def test_growing_keeps_the_image_and_stops_at_the_cap(world) -> None:
     model = model_of(world.truth)
-    assert sprout(model, 0, 15, 0.005, torch.Generator().manual_seed(0)) == 15
-    assert everywhere(model.gaussians(0), world.truth, world) < 0.12
+    assert add_new_gaussians(model, 15, 0.005, torch.Generator().manual_seed(0)) == 15
+    assert everywhere(model.gaussians(), world.truth, world) < 0.12
     density = MCMCDensity(cap=44, every=0.01, start=0.0, stop=1.0)
-    assert max(line["gaussians"] for line in world.train(150, phase={"density": density}).history) == 44
+    world.train(150, density=density)
+    assert max(line["gaussians"] for line in world.history) == 44
 
 
 def test_sources_are_drawn_in_proportion_to_opacity() -> None:
     opacities = torch.tensor([0.1, 0.0, 0.6, 0.3])
-    drawn = _draw(opacities, 20_000, torch.Generator().manual_seed(0))
+    drawn = _sample(opacities, 20_000, torch.Generator().manual_seed(0))
     share = torch.bincount(drawn, minlength=4) / 20_000
     assert torch.allclose(share, opacities, atol=0.02) and share[1] == 0
 
@@ -186,8 +187,8 @@ def test_noise_moves_only_faint_gaussians_and_along_their_shape() -> None:
     identity = torch.tensor([[1.0, 0, 0, 0]]).expand(n, 4).clone()
     start = Gaussians(torch.zeros(n, 3), identity, log_scales, logits, g.sh.expand(n, 1, 3).clone())
     model = model_of(start)
-    explore(model, 0, 0.01, torch.Generator().manual_seed(0))
-    moved = model.gaussians(0).means
+    add_position_noise(model, 0.01, torch.Generator().manual_seed(0))
+    moved = model.gaussians().means
     assert torch.equal(moved[n // 2 :], start.means[n // 2 :])
     weight = torch.sigmoid(-100 * (logits[:1].sigmoid() - 0.005))
     expected = 0.01 * float(weight) * torch.tensor([1.0, math.exp(-2), math.exp(-6)])

@@ -15,18 +15,25 @@ from noting import Noting
 from recorder import CpuRecorder, Refused, Tape, kept
 from torch import Tensor
 
-from splat.core.schedules import Background, Dropout, LearningRates, OpacityDecay, ResolutionSchedule, ShSchedule
-from splat.core.slots import Init, Item, RasterSettings
+from splat.core.schedules import (
+    Background,
+    Dropout,
+    LearningRates,
+    OpacityDecay,
+    ResolutionSchedule,
+    Schedules,
+    ShSchedule,
+)
+from splat.core.slots import Init, Item, Phase
 from splat.losses import Losses
 from splat.native import bindings, build
 from splat.raster.native import Native
-from splat.train.clearance import Clearance
-from splat.train.density import DefaultDensity, NoDensity
-from splat.train.loop import Phase, Trainer, TrainSettings
-from splat.train.mcmc import MCMCDensity
-from splat.train.room import Room
-from splat.train.telling import Telling
-from splat.train.view_model import ViewModel, ViewSettings
+from splat.train.accel import Acceleration
+from splat.train.accel.pair_capacity import PairCapacity
+from splat.train.density import DefaultDensity, MCMCDensity, NoDensity
+from splat.train.density.near_camera import NearCamera
+from splat.train.models.view_model import ViewModel, ViewSettings
+from splat.train.run import TrainingRun, TrainSettings
 from splat.train.views import PhotoSource
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
@@ -50,53 +57,49 @@ def photos(world, alpha: bool = False, masked: bool = False) -> list[Any]:
     return made
 
 
-def trainer_of(world, steps: int = 16, graph: str = "auto", **other: Any) -> Trainer:
+def run_of(world, steps: int = 16, graph: str = "auto", **other: Any) -> TrainingRun:
     """Everything on that a recording allows, but for what `other` says."""
-    settings = TrainSettings(
-        scene_extent=4.0,
-        raster=RasterSettings(capacity=other.pop("capacity", 4000)),
+    schedules = Schedules(
         rates=other.pop("rates", LearningRates()),
         background=other.pop("background", Background("random")),
         opacity_decay=other.pop("decay", OpacityDecay()),
         dropout=other.pop("dropout", Dropout()),
         sh=other.pop("sh", ShSchedule(0.0)),
-        graph=graph,  # type: ignore[arg-type]
     )
     device = other.pop("device", "cpu")
     centres = torch.stack([-p[:3, :3].T @ p[:3, 3] for p in world.poses])
     views = ViewModel(6, ViewSettings(exposure=True, poses=True, poses_from=0.0), centres, 4.0, device)
     taken = photos(world, other.pop("alpha", False), other.pop("masked", False))
-    source = other.pop("source", None) or PhotoSource(taken, steps, other.pop("resolution", None), 1, device)
-    phase = Phase(
-        steps, source, other.pop("losses", Losses(opacity=0.01, scale=0.01)), other.pop("density", NoDensity())
-    )
+    source = other.pop("source", None) or PhotoSource(taken, other.pop("resolution", None), 1, device)
+    losses, density = other.pop("losses", Losses(opacity=0.01, scale=0.01)), other.pop("density", NoDensity())
+    phase = Phase(steps, source, losses, density, schedules)
     start = Init(world.start().gaussians.with_sh_degree(1).to(device))
-    arguments = other.pop("raster", OnGpu()), views, settings, other.pop("report", Noting()), None, None, None
+    raster, report = other.pop("raster", OnGpu()), other.pop("report", Noting())
+    acceleration = Acceleration(torch.device(device), report, other.pop("capacity", 4000), graph)  # type: ignore[arg-type]
     assert not other
-    return Trainer(start, (phase,), *arguments)
+    return TrainingRun(start, (phase,), raster, views, TrainSettings(scene_extent=4.0), report, acceleration)
 
 
-def run(t: Trainer, steps: int, recorded: bool) -> tuple[list[Tensor], list[dict[str, float]], CpuRecorder]:
+def run(t: TrainingRun, steps: int, recorded: bool) -> tuple[list[Tensor], list[dict[str, float]], CpuRecorder]:
     """What is left after these steps, and the figures of each."""
     recorder = CpuRecorder(lambda: kept(t))
-    t.replays.recorder = recorder if recorded else None
+    t.execution.replays.recorder = recorder if recorded else None
     lines = []
-    t._advance()
+    t.advance()
     for _ in range(steps):
-        line = t._one_step()
+        line = t.do_step()
         lines.append({k: v if isinstance(v, str) else float(v) for k, v in line.items()})
-        t.local += 1
-    t.read_losses()
-    lines.append({"psnr": t.telling.psnr, "missing": float(t.room.missing), "room": float(t.room.capacity or 0)})
-    counts = t.view_model.exposure.updates + t.view_model.poses.updates + [t.model.updates]
-    state = [x[: t.model.count].clone() for store in (t.model.values, t.model.first) for x in store.values()]
+    pairs, rows = t.execution.pairs, t.model.rows
+    lines.append({"psnr": t.read_losses(), "missing": float(pairs.missing), "capacity": float(pairs.capacity or 0)})
+    counts = t.view_model.exposure.updates + t.view_model.poses.updates + [rows.updates]
+    state = [x[: rows.count].clone() for store in (rows.values, rows.first) for x in store.values()]
     return [*state, *(x.clone() for x in kept(t)), torch.tensor(counts), t.generator.get_state()], lines, recorder
 
 
 def assert_same(world, steps: int, **settings: Any) -> CpuRecorder:
     """Replayed steps leave, bit for bit, what eager ones do, and say the same."""
-    state, lines, _ = run(trainer_of(world, max(steps, 16), **settings), steps, False)
-    other, others, recorder = run(trainer_of(world, max(steps, 16), **settings), steps, True)
+    state, lines, _ = run(run_of(world, max(steps, 16), **settings), steps, False)
+    other, others, recorder = run(run_of(world, max(steps, 16), **settings), steps, True)
     assert repr(lines) == repr(others)  # NaN is NaN
     assert len(state) == len(other) and all(torch.equal(a, b) for a, b in zip(state, other, strict=True))
     return recorder
@@ -109,9 +112,9 @@ def assert_same(world, steps: int, **settings: Any) -> CpuRecorder:
         {"alpha": True, "masked": True, "background": Background("random-alpha")},
         {"density": MCMCDensity(cap=40, every=10.0), "rates": LearningRates(sh_rest_every=2)},
         {"density": DefaultDensity(cap=40, start=2.0, stop=2.0), "decay": OpacityDecay(0.99, 3 / 16, 1.0)},
-        {"density": Clearance(MCMCDensity(cap=40, every=10.0), torch.zeros(1, 3), torch.zeros(1)), "losses": Losses()},
+        {"density": NearCamera(MCMCDensity(cap=40, every=10.0), torch.zeros(1, 3), torch.zeros(1)), "losses": Losses()},
     ],
-    ids=["plain", "alpha", "mcmc", "default", "clearance"],
+    ids=["plain", "alpha", "mcmc", "default", "near camera"],
 )
 def test_replayed_steps_are_eager_steps(world, settings):
     """Photos, cameras, poses, rates, backgrounds and noise differ from step to step, and come from one recording."""
@@ -128,7 +131,7 @@ def test_replayed_steps_are_eager_steps(world, settings):
         DefaultDensity(cap=60, every=0.1, start=0.0),
         DefaultDensity(cap=60, every=0.1, start=0.0, stop=2.0, threshold=1e9),
     ],
-    ids=["mcmc", "default", "none divided"],
+    ids=["mcmc", "default", "none split"],
 )
 def test_rows_that_change_and_statistics_that_start_over_are_recorded_anew(world, monkeypatch, density):
     monkeypatch.setattr(type(density), "__call__", _every(density, 7))
@@ -148,18 +151,22 @@ def _every(density: Any, steps: int) -> Any:
     return made
 
 
-def test_larger_photos_and_more_room_are_recorded_anew(world):
-    """The first room is too small, and is known to be when a size is first drawn."""
+def test_larger_photos_and_more_capacity_are_recorded_anew(world):
+    """The first capacity is too small, and is known to be when a size is first drawn."""
     sizes = ResolutionSchedule(0.5, 0.5, 8, per_octave=1)
     recorder = assert_same(world, 16, capacity=3, resolution=sizes)
     assert len(recorder.tapes) == 2 and recorder.replays > 8
 
 
-def test_room_that_grows_between_is_recorded_anew(world, monkeypatch):
-    monkeypatch.setattr(Telling, "LOG_EVERY", 5)
-    monkeypatch.setattr(
-        Room, "noted", lambda self, camera: setattr(self, "unread", True)
-    )  # asks about no image at once
+def test_a_capacity_that_grows_between_is_recorded_anew(world, monkeypatch):
+    monkeypatch.setattr(PairCapacity, "READ_EVERY", 5)
+    check = PairCapacity.check
+
+    def not_at_once(self, camera):
+        self.sizes.add((camera.width, camera.height))
+        return check(self, camera)
+
+    monkeypatch.setattr(PairCapacity, "check", not_at_once)
     recorder = assert_same(world, 12, capacity=3)
     assert len(recorder.tapes) == 2 and recorder.replays == 12 - 4
 
@@ -180,9 +187,9 @@ def test_a_loss_without_a_value_moves_nothing_and_spoils_nothing(world):
     bright = [float(p.photo.rgb.mean()) / 255 > 0.1 for p in photos(world)]
     assert sum(bright) > 0
     recorder = assert_same(world, 14, **settings)
-    t = trainer_of(world, **settings)
+    t = run_of(world, **settings)
     state, _, _ = run(t, 14, True)
-    assert recorder.replays > 0 and t.telling.report.warnings
+    assert recorder.replays > 0 and t.report.warnings
     assert all(x.isfinite().all() for x in state if x.is_floating_point())
 
 
@@ -195,13 +202,14 @@ def test_a_single_pixel_without_a_value_reaches_no_parameter(world):
             return super().__call__(replace(step, image=image))
 
     for recorded in (False, True):
-        t = trainer_of(world, losses=Hole(), density=DefaultDensity(cap=40, start=2.0, stop=2.0))
-        start = [x.clone() for x in t.model.values.values()]
+        t = run_of(world, losses=Hole(), density=DefaultDensity(cap=40, start=2.0, stop=2.0))
+        t.model.use_sh_degree(1)
+        start = [x.clone() for x in t.model.rows.values.values()]
         if recorded:
             Hole.replayable = False  # an index from the host
         state, _, _ = run(t, 5, recorded)
         assert all(x.isfinite().all() for x in state if x.is_floating_point())
-        moved = [not torch.equal(a, b) for a, b in zip(start, t.model.values.values(), strict=True)]
+        moved = [not torch.equal(a, b) for a, b in zip(start, t.model.rows.values.values(), strict=True)]
         assert not any(moved), "no gradient, no moments: nothing may move"
 
 
@@ -214,9 +222,9 @@ class Two:
     def __init__(self, source: PhotoSource) -> None:
         self.source = source
 
-    def items(self, step: int) -> Iterator[Item]:
+    def items(self, step: int, steps: int) -> Iterator[Item]:
         for _ in range(2):
-            yield from self.source.items(step)
+            yield from self.source.items(step, steps)
 
     def state(self) -> dict[str, Any]:
         return {}
@@ -228,19 +236,19 @@ class OtherRaster(OnGpu):
     replayable = False
 
 
-def said(t: Trainer) -> list[str]:
+def messages_of(t: TrainingRun) -> list[str]:
     run(t, 4, True)
     return [line for line in t.report.lines if "CUDA graph" in line]
 
 
 def test_what_cannot_be_recorded_is_done_step_by_step_and_said_once(world):
-    two = Two(PhotoSource(photos(world), 16, seed=1))
+    two = Two(PhotoSource(photos(world), seed=1))
     for word, settings in {
         "dropout": {"dropout": Dropout(0.3)},
         "several items": {"source": two},
         "these losses": {"losses": lambda step: ((step.rgb - step.target).abs().mean(), {})},
     }.items():
-        lines = said(trainer_of(world, **settings))
+        lines = messages_of(run_of(world, **settings))
         assert len(lines) == 1 and word in lines[0]
 
 
@@ -248,14 +256,14 @@ def test_what_cannot_be_recorded_is_done_step_by_step_and_said_once(world):
     "word, settings", [("--train.capacity", {"capacity": None}), ("rasterizer", {"raster": OtherRaster()})]
 )
 def test_what_was_not_asked_for_is_said_only_when_it_was(world, word, settings):
-    assert said(trainer_of(world, **settings)) == []
-    (line,) = said(trainer_of(world, graph="on", **settings))
+    assert messages_of(run_of(world, **settings)) == []
+    (line,) = messages_of(run_of(world, graph="on", **settings))
     assert word in line
-    assert said(trainer_of(world, graph="off", **settings)) == []
+    assert messages_of(run_of(world, graph="off", **settings)) == []
 
 
 def test_off_records_nothing(world):
-    _, _, recorder = run(trainer_of(world, graph="off"), 5, True)
+    _, _, recorder = run(run_of(world, graph="off"), 5, True)
     assert recorder.tapes == []
 
 
@@ -264,19 +272,19 @@ def test_a_recording_that_fails_is_a_step_all_the_same(world):
         def record(self, work, generators):
             raise RuntimeError("operation not permitted when stream is capturing")
 
-    t = trainer_of(world)
-    expected, _, _ = run(trainer_of(world), 6, False)
-    t._advance()
-    t.replays.recorder = Failing(lambda: ())
+    t = run_of(world)
+    expected, _, _ = run(run_of(world), 6, False)
+    t.advance()
+    t.execution.replays.recorder = Failing(lambda: ())
     for _ in range(6):
-        t._one_step()
-        t.local += 1
+        t.do_step()
     assert all(torch.equal(a, b) for a, b in zip(expected, kept_of(t), strict=False))
     assert len(t.report.warnings) == 1 and "not permitted" in t.report.warnings[0]
 
 
-def kept_of(t: Trainer) -> list[Tensor]:
-    return [x[: t.model.count] for store in (t.model.values, t.model.first) for x in store.values()]
+def kept_of(t: TrainingRun) -> list[Tensor]:
+    rows = t.model.rows
+    return [x[: rows.count] for store in (rows.values, rows.first) for x in store.values()]
 
 
 @pytest.mark.gpu
@@ -285,13 +293,12 @@ def kept_of(t: Trainer) -> list[Tensor]:
 def test_a_gpu_replays_what_it_would_do(world, density):
     left = []
     for graph in ("off", "on"):
-        t = trainer_of(world, 20, graph=graph, density=density, device="cuda", raster=Native())
-        t._advance()
+        t = run_of(world, 20, graph=graph, density=density, device="cuda", raster=Native())
+        t.advance()
         for _ in range(14):
-            t._one_step()
-            t.local += 1
+            t.do_step()
         left.append([x.cpu() for x in kept(t)])
-    assert t.replays.replayed >= 10 and t.report.lines == []
+    assert t.execution.replays.replayed >= 10 and t.report.lines == []
     assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in zip(*left, strict=True))
 
 

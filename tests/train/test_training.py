@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ import torch
 from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.image import Photo
-from splat.core.schedules import Background, Dropout, OpacityDecay, ResolutionSchedule, ShSchedule
-from splat.core.slots import Init, Silent, Step
-from splat.train.density import DefaultDensity
-from splat.train.loop import Phase, Trainer, TrainSettings, train
-from splat.train.mcmc import MCMCDensity
-from splat.train.view_model import ViewModel, ViewSettings
+from splat.core.schedules import Background, Dropout, OpacityDecay, ResolutionSchedule, Schedules, ShSchedule
+from splat.core.slots import Init, Phase, Round, Silent, Step
+from splat.train.density import DefaultDensity, MCMCDensity, NoDensity
+from splat.train.loop import TrainSettings
+from splat.train.models.view_model import ViewModel, ViewSettings
 from splat.train.views import PhotoSource, Posed
 
 FIELDS = ("means", "quats_wxyz", "log_scales", "logit_opacities", "sh")
@@ -55,14 +53,13 @@ def test_masked_pixels_change_nothing(world) -> None:
 
 def everything_on(world, steps: int, folder: Path | None, every: int = 0, **arguments: Any):
     """A run in which every part that has a state is at work."""
-    settings = TrainSettings(
-        scene_extent=4.0,
+    schedules = Schedules(
         opacity_decay=OpacityDecay(0.99, 0.05),
         dropout=Dropout(0.2),
         background=Background("random"),
         sh=ShSchedule(0.2),
-        checkpoint_every=every,
     )
+    settings = TrainSettings(scene_extent=4.0, checkpoint_every=every)
     centres = torch.stack([-p[:3, :3].T @ p[:3, 3] for p in world.poses])
     view_model = ViewModel(6, ViewSettings(exposure=True, poses=True), centres, 4.0)
     start = world.start()
@@ -75,7 +72,8 @@ def everything_on(world, steps: int, folder: Path | None, every: int = 0, **argu
         settings=settings,
         resolution=ResolutionSchedule(0.5, 0.4, 24),
         checkpoint_dir=folder,
-        phase={"density": density},
+        density=density,
+        schedules=schedules,
         **arguments,
     )
 
@@ -98,6 +96,7 @@ class StopAt(Silent):
 def test_a_stopped_run_goes_on_bit_for_bit(world, tmp_path: Path, density) -> None:
     lines: list[dict[str, Any]] = []
     straight = everything_on(world, 140, tmp_path / "a", every=31, density=density, losses=StopAt(-1).losses)
+    log = world.history
     assert len(straight.gaussians) > 40  # the density control did work
     for stop in (34, 77):
         with pytest.raises(Interrupted, match=f"step {stop + 1} of 140"):
@@ -107,10 +106,10 @@ def test_a_stopped_run_goes_on_bit_for_bit(world, tmp_path: Path, density) -> No
     assert torch.equal(straight.view_model.exposures(), resumed.view_model.exposures())
     assert torch.equal(straight.view_model.poses.values, resumed.view_model.poses.values)
     timeless = [
-        [{k: v for k, v in line.items() if "second" not in k} for line in r.history] for r in (straight, resumed)
+        [{k: v for k, v in line.items() if "second" not in k} for line in lines] for lines in (log, world.history)
     ]
     assert timeless[0] == timeless[1]
-    assert all(line["step"] > 78 for line in lines)  # nothing is told twice
+    assert all(line["step"] > 78 for line in lines)  # no line is written twice
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(world, tmp_path: Path) -> None:
@@ -179,25 +178,23 @@ def test_phases_follow_each_other_with_their_own_hooks(world) -> None:
     calls: list[str] = []
 
     def note(name: str):
-        return lambda trainer: calls.append(f"{name}@{trainer.step}")
+        return lambda r: calls.append(f"{name}@{r.step},{r.phase_step}")
 
-    def grow(trainer: Trainer) -> None:
-        everything = torch.ones(len(trainer.model.gaussians(trainer.step)), dtype=torch.bool)
-        trainer.model.edit(everything, world.truth[:3])
+    def grow(r: Round) -> None:
+        r.model.edit(torch.ones(len(r.model), dtype=torch.bool), world.truth[:3])
 
     def l1(step: Step):
         return (step.rgb - step.target).abs().mean(), {}
 
-    source = PhotoSource(world.photos(), 10)
+    source, none = PhotoSource(world.photos()), NoDensity()
     phases = (
-        Phase(10, source, l1, name="a", on_start=note("a"), round_every=4, on_round=note("round")),
-        Phase(0, source, l1, name="empty"),
-        Phase(6, source, l1, name="b", on_start=grow, density=DefaultDensity(cap=60, every=0.5, start=0.0)),
+        Phase(10, source, l1, none, name="a", on_start=note("a"), round_every=4, on_round=note("round")),
+        Phase(0, source, l1, none, name="empty"),
+        Phase(6, source, l1, DefaultDensity(cap=60, every=0.5, start=0.0), name="b", on_start=grow),
     )
     lines: list[dict[str, Any]] = []
-    settings = TrainSettings(scene_extent=4.0)
-    result = train(world.start(), phases, world.raster, ViewModel(6), settings, Silent(), log=lines.append)
-    assert calls == ["a@0", "round@3", "round@7"]
+    result = world.run(phases, log=lines.append)
+    assert calls == ["a@0,0", "round@4,4", "round@8,8"]
     assert len(result.gaussians) >= 43 and result.steps == 16
     assert lines[-1]["phase"] == "b" and json.dumps(lines)
 
@@ -207,10 +204,10 @@ def test_several_items_in_a_step_add_their_gradients(world) -> None:
 
     class Twice:
         def __init__(self, copies: int) -> None:
-            self.copies, self.inner = copies, PhotoSource(world.photos(), 20, seed=1)
+            self.copies, self.inner = copies, PhotoSource(world.photos(), seed=1)
 
-        def items(self, step: int):
-            for item in self.inner.items(step):
+        def items(self, step: int, steps: int):
+            for item in self.inner.items(step, steps):
                 for _ in range(self.copies):
                     yield replace(item, loss_weight=1 / self.copies)
 
@@ -223,58 +220,14 @@ def test_several_items_in_a_step_add_their_gradients(world) -> None:
     def l1(step: Step):
         return (step.rgb - step.target).abs().mean(), {}
 
-    results = [
-        train(
-            world.start(),
-            (Phase(20, Twice(copies), l1),),
-            world.raster,
-            ViewModel(6),
-            TrainSettings(scene_extent=4.0),
-            Silent(),
-        )
-        for copies in (1, 2)
-    ]
+    results = [world.run((Phase(20, Twice(copies), l1, NoDensity()),)) for copies in (1, 2)]
     assert torch.allclose(results[0].gaussians.means, results[1].gaussians.means, atol=1e-5)
-
-
-def test_evaluation_sees_no_dropout_and_its_figures_are_logged(world) -> None:
-    seen: list[int] = []
-
-    def evaluate(step: int, gaussians: Gaussians) -> dict[str, Any]:
-        seen.append(len(gaussians))
-        return {"psnr": world.psnr(gaussians)}
-
-    settings = TrainSettings(scene_extent=4.0, dropout=Dropout(0.5, ramp=False), evaluate_at=(0, 10, 20))
-    drawn: list[int] = []
-
-    def l1(step: Step):
-        drawn.append(len(step.gaussians))
-        return (step.rgb - step.target).abs().mean(), {}
-
-    result = world.train(20, settings=settings, losses=l1, evaluate=evaluate)
-    assert max(drawn) < 40 and seen == [40, 40, 40]
-    lines = [line for line in result.history if "evaluation" in line]
-    assert [line["step"] for line in lines] == [0, 10, 20] and lines[-1]["evaluation"]["psnr"] > 15
-
-
-def test_time_spent_evaluating_does_not_count_as_training(world) -> None:
-    def slowly(step: int, gaussians: Gaussians) -> dict[str, Any]:
-        time.sleep(0.5)
-        return {}
-
-    def l1(step: Step):
-        return (step.rgb - step.target).abs().mean(), {}
-
-    settings = TrainSettings(scene_extent=4.0, evaluate_at=(0, 1, 2, 3))
-    started = time.monotonic()
-    result = world.train(4, settings=settings, losses=l1, evaluate=slowly)
-    assert result.seconds < time.monotonic() - started - 1.9
 
 
 def test_a_loss_that_does_not_look_at_the_image_moves_no_colour(world) -> None:
     start = world.start()
     start = Init(start.gaussians.with_sh_degree(1))
-    settings = TrainSettings(scene_extent=4.0, sh=ShSchedule(degree_every=0.0))
-    result = world.train(3, init=start, losses=lambda s: (s.gaussians.opacities.mean(), {}), settings=settings)
+    schedules = Schedules(sh=ShSchedule(degree_every=0.0))
+    result = world.train(3, init=start, losses=lambda s: (s.gaussians.opacities.mean(), {}), schedules=schedules)
     assert torch.equal(result.gaussians.sh, start.gaussians.sh)
     assert not torch.equal(result.gaussians.logit_opacities, start.gaussians.logit_opacities)

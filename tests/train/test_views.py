@@ -13,7 +13,7 @@ from splat.core.geometry import rotation_from_axis_angle
 from splat.core.image import Photo
 from splat.core.schedules import ResolutionSchedule
 from splat.core.slots import RasterSettings
-from splat.train.view_model import ViewModel, ViewSettings
+from splat.train.models.view_model import ViewModel, ViewSettings
 from splat.train.views import PhotoSource, Posed, shrink
 
 
@@ -23,11 +23,11 @@ def flat(value: int, width: int = 40, height: int = 30) -> Posed:
 
 
 def take(source: PhotoSource, steps: range) -> list[int]:
-    return [int(item.view_id) for s in steps for item in source.items(s)]
+    return [int(item.view_id) for s in steps for item in source.items(s, 100)]
 
 
 def test_every_view_comes_once_per_epoch() -> None:
-    source = PhotoSource([flat(i) for i in range(7)], 100)
+    source = PhotoSource([flat(i) for i in range(7)])
     order = take(source, range(70))
     epochs = [order[i : i + 7] for i in range(0, 70, 7)]
     assert all(sorted(e) == list(range(7)) for e in epochs)
@@ -36,20 +36,20 @@ def test_every_view_comes_once_per_epoch() -> None:
 
 def test_the_order_goes_on_from_its_state() -> None:
     views = [flat(i) for i in range(7)]
-    source = PhotoSource(views, 100, seed=4)
+    source = PhotoSource(views, seed=4)
     take(source, range(10))
     state = source.state()
     rest = take(source, range(10, 60))
-    other = PhotoSource(views, 100, seed=99)
+    other = PhotoSource(views, seed=99)
     other.load_state(state)
     assert take(other, range(10, 60)) == rest
 
 
 def test_photos_of_mixed_sizes_keep_camera_and_pixels_together() -> None:
-    source = PhotoSource([flat(10), flat(20, 64, 48), flat(30, 30, 80)], 100, ResolutionSchedule(0.25, 0.5, 20))
+    source = PhotoSource([flat(10), flat(20, 64, 48), flat(30, 30, 80)], ResolutionSchedule(0.25, 0.5, 20))
     seen = set()
     for step in range(100):
-        for item in source.items(step):
+        for item in source.items(step, 100):
             assert item.rgb.shape == (item.camera.height, item.camera.width, 3)
             seen.add((item.view_id, item.camera.width))
     assert (1, 64) in seen and (1, 32) in seen and (1, 20) in seen
@@ -69,7 +69,7 @@ def test_neither_masked_nor_transparent_pixels_lend_colour() -> None:
 
 def test_no_photo_is_said_in_one_sentence() -> None:
     with pytest.raises(SplatError, match="no training photo"):
-        PhotoSource([], 10)
+        PhotoSource([])
 
 
 # ---------------------------------------------------------------------------------------------------------- per photo
@@ -94,7 +94,7 @@ def test_a_virtual_view_is_drawn_as_it_is(world) -> None:
     model = ViewModel(6, ViewSettings(exposure=True, poses=True, poses_from=0.0), torch.randn(6, 3))
     model.exposure.values += torch.randn(6, 12)
     model.poses.values += 0.1
-    item = next(PhotoSource(world.photos(), 10).items(0))
+    item = next(PhotoSource(world.photos()).items(0, 10))
     virtual = model.begin(replace(item, view_id=None), 0.5)
     render = world.raster(world.truth, world.camera, item.cam_from_world, torch.zeros(3), RasterSettings())
     image, affine = virtual.expose(render, torch.zeros(3))
@@ -106,12 +106,12 @@ def test_a_virtual_view_is_drawn_as_it_is(world) -> None:
 def test_the_background_of_a_photo_with_alpha_is_not_exposed(world) -> None:
     from dataclasses import replace
 
-    item = next(PhotoSource(world.photos(), 10).items(0))
+    item = next(PhotoSource(world.photos()).items(0, 10))
     item = replace(item, alpha=torch.zeros(36, 48, dtype=torch.uint8))
     model = ViewModel(6, ViewSettings(exposure=True))
     model.exposure.values += 0.3
     background = torch.tensor([0.2, 0.9, 0.4])
-    nothing = world.truth[:1]
+    nothing = world.truth[:1].clone()
     nothing.logit_opacities[:] = -20
     render = world.raster(nothing, world.camera, item.cam_from_world, background, RasterSettings())
     exposed, affine = model.begin(item, 0.5).expose(render, background)

@@ -1,24 +1,22 @@
 """Density control as sampling (3DGS-MCMC, Kheradmand et al. 2024): faint Gaussians move to where opaque ones are, the
-number grows to a cap, and noise keeps faint ones exploring. From the paper's mathematics."""
+number grows to a cap, and noise on positions lets faint ones find a place. From the paper's mathematics."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import matrix_from_quat
-from splat.core.slots import DensityControl, Parameterization, Render
+from splat.core.slots import DensityControl, Parameterization
 from splat.native import bindings
-from splat.train.parameters import FreeGaussians
 
-MOST_COPIES = 51
+MAX_COPIES = 51
 
 
 @dataclass(frozen=True)
@@ -43,75 +41,68 @@ class MCMCDensity:
     noise: float = 5e5
     """Strength of the noise on positions, times their learning rate; 0 = none."""
 
-    def __call__(self, first_step: int, steps: int, scene_extent: float) -> DensityControl:
-        return _Sampler(self, first_step, steps, scene_extent)
+    def __call__(self, steps: int, scene_extent: float) -> DensityControl:
+        return _Sampler(self, steps)
+
+    def share_of(self, world: int) -> MCMCDensity:
+        """For one of `world` processes that divide the Gaussians: its part of the cap."""
+        return replace(self, cap=math.ceil(self.cap / world))
 
 
-class _Sampler:
-    def __init__(self, settings: MCMCDensity, first_step: int, steps: int, scene_extent: float) -> None:
-        self.settings, self.first_step, self.steps = settings, first_step, max(1, steps)
+class _Sampler(DensityControl):
+    def __init__(self, settings: MCMCDensity, steps: int) -> None:
+        self.settings, self.steps = settings, max(1, steps)
         self.every = max(min(50, steps), round(settings.every * steps))
-        self.generators: tuple[torch.Generator, ...] = ()
+        self.on_device: torch.Generator | None = None
+        """Of the noise, where a device would be waited for."""
 
-    def wants_absgrad(self, step: int) -> bool:
-        return False
-
-    def after_backward(self, step: int, ids: Tensor | None, render: Render, camera: Camera) -> None: ...
-
-    def after_update(self, step: int, model: Parameterization, generator: torch.Generator) -> str | None:
-        s = self.settings
-        progress = (step - self.first_step + 1) / self.steps
-        line = None
-        if self._is_due(step):
-            moved = relocate(model, step, s.min_opacity, generator)
-            n = len(model.gaussians(step))
-            added = sprout(model, step, self._next_count(n, progress) - n, s.min_opacity, generator)
+    def after_update(
+        self, step: int, model: Parameterization, means_rate: float, generator: torch.Generator
+    ) -> str | None:
+        s, line = self.settings, None
+        if self.changes_rows(step):
+            moved = relocate(model, s.min_opacity, generator)
+            n = len(model)
+            more = self._next_count(n, (step + 1) / self.steps) - n
+            added = add_new_gaussians(model, more, s.min_opacity, generator)
             line = f"moved {moved}, added {added}" if moved or added else None
-        if isinstance(model, FreeGaussians) and (strength := self._strength(step, model)) > 0:
-            self._ready(model.values["means"].device)
-            explore(model, step, strength, generator, *self.generators)
+        if (strength := s.noise * means_rate) > 0:
+            self._have_generator(model.gaussians().means.device)
+            add_position_noise(model, strength, generator, self.on_device)
         return line
 
-    def _is_due(self, step: int) -> bool:
-        progress = (step - self.first_step + 1) / self.steps
-        due = (step - self.first_step + 1) % self.every == 0
-        return due and self.settings.start <= progress <= self.settings.stop
+    def changes_rows(self, step: int) -> bool:
+        due = (step + 1) % self.every == 0
+        return due and self.settings.start <= (step + 1) / self.steps <= self.settings.stop
 
-    def _strength(self, step: int, model: FreeGaussians) -> float:
-        return self.settings.noise * model.means_rate(step)
+    def _have_generator(self, device: torch.device) -> None:
+        if self.on_device is None and bindings.waits(device):
+            self.on_device = torch.Generator(device)
 
-    def _ready(self, device: torch.device) -> None:
-        if not self.generators and bindings.waits(device):
-            self.generators = (torch.Generator(device),)
+    def prepare_replay(self, step: int, count: int, device: torch.device) -> None:
+        self._have_generator(device)
 
-    def recorded(self, step: int, count: int, device: torch.device) -> tuple[Any, ...] | None:
-        self._ready(device)
-        return None if self._is_due(step) else ()
+    def generators(self) -> Sequence[torch.Generator]:
+        return () if self.on_device is None else (self.on_device,)
 
-    def numbers(self, step: int, model: Parameterization, generator: torch.Generator) -> list[float]:
+    def begin_replay(self, means_rate: float, generator: torch.Generator) -> list[float]:
         """The strength of the noise, whose generator starts anew."""
-        if self.settings.noise <= 0 or not isinstance(model, FreeGaussians):
+        if self.settings.noise <= 0:
             return []
-        _restart(self.generators[0], generator)
-        return [self._strength(step, model)]
+        assert self.on_device is not None, "prepare_replay makes it"
+        _restart(self.on_device, generator)
+        return [self.settings.noise * means_rate]
 
-    def replayed_update(self, step: int, model: Parameterization, numbers: Tensor) -> None:
+    def replayed_update(self, model: Parameterization, numbers: Float[Tensor, "k"]) -> None:
         if len(numbers):
-            noise = _noise_of_all(model.gaussians(step), numbers[0], self.generators[0])
-            model.shift(None, means=noise)
+            assert self.on_device is not None
+            model.shift(None, means=_noise_of_all(model.gaussians(), numbers[0], self.on_device))
 
     def _next_count(self, n: int, progress: float) -> int:
         s = self.settings
         changes = max(1.0, (s.full_at - progress) * self.steps / self.every)
         growth = max(s.growth, (s.cap / n) ** (1 / changes) - 1 if progress < s.full_at else 0.0)
         return max(n, min(s.cap, math.ceil(n * (1 + growth))))
-
-    def forget(self) -> None: ...
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None: ...
 
 
 def _shared(
@@ -123,10 +114,10 @@ def _shared(
     sigma' = sigma * o / sum_{i=1..N} sum_{k=0..i-1} C(i-1, k) (-1)^k o'^(k+1) / sqrt(k+1).
     """
     o = opacities.double()
-    n = copies.clamp(1, MOST_COPIES)
+    n = copies.clamp(1, MAX_COPIES)
     new = 1 - (1 - o) ** (1 / n.double())
     total = torch.zeros_like(o)
-    k = torch.arange(MOST_COPIES, dtype=torch.float64, device=o.device)
+    k = torch.arange(MAX_COPIES, dtype=torch.float64, device=o.device)
     for i in range(1, int(n.max()) + 1):
         choose = torch.tensor([math.comb(i - 1, j) for j in range(i)], dtype=torch.float64, device=o.device)
         terms = choose * (-1.0) ** k[:i] * new[:, None] ** (k[:i] + 1) / (k[:i] + 1).sqrt()
@@ -135,7 +126,7 @@ def _shared(
     return torch.logit(new).to(opacities), log_scales + torch.log(o / total)[:, None].to(log_scales)
 
 
-def _draw(opacities: Float[Tensor, "n"], number: int, generator: torch.Generator) -> Int[Tensor, "m"]:
+def _sample(opacities: Float[Tensor, "n"], number: int, generator: torch.Generator) -> Int[Tensor, "m"]:
     """Rows drawn with replacement, in proportion to opacity, reproducibly and without torch's limit of 2^24 classes."""
     total = opacities.double().cumsum(0)
     u = torch.rand(number, generator=generator, dtype=torch.float64).to(total.device) * total[-1]
@@ -153,26 +144,26 @@ def _multiply(
     return unique, shared, shared[which]
 
 
-def relocate(model: Parameterization, step: int, min_opacity: float, generator: torch.Generator) -> int:
+def relocate(model: Parameterization, min_opacity: float, generator: torch.Generator) -> int:
     """Move faint Gaussians onto others, which share their opacity with them. Returns how many moved."""
-    gaussians = model.gaussians(step)
+    gaussians = model.gaussians()
     opacities = gaussians.opacities
     dead = (~(opacities > min_opacity)).nonzero()[:, 0]  # a value that is not a number is dead
     alive = (opacities > min_opacity).nonzero()[:, 0]
     if len(dead) == 0 or len(alive) == 0:
         return 0
-    sources = alive[_draw(opacities[alive], len(dead), generator)]
+    sources = alive[_sample(opacities[alive], len(dead), generator)]
     unique, shared, copies = _multiply(gaussians, sources, min_opacity)
     model.assign(torch.cat([unique, dead]), Gaussians.cat([shared, copies]), torch.cat([unique, sources]))
     return len(dead)
 
 
-def sprout(model: Parameterization, step: int, number: int, min_opacity: float, generator: torch.Generator) -> int:
+def add_new_gaussians(model: Parameterization, number: int, min_opacity: float, generator: torch.Generator) -> int:
     """Add `number` Gaussians on top of others, which share their opacity with them."""
-    gaussians = model.gaussians(step)
+    gaussians = model.gaussians()
     if number <= 0 or len(gaussians) == 0:
         return 0
-    sources = _draw(gaussians.opacities.clamp_min(1e-6), number, generator)
+    sources = _sample(gaussians.opacities.clamp_min(1e-6), number, generator)
     unique, shared, copies = _multiply(gaussians, sources, min_opacity)
     everything = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.means.device)
     model.assign(unique, shared)
@@ -183,23 +174,22 @@ def sprout(model: Parameterization, step: int, number: int, min_opacity: float, 
 FAINT_LOGIT = math.log(0.1 / 0.9)
 
 
-def explore(
+def add_position_noise(
     model: Parameterization,
-    step: int,
     strength: float,
     generator: torch.Generator,
-    there: torch.Generator | None = None,
+    on_device: torch.Generator | None = None,
 ) -> None:
     """Add noise to positions: strength * sigmoid(-100 (o - 0.005)) * Sigma eps, eps standard normal (equation 8).
 
     Above an opacity of 0.1 the factor is below 1e-4 and the row is left alone. Where a device would be waited for,
-    `there` is its own generator, which starts anew from a number of `generator`.
+    `on_device` is its own generator, which starts anew from a number of `generator`.
     """
-    gaussians = model.gaussians(step)
+    gaussians = model.gaussians()
     if bindings.waits(gaussians.means.device):
-        there = torch.Generator(gaussians.means.device) if there is None else there
-        _restart(there, generator)
-        model.shift(None, means=_noise_of_all(gaussians, strength, there))
+        on_device = torch.Generator(gaussians.means.device) if on_device is None else on_device
+        _restart(on_device, generator)
+        model.shift(None, means=_noise_of_all(gaussians, strength, on_device))
         return
     ids = (gaussians.logit_opacities < FAINT_LOGIT).nonzero()[:, 0]
     if len(ids) == 0:
@@ -208,14 +198,14 @@ def explore(
     model.shift(ids, means=_noise(rows, torch.randn(len(ids), 3, generator=generator).to(rows.means), strength))
 
 
-def _restart(there: torch.Generator, generator: torch.Generator) -> None:
-    there.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+def _restart(on_device: torch.Generator, generator: torch.Generator) -> None:
+    on_device.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
 
 
-def _noise_of_all(gaussians: Gaussians, strength: float | Tensor, there: torch.Generator) -> Float[Tensor, "n 3"]:
+def _noise_of_all(gaussians: Gaussians, strength: float | Tensor, on_device: torch.Generator) -> Float[Tensor, "n 3"]:
     """Drawn on the device, and for every row: choosing rows there would wait for their number."""
     means = gaussians.means
-    noise = _noise(gaussians, torch.randn(means.shape, generator=there, device=means.device), strength)
+    noise = _noise(gaussians, torch.randn(means.shape, generator=on_device, device=means.device), strength)
     return noise.where((gaussians.logit_opacities < FAINT_LOGIT)[:, None], torch.zeros_like(noise))
 
 

@@ -18,7 +18,7 @@ from splat.core.geometry import rotation_from_axis_angle
 from splat.core.schedules import log_linear
 from splat.core.slots import Item, Render
 from splat.native import bindings
-from splat.native.bindings import sent
+from splat.native.bindings import to_device
 
 
 @dataclass(frozen=True)
@@ -65,59 +65,67 @@ class ViewModel:
         self.centred = centred.to(device)
         rates = [self.settings.rotation_lr] * 3 + [self.settings.translation_lr * scene_extent] * 3
         self.pose_rates = torch.tensor(rates, device=device)
-        self.total_steps = 0
-        self.exposure = _Rows(count, 12, device)
+        self.total_photos = 0
+        self.exposure = _PhotoRows(count, 12, device)
         """Rows of [A - 1 | b] of rgb' = A rgb + b."""
-        self.poses = _Rows(count, 6, device)
+        self.poses = _PhotoRows(count, 6, device)
         """Axis-angle (radians) and shift (world units), both in world axes, about the camera's centre."""
 
     # ------------------------------------------------------------------------------------------------------- a step
 
-    def prepare(self, total_steps: int) -> None:
-        """How long training will be, all phases together."""
-        self.total_steps = total_steps
+    def prepare(self, total_photos: int) -> None:
+        """How long training will be, all phases together, in photos drawn."""
+        self.total_photos = total_photos
 
     def learns_pose(self, progress: float) -> bool:
+        """`progress`, here and below: fraction of the run, all phases together."""
         return self.settings.poses and progress >= self.settings.poses_from
 
-    def begin(self, item: Item, progress: float, numbers: Float[Tensor, "7"] | None = None) -> ViewCorrection:
-        """What to apply to this item, as leaves of autograd; nothing for a virtual view. `numbers` as in `update`."""
+    def begin(self, item: Item, progress: float, constants: Float[Tensor, "7"] | None = None) -> ViewCorrection:
+        """What to apply to this item, as leaves of autograd; nothing for a virtual view. `constants` as in `update`."""
         s, i = self.settings, item.view_id
         if i is None or self.count < 2:
             return ViewCorrection(item, None, None)
-        row = i if numbers is None else numbers[:1].long()
+        row = i if constants is None else constants[:1].long()
         exposure = self.exposure.copy_of(row).requires_grad_() if s.exposure else None
         pose = self.poses.copy_of(row).requires_grad_(self.learns_pose(progress)) if s.poses else None
         return ViewCorrection(item, exposure, pose)
 
-    def numbers(self, view_id: int, progress: float, exposure: bool = True, pose: bool = True) -> list[float]:
-        """What `update` reads that changes from step to step: the row; the exposure's rate and what its moments are
-        divided by, 1 - beta^updates; the fraction that is left of the poses' rates, and likewise. The updates of these
-        two, as far as there are any, are counted here."""
+    def count_update(self, view_id: int, progress: float, exposure: bool = True, pose: bool = True) -> None:
+        """An update of this view begins, of its exposure and its pose as far as they are learned."""
+        self.exposure.updates[view_id] += exposure and self.settings.exposure
+        self.poses.updates[view_id] += pose and self.learns_pose(progress)
+
+    def adam_constants(self, view_id: int, progress: float) -> list[float]:
+        """What `update` reads that changes from step to step, for the update that has begun: the row; the exposure's
+        rate and what its moments are divided by, 1 - beta^updates; the fraction that is left of the poses' rates, and
+        likewise."""
         s = self.settings
-        rate = min(s.exposure_lr, s.exposure_reach * self.count / max(1, self.total_steps))
+        rate = min(s.exposure_lr, s.exposure_reach * self.count / max(1, self.total_photos))
         rate *= log_linear(1.0, 0.1, progress)
         fade = log_linear(1.0, s.pose_lr_final, progress)
         return [
-            *(float(view_id), rate, *self.exposure.corrections(view_id, exposure and s.exposure)),
-            *(fade, *self.poses.corrections(view_id, pose and self.learns_pose(progress))),
+            *(float(view_id), rate, *self.exposure.bias_corrections(view_id)),
+            *(fade, *self.poses.bias_corrections(view_id)),
         ]
 
-    def update(self, correction: ViewCorrection, progress: float, numbers: Float[Tensor, "7"] | None = None) -> None:
-        """One Adam step from the gradients that backward left, then back to mean zero. `numbers`, where they are on the
-        device already, are those of this view: an update with them can be recorded and replayed for another."""
-        if correction.item.view_id is None:
+    def update(self, correction: ViewCorrection, progress: float, constants: Float[Tensor, "7"] | None = None) -> None:
+        """One Adam step from the gradients that backward left, then back to mean zero. `constants`: those of an update
+        that has begun (`count_update`), on the device: an update with them can be recorded and replayed for another
+        view. None: this is the whole update."""
+        view_id = correction.item.view_id
+        if view_id is None:
             return
-        by_exposure, by_pose = _usable(correction.exposure), _usable(correction.pose)
-        if numbers is None:
-            now = self.numbers(correction.item.view_id, progress, by_exposure is not None, by_pose is not None)
-            numbers = sent(now, self.exposure.values.device)
-        row = numbers[:1].long()
+        by_exposure, by_pose = _finite_gradient(correction.exposure), _finite_gradient(correction.pose)
+        if constants is None:
+            self.count_update(view_id, progress, by_exposure is not None, by_pose is not None)
+            constants = to_device(self.adam_constants(view_id, progress), self.exposure.values.device)
+        row = constants[:1].long()
         if by_exposure is not None:
-            self.exposure.step(row, by_exposure, numbers[1], numbers[2], numbers[3])
+            self.exposure.step(row, by_exposure, constants[1], constants[2], constants[3])
             self.exposure.values -= self.exposure.values.mean(0)
         if by_pose is not None:
-            self.poses.step(row, by_pose, numbers[4] * self.pose_rates, numbers[5], numbers[6])
+            self.poses.step(row, by_pose, constants[4] * self.pose_rates, constants[5], constants[6])
             self._fix_gauge()
 
     def _fix_gauge(self) -> None:
@@ -171,7 +179,7 @@ class ViewCorrection:
         return render.rgb + affine_map(own, delta[:, :3], delta.new_zeros(3)) + alpha * delta[:, 3], None
 
 
-def _usable(leaf: Tensor | None) -> Tensor | None:
+def _finite_gradient(leaf: Tensor | None) -> Tensor | None:
     """The gradient where it is there and finite. Where asking would wait for a GPU, what is not finite becomes 0."""
     gradient = None if leaf is None else leaf.grad
     if gradient is None:
@@ -190,7 +198,7 @@ def _moved(cam_from_world: Float[Tensor, "4 4"], pose: Float[Tensor, "6"]) -> Fl
     return torch.cat([torch.cat([turned, column[:, None]], 1), cam_from_world[3:]], 0)
 
 
-class _Rows:
+class _PhotoRows:
     """Parameters of which one row is updated at a time, each row with its own count of Adam steps."""
 
     def __init__(self, count: int, width: int, device: torch.device | str) -> None:
@@ -202,9 +210,8 @@ class _Rows:
     def copy_of(self, row: int | Int[Tensor, "1"]) -> Float[Tensor, "w"]:
         return self.values[row].clone() if isinstance(row, int) else self.values.index_select(0, row)[0]
 
-    def corrections(self, row: int, updated: bool) -> tuple[float, float]:
-        """What moments are divided by after one more update of this row, which is counted."""
-        self.updates[row] += updated
+    def bias_corrections(self, row: int) -> tuple[float, float]:
+        """What this row's moments are divided by."""
         count = max(1, self.updates[row])
         return 1 - 0.9**count, 1 - 0.999**count
 

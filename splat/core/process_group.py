@@ -2,7 +2,7 @@
 
 `torchrun --nproc-per-node W -m splat reconstruct ...` starts W equal processes, each with its own GPU where there are
 GPUs; they talk over NCCL there and over gloo on the CPU. A process of its own is a world of one, in which every method
-here does nothing.
+here does nothing and costs nothing.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from splat.core.errors import SplatError
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """This process among those that work together. All of them call a method at the same time, or wait for ever."""
 
     rank: int = 0
     """Of this process; 0 reads, writes and reports."""
     world: int = 1
-    """How many there are."""
+    """How many processes there are."""
     direct: bool = True
     """Exchange by all-to-all where the backend has it; else by pairs of sends and receives."""
 
-    def stacked(self, tensor: Tensor) -> Tensor:
+    def all_gather(self, tensor: Tensor) -> Tensor:
         """Everyone's tensor, all of one shape, as [world, ...]."""
         if self.world == 1:
             return tensor[None]
@@ -39,24 +39,25 @@ class Ranks:
         torch.distributed.all_gather(parts, tensor.contiguous())
         return torch.stack(parts)
 
-    def sums(self, *numbers: float | int) -> list[float]:
-        """Of each number over all processes; waits for none but them."""
+    def all_reduce(self, *numbers: float | int) -> list[float]:
+        """The sum of each number over all processes; waits for no GPU."""
         if self.world == 1:
             return [float(x) for x in numbers]
         total = torch.tensor(numbers, dtype=torch.float64)
         torch.distributed.all_reduce(total)
         return [float(x) for x in total]
 
-    def exchange(self, rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
-        """Rows for everyone, `sent[i]` of them for rank i one after the other -> everyone's for me, in that order."""
+    def all_to_all(self, rows: Tensor, send_counts: Sequence[int], receive_counts: Sequence[int]) -> Tensor:
+        """Rows for everyone, `send_counts[i]` of them for rank i one after the other -> everyone's for me, in that
+        order."""
         if self.world == 1:
             return rows
         rows = rows.contiguous()
-        into = rows.new_empty(sum(received), *rows.shape[1:])
+        into = rows.new_empty(sum(receive_counts), *rows.shape[1:])
         if self.direct and _has_all_to_all(rows.device):
-            torch.distributed.all_to_all_single(into, rows, list(received), list(sent))
+            torch.distributed.all_to_all_single(into, rows, list(receive_counts), list(send_counts))
             return into
-        parts, places = rows.split(list(sent)), into.split(list(received))
+        parts, places = rows.split(list(send_counts)), into.split(list(receive_counts))
         places[self.rank].copy_(parts[self.rank])
         others = [i for i in range(self.world) if i != self.rank]
         work = [
@@ -69,34 +70,35 @@ class Ranks:
             done.wait()
         return into
 
-    def joined(self, rows: Tensor) -> Tensor:
+    def all_gather_rows(self, rows: Tensor) -> Tensor:
         """Everyone's rows, one after the other."""
         if self.world == 1:
             return rows
-        counts = self.stacked(torch.tensor([len(rows)], device=rows.device))[:, 0].tolist()
-        return self.exchange(rows.repeat(self.world, *[1] * (rows.ndim - 1)), [len(rows)] * self.world, counts)
+        counts = self.all_gather(torch.tensor([len(rows)], device=rows.device))[:, 0].tolist()
+        return self.all_to_all(rows.repeat(self.world, *[1] * (rows.ndim - 1)), [len(rows)] * self.world, counts)
 
-    def told(self, message: Any) -> Any:
-        """What rank 0 says; of the others' `message` nothing is heard. Raises ConnectionError when it has gone."""
+    def broadcast(self, message: Any) -> Any:
+        """Rank 0's message; that of the others is not looked at. Raises ConnectionError when rank 0 has ended."""
         if self.world == 1:
             return message
-        said = [message]
+        messages = [message]
         try:
-            torch.distributed.broadcast_object_list(said, src=0)
+            torch.distributed.broadcast_object_list(messages, src=0)
         except RuntimeError as e:
             raise ConnectionError("rank 0 has ended.") from e
-        return said[0]
+        return messages[0]
 
-    def collected(self, message: Any) -> list[Any] | None:
-        """What everyone says, heard by rank 0 alone."""
+    def gather(self, message: Any) -> list[Any] | None:
+        """Everyone's message, by rank; None on all processes but rank 0."""
         if self.world == 1:
             return [message]
-        heard: list[Any] | None = [None] * self.world if self.rank == 0 else None
-        torch.distributed.gather_object(message, heard, dst=0)
-        return heard
+        messages: list[Any] | None = [None] * self.world if self.rank == 0 else None
+        torch.distributed.gather_object(message, messages, dst=0)
+        return messages
 
 
-ALONE = Ranks()
+ALONE = ProcessGroup()
+"""A process of its own."""
 
 
 def _has_all_to_all(device: torch.device) -> bool:
@@ -120,7 +122,7 @@ def launched() -> bool:
 
 
 @contextmanager
-def together() -> Iterator[Ranks]:
+def joined_group() -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started with this one; `ALONE` where it did not.
 
     Raises SplatError where this torch cannot.
@@ -140,7 +142,7 @@ def together() -> Iterator[Ranks]:
     # Poses may take hours, in which the others wait.
     backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
     torch.distributed.init_process_group(backend, timeout=timedelta(days=7))
-    yield Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    yield ProcessGroup(torch.distributed.get_rank(), torch.distributed.get_world_size())
     # Not where something went wrong: the others would be waited for, whom torchrun ends when this process does.
     _KNOWN.clear()
     torch.distributed.destroy_process_group()

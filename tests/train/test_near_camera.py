@@ -3,10 +3,9 @@
 import oracles
 import torch
 
-from splat.core.schedules import LearningRates
-from splat.train import NoDensity
-from splat.train.clearance import Clearance, too_near
-from splat.train.parameters import FreeGaussians
+from splat.train.density import NoDensity
+from splat.train.density.near_camera import NearCamera, too_near
+from splat.train.models.free import FreeGaussians
 
 
 def test_points_in_any_ball_are_too_near():
@@ -19,28 +18,28 @@ def test_only_what_is_before_a_lens_goes_and_the_inner_control_starts_over():
     generator = torch.Generator().manual_seed(0)
     rows = oracles.random_gaussians(40, generator, dtype=torch.float32)
     rows.means[:, 2] = torch.linspace(0.1, 4, 40)
-    model = FreeGaussians(rows, LearningRates(), 100, 1.0)
-    forgotten = []
+    model = FreeGaussians(rows)
+    reset = []
 
     class Inner(NoDensity):
         def __call__(self, *arguments):
             control = super().__call__(*arguments)
-            control.forget = lambda: forgotten.append(True)
+            control.reset_statistics = lambda: reset.append(True)
             return control
 
-    control = Clearance(Inner(), torch.zeros(1, 3), torch.tensor([2.0]), every=0.5)(0, 100, 1.0)
+    control = NearCamera(Inner(), torch.zeros(1, 3), torch.tensor([2.0]), every=0.5)(100, 1.0)
     near = too_near(rows.means, torch.zeros(1, 3), torch.tensor([2.0]))
     assert 0 < int(near.sum()) < 40
-    assert control.after_update(0, model, generator) is None and len(model) == 40
-    line = control.after_update(49, model, generator)
-    assert line == f"removed {int(near.sum())} before a lens" and forgotten == [True]
-    assert torch.equal(model.gaussians(49).means, rows.means[~near])
+    assert control.after_update(0, model, 0.01, generator) is None and len(model) == 40
+    line = control.after_update(49, model, 0.01, generator)
+    assert line == f"pruned {int(near.sum())} near a camera" and reset == [True]
+    assert torch.equal(model.gaussians().means, rows.means[~near])
 
 
 def test_a_scene_that_lies_in_the_balls_altogether_is_left_alone():
     generator = torch.Generator().manual_seed(0)
-    model = FreeGaussians(oracles.random_gaussians(9, generator, dtype=torch.float32), LearningRates(), 10, 1.0)
-    control = Clearance(NoDensity(), torch.zeros(1, 3), torch.tensor([1e6]))(0, 10, 1.0)
+    model = FreeGaussians(oracles.random_gaussians(9, generator, dtype=torch.float32))
+    control = NearCamera(NoDensity(), torch.zeros(1, 3), torch.tensor([1e6]))(10, 1.0)
     for step in range(10):
-        control.after_update(step, model, generator)
+        control.after_update(step, model, 0.01, generator)
     assert len(model) == 9

@@ -2,8 +2,8 @@
 
 A recording (a CUDA graph) does the same work in the same places in memory again. What changes from step to step lies in
 memory that is filled before each replay: the photo, its pose, and one row of numbers (camera, background, rates, ...).
-What else there is to a step (the number of Gaussians and where they lie, the photo's size, the room for pairs, which
-terms are due, ...) makes it another recording. Steps in which density control changes rows are never replayed.
+What else there is to a step (the number of Gaussians and where they lie, the photo's size, the capacity for pairs,
+which terms are due, ...) makes it another recording. Steps in which density control changes rows are never replayed.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from splat.core.camera import Camera
-from splat.core.slots import Item
+from splat.core.schedules import StepSizes
+from splat.core.slots import Item, Reporter, RowGradients
 from splat.native import bindings
-from splat.native.bindings import sent
-from splat.train.density import Replayed
-from splat.train.step import background_of, draw, move, told
-
-if TYPE_CHECKING:
-    from splat.train.loop import Trainer
+from splat.native.bindings import to_device
+from splat.train.accel.pair_capacity import PairCapacity
+from splat.train.step import StepResult, StepState, background_of, draw_item, optimizer_step
 
 Mode = Literal["auto", "on", "off"]
 
@@ -49,11 +47,14 @@ class Recorder(Protocol):
 
 
 @runtime_checkable
-class ReplayedModel(Protocol):
-    """A parameterization whose updates can be recorded: see `FreeGaussians`."""
+class ReplayableModel(Protocol):
+    """A parameterization whose updates can be recorded: see `FreeGaussians`, which explains each method."""
 
-    def recorded(self, step: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]: ...
-    def numbers(self, step: int) -> list[float]: ...
+    def places(self) -> tuple[Any, ...]: ...
+    def moves_harmonics_next(self, rates: StepSizes) -> bool: ...
+    def count_update(self) -> None: ...
+    def adam_constants(self, rates: StepSizes) -> list[float]: ...
+    def apply(self, gradient: RowGradients, rates: StepSizes, constants: Tensor) -> None: ...
 
 
 class CudaRecorder:
@@ -101,52 +102,62 @@ class Replays:
     WARM_UP = 2
     """Steps of a kind that are done as they will be recorded, before they are: kernels and libraries load meanwhile.
     (On the stream of all others: the leaves of autograd are new in every step, and memory is not needed twice.)"""
-    MOST = 8
+    MAX_KINDS = 8
     """Kinds of steps that are kept: photos of several sizes, with and without what is due now and then."""
 
-    def __init__(self, trainer: Trainer, mode: Mode, recorder: Recorder | None = None) -> None:
-        self.trainer, self.mode, self.recorder = trainer, mode, recorder
-        if mode != "off" and recorder is None and trainer.device.type == "cuda":
-            self.recorder = CudaRecorder(trainer.device)
+    def __init__(
+        self,
+        device: torch.device,
+        mode: Mode,
+        report: Reporter,
+        pairs: PairCapacity,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.device, self.mode, self.report, self.pairs, self.recorder = device, mode, report, pairs, recorder
+        if mode != "off" and recorder is None and device.type == "cuda":
+            self.recorder = CudaRecorder(device)
         self.shared: tuple[Any, ...] = ()
         self.kinds: OrderedDict[tuple[Any, ...], _Kind] = OrderedDict()
         self.outdated: list[_Kind] = []
         """Kept until the next recording is made, which takes over their memory."""
         self.replayed = 0
         """Steps so far."""
-        self.said: set[str] = set()
+        self.reported: set[str] = set()
         self.failed = False
 
-    def step(self, items: list[Item]) -> dict[str, Any] | None:
-        """Do the step with these items and return figures for the log; None, and nothing is done, where it must be
-        done by `eager_step`."""
+    def step(self, s: StepState, items: Sequence[Item]) -> StepResult | None:
+        """Do the step with these items; None, and nothing is done, where it must be done by `eager_step`."""
         if self.mode == "off" or self.failed:
             return None
-        asked, reason = self._obstacle(items)
-        if reason:
-            if (asked or self.mode == "on") and reason not in self.said:
-                self.said.add(reason)
-                self.trainer.report.info(f"Steps are not recorded as a CUDA graph: {reason}.")
+        unasked, reason = self._obstacle(s, items)
+        model = s.model
+        if reason or not isinstance(model, ReplayableModel):
+            reason = reason or "this model may ask for numbers in between"
+            if (unasked or self.mode == "on") and reason not in self.reported:
+                self.reported.add(reason)
+                self.report.info(f"Steps are not recorded as a CUDA graph: {reason}.")
             return None
-        t, item = self.trainer, items[0]
-        shared, own = self._key(item)
-        if own is None:
+        item = items[0]
+        s.density.prepare_replay(s.phase_step, len(s.model), s.device)
+        if s.density.changes_rows(s.phase_step):
             return None
+        shared, own = self._shared(s, model), self._own(s, model, item)
         if shared != self.shared:
             self.outdated += [kind for kind in self.kinds.values() if kind.recording is not None]
             self.kinds.clear()
             self.shared = shared
-        numbers = _numbers(t, item)
+        numbers = _begin(s, model, item)
         kind = self.kinds.get(own)
         if kind is None:
-            kind = self.kinds[own] = _Kind(t, _Inputs(item, numbers, t.device))
-            if len(self.kinds) > self.MOST:
+            kind = self.kinds[own] = _Kind(s, model, _Inputs(item, numbers, s.device), self.pairs)
+            if len(self.kinds) > self.MAX_KINDS:
                 self.kinds.popitem(last=False)
         self.kinds.move_to_end(own)
         kind.inputs.fill(item, numbers)
         self._work(kind)
-        loss, figures = kind.figures()
-        return told(t, item, loss, figures)
+        result = StepResult(replayed=True)
+        result.add(item, *kind.figures())
+        return result
 
     def _work(self, kind: _Kind) -> None:
         kind.done += 1
@@ -156,10 +167,10 @@ class Replays:
         if kind.recording is None:
             assert self.recorder is not None
             try:
-                kind.recording = self.recorder.record(kind.work, cast(Replayed, self.trainer.density).generators)
+                kind.recording = self.recorder.record(kind.work, kind.state.density.generators())
             except RuntimeError as e:
                 self.failed = True
-                self.trainer.report.warn(f"Steps run one kernel after the other: a CUDA graph could not be made ({e}).")
+                self.report.warn(f"Steps run one kernel after the other: a CUDA graph could not be made ({e}).")
                 self.outdated.clear()
                 kind.work()
                 return
@@ -167,38 +178,35 @@ class Replays:
         kind.recording.replay()
         self.replayed += 1
 
-    def _obstacle(self, items: list[Item]) -> tuple[bool, str]:
+    def _obstacle(self, s: StepState, items: Sequence[Item]) -> tuple[bool, str]:
         """Why this step cannot be recorded, "" where it can; and whether that is worth saying unasked."""
-        t = self.trainer
-        if self.recorder is None or not bindings.waits(t.device):
+        if self.recorder is None or not bindings.waits(s.device):
             return False, "that is for GPUs"
-        if t.ranks.world > 1:
+        if not s.exchange.alone:
             return False, "several processes train together"
-        if t.room.capacity is None:
-            return False, "it takes a fixed room for (tile, Gaussian) pairs, --train.capacity"
-        if not (getattr(t.raster, "replayable", False) and t.raster.culls(t.device)):
-            return False, f'the rasterizer "{t.raster.name}" asks for numbers in between'
-        if t.settings.dropout.rate > 0:
+        if s.capacity is None:
+            return False, "it takes a fixed capacity of (tile, Gaussian) pairs, --train.capacity"
+        if not (getattr(s.raster, "replayable", False) and s.raster.culls(s.device)):
+            return False, f'the rasterizer "{s.raster.name}" asks for numbers in between'
+        if s.phase.schedules.dropout.rate > 0:
             return True, "dropout draws other rows in every step"
-        if not getattr(t.phase.losses, "replayable", False):
+        if not getattr(s.phase.losses, "replayable", False):
             return True, "these losses may ask for numbers in between"
-        if not isinstance(t.model, ReplayedModel) or not isinstance(t.density, Replayed):
-            return True, "this model or density control may ask for numbers in between"
         if len(items) != 1:
             return True, "a step has several items"
         return True, ""
 
-    def _key(self, item: Item) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
-        """What recordings share, and what a recording of this step has of its own (None: it is not recorded)."""
-        t = self.trainer
-        step = t.step
-        rows, updated = cast(ReplayedModel, t.model).recorded(step)
-        control = cast(Replayed, t.density).recorded(step, len(t.model.gaussians(step)), t.device)
-        shared = (t.index, t.room.capacity, *rows)
+    def _shared(self, s: StepState, model: ReplayableModel) -> tuple[Any, ...]:
+        """What all recordings that are kept have in common."""
+        return s.phase, s.capacity, *model.places()
+
+    def _own(self, s: StepState, model: ReplayableModel, item: Item) -> tuple[Any, ...]:
+        """What a recording of this step has of its own."""
         photo = tuple(None if p is None else (p.dtype, p.shape) for p in (item.rgb, item.alpha, item.weight))
-        learns = item.view_id is not None, t.view_model.learns_pose(t.progress)
-        due = t.density.wants_absgrad(step), t.settings.opacity_decay.amount(step, t.total), updated
-        return shared, None if control is None else (photo, item.loss_weight, learns, due, control)
+        judged = item.loss_weight, item.terms
+        learns = item.view_id is not None, s.view_model.learns_pose(s.run_progress)
+        due = s.wants_absgrad, s.opacity_decay, model.moves_harmonics_next(s.rates)
+        return photo, judged, learns, due, s.density.places(s.phase_step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,16 +220,21 @@ class _AnyCamera(Camera):
         return self.place
 
 
-def _numbers(t: Trainer, item: Item) -> list[list[float]]:
-    """What the step at hand reads of the camera, the background, the view, the model and the density control. What
-    counts its steps counts this one."""
-    c = item.camera
+def _begin(s: StepState, model: ReplayableModel, item: Item) -> list[list[float]]:
+    """Begin the updates of the step at hand. Returns what it reads of the camera, the background, the view, the model
+    and the density control."""
+    c, view = item.camera, list[float]()
+    background = background_of(s, item)
+    if item.view_id is not None:
+        s.view_model.count_update(item.view_id, s.run_progress)
+        view = s.view_model.adam_constants(item.view_id, s.run_progress)
+    model.count_update()
     return [
         [c.fx, c.fy, c.cx, c.cy],
-        background_of(t, item),
-        [] if item.view_id is None else t.view_model.numbers(item.view_id, t.progress),
-        cast(ReplayedModel, t.model).numbers(t.step),
-        cast(Replayed, t.density).numbers(t.step, t.model, t.generator),
+        background,
+        view,
+        model.adam_constants(s.rates),
+        s.density.begin_replay(s.rates.means, s.generator),
     ]
 
 
@@ -244,7 +257,7 @@ class _Inputs:
 
     def fill(self, item: Item, numbers: list[list[float]]) -> None:
         """The next step will be the one of this item and these numbers."""
-        sent([number for part in numbers for number in part], self.row.device, into=self.row)
+        to_device([number for part in numbers for number in part], self.row.device, into=self.row)
         for mine, theirs in zip(_pixels(self.item), _pixels(item), strict=True):
             mine.copy_(theirs)
 
@@ -256,24 +269,30 @@ def _pixels(item: Item) -> list[Tensor]:
 class _Kind:
     """Steps that differ in their inputs alone."""
 
-    def __init__(self, t: Trainer, inputs: _Inputs) -> None:
-        self.trainer, self.step, self.inputs = t, t.step, inputs
+    def __init__(self, state: StepState, model: ReplayableModel, inputs: _Inputs, pairs: PairCapacity) -> None:
+        self.state, self.model, self.inputs, self.pairs = state, model, inputs, pairs
         self.done = 0
         self.recording: Recording | None = None
         self.names: list[str] = []
         self.found = torch.zeros(0)
 
     def work(self) -> None:
-        """The step. Its number is that of the first of the kind: nothing that is read of it changes within a kind."""
-        t, i = self.trainer, self.inputs
-        shot = draw(t, self.step, i.item, i.background, factored=True, view_numbers=i.view)
-        assert shot is not None
-        move(t, self.step, [shot], [shot.correction], i.view, i.model)
+        """The step. Its state is that of the first of the kind: nothing that is read of it changes within a kind."""
+        s, i, model = self.state, self.inputs, self.model
+        found = draw_item(s, i.item, i.background, factored=True, view_constants=i.view)
+        assert found is not None
         with torch.no_grad():
-            cast(Replayed, t.density).replayed_update(self.step, t.model, i.density)
-            figures = {k: v.detach() for k, v in shot.figures.items() if isinstance(v, Tensor)}
+            self.pairs.record(found.overflow)
+
+        def update(gradient: RowGradients) -> None:
+            model.apply(gradient, s.rates, i.model)
+
+        optimizer_step(s, [found.rows], [found.correction], i.view, update)
+        with torch.no_grad():
+            s.density.replayed_update(s.model, i.density)
+            figures = {k: v.detach() for k, v in found.figures.items() if isinstance(v, Tensor)}
             self.names = ["loss", *figures]
-            self.found = torch.stack([v.double() for v in (shot.loss, *figures.values())])
+            self.found = torch.stack([v.double() for v in (found.loss, *figures.values())])
 
     def figures(self) -> tuple[Tensor, dict[str, Any]]:
         """The loss and what is for the log, for good: the next replay finds others."""

@@ -1,0 +1,183 @@
+"""Free Gaussians: every raw value is a parameter of its own, updated by Adam where it was drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from splat.core.gaussians import Gaussians
+from splat.core.schedules import StepSizes
+from splat.core.slots import Parameterization, RowGradients
+from splat.native.bindings import to_device
+from splat.native.ops import adam_constants, adam_harmonics, compiled
+from splat.train.models.harmonics import expanded
+from splat.train.models.row_optimizer import RowOptimizer
+
+FIELDS = ("means", "quats_wxyz", "log_scales", "logit_opacities", "sh")
+ALL: tuple[int, int | None] = (0, None)
+
+
+class FreeGaussians(Parameterization):
+    """Parameterization without constraints (see `slots.Parameterization`).
+
+    Harmonics above the degree in use are not stored until a schedule reaches them (`use_sh_degree`): they would stay
+    zero, and nobody has to move them.
+    """
+
+    takes_factored_sh = True
+
+    def __init__(self, gaussians: Gaussians) -> None:
+        used = gaussians.detach().with_sh_degree(_used_degree(gaussians))
+        self.rows = RowOptimizer({name: getattr(used, name) for name in FIELDS})
+        self.origins: Tensor | None = None
+        """Where each row's first ancestor started [n 3], world units; only where it is tracked."""
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def __len__(self) -> int:
+        return self.rows.count
+
+    def gaussians(self) -> Gaussians:
+        """All n Gaussians now, without gradient: windows on the storage, valid until the next call that changes it.
+        Harmonics reach up to the degree in use."""
+        return Gaussians(**{name: self.rows[name] for name in FIELDS})
+
+    @property
+    def sh_degree(self) -> int:
+        """The degree in use."""
+        return math.isqrt(self.rows.values["sh"].shape[1]) - 1
+
+    def track_displacement(self) -> None:
+        self.origins = self.rows["means"].clone()
+
+    def displacement(self) -> Float[Tensor, "n"] | None:
+        return None if self.origins is None else (self.rows["means"] - self.origins).norm(dim=1)
+
+    # ------------------------------------------------------------------------------------------------------ updating
+
+    def use_sh_degree(self, degree: int) -> None:
+        if degree > self.sh_degree:
+            self.rows.widen("sh", (degree + 1) ** 2)
+
+    def update(self, gradient: RowGradients, rates: StepSizes) -> None:
+        """One Adam step."""
+        self.count_update()
+        sh, now = self.rows.values["sh"], self.adam_constants(rates)
+        self.apply(gradient, rates, to_device(now, sh.device) if compiled(sh) else torch.tensor(now).to(sh))
+
+    # The parts of `update`, for a recording of `apply`, which is replayed with other constants.
+
+    def places(self) -> tuple[Any, ...]:
+        """What a recording of `apply` holds on to: the number of rows and where they are."""
+        return self.rows.places()
+
+    def moves_harmonics_next(self, rates: StepSizes) -> bool:
+        """Whether view-dependent harmonics are due in the next update."""
+        return (self.rows.updates + 1) % rates.sh_rest_every == 0
+
+    def count_update(self) -> None:
+        """One more update begins."""
+        self.rows.count_update()
+
+    def adam_constants(self, rates: StepSizes) -> list[float]:
+        """What `apply` reads that changes from step to step, for the update that has begun: three `adam_constants`, of
+        everything but the view-dependent harmonics, of all harmonics, and of the view-dependent alone."""
+        r, updates = rates, self.rows.updates
+        late, rest = max(1, updates // r.sh_rest_every), r.sh_rest * r.sh_rest_every
+        betas = r.beta1**r.sh_rest_every, r.beta2**r.sh_rest_every
+        return [
+            *adam_constants([r.means, r.quats, r.scales, r.opacities, r.sh0], updates, r.beta1, r.beta2),
+            *adam_constants([r.sh0, rest], late, *betas),
+            *adam_constants([rest], late, *betas),
+        ]
+
+    def apply(self, gradient: RowGradients, rates: StepSizes, constants: Float[Tensor, "11"]) -> None:
+        """The update that has begun, with `adam_constants` of it on the device."""
+        r, sh, centre = rates, self.rows["sh"], gradient.camera_centre
+        fields, every = gradient.fields, rates.sh_rest_every
+        rest_is_due = sh.shape[1] > 1 and self.rows.updates % every == 0
+        if centre is not None and not compiled(sh):
+            means = self.rows["means"][slice(None) if gradient.ids is None else gradient.ids]
+            fields, centre = replace(fields, sh=expanded(fields.sh, means, centre, sh.shape[1])), None
+        factored = centre is not None and rest_is_due
+        if factored:  # before the means move: the directions are those of the step
+            assert centre is not None
+            self._update_harmonics(gradient, centre, r, constants[6:9])
+        parts = [(name, getattr(fields, name), ALL) for name in FIELDS[:4]]
+        if not factored or every > 1:
+            parts.append(("sh", fields.sh, (0, 3)))
+        rows = gradient.ids, gradient.drawn
+        self.rows.adam(parts, *rows, (r.beta1, r.beta2), r.eps, constants[: 1 + len(parts)])
+        if rest_is_due and not factored:
+            betas = r.beta1**every, r.beta2**every
+            self.rows.adam([("sh", fields.sh, (3, None))], *rows, betas, r.eps, constants[9:11])
+
+    def _update_harmonics(self, gradient: RowGradients, centre: Tensor, r: StepSizes, constants: Tensor) -> None:
+        """All of them every step, or those above the constant for the last `sh_rest_every` steps."""
+        count = self.rows.count
+        adam_harmonics(
+            sh=self.rows["sh"],
+            first_moment=self.rows.first["sh"][:count],
+            second_moment=self.rows.second["sh"][:count],
+            means=self.rows["means"],
+            camera_centre=centre,
+            constant_gradient=gradient.fields.sh,
+            ids=self.rows.some(gradient.ids),
+            constant_too=r.sh_rest_every == 1,
+            beta1=r.beta1**r.sh_rest_every,
+            beta2=r.beta2**r.sh_rest_every,
+            eps=r.eps,
+            seen=gradient.drawn,
+            constants=constants,
+        )
+
+    # ------------------------------------------------------------------------------------------------------- editing
+
+    def edit(self, keep: Tensor, append: Gaussians | None, parents: Int[Tensor, "m"] | None = None) -> None:
+        """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero, descendants of
+        rows `parents` (None: of none)."""
+        if self.origins is not None:
+            added_at = self.origins[:0] if append is None else append.means.to(self.origins)
+            self.origins = torch.cat([self.origins[keep], added_at if parents is None else self.origins[parents]])
+        self.rows.edit(keep, None if append is None else self._fields(append))
+
+    def rearrange(self, order: Int[Tensor, "n"]) -> None:
+        self.rows.rearrange(order)
+        if self.origins is not None:
+            self.origins = self.origins[order]
+
+    def assign(self, ids: Int[Tensor, "m"], rows: Gaussians, parents: Int[Tensor, "m"] | None = None) -> None:
+        """Overwrite rows in place and reset their optimizer state; `parents` says what they descend from now."""
+        if self.origins is not None and parents is not None:
+            self.origins[ids] = self.origins[parents]
+        self.rows.assign(ids, self._fields(rows))
+
+    def shift(self, ids: Tensor | None, **deltas: Tensor | float) -> None:
+        """Add to fields of rows in place (None: of all rows), keeping their optimizer state."""
+        self.rows.shift(ids, **deltas)
+
+    def _fields(self, gaussians: Gaussians) -> dict[str, Tensor]:
+        rows = gaussians.with_sh_degree(self.sh_degree)
+        return {name: getattr(rows, name) for name in FIELDS}
+
+    # ------------------------------------------------------------------------------------------------------- keeping
+
+    def state(self) -> dict[str, Any]:
+        origins = {} if self.origins is None else {"origins": self.origins.clone()}
+        return {**self.rows.state(), **origins}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.rows.load_state(state)
+        self.origins = state["origins"].to(self.rows.values["means"].device) if "origins" in state else None
+
+
+def _used_degree(gaussians: Gaussians) -> int:
+    """The highest degree that has a coefficient other than zero."""
+    used = gaussians.sh.detach().abs().amax(dim=(0, 2)) if len(gaussians) else gaussians.sh.new_zeros(1)
+    last = int(used.nonzero()[-1]) if bool((used > 0).any()) else 0
+    return math.isqrt(last) if last else 0

@@ -1,0 +1,6 @@
+"""What watches training and changes nothing about it: each a `slots.Observer`."""
+
+from splat.train.observers.evaluate import Evaluate
+from splat.train.observers.log import TrainingLog
+
+__all__ = ["Evaluate", "TrainingLog"]
