@@ -39,7 +39,7 @@ def parse(command: Any, argv: Sequence[str], prog: str) -> Any:
     )
     arguments = ["--help"] if HELP_ALL in argv else list(argv)
     shown = _shown(flags, common if brief else None)
-    instance = tyro.cli(shown, args=arguments, prog=prog, config=CONFIG, description=description)
+    instance: Any = tyro.cli(shown, args=arguments, prog=prog, config=CONFIG, description=description)
     if hasattr(command, "from_flags"):
         return command.from_flags(instance, explicit_names(argv, flags))
     return command(**{f.name: getattr(instance, f.name) for f in dataclasses.fields(command)})

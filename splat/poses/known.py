@@ -140,7 +140,7 @@ def triangulate(
 def _neighbour_pairs(capture: Capture, count: int) -> list[tuple[int, int]]:
     """Each view with its `count` nearest in position and viewing direction: pairs (i < j), sorted."""
     centres = capture.camera_centres().double()
-    axes = optical_axes(capture)
+    axes = optical_axes([v.world_from_cam for v in capture.views if v.world_from_cam is not None])
     far = torch.cdist(centres, centres)
     angle = torch.arccos((axes @ axes.T).clamp(-1, 1))
     # The median counts each view's distance to itself: of two views it is 0.
