@@ -270,7 +270,7 @@ class Reconstruct:
         run = RunFolder(self.folder, keep_stages=self.keep_stages)
         try:
             with Console(self.quiet) as console:
-                logged = Logged(report or console, run.log)
+                run.report = logged = Logged(report or console, run.log)
                 context = open_context(
                     run,
                     logged,
