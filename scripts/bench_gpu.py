@@ -272,18 +272,18 @@ def intersections_and_pairs(scene: Gaussians, item: Item) -> tuple[int, int]:
     fields = (scene.means, scene.quats_wxyz, scene.log_scales, scene.logit_opacities, scene.sh)
     view = (item.cam_from_world.contiguous(), c.intrinsics(DEVICE), c.width, c.height)
     bindings.call("splat_project_forward", n, k, scene.sh_degree, *fields, *view, 0.01, 0, rows, centres, radii)
-    order = torch.empty(n, dtype=torch.int32, device=DEVICE)
+    by_depth = torch.empty(n, dtype=torch.int32, device=DEVICE)
     first, total = torch.empty(n + 1, dtype=torch.int32, device=DEVICE), bindings.int64s([0])
     workspace = bindings.workspace("splat_bin_workspace", n, c.width, c.height, device=DEVICE)
-    bindings.call("splat_bin_count", n, rows, c.width, c.height, order, first, total, workspace)
-    drawn = int((radii > 0).sum())
+    bindings.call("splat_bin_count", n, rows, c.width, c.height, by_depth, first, total, workspace)
+    visible = int((radii > 0).sum())
     # The slow counter looks at every Gaussian from every pixel: a strip in the middle stands for the image.
     height = 16
     strip = rows.clone()
     strip[:, 1] -= c.height // 2
     rgb, margin = torch.empty(height, c.width, 3, device=DEVICE), torch.empty(height, c.width, device=DEVICE)
     pairs, black = torch.zeros(1, dtype=torch.int64, device=DEVICE), torch.zeros(3, device=DEVICE)
-    bindings.call("splat_count_pairs", strip, c.width, height, drawn, order, black, 1e-4, rgb, margin, pairs)
+    bindings.call("splat_count_pairs", strip, c.width, height, visible, by_depth, black, 1e-4, rgb, margin, pairs)
     return total[0], int(pairs) * c.height // height
 
 

@@ -38,7 +38,7 @@ from splat.core.slots import RasterSettings
 from splat.native import bindings, build
 from splat.raster import native, reference
 
-BACKGROUND, LEAST = torch.tensor([0.1, 0.2, 0.3]), RasterSettings.min_transmittance
+BACKGROUND, MIN_TRANSMITTANCE = torch.tensor([0.1, 0.2, 0.3]), RasterSettings.min_transmittance
 LIMIT_FORWARD, LIMIT_BOTH, LIMIT_CLOCK = 4.3e9, 1.34e9, 2.3e9
 
 
@@ -84,13 +84,14 @@ class Buffers:
     def forward(self) -> None:
         b, w, h = self.bins, self.camera.width, self.camera.height
         out = (self.rgb, self.alpha, self.depth, self.hits, self.evaluated)
-        bindings.call("splat_blend_forward", self.rows, w, h, b.tile_start, b.entries, BACKGROUND, LEAST, *out)
+        fixed = BACKGROUND, MIN_TRANSMITTANCE
+        bindings.call("splat_blend_forward", self.rows, w, h, b.tile_start, b.entries, *fixed, *out)
 
     def backward(self) -> None:
         b, w, h = self.bins, self.camera.width, self.camera.height
         bindings.call(
             "splat_blend_backward",
-            *(len(self.rows), self.rows, w, h, b.first, b.tile_start, b.entries, self.hits, LEAST),
+            *(len(self.rows), self.rows, w, h, b.first, b.tile_start, b.entries, self.hits, MIN_TRANSMITTANCE),
             *(self.rgb, self.alpha, self.depth, self.g_rgb, None, None),
             *(self.g_rows, None, self.g_background, None, self.records, len(self.records), self.workspace),
         )
@@ -122,10 +123,11 @@ def slow_count(buffers: Buffers) -> tuple[int, float]:
     """Contributing pairs, and the largest difference to the double-precision image, pixels left out in which rounding
     decides whether a pair contributes."""
     w, h = buffers.camera.width, buffers.camera.height
-    drawn = (buffers.rows[:, bindings.HALF_WIDTH] > 0).nonzero()[:, 0]
-    order = drawn[buffers.rows[drawn, bindings.DEPTH].sort(stable=True).indices].int()
+    visible = (buffers.rows[:, bindings.HALF_WIDTH] > 0).nonzero()[:, 0]
+    by_depth = visible[buffers.rows[visible, bindings.DEPTH].sort(stable=True).indices].int()
     rgb, margin, pairs = torch.empty(h, w, 3), torch.empty(h, w), torch.empty(1, dtype=torch.int64)
-    bindings.call("splat_count_pairs", buffers.rows, w, h, len(order), order, BACKGROUND, LEAST, rgb, margin, pairs)
+    inputs = (buffers.rows, w, h, len(by_depth), by_depth, BACKGROUND, MIN_TRANSMITTANCE)
+    bindings.call("splat_count_pairs", *inputs, rgb, margin, pairs)
     difference = (rgb - buffers.rgb).abs().amax(2)
     return int(pairs), float(difference[margin > 1e-4].max())
 

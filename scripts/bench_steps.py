@@ -118,8 +118,8 @@ def among_hidden(load: Load, share: int) -> Load:
     assert load.scene is not None
     behind = load.scene.means * torch.tensor([1.0, 1.0, -1.0])
     scene = Gaussians.cat([load.scene, *(replace(load.scene, means=behind) for _ in range(share - 1))])
-    order = morton_order(scene.means)
-    return replace(load, scene=scene.map(lambda t: t[order].contiguous()))
+    along_curve = morton_order(scene.means)
+    return replace(load, scene=scene.map(lambda t: t[along_curve].contiguous()))
 
 
 def measure(n: int, width: int, height: int, threads: int, quick: bool) -> dict[str, Any]:

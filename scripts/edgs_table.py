@@ -46,7 +46,7 @@ ABLATIONS: dict[str, tuple[str, dict[str, Value]]] = {
     "no fusion": ("edgs_no_fusion", {}),
     "isotropic": ("edgs_isotropic", {}),
     # As many at the start as there may be at the end, and none after; positions move at a third of the rate.
-    "nothing added": ("edgs", {"edgs.budget": 55_000, "train.density": "none", "train.rates.means": 1e-4}),
+    "nothing added": ("edgs", {"edgs.init.budget": 55_000, "train.density": "none", "train.rates.means": 1e-4}),
     "flow": ("edgs", {"matcher": "flow"}),
     "published": ("edgs_published", {}),
     "points": ("points", {}),
@@ -195,7 +195,7 @@ def main() -> int:
     parser.add_argument("--scenes", default="", help="comma-separated (default: all of the table)")
     parser.add_argument("--methods", default="", help="comma-separated names of rows (default: all)")
     parser.add_argument("--ablations", action="store_true", help="the table of ablations instead")
-    parser.add_argument("--fewer", action="store_true", help="then edgs with 60 % of the Gaussians of points")
+    parser.add_argument("--fewer", action="store_true", help="then edgs with 60 %% of the Gaussians of points")
     parser.add_argument("--results", type=Path, default=ROOT / "scripts" / "results" / "edgs")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run")
     a = parser.parse_args()

@@ -75,9 +75,9 @@ def rows_of(s: reference.Splats) -> Tensor:
     _, xy, yy = s.covariances.unbind(1)
     a = (0.5 * math.log2(math.e) * yy / s.determinants).sqrt()
     half = reference.half_extents(s, reference.cutoff(s.opacities))
-    drawn = (s.opacities >= reference.MIN_ALPHA)[:, None]
+    visible = (s.opacities >= reference.MIN_ALPHA)[:, None]
     columns = [s.means2d, a[:, None], (-a * xy / yy)[:, None], (0.5 * math.log2(math.e) / yy).sqrt()[:, None]]
-    columns += [s.opacities.log2()[:, None], half * drawn, s.depths[:, None], s.rgb]
+    columns += [s.opacities.log2()[:, None], half * visible, s.depths[:, None], s.rgb]
     return torch.cat(columns, 1).float().contiguous()
 
 

@@ -98,12 +98,12 @@ def verdict(found: dict[str, float | None]) -> tuple[str, bool]:
     if missing or not found:
         return f"No figures of both methods for {', '.join(missing) or 'any capture'}: nothing is shown.", False
     worst, difference = min(((c, d) for c, d in found.items() if d is not None), key=lambda item: item[1])
-    holds = difference >= -BOUND
+    within = difference >= -BOUND
     below = [f"{c} {d:+.2f}" for c, d in found.items() if d is not None and d < -BOUND]
     return (
         f"Worst difference edgs - points: {difference:+.2f} dB ({worst}); never below by more than {BOUND} dB: "
-        f"{'holds' if holds else 'does not hold (' + ', '.join(below) + ')'}.",
-        holds,
+        f"{'holds' if within else 'does not hold (' + ', '.join(below) + ')'}.",
+        within,
     )
 
 
@@ -127,7 +127,7 @@ def main() -> int:
             return 0
         records = table.run(report, retry_failed=a.retry_failed)
     foretold = predictions(table, a.results / "predicted_mb.json")
-    last, holds = verdict(differences(records))
+    last, within = verdict(differences(records))
     lines = [f"# {title}", "", f"| {' | '.join(HEAD)} |", "|" + " --- |" * len(HEAD)]
     lines += [line_of(r, foretold.get(r.cell.name)) for r in records]
     lines += ["", last]
@@ -136,7 +136,7 @@ def main() -> int:
     if not a.captures:
         write_atomic(a.results / f"{name}.md", text)
     print(text)
-    return 0 if holds else 1
+    return 0 if within else 1
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ class Local:
 
 
 def _high_water_mb(pid: int) -> float | None:
-    """Peak resident memory of a running process on Linux. What `wait4` tells afterwards is never less than the memory
+    """Peak resident memory of a running process on Linux. What `wait4` reports afterwards is never less than the memory
     of the parent at the moment of the fork."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -133,7 +133,7 @@ def _high_water_mb(pid: int) -> float | None:
 
 
 def _poll(process: subprocess.Popen[Any]) -> tuple[bool, float | None]:
-    """Whether the process has ended and, where the system tells, its peak memory in MB."""
+    """Whether the process has ended and, where the system reports it, its peak memory in MB."""
     if process.returncode is not None:
         return True, None
     if not hasattr(os, "wait4"):
@@ -153,7 +153,7 @@ def _environment() -> dict[str, str]:
 
 @contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the table as Ctrl-C does, so that the running cell is told."""
+    """SIGTERM ends the table as Ctrl-C does, so that the running cell saves its work."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -12,7 +12,7 @@ from splat.core.errors import SplatError
 from splat.core.image import PHOTO_SUFFIXES
 
 _VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
-_FEWEST_PHOTOS = 3
+_MIN_PHOTOS = 3
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Protocol:
     def select(self, data: Path, names: list[str]) -> list[Scene]:
         """The named scenes, or all where none is named."""
         if not data.is_dir():
-            raise SplatError(f"{data} is not a folder: give --data the folder that holds one folder per scene.")
+            raise SplatError(f"{data} is not a folder: give --data the folder that has one folder per scene.")
         scenes = {s.name: s for s in self.scenes(data)}
         if not scenes:
-            raise SplatError(f"{data} holds no scene: each needs a folder with photos or a video in it.")
+            raise SplatError(f"{data} has no scene: each needs a folder with photos or a video in it.")
         unknown = [n for n in names if n not in scenes]
         if unknown:
             raise SplatError(f"{data} has no scene {unknown[0]!r}: it has {', '.join(scenes)}.")
@@ -55,17 +55,17 @@ def captures(data: Path) -> list[Scene]:
     for folder in sorted(p for p in data.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if (folder / "transforms_train.json").exists():
             found.append(Scene(folder.name, folder))
-        elif _holds_photos(folder) or _holds_video(folder):
+        elif _has_photos(folder) or _has_video(folder):
             found.append(Scene(folder.name, folder, {"ignore-poses": True}))
     return found
 
 
-def _holds_photos(folder: Path) -> bool:
+def _has_photos(folder: Path) -> bool:
     places = [folder, *(p for p in folder.iterdir() if p.is_dir() and p.name.startswith("images"))]
-    return any(sum(p.suffix.lower() in PHOTO_SUFFIXES for p in place.iterdir()) >= _FEWEST_PHOTOS for place in places)
+    return any(sum(p.suffix.lower() in PHOTO_SUFFIXES for p in place.iterdir()) >= _MIN_PHOTOS for place in places)
 
 
-def _holds_video(folder: Path) -> bool:
+def _has_video(folder: Path) -> bool:
     return sum(p.suffix.lower() in _VIDEO_SUFFIXES for p in folder.iterdir()) == 1
 
 

@@ -1,4 +1,4 @@
-"""The scenes come in through their one door, as the pipeline opens it."""
+"""The scenes, loaded as the program loads them."""
 
 from collections.abc import Callable
 from pathlib import Path

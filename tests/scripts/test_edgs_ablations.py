@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +17,7 @@ from scripted import script
 from splat.core.capture import Capture
 from splat.core.slots import DepthMap, Init, Priors, Reporter, Silent
 from splat.init import DenseSurfaces
+from splat.methods import METHODS
 
 SCENE = planes.PlaneScene.make(20.0)
 
@@ -22,6 +25,15 @@ SCENE = planes.PlaneScene.make(20.0)
 @pytest.fixture(scope="module")
 def ablations() -> ModuleType:
     return script("edgs_ablations")
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """Methods that a test registers are gone after it."""
+    before = dict(METHODS)
+    yield
+    METHODS.clear()
+    METHODS.update(before)
 
 
 def initialized(initializer: DenseSurfaces, folder: Path, depth: Known | None = None) -> Init:
@@ -71,3 +83,15 @@ def test_only_without_support_are_depths_believed_that_all_other_photos_contradi
     checked = initialized(DenseSurfaces(fill=0.0), tmp_path, Wrong(SCENE))
     believed = initialized(ablations.NoSupport(fill=0.0), tmp_path, Wrong(SCENE))
     assert wrong(believed) > 100 and wrong(checked) < 0.2 * wrong(believed)
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("variant", ["edgs_no_fusion", "edgs_isotropic", "edgs_no_consistency"])
+def test_the_command_line_runs_a_variant_with_settings_of_its_own(ablations, variant, posed_photos, tmp_path):
+    name = variant.replace("_", "-")
+    flags = ["--method", variant, f"--{name}.init.budget", "200", "--iterations", "20", "--no-renders", "--quiet"]
+    assert ablations.main(["reconstruct", str(posed_photos), "--out", str(tmp_path), *flags]) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["method"] == variant
+    settings = json.loads((tmp_path / "config.json").read_text())["method_settings"]
+    assert settings["init"]["budget"] == 200
+    assert "Gaussians by dense matching" in (tmp_path / "log.jsonl").read_text()
