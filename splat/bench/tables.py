@@ -13,6 +13,8 @@ from splat.bench.cells import Record
 QUALITY = ("psnr", "ssim", "lpips", "cc_psnr")
 _DIGITS = {"psnr": 2, "cc_psnr": 2, "ssim": 4, "lpips": 4}
 _TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "cc_psnr": "PSNR, colour-corrected"}
+_STAGES = {"capture": "ingest"}
+"""Stages by the names they had when older cells were made -> their names now."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,9 @@ def _row(scene: str, method: str, setting: str, group: Sequence[Record]) -> Row:
     values["peak_memory_mb"] = Spread.of(
         [r.peak_memory_mb or (r.metrics or {}).get("peak_memory_mb") for r in group if not r.failed]
     )
-    stages = list(dict.fromkeys(k for m in done for k in m.get("seconds", {})))
-    seconds = {k: Spread.of([m.get("seconds", {}).get(k) for m in done]) for k in stages}
+    spent = [{_STAGES.get(k, k): s for k, s in m.get("seconds", {}).items()} for m in done]
+    stages = list(dict.fromkeys(k for s in spent for k in s))
+    seconds = {k: Spread.of([s.get(k) for s in spent]) for k in stages}
     registered = [tuple(m["registered"]) for m in done if m.get("registered")]
     sizes = [tuple(m["resolution"]) for m in done if m.get("resolution")]
     return Row(
