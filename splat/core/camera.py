@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from splat.native.bindings import to_device
+from splat.core.devices import to_device
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from splat.core.camera import Camera
 from splat.core.errors import SplatError
+from splat.core.files import write_atomic
+from splat.core.lens import undistort
+from splat.core.resampling import resampled, resize_area
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif"})
 Image.MAX_IMAGE_PIXELS = None  # panoramas of hundreds of megapixels are legitimate photos
@@ -81,14 +83,6 @@ def read_pixels(path: Path, least: tuple[int, int] | None = None) -> np.ndarray:
     return np.array(image if image.mode == wanted else image.convert(wanted))  # a copy: what PIL lends is read-only
 
 
-def resize_area(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Antialiased resampling of uint8 [h w] or [h w c]; area averages going down, cubic going up."""
-    if pixels.shape[1] == width and pixels.shape[0] == height:
-        return pixels
-    shrinking = width <= pixels.shape[1] and height <= pixels.shape[0]
-    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
-
-
 def load_photo(
     path: Path,
     camera: Camera,
@@ -111,25 +105,10 @@ def load_photo(
     if alpha is not None and alpha.min() == 255:
         alpha = None
     if camera.lens is not None:
-        from splat.core.lens import undistort  # needs pycolmap: only captures with a lens pay for it
-
-        return undistort(pixels, alpha, mask, camera)
+        return Photo(*undistort(pixels, alpha, mask, camera))
     rgb, alpha = resampled(pixels[..., :3], alpha, lambda p: resize_area(p, camera.width, camera.height))
     weight = None if mask is None else resize_area(mask, camera.width, camera.height)
     return Photo(rgb=np.ascontiguousarray(rgb), alpha=alpha, weight=weight)
-
-
-def resampled(
-    rgb: np.ndarray, alpha: np.ndarray | None, resample: Callable[[np.ndarray], np.ndarray]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Straight colour [h w 3] and alpha [h w], uint8, after a resampling that is linear in the pixels: it acts on the
-    premultiplied colour."""
-    if alpha is None:
-        return resample(np.ascontiguousarray(rgb)), None
-    cover = alpha.astype(np.float32) / 255
-    premultiplied, cover = resample(rgb * cover[..., None]), resample(cover)
-    straight = np.clip(premultiplied / np.maximum(cover, 1e-6)[..., None] + 0.5, 0, 255).astype(np.uint8)
-    return straight, np.clip(cover * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def _read_mask(path: Path, size: tuple[int, int], invert: bool) -> np.ndarray:
@@ -147,6 +126,4 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
     ok, encoded = cv2.imencode(".png", bgr)
     if not ok:
         raise SplatError(f"{path} could not be encoded as PNG: shape {pixels.shape}, type {pixels.dtype}.")
-    from splat.core.files import write_atomic
-
     write_atomic(path, encoded.tobytes())

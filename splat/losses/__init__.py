@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core import devices
 from splat.core.slots import Step
 from splat.losses.photometric import photometric
 from splat.losses.regularizers import mean_opacity, mean_scale, mean_stretch
-from splat.native import bindings
 
 
 @dataclass(frozen=True)
@@ -59,5 +59,5 @@ class Losses:
 
 
 def _logged(figures: dict[str, float | Tensor], name: str, value: Tensor) -> Tensor:
-    figures[name] = value.detach() if bindings.waits(value.device) else float(value.detach())
+    figures[name] = value.detach() if devices.is_asynchronous(value.device) else float(value.detach())
     return value

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core import devices
 from splat.core.metrics import ssim_map
 from splat.native import bindings
 from splat.native.ops import compiled
@@ -53,7 +54,7 @@ def photometric(
     parts = torch.empty(3, dtype=torch.float64, device=image.device)
     wanted = torch.is_grad_enabled()
     total = _Photometric.apply(image, target, weight, l1_weight, dssim_weight, affine, parts, wanted)
-    if bindings.waits(parts.device):
+    if devices.is_asynchronous(parts.device):
         return Photometric(total, parts[0], parts[1], -10 * parts[2].clamp_min(1e-10).log10())
     l1, dssim, square = parts.tolist()
     return Photometric(total, l1, dssim, _psnr(square))
@@ -102,7 +103,7 @@ class _Photometric(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         by_image, by_affine = ctx.gradients
-        scale = gradients[0] if bindings.waits(gradients[0].device) else float(gradients[0])
+        scale = gradients[0] if devices.is_asynchronous(gradients[0].device) else float(gradients[0])
         if isinstance(scale, Tensor) or scale != 1:
             by_image = None if by_image is None else by_image * scale
             by_affine = None if by_affine is None else by_affine * scale

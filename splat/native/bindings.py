@@ -11,7 +11,7 @@ import ctypes
 import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -80,11 +80,6 @@ RECORD = 12
 TILE = 16
 
 
-def waits(device: torch.device) -> bool:
-    """Whether reading a number there waits until all work given to it so far is done."""
-    return device.type != "cpu"
-
-
 def int64s(values: Iterable[int]) -> ctypes.Array[ctypes.c_int64]:
     """A table for a kernel, in host memory."""
     table = tuple(values)
@@ -95,14 +90,6 @@ def doubles(values: Iterable[float]) -> ctypes.Array[ctypes.c_double]:
     """Likewise."""
     table = tuple(values)
     return (ctypes.c_double * len(table))(*table)
-
-
-def to_device(numbers: Sequence[float], device: torch.device | str, into: Tensor | None = None) -> Tensor:
-    """Some numbers as float32 on a device, which is not waited for; `into` a tensor that is there."""
-    here = torch.tensor(numbers, dtype=torch.float32)
-    if torch.device(device).type == "cuda":
-        here = here.pin_memory()  # whose memory torch keeps until it was read
-    return here.to(device, non_blocking=True) if into is None else into.copy_(here, non_blocking=True)
 
 
 class KernelError(RuntimeError):

@@ -88,7 +88,7 @@ def fused_adam(
     if compiled(*everything) and all(x.is_contiguous() for x in everything):
         if constants is None:
             now = adam_constants([t.rate for t in tensors], step, beta1, beta2)
-            constants = bindings.to_device(now, tensors[0].parameter.device)
+            constants = torch.tensor(now, dtype=torch.float32, device=tensors[0].parameter.device)
         _native_adam(tensors, constants, ids, seen, beta1, beta2, eps)
     else:
         torch_adam(tensors, step, ids, beta1, beta2, eps, seen, constants)
@@ -169,7 +169,8 @@ def adam_harmonics(
     if constant_gradient.shape != (m, 1, 3):
         raise ValueError(f"the constant's gradient is {tuple(constant_gradient.shape)}; {m} rows are needed.")
     if constants is None:
-        constants = bindings.to_device(adam_constants(rates, step, beta1, beta2), sh.device)
+        now = adam_constants(rates, step, beta1, beta2)
+        constants = torch.tensor(now, dtype=torch.float32, device=sh.device)
     begin = 0 if constant_too else 3
     bindings.call(
         "splat_adam_harmonics",

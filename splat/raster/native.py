@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from splat.core import devices
 from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
 from splat.core.slots import RasterSettings, Render
@@ -96,7 +97,7 @@ def bin_tiles(splats: Float[Tensor, "n fields"], camera: Camera, capacity: int |
     tiles = math.ceil(w / TILE) * math.ceil(h / TILE)
     order, first = _empty(n, like=splats, dtype=torch.int32), _empty(n + 1, like=splats, dtype=torch.int32)
     tile_start = _empty(tiles + 1, like=splats, dtype=torch.int32)
-    counts = capacity is None or not bindings.waits(splats.device)
+    counts = capacity is None or not devices.is_asynchronous(splats.device)
     total = bindings.int64s([0]) if counts else None
     overflow = None if counts else _empty(1, like=splats, dtype=torch.int32)
     workspace = bindings.workspace("splat_bin_workspace", n, w, h, device=splats.device)

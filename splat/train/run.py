@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from splat.core import devices
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.slots import (
@@ -23,7 +24,6 @@ from splat.core.slots import (
     Round,
 )
 from splat.geometry.morton import morton_order
-from splat.native import bindings
 from splat.train.execution import Execution
 from splat.train.loss_monitor import LossMonitor
 from splat.train.models.free import FreeGaussians
@@ -134,7 +134,7 @@ class TrainingRun:
         items = list(self.phase.source.items(self.phase_step, self.phase.steps))
         result = self.execution.step(state, items)
         self.losses.add(result, state.number)
-        if not bindings.waits(self.device) or self.losses.overdue:
+        if not devices.is_asynchronous(self.device) or self.losses.overdue:
             self.losses.read(state.number)
         line = result.figures
         with torch.no_grad():

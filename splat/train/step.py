@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core import devices
+from splat.core.devices import to_device
 from splat.core.schedules import StepSizes
 from splat.core.slots import DensityControl, Item, Parameterization, Phase, Rasterizer, RowGradients, Step
-from splat.native import bindings
-from splat.native.bindings import to_device
 from splat.train.models.view_model import ViewCorrection, ViewModel
 from splat.train.rows import gradients_of, leaves, summed
 
@@ -149,7 +149,7 @@ def draw_item(
     """Draw an item, and find the gradient of its loss. None when the loss has no finite value; where asking for it
     would wait for a GPU, the gradient then counts as zero. `factored`: see `RasterSettings.factored_sh`;
     `view_constants`: as in `ViewModel.begin`."""
-    dropout, waits_for_gpu = s.phase.schedules.dropout, bindings.waits(s.device)
+    dropout, waits_for_gpu = s.phase.schedules.dropout, devices.is_asynchronous(s.device)
     gaussians = s.model.gaussians()
     raster = replace(
         s.phase.raster,

@@ -19,11 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core import devices
 from splat.core.camera import Camera
+from splat.core.devices import to_device
 from splat.core.schedules import StepSizes
 from splat.core.slots import Item, Reporter, RowGradients
-from splat.native import bindings
-from splat.native.bindings import to_device
 from splat.train.accel.pair_capacity import PairCapacity
 from splat.train.step import StepResult, StepState, background_of, draw_item, optimizer_step
 
@@ -180,7 +180,7 @@ class Replays:
 
     def _obstacle(self, s: StepState, items: Sequence[Item]) -> tuple[bool, str]:
         """Why this step cannot be recorded, "" where it can; and whether that is worth saying unasked."""
-        if self.recorder is None or not bindings.waits(s.device):
+        if self.recorder is None or not devices.is_asynchronous(s.device):
             return False, "that is for GPUs"
         if not s.exchange.alone:
             return False, "several processes train together"

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from splat.core import devices
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import matrix_from_quat
 from splat.core.slots import DensityControl, Parameterization
-from splat.native import bindings
 
 MAX_COPIES = 51
 
@@ -76,7 +76,7 @@ class _Sampler(DensityControl):
         return due and self.settings.start <= (step + 1) / self.steps <= self.settings.stop
 
     def _have_generator(self, device: torch.device) -> None:
-        if self.on_device is None and bindings.waits(device):
+        if self.on_device is None and devices.is_asynchronous(device):
             self.on_device = torch.Generator(device)
 
     def prepare_replay(self, step: int, count: int, device: torch.device) -> None:
@@ -186,7 +186,7 @@ def add_position_noise(
     `on_device` is its own generator, which starts anew from a number of `generator`.
     """
     gaussians = model.gaussians()
-    if bindings.waits(gaussians.means.device):
+    if devices.is_asynchronous(gaussians.means.device):
         on_device = torch.Generator(gaussians.means.device) if on_device is None else on_device
         _restart(on_device, generator)
         model.shift(None, means=_noise_of_all(gaussians, strength, on_device))

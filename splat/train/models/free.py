@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from splat.core.devices import to_device
 from splat.core.gaussians import Gaussians
 from splat.core.schedules import StepSizes
 from splat.core.slots import Parameterization, RowGradients
-from splat.native.bindings import to_device
 from splat.native.ops import adam_constants, adam_harmonics, compiled
 from splat.train.models.harmonics import expanded
 from splat.train.models.row_optimizer import RowOptimizer

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from splat.core import devices
 from splat.core.colour import affine_map
+from splat.core.devices import to_device
 from splat.core.geometry import rotation_from_axis_angle
 from splat.core.schedules import log_linear
 from splat.core.slots import Item, Render
-from splat.native import bindings
-from splat.native.bindings import to_device
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _finite_gradient(leaf: Tensor | None) -> Tensor | None:
     gradient = None if leaf is None else leaf.grad
     if gradient is None:
         return None
-    if bindings.waits(gradient.device):
+    if devices.is_asynchronous(gradient.device):
         return gradient.nan_to_num_(0, 0, 0)
     return gradient if bool(gradient.isfinite().all()) else None
 
