@@ -12,7 +12,7 @@ from splat.core.errors import SplatError
 from splat.core.image import PHOTO_SUFFIXES
 
 _VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
-_FEWEST_PHOTOS = 3
+_MIN_PHOTOS = 3
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def captures(data: Path) -> list[Scene]:
 
 def _holds_photos(folder: Path) -> bool:
     places = [folder, *(p for p in folder.iterdir() if p.is_dir() and p.name.startswith("images"))]
-    return any(sum(p.suffix.lower() in PHOTO_SUFFIXES for p in place.iterdir()) >= _FEWEST_PHOTOS for place in places)
+    return any(sum(p.suffix.lower() in PHOTO_SUFFIXES for p in place.iterdir()) >= _MIN_PHOTOS for place in places)
 
 
 def _holds_video(folder: Path) -> bool:

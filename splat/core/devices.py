@@ -1,4 +1,4 @@
-"""Numbers on their way to a device."""
+"""Copies to CPU and GPU memory, and whether a device is asynchronous."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a photo taken through a lens to the photo a pinhole camera would have taken. The only user of pycolmap here."""
+"""Undistortion: resampling a photo taken through a lens to a pinhole camera. Uses the camera models of pycolmap."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _PINHOLES = {"SIMPLE_PINHOLE", "PINHOLE"}
 
 
 def pinhole_for(lens: Lens, blank_pixels: float = 0.0, max_upscale: float = 1.0) -> Camera:
-    """The pinhole camera whose image the photo covers: the lens's focal length and size, cropped where needed.
+    """The pinhole camera to undistort a photo to: with the focal length and size of the lens, cropped where needed.
 
-    `blank_pixels` in [0, 1]: 0 keeps only pixels the lens saw, 1 keeps everything it saw. The returned camera carries
-    `lens`, so reading a photo through it removes the distortion. Wide lenses (over 90 degrees) keep their focal length.
+    `blank_pixels` in [0, 1]: with 0 the image is cropped such that the photo covers all of it, with 1 it contains all
+    of the photo. `Camera.lens` of the result is set, so reading a photo for it removes the distortion. Lenses wider
+    than 90 degrees keep their focal length.
     """
     import pycolmap
 
@@ -64,7 +65,7 @@ def _colmap_camera(lens: Lens):  # -> pycolmap.Camera
 
 @functools.lru_cache(maxsize=4)
 def _remap(lens: Lens, camera: Camera, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel of `camera`, where to read in a photo of that size (cv2: centres at integers)."""
+    """For each pixel of `camera`, its position in the photo at width x height (cv2: pixel centres at integers)."""
     x, y = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
     rays = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, np.ones_like(x)], -1).reshape(-1, 3)
     source = np.asarray(_colmap_camera(lens).img_from_cam(rays)).reshape(camera.height, camera.width, 2)

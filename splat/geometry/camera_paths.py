@@ -65,10 +65,12 @@ def interpolated_path(capture: Capture, frames: int = 120, max_size: int = 1280)
     only the part with more cameras is flown, since nothing is known about what lies in between.
     """
     layout = layout_of(capture)
-    order = list(range(len(layout.poses))) if capture.kind == "video" else tour(layout)
-    order = _without_jumps(layout, order)
-    keys = max(2, min(len(order), frames // 5))  # more keys than that would only make the flight shaky
-    chosen = [order[round(i * (len(order) - 1) / (keys - 1))] for i in range(keys)] if len(order) > 1 else order * 2
+    indices = list(range(len(layout.poses))) if capture.kind == "video" else tour(layout)
+    indices = _without_jumps(layout, indices)
+    keys = max(2, min(len(indices), frames // 5))  # more keys than that would only make the flight shaky
+    chosen = (
+        [indices[round(i * (len(indices) - 1) / (keys - 1))] for i in range(keys)] if len(indices) > 1 else indices * 2
+    )
     poses = _spline([layout.poses[i] for i in chosen], frames)
     return CameraPath("interpolated", _with(path_camera(capture, max_size), poses), False)
 
@@ -111,10 +113,10 @@ def _costs(layout: Layout) -> Float[Tensor, "n n"]:
     return distance / max(unit, 1e-12) + turn / math.radians(30)
 
 
-def _two_opt(order: list[int], cost: Tensor) -> list[int]:
+def _two_opt(indices: list[int], cost: Tensor) -> list[int]:
     """Reverse stretches of the open walk while that shortens it; each pass looks at all pairs at once."""
-    n = len(order)
-    best = torch.tensor(order)
+    n = len(indices)
+    best = torch.tensor(indices)
     for _ in range(20 * n):
         c = cost[best][:, best]
         step = c.diagonal(1)
@@ -133,16 +135,16 @@ def _two_opt(order: list[int], cost: Tensor) -> list[int]:
     return [int(i) for i in best]
 
 
-def _without_jumps(layout: Layout, order: list[int]) -> list[int]:
+def _without_jumps(layout: Layout, indices: list[int]) -> list[int]:
     """The longest stretch between jumps of more than six median steps."""
-    if len(order) < 6:
-        return order
-    c = layout.centres[order]
+    if len(indices) < 6:
+        return indices
+    c = layout.centres[indices]
     steps = (c[1:] - c[:-1]).norm(dim=1)
     cuts = (steps > 6 * steps.median()).nonzero()[:, 0] + 1
-    ends = [0, *cuts.tolist(), len(order)]
+    ends = [0, *cuts.tolist(), len(indices)]
     a, b = max(itertools.pairwise(ends), key=lambda ab: ab[1] - ab[0])
-    return order[a:b]
+    return indices[a:b]
 
 
 def _spline(poses: Sequence[Rigid], frames: int) -> list[Rigid]:

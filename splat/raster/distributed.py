@@ -74,24 +74,26 @@ class Distributed:
             _Project.apply(g.means, g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh, pose, other, degree, settings)
             for other, pose in zip(cameras, poses, strict=True)
         ]
-        drawn = [radii.nonzero()[:, 0] for _, _, radii in projected]
-        counts = self.group.all_gather(torch.tensor([len(ids) for ids in drawn], device=g.means.device)).tolist()
-        sent, received = counts[self.group.rank], [row[self.group.rank] for row in counts]
+        visible_ids = [radii.nonzero()[:, 0] for _, _, radii in projected]
+        counts = self.group.all_gather(torch.tensor([len(ids) for ids in visible_ids], device=g.means.device)).tolist()
+        send_counts, receive_counts = counts[self.group.rank], [row[self.group.rank] for row in counts]
         channels = [extra_channels(g, pose, settings, features) for pose in poses]
         parts = [
             [splats[i], centres[i], *([] if extra is None else [extra[i]])]
-            for (splats, centres, _), i, extra in zip(projected, drawn, channels, strict=True)
+            for (splats, centres, _), i, extra in zip(projected, visible_ids, channels, strict=True)
         ]
         rows = torch.cat([torch.cat(part, 1) for part in parts])
-        # Absolute sums travel with the gradients: `away` is filled in by blending, `home` from everyone's.
-        away = rows.new_zeros(sum(received), 2) if settings.absgrad else None
-        home = [torch.zeros_like(centres) if settings.absgrad else None for _, centres, _ in projected]
-        here = _Exchange.apply(rows, self.group, sent, received, drawn, away, home)
+        # Blending fills in `received_absgrad`; backward sends it home with the gradients, into `own_absgrad`.
+        received_absgrad = rows.new_zeros(sum(receive_counts), 2) if settings.absgrad else None
+        own_absgrad = [torch.zeros_like(centres) if settings.absgrad else None for _, centres, _ in projected]
+        here = _Exchange.apply(
+            rows, self.group, send_counts, receive_counts, visible_ids, received_absgrad, own_absgrad
+        )
         wants_gradient = torch.is_grad_enabled() and (here.requires_grad or background.requires_grad)
         rgb, alpha, depth, overflow, image = _Blend.apply(
             here[:, :FIELDS].contiguous(),
             here[:, FIELDS : FIELDS + 2].contiguous(),
-            *(background, camera, settings.min_transmittance, wants_gradient, away, settings.capacity),
+            *(background, camera, settings.min_transmittance, wants_gradient, received_absgrad, settings.capacity),
             None if channels[0] is None else here[:, FIELDS + 2 :].contiguous(),
         )
         normals, shown = split_channels(image, settings)
@@ -103,7 +105,7 @@ class Distributed:
             features=shown,
         )
         shares = []
-        for other, (_, centres, found), sums in zip(cameras, projected, home, strict=True):
+        for other, (_, centres, found), sums in zip(cameras, projected, own_absgrad, strict=True):
             if centres.requires_grad:
                 centres.retain_grad()
             shares.append((other, replace(own, means2d=centres, radii=found, absgrad=sums)))
@@ -144,24 +146,24 @@ class _Exchange(torch.autograd.Function):
         ctx: Any,
         rows: Tensor,
         group: ProcessGroup,
-        sent: list[int],
-        received: list[int],
-        drawn: list[Tensor],
-        away: Tensor | None,
-        home: list[Tensor | None],
+        send_counts: list[int],
+        receive_counts: list[int],
+        visible_ids: list[Tensor],
+        received_absgrad: Tensor | None,
+        own_absgrad: list[Tensor | None],
     ) -> Tensor:
-        """`drawn`: of each photo the rows of mine that it shows; `home`: of each photo what the absolute sums of all my
-        rows go to."""
-        ctx.rest = group, sent, received, drawn, away, home
-        return group.all_to_all(rows.detach(), sent, received)
+        """`visible_ids`: per photo, the rows of this process that it shows. `own_absgrad`: per photo, [n 2] to fill in
+        backward with the absolute gradient sums of this process's n rows (`RasterSettings.absgrad`)."""
+        ctx.rest = group, send_counts, receive_counts, visible_ids, received_absgrad, own_absgrad
+        return group.all_to_all(rows.detach(), send_counts, receive_counts)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        group, sent, received, drawn, away, home = ctx.rest
-        leaving = grads[0] if away is None else torch.cat([grads[0], away], 1)
-        back = group.all_to_all(leaving, received, sent)
-        if away is not None:
-            for sums, ids, part in zip(home, drawn, back[:, -2:].split(sent), strict=True):
+        group, send_counts, receive_counts, visible_ids, received_absgrad, own_absgrad = ctx.rest
+        leaving = grads[0] if received_absgrad is None else torch.cat([grads[0], received_absgrad], 1)
+        back = group.all_to_all(leaving, receive_counts, send_counts)
+        if received_absgrad is not None:
+            for sums, ids, part in zip(own_absgrad, visible_ids, back[:, -2:].split(send_counts), strict=True):
                 sums[ids] = part
             back = back[:, :-2]
         return back, None, None, None, None, None, None

@@ -124,7 +124,7 @@ class _Blend(torch.autograd.Function):
         means2d: Tensor,
         background: Tensor,
         camera: Camera,
-        least: float,
+        min_transmittance: float,
         wants_gradient: bool,
         absgrad: Tensor | None,
         capacity: int | None = None,
@@ -134,7 +134,7 @@ class _Blend(torch.autograd.Function):
         bins = bin_tiles(splats, camera, capacity)
         rgb, alpha, depth = (_empty(*shape, like=splats) for shape in ((h, w, 3), (h, w), (h, w)))
         hits = _empty(len(bins.entries), like=splats, dtype=torch.int16) if wants_gradient else None
-        asked = splats, w, h, bins.tile_start, bins.entries, _floats(background), least
+        asked = splats, w, h, bins.tile_start, bins.entries, _floats(background), min_transmittance
         image = None
         if channels is None:
             bindings.call("splat_blend_forward", *asked, rgb, alpha, depth, hits, None)
@@ -147,7 +147,7 @@ class _Blend(torch.autograd.Function):
         if hits is not None:
             lists = bins.first, bins.tile_start, bins.entries, hits
             ctx.save_for_backward(splats, *lists, rgb, alpha, depth, channels, image)
-            ctx.rest = w, h, least, absgrad, background.dtype
+            ctx.rest = w, h, min_transmittance, absgrad, background.dtype
         ctx.set_materialize_grads(False)
         if bins.overflow is not None:
             ctx.mark_non_differentiable(bins.overflow)
@@ -156,14 +156,14 @@ class _Blend(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         splats, first, tile_start, entries, hits, rgb, alpha, depth, channels, image = ctx.saved_tensors
-        w, h, least, absgrad, background_dtype = ctx.rest
+        w, h, min_transmittance, absgrad, background_dtype = ctx.rest
         g_rgb, g_alpha, g_depth = (None if g is None else g.contiguous() for g in grads[:3])
         if g_rgb is None:
             g_rgb = torch.zeros_like(rgb)
         g_splats, g_means2d = torch.empty_like(splats), _empty(len(splats), 2, like=splats)
         g_background = _empty(3, like=splats, dtype=torch.float64)
         records = _empty(len(entries), RECORD, like=splats)
-        asked = len(splats), splats, w, h, first, tile_start, entries, hits, least
+        asked = len(splats), splats, w, h, first, tile_start, entries, hits, min_transmittance
         found = g_splats, g_means2d, g_background, absgrad
         g_channels = None
         if grads[4] is None:  # there are none, or no loss looks at them

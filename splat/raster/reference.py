@@ -172,7 +172,7 @@ def radius(s: Splats) -> Float[Tensor, "m"]:
     return (cutoff(s.opacities).clamp_min(0) * largest).sqrt().ceil().clamp_min(1)
 
 
-def drawn(
+def visibility_mask(
     gaussians: Gaussians, s: Splats, camera: Camera, settings: RasterSettings, slack: float = 0.0
 ) -> Bool[Tensor, "n"]:
     """Rows to composite: in front of the near plane, opacity at least MIN_ALPHA, the ellipse's box touches the image,
@@ -207,24 +207,24 @@ def alphas(pixels: Float[Tensor, "p 2"], centres: Float[Tensor, "p m 2"], s: Spl
     return (s.opacities * torch.exp(-q / 2)).clamp(max=MAX_ALPHA)
 
 
-def contributing(alpha: Float[Tensor, "p m"], least: float) -> Bool[Tensor, "p m"]:
+def contributing(alpha: Float[Tensor, "p m"], min_transmittance: float) -> Bool[Tensor, "p m"]:
     """Pairs that are composited, Gaussians in depth order: alpha >= MIN_ALPHA, and the transmittance before it, which
-    only composited Gaussians lower, >= `least`. Behind the first that fails the second test, nothing is."""
+    only composited Gaussians lower, >= `min_transmittance`. Behind the first that fails the second test, nothing is."""
     visible = alpha >= MIN_ALPHA
     passed = torch.cumprod(1 - alpha * visible, 1)
     before = torch.cat([torch.ones_like(passed[:, :1]), passed[:, :-1]], 1)
-    return visible & (before >= least)
+    return visible & (before >= min_transmittance)
 
 
 def composite(
-    alpha: Float[Tensor, "p m"], s: Splats, least: float, channels: Float[Tensor, "m c"]
+    alpha: Float[Tensor, "p m"], s: Splats, min_transmittance: float, channels: Float[Tensor, "m c"]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Front to back: w_i = alpha_i prod_{j<i} (1 - alpha_j) over contributing pairs.
 
     Returns sum w rgb [p 3], sum w z [p], the final transmittance [p] and sum w channel [p c].
     """
     with torch.no_grad():
-        keep = contributing(alpha, least)
+        keep = contributing(alpha, min_transmittance)
     alpha = torch.where(keep, alpha, torch.zeros_like(alpha))
     passed = torch.cumprod(1 - alpha, 1)
     before = torch.cat([torch.ones_like(passed[:, :1]), passed[:, :-1]], 1)
@@ -236,7 +236,7 @@ def blend(
     s: Splats,
     camera: Camera,
     watch: PixelGradients | None = None,
-    least: float = RasterSettings.min_transmittance,
+    min_transmittance: float = RasterSettings.min_transmittance,
     channels: Float[Tensor, "m c"] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Composite depth-sorted splats over all pixels: colour [h w 3], depth [h w], transmittance [h w], and whatever
@@ -270,7 +270,7 @@ def blend(
                         s,
                         ids,
                         watch,
-                        least,
+                        min_transmittance,
                         extra,
                         use_reentrant=False,
                         preserve_rng_state=False,
@@ -292,14 +292,14 @@ def _blend_pixels(
     s: Splats,
     ids: Int[Tensor, "k"],
     watch: PixelGradients | None,
-    least: float,
+    min_transmittance: float,
     channels: Float[Tensor, "m c"],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     near = s[ids]
     centres = near.means2d.expand(len(pixels), -1, -1)
     if watch is not None and centres.requires_grad:
         centres.register_hook(lambda gradient: watch(ids, gradient.detach()))
-    return composite(alphas(pixels, centres, near), near, least, channels[ids])
+    return composite(alphas(pixels, centres, near), near, min_transmittance, channels[ids])
 
 
 # ------------------------------------------------------------------------------------------------------ the rasterizer
@@ -324,7 +324,7 @@ class Reference:
         """Ids of rows that may be drawn, ascending."""
         with torch.no_grad():
             s = splats(gaussians, camera, cam_from_world.to(gaussians.means), settings)
-            return drawn(gaussians, s, camera, settings, slack=1e-3).nonzero()[:, 0]
+            return visibility_mask(gaussians, s, camera, settings, slack=1e-3).nonzero()[:, 0]
 
     def __call__(
         self,
@@ -341,7 +341,7 @@ class Reference:
         pose = cam_from_world.to(gaussians.means)
         with torch.no_grad():
             seen = splats(gaussians, camera, pose, settings)
-            ids = drawn(gaussians, seen, camera, settings).nonzero()[:, 0]
+            ids = visibility_mask(gaussians, seen, camera, settings).nonzero()[:, 0]
             ids = ids[seen.depths[ids].sort(stable=True).indices]  # by depth, ties by index
             radii = torch.zeros(n, dtype=torch.int64, device=ids.device)
             radii[ids] = radius(seen[ids]).long()

@@ -18,7 +18,7 @@ class Execution:
     capacity: int | None = None
     """See `RasterSettings.capacity`."""
 
-    def divided(self, init: Init, phases: tuple[Phase, ...]) -> tuple[Init, tuple[Phase, ...]]:
+    def shard(self, init: Init, phases: tuple[Phase, ...]) -> tuple[Init, tuple[Phase, ...]]:
         """This process's share of the Gaussians, and phases for it."""
         return init, phases
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
-from splat.core.slots import Init, Kept, Observer, Phase, Rasterizer, Reporter, Silent, Snapshot
+from splat.core.slots import Init, Observer, Phase, Rasterizer, Reporter, Silent, Snapshot, Stateful
 from splat.train import checkpoint
 from splat.train.clock import Meter, Stopwatch, stop_requests
 from splat.train.execution import Execution
@@ -139,16 +139,16 @@ class _Audience:
 # --------------------------------------------------------------------------------------------------------- checkpoints
 
 
-def _kept(observers: Sequence[Observer]) -> dict[str, Kept]:
+def _stateful(observers: Sequence[Observer]) -> dict[str, Stateful]:
     """Observers that have a state, by the name of their class."""
-    return {type(o).__name__: o for o in observers if isinstance(o, Kept)}
+    return {type(o).__name__: o for o in observers if isinstance(o, Stateful)}
 
 
 def _save(run: TrainingRun, observers: Sequence[Observer], folder: Path | None, seconds: float) -> None:
     """Rank 0 writes the states of all processes."""
     if folder is None:
         return
-    watching = {name: observer.state() for name, observer in _kept(observers).items()}
+    watching = {name: observer.state() for name, observer in _stateful(observers).items()}
     state = {**run.state(), "observers": watching, "seconds": seconds}
     group = run.execution.group
     if group.world == 1:
@@ -170,7 +170,7 @@ def _restore(run: TrainingRun, observers: Sequence[Observer], folder: Path | Non
             raise SplatError(f"The checkpoint in {folder} was written by {len(shards)} processes: take as many.")
         state = shards[group.rank]
         run.load_state(state)
-        for name, observer in _kept(observers).items():
+        for name, observer in _stateful(observers).items():
             if name in state["observers"]:
                 observer.load_state(state["observers"][name])
         seconds = float(state["seconds"])

@@ -32,7 +32,7 @@ def gradients_of(
     return RowGradients(
         ids=ids,
         fields=Gaussians(**fields, sh=torch.zeros_like(rows.sh) if sh is None else sh),
-        drawn=render.radii if ids is None else None,
+        visibility=render.radii if ids is None else None,
         camera_centre=None if constant is None else camera_centre(cam_from_world),
     )
 
@@ -49,7 +49,7 @@ def summed(gradients: list[RowGradients]) -> RowGradients:
     stacked = Gaussians.cat([g.fields for g in gradients])
     ids_of = [g.ids for g in gradients if g.ids is not None]
     if not ids_of:
-        radii = torch.stack([g.drawn for g in gradients if g.drawn is not None])
+        radii = torch.stack([g.visibility for g in gradients if g.visibility is not None])
         return RowGradients(None, stacked.map(lambda t: t.unflatten(0, (len(gradients), -1)).sum(0)), radii.amax(0))
     union, where = torch.cat(ids_of).unique(return_inverse=True)
     total = stacked.map(lambda t: t.new_zeros(len(union), *t.shape[1:]).index_add_(0, where, t))

@@ -15,13 +15,13 @@ from splat.core.slots import (
     Hook,
     Init,
     Item,
-    Kept,
     Parameterization,
     Phase,
     Rasterizer,
     Render,
     Reporter,
     Round,
+    Stateful,
 )
 from splat.geometry.morton import morton_order
 from splat.train.execution import Execution
@@ -67,7 +67,7 @@ class TrainingRun:
     ) -> None:
         if len(init.gaussians) == 0:
             raise SplatError("There is nothing to train: the initializer made no Gaussians; try another --method.")
-        init, self.phases = execution.divided(init, phases)
+        init, self.phases = execution.shard(init, phases)
         self.raster, self.view_model, self.settings, self.report = raster, view_model, settings, report
         self.execution = execution
         self.device = init.gaussians.means.device
@@ -205,7 +205,7 @@ class TrainingRun:
             "model": self.model.state(),
             "density": self.density.state(),
             "source": self.phase.source.state(),
-            "hooks": {name: hook.state() for name, hook in self._kept_hooks().items()},
+            "hooks": {name: hook.state() for name, hook in self._stateful_hooks().items()},
             "view_model": self.view_model.state(),
             "generator": self.generator.get_state(),
             "density_changes": self.density_changes,
@@ -223,7 +223,7 @@ class TrainingRun:
         self.model.load_state(state["model"])
         self.density.load_state(state["density"])
         self.phase.source.load_state(state["source"])
-        for name, hook in self._kept_hooks().items():
+        for name, hook in self._stateful_hooks().items():
             hook.load_state(state["hooks"][name])
         self.view_model.load_state(state["view_model"])
         self.generator.set_state(state["generator"])
@@ -231,11 +231,11 @@ class TrainingRun:
         self.losses.load_state(state["losses"])
         self.execution.load_state(state["execution"])
 
-    def _kept_hooks(self) -> dict[str, Kept]:
+    def _stateful_hooks(self) -> dict[str, Stateful]:
         """Those of the phase that have a state; one that is called on both occasions counts once."""
-        found: dict[str, Kept] = {}
+        found: dict[str, Stateful] = {}
         for name in ("on_round", "on_start"):
             hook = getattr(self.phase, name)
-            if isinstance(hook, Kept) and not any(hook is other for other in found.values()):
+            if isinstance(hook, Stateful) and not any(hook is other for other in found.values()):
                 found[name] = hook
         return found

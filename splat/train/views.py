@@ -90,8 +90,8 @@ class PhotoSource:
         self.schedule = schedule or ResolutionSchedule(start=1.0)
         self.levels = [_levels(v, i, self.schedule, device) for i, v in enumerate(views)]
         self.generator = torch.Generator().manual_seed(seed)
-        self.order: list[int] = []
-        self.finest = 0
+        self.remaining: list[int] = []
+        self.level = 0
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -103,17 +103,17 @@ class PhotoSource:
 
     def items(self, step: int, steps: int) -> Iterator[Item]:
         """The item of step `step` of the phase's `steps`. Each call takes one view from the order."""
-        if not self.order:
-            self.order = torch.randperm(len(self.levels), generator=self.generator).tolist()
+        if not self.remaining:
+            self.remaining = torch.randperm(len(self.levels), generator=self.generator).tolist()
         # A run that is prolonged never goes back to coarser photos.
-        self.finest = max(self.finest, self.schedule.level(step / max(1, steps)))
-        yield self.levels[self.order.pop()][self.finest]
+        self.level = max(self.level, self.schedule.level(step / max(1, steps)))
+        yield self.levels[self.remaining.pop()][self.level]
 
     def state(self) -> dict[str, Any]:
-        return {"order": list(self.order), "finest": self.finest, "generator": self.generator.get_state()}
+        return {"order": list(self.remaining), "finest": self.level, "generator": self.generator.get_state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.order, self.finest = list(state["order"]), int(state["finest"])
+        self.remaining, self.level = list(state["order"]), int(state["finest"])
         self.generator.set_state(state["generator"])
 
 

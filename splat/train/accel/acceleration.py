@@ -11,7 +11,7 @@ from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.slots import Init, Item, Phase, Reporter
 from splat.train.accel.graph import Mode, Recorder, Replays
 from splat.train.accel.pair_capacity import PairCapacity
-from splat.train.accel.processes import GroupExchange, divided_init, divided_phase
+from splat.train.accel.processes import GroupExchange, shard_init, shard_phase
 from splat.train.execution import Execution
 from splat.train.step import Exchange, ItemGradients, StepResult, StepState, eager_step
 
@@ -40,10 +40,10 @@ class Acceleration(Execution):
     def capacity(self) -> int | None:  # type: ignore[override]
         return self.pairs.capacity
 
-    def divided(self, init: Init, phases: tuple[Phase, ...]) -> tuple[Init, tuple[Phase, ...]]:
+    def shard(self, init: Init, phases: tuple[Phase, ...]) -> tuple[Init, tuple[Phase, ...]]:
         if self.group.world == 1:
             return init, phases
-        return divided_init(init, self.group), tuple(divided_phase(p, self.group) for p in phases)
+        return shard_init(init, self.group), tuple(shard_phase(p, self.group) for p in phases)
 
     def step(self, state: StepState, items: Sequence[Item]) -> StepResult:
         def after_item(item: Item, gradients: ItemGradients | None = None) -> None:

@@ -25,7 +25,7 @@ from splat.train.step import Exchange
 
 
 @dataclass(frozen=True, eq=False)
-class OwnItems:
+class LocalItems:
     """A TargetSource that takes every world-th item of another, which all processes hold in the same state."""
 
     source: TargetSource
@@ -43,7 +43,7 @@ class OwnItems:
         self.source.load_state(state)
 
 
-def divided_init(init: Init, group: ProcessGroup) -> Init:
+def shard_init(init: Init, group: ProcessGroup) -> Init:
     """Every world-th Gaussian: neighbours live apart, so that every photo is work for all.
 
     Raises SplatError when there are fewer than processes.
@@ -56,27 +56,27 @@ def divided_init(init: Init, group: ProcessGroup) -> Init:
     return init.rows(ids)
 
 
-def divided_phase(phase: Phase, group: ProcessGroup) -> Phase:
+def shard_phase(phase: Phase, group: ProcessGroup) -> Phase:
     """The phase of one process, whose `steps` take a photo for each process."""
     rates = batch_rates(phase.schedules.rates, group.world)
     return replace(
         phase,
-        source=OwnItems(phase.source, group),
-        density=divided_density(phase.density, group.world),
+        source=LocalItems(phase.source, group),
+        density=shard_density(phase.density, group.world),
         schedules=replace(phase.schedules, rates=rates),
     )
 
 
 @runtime_checkable
-class Divisible(Protocol):
+class Shardable(Protocol):
     """Density settings that can be those of one share of the Gaussians."""
 
-    def share_of(self, world: int) -> DensitySettings: ...
+    def shard(self, world: int) -> DensitySettings: ...
 
 
-def divided_density(density: DensitySettings, world: int) -> DensitySettings:
+def shard_density(density: DensitySettings, world: int) -> DensitySettings:
     """The settings of one share's density control; as they are where they do not depend on the number of shares."""
-    return density.share_of(world) if world > 1 and isinstance(density, Divisible) else density
+    return density.shard(world) if world > 1 and isinstance(density, Shardable) else density
 
 
 def batch_rates(rates: LearningRates, photos: int) -> LearningRates:

@@ -55,7 +55,7 @@ class DefaultDensity:
     def __call__(self, steps: int, scene_extent: float) -> DensityControl:
         return _Adaptive(self, steps)
 
-    def share_of(self, world: int) -> DefaultDensity:
+    def shard(self, world: int) -> DefaultDensity:
         """For one of `world` processes that divide the Gaussians: its part of the cap, and the threshold for gradients
         of a mean over `world` photos."""
         return replace(self, cap=math.ceil(self.cap / world), threshold=self.limit / world)

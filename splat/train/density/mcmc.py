@@ -44,7 +44,7 @@ class MCMCDensity:
     def __call__(self, steps: int, scene_extent: float) -> DensityControl:
         return _Sampler(self, steps)
 
-    def share_of(self, world: int) -> MCMCDensity:
+    def shard(self, world: int) -> MCMCDensity:
         """For one of `world` processes that divide the Gaussians: its part of the cap."""
         return replace(self, cap=math.ceil(self.cap / world))
 

@@ -33,9 +33,9 @@ class NearCamera:
     def __call__(self, steps: int, scene_extent: float) -> DensityControl:
         return _NearCamera(self, self.density(steps, scene_extent), steps)
 
-    def share_of(self, world: int) -> NearCamera:
+    def shard(self, world: int) -> NearCamera:
         """For one of `world` processes that divide the Gaussians."""
-        share = getattr(self.density, "share_of", None)
+        share = getattr(self.density, "shard", None)
         return self if share is None else replace(self, density=share(world))
 
 

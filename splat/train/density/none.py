@@ -21,7 +21,7 @@ class NoDensity:
     def __call__(self, steps: int, scene_extent: float) -> DensityControl:
         return _PruneOnly(self, steps)
 
-    def share_of(self, world: int) -> NoDensity:
+    def shard(self, world: int) -> NoDensity:
         """For one of `world` processes that divide the Gaussians."""
         return self
 

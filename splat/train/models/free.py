@@ -111,7 +111,7 @@ class FreeGaussians(Parameterization):
         parts = [(name, getattr(fields, name), ALL) for name in FIELDS[:4]]
         if not factored or every > 1:
             parts.append(("sh", fields.sh, (0, 3)))
-        rows = gradient.ids, gradient.drawn
+        rows = gradient.ids, gradient.visibility
         self.rows.adam(parts, *rows, (r.beta1, r.beta2), r.eps, constants[: 1 + len(parts)])
         if rest_is_due and not factored:
             betas = r.beta1**every, r.beta2**every
@@ -132,7 +132,7 @@ class FreeGaussians(Parameterization):
             beta1=r.beta1**r.sh_rest_every,
             beta2=r.beta2**r.sh_rest_every,
             eps=r.eps,
-            seen=gradient.drawn,
+            visibility=gradient.visibility,
             constants=constants,
         )
 
@@ -146,10 +146,10 @@ class FreeGaussians(Parameterization):
             self.origins = torch.cat([self.origins[keep], added_at if parents is None else self.origins[parents]])
         self.rows.edit(keep, None if append is None else self._fields(append))
 
-    def rearrange(self, order: Int[Tensor, "n"]) -> None:
-        self.rows.rearrange(order)
+    def rearrange(self, permutation: Int[Tensor, "n"]) -> None:
+        self.rows.rearrange(permutation)
         if self.origins is not None:
-            self.origins = self.origins[order]
+            self.origins = self.origins[permutation]
 
     def assign(self, ids: Int[Tensor, "m"], rows: Gaussians, parents: Int[Tensor, "m"] | None = None) -> None:
         """Overwrite rows in place and reset their optimizer state; `parents` says what they descend from now."""

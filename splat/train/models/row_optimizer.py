@@ -55,19 +55,19 @@ class RowOptimizer:
         self,
         gradients: Sequence[tuple[str, Tensor, tuple[int, int | None]]],
         ids: Int[Tensor, "m"] | None,
-        drawn: Int[Tensor, "m"] | None,
+        visibility: Int[Tensor, "m"] | None,
         betas: tuple[float, float],
         eps: float,
         constants: Float[Tensor, "one_plus_gradients"],
     ) -> None:
-        """One Adam step on rows `ids` (None: all), without those whose `drawn` is 0. Each gradient: the parameter's
-        name, [m ...], and from and to which column of its flattened rows it goes. `constants` are `adam_constants` of
-        the step, one rate per gradient, on the device."""
+        """One Adam step on rows `ids` (None: all) whose `visibility` is not 0 (None: all). Each gradient: name of the
+        parameter, gradient [m ...], and the range of columns of its flattened rows that are updated. `constants`:
+        `adam_constants` of the step, one rate per gradient, on the device."""
         tensors = [
             AdamTensor(self[name], gradient, self.first[name][: self.count], self.second[name][: self.count], 0.0, part)
             for name, gradient, part in gradients
         ]
-        fused_adam(tensors, self.updates, self.some(ids), *betas, eps, drawn, constants)
+        fused_adam(tensors, self.updates, self.some(ids), *betas, eps, visibility, constants)
 
     def some(self, ids: Int[Tensor, "m"] | None) -> Int[Tensor, "m"] | None:
         """The same rows, None where these are all."""
@@ -100,11 +100,11 @@ class RowOptimizer:
                 store[name] = new
         self.count = kept + added
 
-    def rearrange(self, order: Int[Tensor, "n"]) -> None:
-        """Row i becomes what row order[i] was, moments and all."""
+    def rearrange(self, permutation: Int[Tensor, "n"]) -> None:
+        """Row i becomes what row permutation[i] was, moments and all."""
         for store in self._stores():
             for name in self.names:
-                store[name][: self.count] = gather([store[name][: self.count]], order)[0]
+                store[name][: self.count] = gather([store[name][: self.count]], permutation)[0]
 
     def assign(self, ids: Int[Tensor, "m"], rows: Mapping[str, Tensor]) -> None:
         """Overwrite rows in place; their moments become zero."""
