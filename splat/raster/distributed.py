@@ -1,9 +1,9 @@
-"""Gaussians that are spread over processes, drawn by all of them: each process draws a photo of its own.
+"""Rendering of Gaussians that are sharded over processes: each process renders a photo of its own.
 
-As Grendel (Zhao et al. 2024) does it: a process projects its Gaussians for the cameras of all, the projected rows are
-exchanged, and each process blends what its photo shows. Backward sends the gradients of projected rows home. What
-travels is 14 numbers per Gaussian and photo that shows it, and 16 back, and its extra channels; harmonics and optimizer
-state stay.
+As in Grendel (Zhao et al. 2024), each process projects its Gaussians for the cameras of all processes, the projected
+rows are exchanged (all-to-all), and each process blends the rows that its photo shows. Backward returns the gradients
+of projected rows to their owners. Per visible Gaussian and photo, 14 numbers are sent and 16 returned, plus extra
+channels; SH coefficients and optimizer state are never sent.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from splat.raster.native import Native, _Blend, _Project
 
 @dataclass(frozen=True)
 class Distributed:
-    """See `slots.Rasterizer`. Its methods are called by all processes at the same time, each with its share of the
-    Gaussians and a camera of its own. The image is that of the Gaussians of all, rank after rank; everything about
-    Gaussians in the render is about this process's share: `radii` the largest in any of the photos, and `shares` with
-    what each photo says of it."""
+    """See `slots.Rasterizer`. All processes call its methods together, each with its shard of the Gaussians and its own
+    camera. The image shows the Gaussians of all, in rank order. Values per Gaussian are of this process's shard:
+    `radii` is the maximum over all photos, and `shares` has the values per photo."""
 
     group: ProcessGroup
     inner: Native = field(default_factory=Native)
@@ -49,7 +48,7 @@ class Distributed:
     def visible(
         self, gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"], settings: RasterSettings
     ) -> Int[Tensor, "m"]:
-        """Ids of rows of this share that may be drawn in any of the photos, ascending."""
+        """Ids of rows of this shard that may be visible in any of the photos, ascending."""
         cameras, poses = self._everyones(camera, cam_from_world.detach())
         seen = torch.zeros(len(gaussians), dtype=torch.bool, device=gaussians.means.device)
         for other, pose in zip(cameras, poses, strict=True):
@@ -65,8 +64,8 @@ class Distributed:
         settings: RasterSettings,
         features: Float[Tensor, "n c"] | None = None,
     ) -> Render:
-        """Draw. Gradients of everyone's loss, added up, arrive at this process's Gaussians; those of the camera's pose
-        come from everyone's Gaussians. All processes ask for normals or none does, and all give as many features."""
+        """Draw. The Gaussians get the sum of the gradients of all processes' losses, and the pose gets the gradients by
+        all processes' Gaussians. All processes must request normals or none, and pass features of the same width."""
         g = gaussians
         degree = g.sh_degree if settings.sh_degree is None else min(settings.sh_degree, g.sh_degree)
         cameras, poses = self._everyones(camera, cam_from_world)
@@ -112,7 +111,7 @@ class Distributed:
         return replace(own, shares=tuple(shares))
 
     def _everyones(self, camera: Camera, cam_from_world: Tensor) -> tuple[list[Camera], list[Tensor]]:
-        """Cameras and poses of all photos of the step, mine among them; poses are differentiable where one is."""
+        """Cameras and poses of the photos of all ranks. Poses are differentiable if that of any rank is."""
         c, wants = camera, torch.is_grad_enabled() and cam_from_world.requires_grad
         mine = torch.tensor([c.fx, c.fy, c.cx, c.cy, c.width, c.height, float(wants)], dtype=torch.float64)
         table = self.group.all_gather(mine.to(cam_from_world.device)).tolist()
@@ -124,7 +123,7 @@ class Distributed:
 
 
 class _Poses(torch.autograd.Function):
-    """My pose [4 4] -> everyone's [world 4 4]."""
+    """All-gather of poses: this process's [4 4] -> [world 4 4]."""
 
     @staticmethod
     def forward(ctx: Any, pose: Tensor, group: ProcessGroup) -> Tensor:
@@ -139,7 +138,8 @@ class _Poses(torch.autograd.Function):
 
 
 class _Exchange(torch.autograd.Function):
-    """Projected rows for everyone -> everyone's for my photo; gradients go the other way, absolute sums with them."""
+    """All-to-all of projected rows: those of this process for every photo -> those of every process for its photo.
+    Backward sends their gradients back, with absolute sums."""
 
     @staticmethod
     def forward(
