@@ -46,8 +46,8 @@ SPLAT_API int splat_agreement(int32_t height, int32_t width, const float* depth,
 }
 
 SPLAT_API int splat_count_support(int64_t count, const float* points, int32_t height, int32_t width, const float* depth,
-                            const double* map, float max_difference, float max_free_space, int32_t* support,
-                            int32_t* violations, void* stream) {
+                                  const double* map, float max_difference, float max_free_space, int32_t* support,
+                                  int32_t* violations, void* stream) {
     using namespace splat;
     if (too_many_pixels(height, width)) return fail("an image of %d x %d pixels is too large.", width, height);
     if (count > INT32_MAX / 3) return fail("%lld points are too many.", (long long)count);

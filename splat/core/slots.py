@@ -244,12 +244,10 @@ class Render:
     radii: Int[Tensor, "n"]
     """Radius in pixels of the drawn footprint; 0 = not drawn."""
     absgrad: Float[Tensor, "n 2"] | None = None
-    """With `RasterSettings.absgrad`: sum over pixels of |dL/d(pixel position)| (AbsGS, Ye et al. 2024). Set by
-    backward."""
+    """With `RasterSettings.absgrad`: sum over pixels of |dL/d(pixel position)| (AbsGS, Ye et al. 2024)."""
     sh0_gradient: Float[Tensor, "n 1 3"] | None = None
-    """With `RasterSettings.factored_sh`: gradient of SH degree 0, or None if the rasterizer does not use the
-    setting."""
-    shares: tuple[tuple[Camera, Render], ...] = ()
+    """Gradient of SH degree 0, if the rasterizer makes use of `RasterSettings.factored_sh`."""
+    per_photo: tuple[tuple[Camera, Render], ...] = ()
     """With several processes, each of which draws another photo (`raster.distributed`): per photo its camera, and the
     `means2d`, `radii` and `absgrad` of this process's Gaussians in it. Empty with one process."""
     overflow: Int[Tensor, "1"] | None = None
@@ -419,8 +417,7 @@ class Parameterization(Protocol):
         return None
 
     def assign(self, ids: Int[Tensor, "m"], rows: Gaussians, parents: Int[Tensor, "m"] | None = None) -> None:
-        """Overwrite rows in place and reset their optimizer state. `parents` as in `edit` (None: the rows
-        themselves)."""
+        """Overwrite rows in place and reset their optimizer state. `parents` as in `edit` (None: `ids`)."""
         ...
 
     def shift(self, ids: Tensor | None, **deltas: Tensor | float) -> None:
@@ -472,8 +469,7 @@ class DensityControl(Protocol):
     # For `train.accel`, which captures steps in CUDA graphs and replays them. By default no step can be captured.
 
     def changes_rows(self, step: int) -> bool:
-        """Whether `after_update` of this step may add, move or remove rows, or block on a GPU value. Such a step is
-        never captured."""
+        """Whether `after_update` of this step may edit rows or block on a GPU. Such a step is never captured."""
         return True
 
     def prepare_replay(self, step: int, count: int, device: torch.device) -> None:
@@ -669,8 +665,7 @@ class Method(Protocol):
         ...
 
     def initializer(self, capture: Capture, plan: InitPlan | None = None) -> Initializer:
-        """The initializer. Without a plan, as the settings alone configure it: the key of the init stage hashes
-        this."""
+        """The initializer; without a plan, by the settings alone, which is what the key of the init stage has."""
         ...
 
     def phases(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:

@@ -42,8 +42,8 @@ def photometric(
 
         l1 = mean(w |x - target|),   dssim = mean(w (1 - ssim))
 
-    SSIM is per pixel and channel as in `core.metrics.ssim_map`; means are over all values of the image. `target` is [h
-    w c], float in [0, 1] or uint8. `weight` is uint8 [h w], w = weight / 255; where it is 0 both images are set to
+    SSIM is per pixel and channel as in `core.metrics.ssim_map`; means are over all values of the image. `target` is
+    [h w c], float in [0, 1] or uint8. `weight` is uint8 [h w], w = weight / 255; where it is 0 both images are set to
     black before SSIM, so that such pixels do not influence the loss at all. With `dssim_weight` 0, SSIM is not computed
     and dssim is 0.
 

@@ -240,12 +240,13 @@ SPLAT_API int splat_agreement(int32_t height, int32_t width, const float* depth,
                               float max_shift, float max_difference, float min_tangent, float* pixels, int32_t* at,
                               uint8_t* agrees, void* stream);
 
-// One photo's word on points [n 3] of the world: adds 1 to `agree` [n] where its depth differs from the point's by less than
-// the fraction `max_difference`, to `violations` [n] where it is larger by more than `max_free_space`; nothing where it does
-// not see the point. map [12], in host memory: pixel_from_world by rows (homogeneous).
+// Whether one photo supports points [n 3] of the world: adds 1 to `support` [n] where its depth differs from the point's by
+// less than the fraction `max_difference`, and 1 to `violations` [n] where its depth is larger by more than the fraction
+// `max_free_space` (the point lies in free space). Points out of the frame or at unknown depth are skipped. map [12], in
+// host memory: pixel_from_world by rows (homogeneous).
 SPLAT_API int splat_count_support(int64_t count, const float* points, int32_t height, int32_t width, const float* depth,
-                            const double* map, float max_difference, float max_free_space, int32_t* support,
-                            int32_t* violations, void* stream);
+                                  const double* map, float max_difference, float max_free_space, int32_t* support,
+                                  int32_t* violations, void* stream);
 
 // Normals [h w 3] averaged over every second pixel of 2 reach + 1 rows and columns around, of known depth that differs from
 // the pixel's by less than the fraction `max_difference`; of unit length. Without any the pixel keeps its own.

@@ -28,7 +28,7 @@ from splat.raster.native import Native, _Blend, _Project
 class Distributed:
     """See `slots.Rasterizer`. All processes call its methods together, each with its shard of the Gaussians and its own
     camera. The image shows the Gaussians of all, in rank order. Values per Gaussian are of this process's shard:
-    `radii` is the maximum over all photos, and `shares` has the values per photo."""
+    `radii` is the maximum over all photos, and `per_photo` has the values per photo."""
 
     group: ProcessGroup
     inner: Native = field(default_factory=Native)
@@ -103,12 +103,12 @@ class Distributed:
             normals=normals,
             features=shown,
         )
-        shares = []
+        per_photo = []
         for other, (_, centres, found), sums in zip(cameras, projected, own_absgrad, strict=True):
             if centres.requires_grad:
                 centres.retain_grad()
-            shares.append((other, replace(own, means2d=centres, radii=found, absgrad=sums)))
-        return replace(own, shares=tuple(shares))
+            per_photo.append((other, replace(own, means2d=centres, radii=found, absgrad=sums)))
+        return replace(own, per_photo=tuple(per_photo))
 
     def _everyones(self, camera: Camera, cam_from_world: Tensor) -> tuple[list[Camera], list[Tensor]]:
         """Cameras and poses of the photos of all ranks. Poses are differentiable if that of any rank is."""

@@ -176,8 +176,8 @@ def draw_item(
     if loss.requires_grad:  # else no term counts for this item
         loss.backward(_weight_of(loss, item.loss_weight, waits_for_gpu))
     with torch.no_grad():
-        for camera, share in render.shares or ((item.camera, render),):
-            s.density.after_backward(s.phase_step, ids, share, camera)
+        for camera, part in render.per_photo or ((item.camera, render),):
+            s.density.after_backward(s.phase_step, ids, part, camera)
         gradients = gradients_of(rows, ids, render, pose.detach())
     return ItemGradients(correction, gradients, loss.detach(), figures, render.overflow)
 

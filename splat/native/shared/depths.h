@@ -85,7 +85,7 @@ SPLAT_INLINE Match match_pixel(const AgreementJob& j, vi column, vi row) {
     return m;
 }
 
-// Counting of the photos that support points of the world, and of those whose free space the points violate: one photo.
+// One photo, and points of the world that it may support or whose position violates its free space.
 struct SupportJob {
     const float* points;  // [n 3]
     int32_t height, width;
