@@ -335,3 +335,16 @@ def test_no_two_files_import_each_other_in_a_circle() -> None:
     found = set(circles(graph))
     assert found <= set(CIRCLES), [sorted(c) for c in found - set(CIRCLES)]
     assert set(CIRCLES) <= found, "remove what is no circle any more"
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    text = (ROOT / "README.md").read_text()
+    block = text[text.index("```\nsplat/\n") :].split("```")[1]
+    rows = dict(re.findall(r"^  (\w+(?:\.py|/))\s+(.*(?:\n {15}.*)*)", block, re.M))
+    folders = {f"{p.name}/" for p in PACKAGE.iterdir() if p.is_dir() and any(p.glob("*.py"))}
+    assert {name for name in rows if name.endswith("/")} == folders
+    for name, folder in (("commands/", "commands"), ("methods/", "methods")):
+        files = {p.stem for p in (PACKAGE / folder).glob("*.py")} - {"__init__", "base", "auto", "presets"}
+        assert files <= set(re.findall(r"\w+", rows[name])), f"{name} has files that the README does not name"
+    beside = set(re.findall(r"^(\w+)/ ", block, re.M))
+    assert beside == {"cuda", "scenes", "scripts", "tests"} and all((ROOT / name).is_dir() for name in beside)

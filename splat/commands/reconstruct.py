@@ -190,7 +190,7 @@ class Reconstruct:
         """Dotted names of the settings that somebody chose."""
         required = {f.name: getattr(self, f.name) for f in fields(self) if _is_required(f)}
         changed = changed_settings(self, type(self)(**required))
-        return frozenset(self.explicit) | required.keys() | (changed - {"explicit", "methods"})
+        return frozenset((*self.explicit, *required, *(changed - {"explicit", "methods"})))
 
     def resolved(self: C, train_photos: int) -> tuple[C, str]:
         """The settings as they run, and why its method: `method` an object, nothing left to preset or method.
@@ -270,7 +270,7 @@ class Reconstruct:
         run = RunFolder(self.folder, keep_stages=self.keep_stages)
         try:
             with Console(self.quiet) as console:
-                logged = Logged(report or console, run.log)
+                run.report = logged = Logged(report or console, run.log)
                 context = open_context(
                     run,
                     logged,

@@ -103,5 +103,5 @@ def _view_from_json(d: dict[str, Any]) -> View:
         mask_mode=d["mask_mode"],
         camera_group=d["camera_group"],
         focal_from=d["focal_from"],
-        gps=None if d["gps"] is None else (d["gps"][0], d["gps"][1], d["gps"][2]),
+        gps=None if d.get("gps") is None else (d["gps"][0], d["gps"][1], d["gps"][2]),
     )

@@ -73,9 +73,9 @@ def train(
     run = TrainingRun(init, phases, raster, view_model, settings, report, execution)
     audience = _Audience(run, observers)
     seconds = _restore(run, observers, checkpoint_dir)
-    watch, meter, saved = Stopwatch(seconds), Meter(run.step), time.monotonic()
     if run.step == 0:
-        audience.show({}, watch, meter)
+        audience.show({}, Stopwatch(0.0), Meter(0), seconds=0.0)
+    watch, meter, saved = Stopwatch(seconds), Meter(run.step), time.monotonic()
     with stop_requests() as stop:
         while run.advance():
             line = run.do_step()
@@ -112,8 +112,9 @@ class _Audience:
         self.count = int(counted[2])
         return counted[0] > 0, counted[1] > 0
 
-    def show(self, line: dict[str, Any], watch: Stopwatch, meter: Meter) -> None:
-        """Pass a snapshot to every observer. Its time does not count as training time."""
+    def show(self, line: dict[str, Any], watch: Stopwatch, meter: Meter, seconds: float | None = None) -> None:
+        """Pass a snapshot to every observer. Its time does not count as training time. `seconds` of training: by
+        default those of the watch."""
         run, step = self.run, self.run.step
         wanted = [o.wants_gaussians(step, run.total) for o in self.observers]
         everything: Gaussians | None = None
@@ -130,7 +131,8 @@ class _Audience:
             with watch.counting():
                 return run.read_losses()
 
-        seconds, figures = watch.seconds(), Figures(dict(line), read)
+        figures = Figures(dict(line), read)
+        seconds = watch.seconds() if seconds is None else seconds
         phase = run.phase.name if run.phase_index >= 0 else ""
         with watch.paused(), torch.no_grad():
             for observer, wants in zip(self.observers, wanted, strict=True):

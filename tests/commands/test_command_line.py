@@ -1,5 +1,7 @@
 """What a user meets before anything runs: help, versions, mistakes."""
 
+import dataclasses
+import re
 import statistics
 import subprocess
 import sys
@@ -54,16 +56,38 @@ def test_a_missing_folder_is_one_sentence_and_exit_code_2(tmp_path: Path) -> Non
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_preset_sets_defaults_and_explicit_flags_win_over_it() -> None:
-    from splat.cli import parse
-    from splat.commands.reconstruct import Reconstruct
-    from splat.methods.presets import PRESETS
+def test_help_shows_what_people_use_and_help_all_the_rest() -> None:
+    brief, full = _run("reconstruct", "--help").stdout, _run("reconstruct", "--help-all").stdout
+    flags = set(re.findall(r"^\W*(--[a-z][a-z-]*)", brief, re.M)) - {"--help"}
+    assert 15 <= len(flags) <= 20 and {"--preset", "--method", "--out", "--masks"} <= flags
+    assert "--help-all" in brief and "--train.rates.means" not in brief
+    assert "--train.rates.means" in full and "--edgs.init.budget" in full and len(full) > 5 * len(brief)
+    for hidden in ("--explicit", "--methods"):
+        assert hidden not in full
 
-    plain = parse(Reconstruct, ["p", "--out", "r", "--preset", "fast"], "splat")
-    assert (plain.iterations, plain.max_resolution) == (PRESETS["fast"].iterations, PRESETS["fast"].max_resolution)
-    tuned = parse(Reconstruct, ["p", "--out", "r", "--preset=fast", "--max_resolution", "100"], "splat")
-    assert tuned.max_resolution == 100 and tuned.iterations == PRESETS["fast"].iterations
-    assert "max_resolution" in tuned.explicit_flags and "iterations" not in tuned.explicit_flags
+
+def test_every_common_flag_is_a_field() -> None:
+    from splat.commands.init import InitOnly
+    from splat.commands.reconstruct import Reconstruct
+
+    for command in (Reconstruct, InitOnly):
+        assert set(command.common) <= {f.name for f in dataclasses.fields(command)}
+
+
+def test_who_reads_only_the_beginning_of_the_help_ends_it_quietly() -> None:
+    for arguments in ("--help", "reconstruct --help-all"):
+        command = f"{sys.executable} -m splat {arguments} | head -1"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+        assert done.stdout and done.stderr == ""
+
+
+def test_a_negated_flag_is_explicit_under_the_name_of_its_field() -> None:
+    from splat.cli import explicit_names
+    from splat.commands.reconstruct import Reconstruct
+
+    argv = ["p", "--train.views.no-exposure", "--no-renders", "--seed=3", "--train.rates.means", "1e-4"]
+    expected = ("renders", "seed", "train.rates.means", "train.views.exposure")
+    assert explicit_names(argv, Reconstruct.flags()) == expected
 
 
 def test_flags_may_be_written_with_dashes_or_underscores() -> None:

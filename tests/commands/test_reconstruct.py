@@ -17,17 +17,25 @@ from splat.commands.reconstruct import Reconstruct
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
 from splat.export import load_splat
-from splat.init import SfmPoints
+from splat.init import DenseSurfaces, SfmPoints
+from splat.methods import Edgs, Points
 from splat.run.completed import CompletedRun
-from splat.stages.train import TrainConfig
+from splat.train.settings import Training
 
-FLAGS = ["--iterations", "200", "--points.random-count", "1500", "--cap", "3000", "--no-renders", "--quiet"]
+FLAGS = ["--iterations", "200", "--edgs.init.sparse.random-count", "1500", "--cap", "3000", "--no-renders", "--quiet"]
+
+
+FEW = SfmPoints(random_count=1500)
 
 
 def reconstruct(photos: Path, out: Path, **changes: object) -> dict:
     settings: dict = {
-        "iterations": 200, "points": SfmPoints(random_count=1500), "cap": 3000, "renders": False, "quiet": True,
-    }  # fmt: skip
+        "methods": (Points(FEW), Edgs(DenseSurfaces(sparse=FEW))),
+        "iterations": 200,
+        "cap": 3000,
+        "renders": False,
+        "quiet": True,
+    }
     return Reconstruct(photos=photos, out=out, **(settings | changes))()
 
 
@@ -90,7 +98,7 @@ def test_the_same_command_again_does_nothing_and_says_the_same(finished: tuple[P
 
 
 def test_killed_in_the_middle_it_resumes_and_ends_bit_for_bit_the_same(posed_photos: Path, tmp_path: Path) -> None:
-    config = TrainConfig(checkpoint_every=20)
+    config = Training(checkpoint_every=20)
     reconstruct(posed_photos, tmp_path / "whole", train=config)
     command = [sys.executable, "-m", "splat", "reconstruct", str(posed_photos), "--out", str(tmp_path / "cut"), *FLAGS]
     process = subprocess.Popen([*command, "--train.checkpoint-every", "20"], start_new_session=True)
@@ -167,7 +175,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_partial_file(
 
 
 def test_quality_while_training_is_measured_where_asked(posed_photos: Path, tmp_path: Path) -> None:
-    asked = TrainConfig(evaluate_at=(0, 30, 60))
+    asked = Training(evaluate_at=(0, 30, 60))
     metrics = reconstruct(posed_photos, tmp_path / "asked", iterations=60, train=asked)
     assert [row["step"] for row in metrics["timeline"]] == [0, 30, 60]
     assert metrics["timeline"][0]["psnr"] < metrics["timeline"][-1]["psnr"] == pytest.approx(metrics["psnr"], abs=0.3)
@@ -190,9 +198,9 @@ def test_the_first_gaussians_alone_are_written_for_other_trainers(posed_photos: 
 
     from splat.commands.init import InitOnly
 
-    assert InitOnly(posed_photos, tmp_path / "init", method="edgs", quiet=True)() == 0
+    made = InitOnly(posed_photos, tmp_path / "init", method="edgs", quiet=True)()
     export = tmp_path / "init" / "export"
     written = load_splat(export / "init.ply")
     model = pycolmap.Reconstruction(export / "colmap" / "sparse" / "0")
-    assert model.num_points3D() == len(written) > 100 and model.num_images() == 10
+    assert model.num_points3D() == len(written) == made["num_gaussians"] > 100 and model.num_images() == 10
     assert len(list((export / "colmap" / "images").rglob("*.*"))) == 10 and (export / "points.ply").exists()

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from together import environment, free_port
 
-from splat.core.ranks import ALONE, Ranks, launched, together
 from splat.export import load_splat
 from splat.native import build
 
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason="no comp
 def run(photos: Path, out: Path, world: int, *flags: str) -> list[tuple[int, str, str]]:
     """Exit code and what was said, of each process."""
     command = [sys.executable, "-m", "splat", "reconstruct", str(photos), "--out", str(out)]
-    command += ["--points.random-count", "1200", "--cap", "2000", "--no-renders", "--device", "cpu", *flags]
+    command += ["--edgs.init.sparse.random-count", "1200", "--cap", "2000", "--no-renders", "--device", "cpu", *flags]
     port = free_port()
     started = [
         subprocess.Popen(
@@ -55,12 +54,3 @@ def test_a_mistake_is_told_once_and_nobody_waits_for_ever(tmp_path: Path) -> Non
     (code, _, mistake), (_, *others) = run(tmp_path / "none", tmp_path / "run", 2)
     assert code == 2 and "does not exist" in mistake and mistake.count("\n") == 1
     assert not any("Error" in text or "splat:" in text for text in others)
-
-
-def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in environment(0, 1, 1):
-        monkeypatch.delenv(name, raising=False)
-    assert not launched()
-    with together() as ranks:
-        assert ranks is ALONE and ranks == Ranks(0, 1)
-    assert ranks.told("x") == "x" and ranks.sums(1, True) == [1.0, 1.0] and ranks.collected(2) == [2]

@@ -34,7 +34,7 @@ def test_a_method_keeps_the_promises_of_its_protocol(name: str) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_means_the_same_on_the_command_line_and_in_python(preset: str) -> None:
     typed = parse(Reconstruct, ["photos", "--preset", preset], "splat").resolved(20)[0]
-    written = Reconstruct("photos", preset=preset).resolved(20)[0]
+    written = Reconstruct(Path("photos"), preset=preset).resolved(20)[0]
     assert (typed.iterations, typed.max_resolution) == (PRESETS[preset].iterations, PRESETS[preset].max_resolution)
     assert replace(typed, explicit=()) == replace(written, explicit=())
 
@@ -47,9 +47,9 @@ def test_explicit_values_win_over_preset_and_method_alike() -> None:
     assert settled.max_resolution == 100 and settled.iterations == PRESETS["fast"].iterations
     assert settled.train.decay.factor == 1.0, "though it equals the default that the method would have changed"
     assert settled.train.resolution.full_at == EDGS["train.resolution.full_at"]
-    written = Reconstruct("p", train=replace(Training(), decay=replace(Training().decay, factor=0.9)))
+    written = Reconstruct(Path("p"), train=replace(Training(), decay=replace(Training().decay, factor=0.9)))
     assert written.resolved(20)[0].train.decay.factor == 0.9
-    kept = Reconstruct("p", explicit=("train.decay.factor",))
+    kept = Reconstruct(Path("p"), explicit=("train.decay.factor",))
     assert kept.resolved(20)[0].train.decay.factor == Training().decay.factor
 
 
@@ -64,7 +64,7 @@ def test_what_was_explicit_is_recorded() -> None:
 
 def test_a_method_may_bring_settings_of_its_own() -> None:
     mine = Edgs(init=DenseSurfaces(budget=1234))
-    settled, why = Reconstruct("p", method=mine).resolved(20)
+    settled, why = Reconstruct(Path("p"), method=mine).resolved(20)
     assert settled.chosen is mine and why == "as asked"
     typed = parse(Reconstruct, ["p", "--method", "edgs", "--edgs.init.budget", "1234"], "splat")
     assert typed.resolved(20)[0].chosen == mine
@@ -73,18 +73,18 @@ def test_a_method_may_bring_settings_of_its_own() -> None:
 
 
 def test_points_change_nothing_about_the_settings() -> None:
-    settled = Reconstruct("p", method=Points()).resolved(20)[0]
+    settled = Reconstruct(Path("p"), method=Points()).resolved(20)[0]
     assert settled.train == Training()
 
 
 def test_the_published_edgs_is_trained_as_published() -> None:
-    made = Reconstruct("p", method=EdgsPublished(), iterations=30_000).resolved(20)[0].train
+    made = Reconstruct(Path("p"), method=EdgsPublished(), iterations=30_000).resolved(20)[0].train
     assert made.density == "none" and made.none.prune_opacity == 0.005
     assert round(made.none.prune_every * 30_000) == 100
     rates = made.rates
     for step in (0, 4_000, 8_000):  # flat at 0.2929 of the start's rate, then 3DGS's own line
-        assert rates.means_at(step / 30_000, 1.0) == pytest.approx(0.2929 * 1.6e-4, rel=1e-3)
-    assert rates.means_at(15_000 / 30_000, 1.0) == pytest.approx(1.6e-5, rel=1e-3)
+        assert rates.at(step / 30_000, 1.0).means == pytest.approx(0.2929 * 1.6e-4, rel=1e-3)
+    assert rates.at(15_000 / 30_000, 1.0).means == pytest.approx(1.6e-5, rel=1e-3)
     logit, step = 0.0, 0
     while 1 / (1 + 2.718281828**-logit) >= 0.005:  # what no photo supports
         logit += made.decay.amount(step, 30_000)

@@ -4,13 +4,27 @@ from pathlib import Path
 
 from splat.core.camera import Camera
 from splat.core.capture import Capture, View
+from splat.core.slots import MatchingRequest
 from splat.run.machine import available_memory_gb
-from splat.stages.forecast import MATCHING_SHARE, estimate, fit_memory, plan_matching
+from splat.stages import forecast
+from splat.stages.forecast import MATCHING_SHARE, Limits, Matching, estimate, fit_memory
 
 
 def _capture(n: int, width: int, height: int) -> Capture:
     camera = Camera(float(width), float(width), width / 2, height / 2, width, height)
     return Capture(tuple(View(f"{i}.jpg", Path(f"{i}.jpg"), (width, height), camera) for i in range(n)))
+
+
+def plan_matching(
+    capture: Capture,
+    iterations: int,
+    cap: int,
+    memory: float = 64.0,
+    size: int = 0,
+    photos: int = 0,
+) -> Matching:
+    limits = Limits("default", iterations, 800, memory=memory, threads=2)
+    return forecast.plan_matching(capture, limits, cap, MatchingRequest(size, 640, photos))
 
 
 def test_more_work_is_expected_to_take_longer_and_more_memory() -> None:
@@ -42,28 +56,28 @@ def test_free_memory_is_known_here_and_sane() -> None:
 
 def test_matching_takes_at_most_its_share_of_the_run() -> None:
     few, many = _capture(8, 800, 600), _capture(150, 800, 600)
-    assert plan_matching(few, 6000, 100_000, most=640, cores=2).size == 640
-    planned = plan_matching(many, 6000, 100_000, most=640, cores=2)
+    assert plan_matching(few, 6000, 100_000).size == 640
+    planned = plan_matching(many, 6000, 100_000)
     run = 60 * estimate(many, 6000, 100_000, False, cores=2).minutes
     assert 240 < planned.size < 640 and planned.seconds <= MATCHING_SHARE * (run + planned.seconds)
     assert planned.photos == 150
-    assert plan_matching(many, 12_000, 100_000, most=640, cores=2).size > planned.size
+    assert plan_matching(many, 12_000, 100_000).size > planned.size
 
 
 def test_of_very_many_photos_some_are_matched() -> None:
     thousands = _capture(2000, 800, 600)
-    planned = plan_matching(thousands, 6000, 100_000, most=640, cores=2)
+    planned = plan_matching(thousands, 6000, 100_000)
     run = 60 * estimate(thousands, 6000, 100_000, False, cores=2).minutes
     assert planned.size == 240 and 24 < planned.photos < 2000
     assert planned.seconds <= MATCHING_SHARE * (run + planned.seconds)
-    asked = plan_matching(thousands, 6000, 100_000, most=640, photos=50, cores=2)
+    asked = plan_matching(thousands, 6000, 100_000, photos=50)
     assert asked.photos == 50 and asked.size > 240 and asked.seconds <= MATCHING_SHARE * (run + asked.seconds)
 
 
 def test_matching_keeps_to_the_memory_there_is_and_to_what_was_asked_for() -> None:
     many = _capture(300, 800, 600)
-    assert plan_matching(many, 30_000, 100_000, budget_gb=2.0, most=640, cores=2).gigabytes <= 2.0
-    sized = plan_matching(many, 1, 1000, budget_gb=0.1, size=500, cores=2)
+    assert plan_matching(many, 30_000, 100_000, memory=2.0).gigabytes <= 2.0
+    sized = plan_matching(many, 1, 1000, memory=0.1, size=500)
     assert (sized.size, sized.photos) == (500, 300)
-    least = plan_matching(many, 1, 1000, budget_gb=0.1, cores=2)
+    least = plan_matching(many, 1, 1000, memory=0.1)
     assert (least.size, least.photos) == (240, 24)
