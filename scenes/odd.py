@@ -21,7 +21,8 @@ from splat.core.camera import Camera
 from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.geometry import Rigid
-from splat.core.image import read_pixels, resize_area, write_png
+from splat.core.image import read_pixels, write_png
+from splat.core.resampling import resize_area
 from splat.scenes import Truth, atelier
 from splat.scenes.shot import opengl
 from splat.scenes.texels import srgb_from_linear

@@ -18,7 +18,11 @@ COINED = {
 """In snake case; a class `ThereAndBack` is `there_and_back`."""
 VAGUE = re.compile(r"^(most|least|fewest|largest|smallest|finest)_")
 """`max_` and `min_` say it."""
-ALLOWED: dict[str, str] = {}
+ALLOWED: dict[str, str] = {
+    "export/packing.py:smallest_three": "the usual name of this quaternion encoding",
+    "ingest/colmap.py:_largest_model": "COLMAP leaves several models, and the one with most photos is meant, no limit",
+    "poses/pairs.py:most_similar": "retrieval: the k nearest in a ranking, no limit",
+}
 """"file:name" -> why the word is the right one there."""
 
 
@@ -36,8 +40,10 @@ def defined(tree: ast.Module) -> Iterator[tuple[str, int]]:
                     if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):
                         yield inner.target.id, inner.lineno
             else:
-                for argument in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]:
-                    yield argument.arg, argument.lineno
+                a = node.args
+                for argument in [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]:
+                    if argument is not None:
+                        yield argument.arg, argument.lineno
         elif (
             isinstance(node, ast.Attribute)
             and isinstance(node.ctx, ast.Store)
@@ -52,8 +58,9 @@ def defined(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def test_the_walk_finds_names() -> None:
-    tree = ast.parse("MOST_X = 1\nclass ThereAndBack:\n    order: int\n    def f(self, told): self.room = told")
-    assert {snake(n) for n, _ in defined(tree)} == {"most_x", "there_and_back", "order", "f", "self", "told", "room"}
+    tree = ast.parse("MOST_X = 1\nclass ThereAndBack:\n    order: int\n    def f(self, told, *sent): self.room = told")
+    names = {"most_x", "there_and_back", "order", "f", "self", "told", "sent", "room"}
+    assert {snake(n) for n, _ in defined(tree)} == names
 
 
 def test_no_name_is_one_of_those_that_made_readers_stop() -> None:
@@ -63,6 +70,7 @@ def test_no_name_is_one_of_those_that_made_readers_stop() -> None:
         names = [(file.stem, 1), *defined(ast.parse(file.read_text()))]
         for name, line in names:
             plain = snake(name)
-            if (plain in COINED or VAGUE.match(plain)) and f"{where}:{name}" not in ALLOWED:
+            if plain in COINED or VAGUE.match(plain):
                 found[f"{where}:{name}"] = line
-    assert not found, found
+    assert found.keys() <= ALLOWED.keys(), {name: line for name, line in found.items() if name not in ALLOWED}
+    assert ALLOWED.keys() <= found.keys(), f"remove what is no longer there: {ALLOWED.keys() - found.keys()}"

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from splat.native.bindings import to_device
+from splat.core.devices import to_device
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Lens:
 
 @dataclass(frozen=True)
 class Camera:
-    """Pinhole intrinsics in pixels. `lens`, when set, is how the photo was taken: pixels are resampled to this pinhole
-    when the photo is read (`core.image.read_photo`), so nothing after ingest ever sees a distorted image."""
+    """Pinhole intrinsics in pixels. `lens`, when set, is the lens of the photo: `core.image.load_photo` resamples the
+    photo to this pinhole when it is read, so nothing after ingest handles a distorted image."""
 
     fx: float
     fy: float
@@ -42,7 +42,7 @@ class Camera:
     lens: Lens | None = None
 
     def resized(self, width: int, height: int) -> Camera:
-        """The same camera with another pixel grid over the same image plane."""
+        """The same camera with another number of pixels over the same field of view."""
         sx, sy = width / self.width, height / self.height
         return replace(
             self,
@@ -63,21 +63,21 @@ class Camera:
         return torch.tensor([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=torch.float64)
 
     def intrinsics(self, device: torch.device) -> Float[Tensor, "4"]:
-        """fx, fy, cx, cy in the memory of a device, float32: not to be written to, as all that ask share it."""
+        """fx, fy, cx, cy as float32 on a device. The tensor is cached and shared: do not modify it."""
         return _intrinsics(self.fx, self.fy, self.cx, self.cy, device)
 
     def project(self, points_cam: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 2"]:
-        """Pixel coordinates of points in the camera's frame; meaningful where z > 0."""
+        """Pixel coordinates of points in the camera frame; valid where z > 0."""
         x, y, z = points_cam.unbind(-1)
         return torch.stack([self.fx * x / z + self.cx, self.fy * y / z + self.cy], -1)
 
     def contains(self, pixels: Float[Tensor, "*n 2"]) -> Bool[Tensor, "*n"]:
-        """Which pixel coordinates lie in the frame."""
+        """Whether pixel coordinates are inside the image."""
         x, y = pixels.unbind(-1)
         return (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)
 
     def unproject(self, pixels: Float[Tensor, "*n 2"], depth: Float[Tensor, "*n"]) -> Float[Tensor, "*n 3"]:
-        """Points in the camera's frame at z = `depth`."""
+        """Points in the camera frame at z = `depth`."""
         x = (pixels[..., 0] - self.cx) / self.fx * depth
         y = (pixels[..., 1] - self.cy) / self.fy * depth
         return torch.stack([x, y, depth], -1)
@@ -89,5 +89,5 @@ class Camera:
 
 @functools.lru_cache(maxsize=10_000)
 def _intrinsics(fx: float, fy: float, cx: float, cy: float, device: torch.device) -> Float[Tensor, "4"]:
-    """Kept: a photo's numbers travel once."""
+    """Cached, so that the intrinsics of a camera are copied to the device once."""
     return to_device((fx, fy, cx, cy), device)

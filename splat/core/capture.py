@@ -16,8 +16,8 @@ from splat.core.camera import Camera
 from splat.core.geometry import Rigid, Similarity
 from splat.core.image import Photo, load_photo
 
-_MOST_PIXELS_READ = 50_000_000
-"""Of photos that are read at the same time, before they are shrunk: about 8 bytes each."""
+_MAX_PIXELS_READ = 50_000_000
+"""Limit on the total pixels of the photos that are read in parallel, at full size. A pixel takes about 8 bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class PointCloud(TensorBundle):
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """Which view saw which sparse point, and where: m observations."""
+    """m observations of sparse points in views."""
 
     view_ids: Int[Tensor, "m"]
     """Index into `Capture.views`."""
@@ -57,27 +57,27 @@ class View:
     mask_path: Path | None = None
     invert_mask: bool = False
     mask_mode: Literal["ignore", "empty"] = "ignore"
-    """"ignore": masked pixels say nothing. "empty": they are background, as transparent pixels are."""
+    """"ignore": masked pixels are left out of the losses. "empty": they are background, like transparent pixels."""
     camera_group: str = ""
     """Views of one group share their intrinsics."""
     focal_from: Literal["file", "exif", "guess"] = "guess"
     """Where the focal length comes from: a dataset's file, the photo's EXIF, or a guess of 1.2 x the long side."""
     gps: tuple[float, float, float] | None = None
     """Latitude and longitude in degrees (WGS84), altitude in metres."""
-    held: tuple[Camera, Photo] | None = field(default=None, compare=False, repr=False)
-    """The photo in memory, as one camera sees it: see `Capture.in_memory`."""
+    cached: tuple[Camera, Photo] | None = field(default=None, compare=False, repr=False)
+    """The photo in memory and the camera that it was resampled to: see `Capture.in_memory`."""
 
     @property
     def pose(self) -> Rigid:
-        """`world_from_cam` of a view that is known to have one."""
+        """`world_from_cam` of a registered view."""
         assert self.world_from_cam is not None
         return self.world_from_cam
 
     def load(self, camera: Camera | None = None, quick: bool = False) -> Photo:
         """Read the photo at the working size, or as another `camera` of the same view; `quick` as in `load_photo`."""
         camera = camera or self.camera
-        if self.held is not None and self.held[0] == camera:
-            return self.held[1]
+        if self.cached is not None and self.cached[0] == camera:
+            return self.cached[1]
         return load_photo(self.image_path, camera, self.mask_path, self.invert_mask, self.mask_mode, quick)
 
     def rgb(self, scale: float = 1.0) -> Float[Tensor, "h w 3"]:
@@ -87,13 +87,13 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """Everything that is known before there are Gaussians. Edits are pure: `Capture -> Capture`."""
+    """The photos, with all that is known before Gaussians are made. Immutable: edits return a new capture."""
 
     views: tuple[View, ...]
     points: PointCloud | None = None
     tracks: Tracks | None = None
     world_from_source: Similarity = None  # type: ignore[assignment]  # identity, see __post_init__
-    """Turns coordinates of the source frame (the dataset's or SfM's) into ours; exports undo it."""
+    """From the frame of the dataset or of SfM to the world frame; exports apply the inverse."""
     kind: Literal["photos", "video"] = "photos"
     """"video": consecutive views are neighbours in time."""
     source: str = ""
@@ -122,7 +122,7 @@ class Capture:
         return torch.stack(centres) if centres else torch.zeros(0, 3, dtype=torch.float64)
 
     def with_views(self, views: tuple[View, ...]) -> Capture:
-        """Other versions of the same views (same order): tracks stay valid."""
+        """Replace the views by edited ones, in the same order, so that tracks stay valid."""
         return replace(self, views=views)
 
     def training(self) -> Capture:
@@ -140,14 +140,14 @@ class Capture:
         return replace(self, views=tuple(v for v, k in zip(self.views, keep) if k), tracks=tracks)
 
     def in_memory(self, threads: int = 2) -> Capture:
-        """With every photo read (quickly) at its working size, so that several who need it there read it once: 3 bytes
-        per pixel, one more each with alpha and mask."""
+        """The same capture with all photos read (`quick`) at their working size, so that they are read only once. Takes
+        3 bytes per pixel, plus 1 with alpha and 1 with a mask."""
         largest = max((v.photo_size[0] * v.photo_size[1] for v in self.views), default=1)
-        at_once = max(1, min(threads, _MOST_PIXELS_READ // largest))
+        at_once = max(1, min(threads, _MAX_PIXELS_READ // largest))
         with ThreadPoolExecutor(at_once) as pool:
             photos = list(pool.map(lambda v: v.load(quick=True), self.views))
-        held = tuple(replace(v, held=(v.camera, p)) for v, p in zip(self.views, photos, strict=True))
-        return self.with_views(held)
+        cached = tuple(replace(v, cached=(v.camera, p)) for v, p in zip(self.views, photos, strict=True))
+        return self.with_views(cached)
 
     def resized(self, max_resolution: int | None = None, downscale: float = 1.0) -> Capture:
         """Every view's working size divided by `downscale`, then its long side capped at `max_resolution` px."""
@@ -167,7 +167,7 @@ class Capture:
         return replace(self, views=tuple(views), tracks=tracks)
 
     def transformed(self, a_from_world: Similarity) -> Capture:
-        """The same capture in another world frame; remembered in `world_from_source`."""
+        """The same capture in another world frame; `world_from_source` is updated."""
         views = tuple(
             v if v.world_from_cam is None else replace(v, world_from_cam=a_from_world.apply_pose(v.world_from_cam))
             for v in self.views

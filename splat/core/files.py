@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _UNWRITABLE = {errno.EACCES, errno.EROFS, errno.EPERM, *_FOLDER_IN_THE_WAY}
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed over it when the block ends well and removed when it does not.
+    """A temporary path beside `path`. It replaces `path` when the block ends, and is removed if the block raises.
 
-    A full disk or a read-only folder becomes a SplatError that names the file.
+    Raises SplatError, with the name of the file, if the disk is full or the folder is read-only.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")

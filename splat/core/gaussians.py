@@ -1,4 +1,4 @@
-"""The scene: a set of 3D Gaussians, stored raw."""
+"""The scene: a set of 3D Gaussians, stored before activation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from splat.core.bundle import TensorBundle
 from splat.core.geometry import Similarity, matrix_from_quat, multiply_quats, quat_from_matrix
 
 SH_C0 = 0.28209479177387814
-"""The constant spherical harmonic: colour = 0.5 + SH_C0 * dc."""
+"""Spherical harmonic of degree 0, a constant: colour = 0.5 + SH_C0 * dc."""
 
 
 @dataclass(frozen=True, eq=False)
 class Gaussians(TensorBundle):
     """n Gaussians with k = (degree + 1)^2 spherical-harmonic coefficients per colour channel.
 
-    Raw values are what is stored and optimized: scales are logarithms, opacities are logits, quaternions need not be
-    unit. Colours are display-referred sRGB; harmonics follow the signs of the 3DGS paper's code (-y, +z, -x, ...).
+    Raw values are stored and optimized: scales as logarithms (world units), opacities as logits, quaternions not
+    normalized. Colours are display-referred sRGB. The signs of the SH basis are those of the 3DGS code (-y, +z, -x,
+    ...).
     """
 
     means: Float[Tensor, "n 3"]
@@ -62,7 +63,7 @@ class Gaussians(TensorBundle):
         return replace(self, sh=sh.contiguous())
 
     def transformed(self, a_from_b: Similarity) -> Gaussians:
-        """These Gaussians (frame b) in frame a; view-dependent colour turns with them."""
+        """These Gaussians (frame b) in frame a; their SH are rotated too."""
         from splat.core.sh import rotate_sh  # the rotation matrices are needed nowhere else
 
         quat = quat_from_matrix(a_from_b.rotation).to(self.quats_wxyz)
@@ -76,7 +77,7 @@ class Gaussians(TensorBundle):
 
 
 def rgb_to_sh(rgb: Float[Tensor, "n 3"], degree: int = 0) -> Float[Tensor, "n k 3"]:
-    """Coefficients of a colour that looks the same from everywhere."""
+    """SH coefficients of a view-independent colour in [0, 1]."""
     sh = rgb.new_zeros(len(rgb), (degree + 1) ** 2, 3)
     sh[:, 0] = (rgb - 0.5) / SH_C0
     return sh

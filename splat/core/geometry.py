@@ -70,9 +70,9 @@ def multiply_quats(a_wxyz: Float[Tensor, "*n 4"], b_wxyz: Float[Tensor, "*n 4"])
 
 
 def rotation_from_axis_angle(axis_angle: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
-    """Exponential map of so(3) (Rodrigues), differentiable at zero: 1 + a K + b K K with K the cross product's matrix,
-    a = sin(t) / t and b = (1 - cos(t)) / t^2 of the angle t. Below a tenth of a radian these are series in t^2, which
-    unlike t has a derivative at zero. (torch's matrix_exp asks a GPU for numbers, and waits.)"""
+    """Exponential map of so(3), by Rodrigues' formula: I + a K + b K^2, with K the cross-product matrix, t the angle,
+    a = sin(t) / t and b = (1 - cos(t)) / t^2. Below 0.1 rad, a and b are series in t^2, so the map is differentiable at
+    zero. (torch.matrix_exp blocks on a GPU.)"""
     x, y, z = axis_angle.unbind(-1)
     zero = torch.zeros_like(x)
     skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*axis_angle.shape[:-1], 3, 3)
@@ -103,7 +103,7 @@ class Rigid:
 
     @staticmethod
     def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Rigid:
-        """`world_from_cam` of a camera at `eye` that sees `target` in its centre; `up` points up in the image."""
+        """`world_from_cam` of a camera at `eye` whose optical axis meets `target`; `up` points up in the image."""
         eye, target, up = (torch.as_tensor(v, dtype=torch.float64) for v in (eye, target, up))
         z = torch.nn.functional.normalize(target - eye, dim=0)
         x = torch.nn.functional.normalize(torch.linalg.cross(z, up), dim=0)
@@ -145,7 +145,7 @@ class Similarity:
         return self.scale * (points @ self.rotation.T.to(points)) + self.translation.to(points)
 
     def apply_pose(self, b_from_cam: Rigid) -> Rigid:
-        """`a_from_cam` of a camera known in frame b. A camera has no size, so its axes stay unit."""
+        """`a_from_cam` from `b_from_cam`. Only the position is scaled: the result is rigid."""
         return Rigid(self.rotation @ b_from_cam.rotation, self.apply(b_from_cam.translation))
 
     def __matmul__(self, other: Similarity) -> Similarity:

@@ -1,8 +1,7 @@
-"""Photos as arrays: reading with orientation, lens removal, area resampling; writing without half-written files."""
+"""Photos as arrays: read with EXIF orientation, undistorted and resampled to a camera; written atomically."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from splat.core.camera import Camera
 from splat.core.errors import SplatError
+from splat.core.files import write_atomic
+from splat.core.lens import undistort
+from splat.core.resampling import resampled, resize_area
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif"})
 Image.MAX_IMAGE_PIXELS = None  # panoramas of hundreds of megapixels are legitimate photos
@@ -23,22 +25,22 @@ class Photo:
     """One photo at its view's working size."""
 
     rgb: np.ndarray
-    """uint8 [h w 3]; where `alpha` is set the colour is straight, not premultiplied."""
+    """uint8 [h w 3]; not premultiplied by `alpha`."""
     alpha: np.ndarray | None = None
-    """uint8 [h w], 0 = empty space that the scene must leave transparent."""
+    """uint8 [h w], 0 = empty space, where the scene must be transparent."""
     weight: np.ndarray | None = None
-    """uint8 [h w], 0 = say nothing about this pixel (a mask, or outside the lens)."""
+    """uint8 [h w], 0 = the pixel is unknown (masked, or outside the lens image) and gets no loss."""
 
     def usable(self) -> np.ndarray:
-        """bool [h w]: pixels that show something, neither masked nor empty."""
+        """bool [h w]: pixels that are neither masked nor empty."""
         masks = [m > 127 for m in (self.weight, self.alpha) if m is not None]
         return np.logical_and.reduce(masks) if masks else np.ones(self.rgb.shape[:2], bool)
 
 
-def open_photo(path: Path, least: tuple[int, int] | None = None) -> Image.Image:
-    """Open with the EXIF orientation applied (HEIF is turned by its decoder, so its tag is ignored). With `least`, a
-    JPEG may come at a half, a quarter or an eighth of its size, but at least so wide and high: its decoder is
-    quicker there."""
+def open_photo(path: Path, min_size: tuple[int, int] | None = None) -> Image.Image:
+    """Open with the EXIF orientation applied. (The decoder of HEIF applies it itself, so its tag is ignored.) With
+    `min_size` (width, height), a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, but not below
+    `min_size`."""
     if path.suffix.lower() in {".heic", ".heif"}:
         try:
             from pillow_heif import register_heif_opener
@@ -47,22 +49,22 @@ def open_photo(path: Path, least: tuple[int, int] | None = None) -> Image.Image:
         register_heif_opener()
         return Image.open(path)
     image = Image.open(path)
-    if least is not None and image.format == "JPEG":
+    if min_size is not None and image.format == "JPEG":
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-        width, height = reversed(least) if turned else least
+        width, height = reversed(min_size) if turned else min_size
         for share in (8, 4, 2):  # only where no row or column would be cut
             small, rest = (image.width // share, image.height // share), (image.width % share, image.height % share)
             if rest == (0, 0) and small[0] >= width and small[1] >= height:
                 image.draft(None, small)
                 break
-    ImageOps.exif_transpose(image, in_place=True)  # else it would decode and copy what needs no turning
+    ImageOps.exif_transpose(image, in_place=True)  # in place: without rotation nothing is decoded and copied
     return image
 
 
-def read_pixels(path: Path, least: tuple[int, int] | None = None) -> np.ndarray:
-    """The whole photo, uint8 [h w 3] or, with transparency, [h w 4]; `least` as in `open_photo`."""
+def read_pixels(path: Path, min_size: tuple[int, int] | None = None) -> np.ndarray:
+    """The whole photo, uint8 [h w 3] or, with transparency, [h w 4]; `min_size` as in `open_photo`."""
     try:
-        image = open_photo(path, least)
+        image = open_photo(path, min_size)
         image.load()
     except FileNotFoundError:
         raise SplatError(f"{path} does not exist: check the folder or the file that names it.") from None
@@ -81,14 +83,6 @@ def read_pixels(path: Path, least: tuple[int, int] | None = None) -> np.ndarray:
     return np.array(image if image.mode == wanted else image.convert(wanted))  # a copy: what PIL lends is read-only
 
 
-def resize_area(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Antialiased resampling of uint8 [h w] or [h w c]; area averages going down, cubic going up."""
-    if pixels.shape[1] == width and pixels.shape[0] == height:
-        return pixels
-    shrinking = width <= pixels.shape[1] and height <= pixels.shape[0]
-    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
-
-
 def load_photo(
     path: Path,
     camera: Camera,
@@ -97,11 +91,11 @@ def load_photo(
     mask_mode: Literal["ignore", "empty"] = "ignore",
     quick: bool = False,
 ) -> Photo:
-    """Read a photo as `camera` would have taken it: oriented, without its lens, at the camera's size. `quick` lets the
-    decoder of a JPEG shrink it too, to no less than twice that size: values may differ by a level or two.
+    """Read a photo as `camera` would have taken it: oriented, undistorted, at the camera's size. With `quick`, a JPEG
+    is decoded at reduced size, at least twice the camera's; values may then differ by 1 or 2 of 255.
 
-    Alpha is averaged premultiplied, so transparent pixels lend no colour to their neighbours. With `mask_mode` "empty"
-    the mask is alpha (times the photo's own); with "ignore" it is the weight.
+    Colour is averaged premultiplied by alpha, so transparent pixels do not leak into their neighbours. With `mask_mode`
+    "empty" the mask becomes alpha (the minimum of both, if the photo has one); with "ignore" it becomes `weight`.
     """
     pixels = read_pixels(path, (2 * camera.width, 2 * camera.height) if quick else None)
     mask = _read_mask(mask_path, pixels.shape[:2], invert_mask) if mask_path else None
@@ -111,25 +105,10 @@ def load_photo(
     if alpha is not None and alpha.min() == 255:
         alpha = None
     if camera.lens is not None:
-        from splat.core.lens import undistort  # needs pycolmap: only captures with a lens pay for it
-
-        return undistort(pixels, alpha, mask, camera)
+        return Photo(*undistort(pixels, alpha, mask, camera))
     rgb, alpha = resampled(pixels[..., :3], alpha, lambda p: resize_area(p, camera.width, camera.height))
     weight = None if mask is None else resize_area(mask, camera.width, camera.height)
     return Photo(rgb=np.ascontiguousarray(rgb), alpha=alpha, weight=weight)
-
-
-def resampled(
-    rgb: np.ndarray, alpha: np.ndarray | None, resample: Callable[[np.ndarray], np.ndarray]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Straight colour [h w 3] and alpha [h w], uint8, after a resampling that is linear in the pixels: it acts on the
-    premultiplied colour."""
-    if alpha is None:
-        return resample(np.ascontiguousarray(rgb)), None
-    cover = alpha.astype(np.float32) / 255
-    premultiplied, cover = resample(rgb * cover[..., None]), resample(cover)
-    straight = np.clip(premultiplied / np.maximum(cover, 1e-6)[..., None] + 0.5, 0, 255).astype(np.uint8)
-    return straight, np.clip(cover * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def _read_mask(path: Path, size: tuple[int, int], invert: bool) -> np.ndarray:
@@ -142,11 +121,9 @@ def _read_mask(path: Path, size: tuple[int, int], invert: bool) -> np.ndarray:
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write uint8 or uint16 [h w] or uint8 [h w 3] RGB; the file appears whole or not at all."""
+    """Write uint8 or uint16 [h w] or uint8 [h w 3] RGB; atomically."""
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
     ok, encoded = cv2.imencode(".png", bgr)
     if not ok:
         raise SplatError(f"{path} could not be encoded as PNG: shape {pixels.shape}, type {pixels.dtype}.")
-    from splat.core.files import write_atomic
-
     write_atomic(path, encoded.tobytes())

@@ -1,4 +1,4 @@
-"""From a photo taken through a lens to the photo a pinhole camera would have taken. The only user of pycolmap here."""
+"""Undistortion: resampling a photo taken through a lens to a pinhole camera. Uses the camera models of pycolmap."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import cv2
 import numpy as np
 
 from splat.core.camera import Camera, Lens
-from splat.core.image import Photo, resampled, resize_area
+from splat.core.resampling import resampled, resize_area
 
 _PINHOLES = {"SIMPLE_PINHOLE", "PINHOLE"}
 
 
 def pinhole_for(lens: Lens, blank_pixels: float = 0.0, max_upscale: float = 1.0) -> Camera:
-    """The pinhole camera whose image the photo covers: the lens's focal length and size, cropped where needed.
+    """The pinhole camera to undistort a photo to: with the focal length and size of the lens, cropped where needed.
 
-    `blank_pixels` in [0, 1]: 0 keeps only pixels the lens saw, 1 keeps everything it saw. The returned camera carries
-    `lens`, so reading a photo through it removes the distortion. Wide lenses (over 90 degrees) keep their focal length.
+    `blank_pixels` in [0, 1]: with 0 the image is cropped such that the photo covers all of it, with 1 it contains all
+    of the photo. `Camera.lens` of the result is set, so reading a photo for it removes the distortion. Lenses wider
+    than 90 degrees keep their focal length.
     """
     import pycolmap
 
@@ -33,8 +34,11 @@ def pinhole_for(lens: Lens, blank_pixels: float = 0.0, max_upscale: float = 1.0)
     return Camera(k[0][0], k[1][1], k[0][2], k[1][2], target.width, target.height, lens)
 
 
-def undistort(pixels: np.ndarray, alpha: np.ndarray | None, mask: np.ndarray | None, camera: Camera) -> Photo:
-    """Resample a photo to `camera`. Pixels that the lens did not see get weight 0."""
+def undistort(
+    pixels: np.ndarray, alpha: np.ndarray | None, mask: np.ndarray | None, camera: Camera
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Resample a photo to `camera`, which has a lens: colour [h w 3], alpha and weight [h w], as in `core.image.Photo`.
+    Pixels outside the photo get weight 0."""
     assert camera.lens is not None
     lens = camera.lens
     height, width = pixels.shape[:2]
@@ -47,10 +51,10 @@ def undistort(pixels: np.ndarray, alpha: np.ndarray | None, mask: np.ndarray | N
         return cv2.remap(resize_area(channels, w, h), map_x, map_y, mode, borderMode=cv2.BORDER_REPLICATE)
 
     rgb, alpha = resampled(pixels[..., :3], alpha, through)
-    seen = ((map_x >= -0.5) & (map_x <= w - 0.5) & (map_y >= -0.5) & (map_y <= h - 0.5)).astype(np.uint8) * 255
+    inside = ((map_x >= -0.5) & (map_x <= w - 0.5) & (map_y >= -0.5) & (map_y <= h - 0.5)).astype(np.uint8) * 255
     if mask is not None:
-        seen = np.minimum(seen, through(mask, cv2.INTER_LINEAR))
-    return Photo(rgb=rgb, alpha=alpha, weight=None if seen.min() == 255 else seen)
+        inside = np.minimum(inside, through(mask, cv2.INTER_LINEAR))
+    return rgb, alpha, None if inside.min() == 255 else inside
 
 
 def _colmap_camera(lens: Lens):  # -> pycolmap.Camera
@@ -61,11 +65,11 @@ def _colmap_camera(lens: Lens):  # -> pycolmap.Camera
 
 @functools.lru_cache(maxsize=4)
 def _remap(lens: Lens, camera: Camera, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel of `camera`, where to read in a photo of that size (cv2: centres at integers)."""
+    """For each pixel of `camera`, its position in the photo at width x height (cv2: pixel centres at integers)."""
     x, y = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
     rays = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, np.ones_like(x)], -1).reshape(-1, 3)
-    seen = np.asarray(_colmap_camera(lens).img_from_cam(rays)).reshape(camera.height, camera.width, 2)
-    seen = np.nan_to_num(seen, nan=-1e6)
-    map_x = seen[..., 0] * (width / lens.width) - 0.5
-    map_y = seen[..., 1] * (height / lens.height) - 0.5
+    source = np.asarray(_colmap_camera(lens).img_from_cam(rays)).reshape(camera.height, camera.width, 2)
+    source = np.nan_to_num(source, nan=-1e6)
+    map_x = source[..., 0] * (width / lens.width) - 0.5
+    map_y = source[..., 1] * (height / lens.height) - 0.5
     return map_x.astype(np.float32), map_y.astype(np.float32)

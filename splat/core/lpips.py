@@ -21,12 +21,12 @@ from splat.core.errors import SplatError
 
 Backbone = Literal["vgg", "alex"]
 REPORTED: Backbone = "vgg"
-"""What figures are made with, as in most papers of the field."""
+"""The default, as in most papers."""
 
 
 @dataclass(frozen=True)
 class _Conv:
-    """A convolution and the ReLU behind it. `index` is its number in torchvision's `features`."""
+    """A convolution followed by a ReLU. `index` is its number in torchvision's `features`."""
 
     index: int
     stride: int = 1
@@ -67,24 +67,25 @@ _SCALE = (0.458, 0.448, 0.450)
 
 @dataclass(frozen=True, eq=False)
 class Lpips:
-    """A callable metric; 0 = equal, larger = further apart. Always report `variant` beside the figure."""
+    """The metric: 0 = equal, larger = more different. Report `variant` with every value."""
 
     backbone: Backbone
     weights: dict[str, Tensor]
     """torchvision's `features.*`."""
     heads: dict[str, Tensor]
     """`lin<i>.model.1.weight`, [1 c 1 1], not negative."""
-    fed: Literal["[-1,1]", "[0,1]"] = "[-1,1]"
-    """What the network sees. It expects [-1, 1]; much published 3DGS code feeds [0, 1]: only to compare with it."""
+    input_range: Literal["[-1,1]", "[0,1]"] = "[-1,1]"
+    """Range of the input of the network, which was trained with [-1, 1]. Use [0, 1] only to compare with published 3DGS
+    code that does."""
 
     @property
     def variant(self) -> str:
-        return f"lpips-{self.backbone}" + ("" if self.fed == "[-1,1]" else "-01")
+        return f"lpips-{self.backbone}" + ("" if self.input_range == "[-1,1]" else "-01")
 
     def features(self, image: Float[Tensor, "h w 3"]) -> list[Float[Tensor, "1 _ _ _"]]:
-        """The five compared layers, after ReLU, of an image in [0, 1]."""
+        """Outputs of the five compared layers, after ReLU, for an image in [0, 1]."""
         x = image.permute(2, 0, 1)[None]
-        if self.fed == "[-1,1]":
+        if self.input_range == "[-1,1]":
             x = 2 * x - 1
         x = (x - x.new_tensor(_SHIFT)[:, None, None]) / x.new_tensor(_SCALE)[:, None, None]
         taps = []
@@ -111,10 +112,10 @@ class Lpips:
 
 
 def load_lpips(backbone: Backbone = "vgg", folder: Path | None = None) -> tuple[Lpips | None, str]:
-    """The metric and the files it was read from; or None and, in one sentence, what is missing and where to put it.
+    """The metric and a list of its files; or None and one sentence that says which file is missing and where to put it.
 
-    Looks into `folder` if given, else into `$SPLAT_WEIGHTS`, torch.hub's cache and, for the heads, an installed lpips
-    package. A file that is there but is not the right one is a SplatError.
+    Searches `folder` if given, else `$SPLAT_WEIGHTS`, torch.hub's cache and, for the heads, an installed lpips package.
+    Raises SplatError for a file with wrong contents.
     """
     network, heads = find_weights(backbone, folder)
     name = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}[backbone]

@@ -1,4 +1,4 @@
-"""Image quality, as the field measures it: PSNR and SSIM on [0, 1]. LPIPS needs weights: see `core.lpips`."""
+"""Image quality: PSNR and SSIM of images in [0, 1]. LPIPS is in `core.lpips`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d
 
 
 def psnr(image: Float[Tensor, "h w c"], target: Float[Tensor, "h w c"], mask: Tensor | None = None) -> float:
-    """Peak signal-to-noise ratio in dB of clipped images, over all channels together; `mask` is [h w], true = count."""
+    """Peak signal-to-noise ratio (dB) of clipped images, with the mean over all channels. `mask` [h w]: true = use."""
     error = (image.clamp(0, 1) - target.clamp(0, 1)).double().square()
     if mask is not None:
         error = error[mask]
@@ -27,8 +27,8 @@ def _window() -> Tensor:
 
 
 def ssim_map(image: Float[Tensor, "h w c"], target: Float[Tensor, "h w c"]) -> Float[Tensor, "h w c"]:
-    """Structural similarity per pixel and channel, as 3DGS measures it: an 11x11 Gaussian window with sigma 1.5, images
-    continued by zeros, C1 = 0.01^2, C2 = 0.03^2 (Wang et al. 2004, eq. 13). Differentiable."""
+    """Structural similarity per pixel and channel (Wang et al. 2004, eq. 13) with the settings of 3DGS: 11x11 Gaussian
+    window with sigma 1.5, zero padding, C1 = 0.01^2, C2 = 0.03^2. Differentiable."""
     window = _window().to(image)
     x, y = image.permute(2, 0, 1)[:, None], target.permute(2, 0, 1)[:, None]
 
@@ -48,8 +48,8 @@ def ssim(image: Float[Tensor, "h w c"], target: Float[Tensor, "h w c"]) -> float
 
 
 def colour_corrected(image: Float[Tensor, "h w 3"], target: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
-    """`image` after the affine colour map that brings it closest to `target`: what PSNR would be if the exposure of a
-    held-out photo were known. Always reported beside, never instead of, the plain figure."""
+    """`image` after the affine colour map that fits it to `target` (least squares). PSNR of this does not depend on the
+    unknown exposure of a held-out photo. Report it beside the plain PSNR, never instead."""
     pixels = image.reshape(-1, 3).double().cpu()
     a = torch.cat([pixels, torch.ones_like(pixels[:, :1])], 1)
     # On the CPU: only its driver takes an image of one colour, which leaves the map undetermined.

@@ -25,7 +25,7 @@ _TYPES = {
 }  # fmt: skip
 _NAMES = {"i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "u4": "uint"}
 _NAMES |= {"f4": "float", "f8": "double"}
-_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
+_BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 _MAX_HEADER_BYTES = 1 << 20
 
 
@@ -47,7 +47,7 @@ class PlyElement:
 
 @dataclass(frozen=True)
 class PlyHeader:
-    """What stands before the data, in the file's order."""
+    """The header: elements in the order of the file."""
 
     format: str
     """"ascii", "binary_little_endian" or "binary_big_endian"."""
@@ -75,8 +75,8 @@ def read_ply(path: Path) -> dict[str, np.ndarray]:
             header = _read_header(f, path)
             if header.format == "ascii":
                 return _read_ascii(f, header, path)
-            order = _ORDERS[header.format]
-            return {e.name: _read_binary(f, e, order, path) for e in header.elements}
+            byte_order = _BYTE_ORDERS[header.format]
+            return {e.name: _read_binary(f, e, byte_order, path) for e in header.elements}
     except OSError as e:
         raise SplatError(f"{path} cannot be read ({e.strerror or e}): check the path.") from None
 
@@ -123,7 +123,7 @@ def _read_header(f: BinaryIO, path: Path) -> PlyHeader:
             match words:
                 case ["end_header"]:
                     break
-                case ["format", name, *_] if name in _ORDERS:
+                case ["format", name, *_] if name in _BYTE_ORDERS:
                     fmt = name
                 case ["comment" | "obj_info", *_]:
                     comments.append(line.partition(" ")[2].strip())
@@ -146,25 +146,25 @@ def _read_header(f: BinaryIO, path: Path) -> PlyHeader:
     return PlyHeader(fmt, tuple(PlyElement(n, c, tuple(p)) for n, c, p in elements), tuple(comments))
 
 
-def _dtype(element: PlyElement, order: str, list_sizes: Mapping[str, int], with_counts: bool) -> np.dtype:
+def _dtype(element: PlyElement, byte_order: str, list_sizes: Mapping[str, int], with_counts: bool) -> np.dtype:
     """One row, where every list property has a known size. `with_counts`: the list's count stands before it."""
     fields: list[tuple] = []
     for p in element.properties:
         if p.count_type is None:
-            fields.append((p.name, order + p.type))
+            fields.append((p.name, byte_order + p.type))
             continue
         if with_counts:
-            fields.append((f"{p.name}\0count", order + p.count_type))
-        fields.append((p.name, order + p.type, (list_sizes[p.name],)))
+            fields.append((f"{p.name}\0count", byte_order + p.count_type))
+        fields.append((p.name, byte_order + p.type, (list_sizes[p.name],)))
     return np.dtype(fields)
 
 
-def _read_binary(f: BinaryIO, element: PlyElement, order: str, path: Path) -> np.ndarray:
+def _read_binary(f: BinaryIO, element: PlyElement, byte_order: str, path: Path) -> np.ndarray:
     lists = [p for p in element.properties if p.count_type is not None]
     start = f.tell()
-    sizes = _first_list_sizes(f, element, order, path) if lists and element.count else {p.name: 0 for p in lists}
+    sizes = _first_list_sizes(f, element, byte_order, path) if lists and element.count else {p.name: 0 for p in lists}
     # Fast path: every row has the list sizes of the first one (a mesh of triangles), so rows have one fixed length.
-    packed = _dtype(element, order, sizes, with_counts=True)
+    packed = _dtype(element, byte_order, sizes, with_counts=True)
     left = f.seek(0, os.SEEK_END) - start
     f.seek(start)
     data = f.read(min(packed.itemsize * element.count, left))  # a wrong count must not ask for all memory
@@ -179,28 +179,28 @@ def _read_binary(f: BinaryIO, element: PlyElement, order: str, path: Path) -> np
         got = len(data) // packed.itemsize
         raise SplatError(f"{path} is cut short: {got} of {element.count} '{element.name}' rows; copy it again.")
     f.seek(start)
-    return _read_binary_ragged(f, element, order, path)
+    return _read_binary_ragged(f, element, byte_order, path)
 
 
-def _first_list_sizes(f: BinaryIO, element: PlyElement, order: str, path: Path) -> dict[str, int]:
+def _first_list_sizes(f: BinaryIO, element: PlyElement, byte_order: str, path: Path) -> dict[str, int]:
     sizes = {}
     for p in element.properties:
         n = 1
         if p.count_type is not None:
-            n = sizes[p.name] = int(_take(f, order + p.count_type, 1, element, path)[0])
-        _take(f, order + p.type, n, element, path)
+            n = sizes[p.name] = int(_take(f, byte_order + p.count_type, 1, element, path)[0])
+        _take(f, byte_order + p.type, n, element, path)
     return sizes
 
 
-def _read_binary_ragged(f: BinaryIO, element: PlyElement, order: str, path: Path) -> np.ndarray:
+def _read_binary_ragged(f: BinaryIO, element: PlyElement, byte_order: str, path: Path) -> np.ndarray:
     rows = np.empty(element.count, [(p.name, object if p.count_type else p.type) for p in element.properties])
     for i in range(element.count):
         for p in element.properties:
             if p.count_type is None:
-                rows[p.name][i] = _take(f, order + p.type, 1, element, path)[0]
+                rows[p.name][i] = _take(f, byte_order + p.type, 1, element, path)[0]
             else:
-                n = int(_take(f, order + p.count_type, 1, element, path)[0])
-                rows[p.name][i] = _take(f, order + p.type, n, element, path).astype(p.type)
+                n = int(_take(f, byte_order + p.count_type, 1, element, path)[0])
+                rows[p.name][i] = _take(f, byte_order + p.type, n, element, path).astype(p.type)
     return rows
 
 

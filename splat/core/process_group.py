@@ -1,8 +1,8 @@
-"""Several processes that train one scene together: the one door to torch.distributed.
+"""Several processes that train one scene together. The only user of torch.distributed.
 
 `torchrun --nproc-per-node W -m splat reconstruct ...` starts W equal processes, each with its own GPU where there are
-GPUs; they talk over NCCL there and over gloo on the CPU. A process of its own is a world of one, in which every method
-here does nothing and costs nothing.
+GPUs. They communicate over NCCL on GPUs and over gloo on the CPU. Without torchrun the world size is 1, and all
+collectives return at once.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from splat.core.errors import SplatError
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those that work together. All of them call a method at the same time, or wait for ever."""
+    """The processes and this one's rank. Methods are collective: all ranks must call them, in the same order."""
 
     rank: int = 0
-    """Of this process; 0 reads, writes and reports."""
+    """Rank of this process. Rank 0 reads and writes files and reports."""
     world: int = 1
-    """How many processes there are."""
+    """Number of processes."""
     direct: bool = True
-    """Exchange by all-to-all where the backend has it; else by pairs of sends and receives."""
+    """Use all-to-all where the backend has it; else pairs of sends and receives."""
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """Everyone's tensor, all of one shape, as [world, ...]."""
+        """The tensors of all ranks (same shape), stacked: [world, ...]."""
         if self.world == 1:
             return tensor[None]
         parts = [torch.empty_like(tensor) for _ in range(self.world)]
@@ -40,7 +40,7 @@ class ProcessGroup:
         return torch.stack(parts)
 
     def all_reduce(self, *numbers: float | int) -> list[float]:
-        """The sum of each number over all processes; waits for no GPU."""
+        """The sum of each number over all ranks. On the CPU: does not block on a GPU."""
         if self.world == 1:
             return [float(x) for x in numbers]
         total = torch.tensor(numbers, dtype=torch.float64)
@@ -48,8 +48,8 @@ class ProcessGroup:
         return [float(x) for x in total]
 
     def all_to_all(self, rows: Tensor, send_counts: Sequence[int], receive_counts: Sequence[int]) -> Tensor:
-        """Rows for everyone, `send_counts[i]` of them for rank i one after the other -> everyone's for me, in that
-        order."""
+        """Send `rows`, the first `send_counts[0]` to rank 0 and so on; return the rows received, those of rank 0
+        first."""
         if self.world == 1:
             return rows
         rows = rows.contiguous()
@@ -71,14 +71,14 @@ class ProcessGroup:
         return into
 
     def all_gather_rows(self, rows: Tensor) -> Tensor:
-        """Everyone's rows, one after the other."""
+        """The rows of all ranks, concatenated."""
         if self.world == 1:
             return rows
         counts = self.all_gather(torch.tensor([len(rows)], device=rows.device))[:, 0].tolist()
         return self.all_to_all(rows.repeat(self.world, *[1] * (rows.ndim - 1)), [len(rows)] * self.world, counts)
 
     def broadcast(self, message: Any) -> Any:
-        """Rank 0's message; that of the others is not looked at. Raises ConnectionError when rank 0 has ended."""
+        """The message of rank 0; those of other ranks are ignored. Raises ConnectionError when rank 0 has ended."""
         if self.world == 1:
             return message
         messages = [message]
@@ -89,7 +89,7 @@ class ProcessGroup:
         return messages[0]
 
     def gather(self, message: Any) -> list[Any] | None:
-        """Everyone's message, by rank; None on all processes but rank 0."""
+        """On rank 0 the messages of all ranks; None on the others."""
         if self.world == 1:
             return [message]
         messages: list[Any] | None = [None] * self.world if self.rank == 0 else None
@@ -98,11 +98,11 @@ class ProcessGroup:
 
 
 ALONE = ProcessGroup()
-"""A process of its own."""
+"""A single process."""
 
 
 def _has_all_to_all(device: torch.device) -> bool:
-    """NCCL always; gloo in newer versions of torch, which say so only by not failing: it is tried once."""
+    """True for NCCL. For gloo it depends on the version of torch, so it is tried once."""
     if device.type not in _KNOWN:
         try:
             few = torch.zeros(torch.distributed.get_world_size(), device=device)
@@ -117,15 +117,15 @@ _KNOWN: dict[str, bool] = {}
 
 
 def launched() -> bool:
-    """Whether torchrun, or something like it, started this process as one of several."""
+    """Whether torchrun, or a launcher like it, started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ and "MASTER_ADDR" in os.environ
 
 
 @contextmanager
 def joined_group() -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun started with this one; `ALONE` where it did not.
+    """Join the processes that torchrun started; `ALONE` without torchrun.
 
-    Raises SplatError where this torch cannot.
+    Raises SplatError if this torch has no torch.distributed, or if there are fewer GPUs than processes.
     """
     if not launched():
         yield ALONE
@@ -143,6 +143,6 @@ def joined_group() -> Iterator[ProcessGroup]:
     backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
     torch.distributed.init_process_group(backend, timeout=timedelta(days=7))
     yield ProcessGroup(torch.distributed.get_rank(), torch.distributed.get_world_size())
-    # Not where something went wrong: the others would be waited for, whom torchrun ends when this process does.
+    # Not after an exception: this would block on the other ranks. torchrun ends them when this process ends.
     _KNOWN.clear()
     torch.distributed.destroy_process_group()

@@ -1,5 +1,5 @@
-"""What changes while training runs, each a small frozen dataclass of fractions of the run: 7,000 and 30,000 steps
-behave alike. A run here is a phase of training (`slots.Phase`), and `progress` the fraction of its steps done."""
+"""Schedules of a phase of training (`slots.Phase`): frozen dataclasses whose times are fractions of the phase's steps,
+so that the same settings serve 7,000 and 30,000 steps. `progress` is the fraction of the steps done, in [0, 1]."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from splat.core.gaussians import Gaussians
 
 
 def log_linear(start: float, end: float, progress: float) -> float:
-    """From `start` to `end` (both > 0), a straight line in the logarithm."""
+    """Log-linear interpolation from `start` to `end`, both > 0."""
     t = min(max(progress, 0.0), 1.0)
     return math.exp((1 - t) * math.log(start) + t * math.log(end))
 
 
 @dataclass(frozen=True)
 class ResolutionSchedule:
-    """Coarse photos first: cheap steps while only the large structure is wrong (as DashGaussian, Chen et al. 2025)."""
+    """Coarse-to-fine training photos (as DashGaussian, Chen et al. 2025): early steps are cheap."""
 
     start: float = 0.25
     """Photos start at this fraction of the working size and grow to 1; 1 = no schedule."""
     full_at: float = 0.6
-    """Fraction of the steps from which photos have the working size; the coarser levels share the time before."""
+    """Fraction of the steps after which photos have the working size; the coarser levels share the steps before."""
     min_side: int = 250
     """No level is smaller than this on its long side, in px."""
     per_octave: int = 2
-    """Levels between a size and its double."""
+    """Number of levels per doubling of the size."""
 
     def factors(self) -> tuple[float, ...]:
         """Every level, coarse to fine, ending in 1."""
@@ -46,42 +46,42 @@ class ResolutionSchedule:
         return min(coarse, int(progress / self.full_at * coarse))
 
     def factor_for(self, level: int, long_side: int) -> float:
-        """The level's factor for a photo of this long side, `min_side` respected."""
+        """The factor of a level for a photo of this long side (px), subject to `min_side`."""
         return min(1.0, max(self.factors()[level], self.min_side / long_side))
 
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Adam's step sizes. All but the opacities' are 1.6 to 2 times those of Kerbl et al. (2023), who train for 30,000
-    steps: at 7,000 the longer strides are worth 0.3 dB on lego_400, as much as 2,500 more steps."""
+    """Learning rates of Adam. All but that of opacities are 1.6 to 2 times those of 3DGS (Kerbl et al. 2023), which
+    trains for 30,000 steps. At 7,000 steps this gains 0.3 dB on lego_400, as much as 2,500 more steps."""
 
     means: float = 3.2e-4
-    """At the start, times the scene's extent."""
+    """At the start; multiplied by the scene extent."""
     means_final: float = 1.6e-6
-    """At the end; a straight line in the logarithm between."""
+    """At the end; log-linear in between."""
     means_hold: float = 0.0
-    """Until this fraction of the steps positions move at the rate that the line has there: Gaussians that start in the
-    right place need not travel (EDGS: 8,000 of 30,000 steps)."""
+    """Until this fraction of the steps, the rate is the one scheduled for that fraction: for Gaussians that start at
+    the right position (EDGS: 8,000 of 30,000 steps)."""
     sh0: float = 4e-3
-    """Colour that looks the same from everywhere."""
+    """SH degree 0: the view-independent colour."""
     sh_rest: float = 2.5e-4
-    """View-dependent harmonics."""
+    """SH of higher degrees: the view-dependent colour."""
     sh_rest_every: int = 1
-    """Steps between two updates of the view-dependent harmonics, three quarters of a Gaussian's numbers (as Taming
-    3DGS, Mallick et al. 2024). One update then stands for all: rate and decay of moments are those of so many steps."""
+    """Steps between two updates of the higher SH degrees, three quarters of all parameters (as Taming 3DGS, Mallick et
+    al. 2024). Rate and decay of moments of an update are those of so many steps."""
     opacities: float = 0.05
     """Logits."""
     scales: float = 8e-3
     """Logarithms."""
     quats: float = 2e-3
     others_final: float = 1.0
-    """Fraction of all rates but the positions' that is left at the end; a straight line in the logarithm."""
+    """Factor at the end on all rates but that of positions; log-linear from 1."""
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-15
 
     def at(self, progress: float, scene_extent: float) -> StepSizes:
-        """Those of one step. `scene_extent` in world units."""
+        """The rates of one step. `scene_extent` in world units."""
         scale = log_linear(1.0, self.others_final, progress)
         return StepSizes(
             means=scene_extent * log_linear(self.means, self.means_final, max(progress, self.means_hold)),
@@ -100,7 +100,7 @@ class LearningRates:
 
 @dataclass(frozen=True)
 class StepSizes:
-    """Adam's step sizes in one step: see `LearningRates`."""
+    """Learning rates of one step: see `LearningRates`."""
 
     means: float
     """World units."""
@@ -109,21 +109,21 @@ class StepSizes:
     opacities: float
     sh0: float
     sh_rest: float
-    """As if the view-dependent harmonics were updated in every step."""
+    """The rate for updates in every step (see `sh_rest_every`)."""
     sh_rest_every: int = 1
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-15
     progress: float = 0.0
-    """Of the phase: for rates that a parameterization has besides these."""
+    """Progress of the phase, for further rates that a parameterization may have."""
 
 
 @dataclass(frozen=True)
 class ShSchedule:
-    """View-dependent colour is learned band by band, so that it does not explain what geometry should."""
+    """SH degrees are added one by one, so that view-dependent colour does not make up for wrong geometry."""
 
     degree_every: float = 1 / 15
-    """One more degree of spherical harmonics after each such fraction of the steps."""
+    """Fraction of the steps between two increases of the SH degree."""
 
     def degree(self, progress: float, highest: int) -> int:
         if self.degree_every <= 0:
@@ -133,18 +133,18 @@ class ShSchedule:
 
 @dataclass(frozen=True)
 class OpacityDecay:
-    """Every so often all opacities sink a little; what the photos support climbs back, the rest fades and is pruned.
-    A gentle stand-in for opacity resets (EDGS), and a regularizer where photos are few."""
+    """Lowers all opacities a little at regular intervals. Gaussians that the photos support recover, the others fade
+    and are pruned. Replaces opacity resets (EDGS), and regularizes scenes with few photos."""
 
     factor: float = 1.0
-    """What an unopposed logit-exponential is multiplied by each time (EDGS: 0.99 every 10 steps); 1 = off."""
+    """Factor on exp(logit) at each decay (EDGS: 0.99 every 10 steps); 1 = off."""
     every: float = 10 / 30_000
     """Fraction of the steps between two decays."""
     until: float = 0.5
     """Fraction of the steps after which decay stops."""
 
     def amount(self, step: int, steps: int) -> float:
-        """To be added to every logit after this step of so many; 0 when it is not due."""
+        """What to add to all opacity logits after step `step` of `steps`; 0 if no decay is due."""
         every = max(1, round(self.every * steps))
         due = self.factor < 1 and step < self.until * steps and (step + 1) % every == 0
         return math.log(self.factor) if due else 0.0
@@ -152,11 +152,11 @@ class OpacityDecay:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Each step leaves out a random share of the Gaussians and strengthens the rest (DropGaussian, Park et al. 2025):
-    with few photos it keeps Gaussians from hiding behind each other. Off when rendering for anything but training."""
+    """Each training step leaves out random Gaussians and raises the opacity of the rest (DropGaussian, Park et al.
+    2025). With few photos this reduces overfitting: occluded Gaussians get gradients too."""
 
     rate: float = 0.0
-    """Share of Gaussians left out at the end of the run; 0 = off."""
+    """Fraction of Gaussians left out at the end of the run; 0 = off."""
     ramp: bool = True
     """Grow from 0 at the start to `rate` at the end; otherwise `rate` throughout."""
 
@@ -164,7 +164,7 @@ class Dropout:
         return self.rate * progress if self.ramp else self.rate
 
     def keep(self, ids: Int[Tensor, "m"], progress: float, generator: torch.Generator) -> Tensor:
-        """The ids that are drawn this step."""
+        """The ids that this step renders."""
         share = self.share(progress)
         if share <= 0:
             return ids
@@ -181,11 +181,11 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Background:
-    """What is seen where there is no Gaussian."""
+    """Background colour of training renders."""
 
     mode: Literal["fixed", "random-alpha", "random"] = "random-alpha"
-    """fixed: always `rgb`. random-alpha: a new colour each step for photos with alpha, so that empty space must become
-    transparent; `rgb` for others. random: a new colour for every photo, so that nothing may stay transparent."""
+    """fixed: always `rgb`. random-alpha: a random colour each step for photos with alpha, so that empty space becomes
+    transparent; `rgb` for others. random: a random colour for all photos, so that nothing stays transparent."""
     rgb: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """The fixed colour, sRGB in [0, 1]."""
 
@@ -197,7 +197,7 @@ class Background:
 
 @dataclass(frozen=True)
 class Schedules:
-    """What changes while a phase runs, in fractions of its steps. (The size of photos belongs to the target source.)"""
+    """All schedules of a phase, except the resolution of photos, which belongs to the target source."""
 
     rates: LearningRates = field(default_factory=LearningRates)
     sh: ShSchedule = field(default_factory=ShSchedule)

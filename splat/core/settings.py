@@ -29,16 +29,16 @@ def changed_settings(settings: Any, default: Any) -> frozenset[str]:
     """Dotted names of the fields in which two settings of one class differ."""
     found: set[str] = set()
     for f in fields(settings):
-        mine, theirs = getattr(settings, f.name), getattr(default, f.name)
-        if is_dataclass(mine) and not isinstance(mine, type) and type(mine) is type(theirs):
-            found |= {f"{f.name}.{name}" for name in changed_settings(mine, theirs)}
-        elif mine != theirs:
+        a, b = getattr(settings, f.name), getattr(default, f.name)
+        if is_dataclass(a) and not isinstance(a, type) and type(a) is type(b):
+            found |= {f"{f.name}.{name}" for name in changed_settings(a, b)}
+        elif a != b:
             found.add(f.name)
     return frozenset(found)
 
 
 def with_defaults(settings: T, defaults: Mapping[str, Any], explicit: Iterable[str]) -> T:
-    """A copy in which fields take these defaults (dotted name -> value), but for those that were given explicitly."""
+    """A copy with fields set to these defaults (dotted name -> value), except the `explicit` ones."""
     given = set(explicit)
     for name, value in defaults.items():
         if name not in given:

@@ -45,7 +45,8 @@ def sh_basis(directions: Float[Tensor, "*n 3"], degree: int) -> Float[Tensor, "*
 
 @functools.cache
 def _probe(degree: int) -> tuple[Tensor, Tensor]:
-    """Well-spread directions and the pseudo-inverse of their basis: enough to fit any function of this degree."""
+    """64 well-spread directions, and the pseudo-inverse of the basis there: least squares for functions of this
+    degree."""
     i = torch.arange(64, dtype=torch.float64) + 0.5
     z, phi = 1 - 2 * i / 64, i * torch.pi * (1 + 5**0.5)
     r = (1 - z * z).sqrt()
@@ -54,9 +55,9 @@ def _probe(degree: int) -> tuple[Tensor, Tensor]:
 
 
 def rotate_sh(sh: Float[Tensor, "n k 3"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "n k 3"]:
-    """Coefficients of the same functions after the world turned by `rotation`.
+    """Coefficients of the rotated functions f'(d) = f(R^T d), R = `rotation`.
 
-    The function f'(d) = f(R^T d) is again of the same degree, so fitting it at probe directions is exact.
+    f' has the same degree as f, so the least-squares fit at probe directions is exact.
     """
     degree = round(sh.shape[1] ** 0.5) - 1
     if degree == 0:

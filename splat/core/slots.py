@@ -1,8 +1,9 @@
 """Every protocol and every record that crosses a folder: the architecture on one page.
 
-A folder is a slot, a file in it is a filling, the folder's `__init__` lists the fillings. Slots never import each
-other: what one needs from another arrives as an argument typed here. A user-chosen filling is a callable frozen
-dataclass whose fields are its settings; the fields' docstrings are the help text.
+Each folder of the pipeline (ingest, poses, priors, init, raster, train, export) is a slot: it contains interchangeable
+implementations of a protocol of this page, and its `__init__` lists them. Slots never import each other: what one needs
+from another arrives as an argument typed here. An implementation that users choose is a frozen dataclass with
+`__call__`; its fields are its settings, and their docstrings are the help text.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.core.schedules import Schedules, StepSizes
 
-# ------------------------------------------------------------------------------------------------ talking to the user
+# ------------------------------------------------------------------------------------------------------ user messages
 
 
 @runtime_checkable
 class Reporter(Protocol):
-    """Where a stage says what it does. The command line draws a bar; a script may pass `Silent()`."""
+    """Receives the messages of a stage. The command line shows a progress bar; scripts may pass `Silent()`."""
 
     def info(self, message: str) -> None: ...
     def warn(self, message: str) -> None: ...
@@ -38,12 +39,12 @@ class Reporter(Protocol):
         ...
 
     def progress(self, done: int, total: int, **figures: float | int | str) -> None:
-        """How far the current stage is, with figures worth showing (loss=..., psnr=..., gaussians=...)."""
+        """Progress of the current stage, with values to show (loss=..., psnr=..., gaussians=...)."""
         ...
 
 
 class Silent:
-    """A Reporter that keeps warnings and says nothing."""
+    """A Reporter that shows nothing and collects warnings."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -68,7 +69,7 @@ class Reader(Protocol):
     name: str
 
     def accepts(self, path: Path) -> bool:
-        """Cheap: looks at names, never at pixels."""
+        """Whether it can read this path. Cheap: checks file names, opens no photo."""
         ...
 
     def read(self, path: Path, options: ReadOptions, report: Reporter) -> Capture: ...
@@ -76,7 +77,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What every reader honours."""
+    """Options of all readers."""
 
     images: str | None = None
     """Sub-folder of the photos (default: what `split.json` names, else the layout's own, else the folder itself)."""
@@ -85,7 +86,7 @@ class ReadOptions:
     invert_masks: bool = False
     """Masks are black where the photo is to be used."""
     mask_mode: Literal["ignore", "empty"] = "ignore"
-    """Masked pixels say nothing (ignore), or are empty background (empty)."""
+    """Masked pixels are left out of the losses (ignore), or are empty background (empty)."""
     test_every: int | None = 8
     """Hold out every n-th photo by name, where no split is given; None or 0 trains on all."""
     ignore_poses: bool = False
@@ -98,17 +99,17 @@ class ReadOptions:
 
 @dataclass(frozen=True, eq=False)
 class PoseResult:
-    """A posed capture and what happened on the way."""
+    """A posed capture, and a record of how it was posed."""
 
     capture: Capture
-    """Registered views only, lens known, `points` and `tracks` from SfM where there was SfM."""
+    """Registered views only, with known lenses; `points` and `tracks` where SfM was run."""
     unregistered: dict[str, str] = field(default_factory=dict)
     """Photos without a pose, by name, each with the reason."""
     warnings: tuple[str, ...] = ()
     total: int = 0
-    """Photos that were offered: "registered n of m" has this m."""
+    """Number of input photos: the m of "registered n of m"."""
     details: dict[str, Any] = field(default_factory=dict)
-    """JSON-able figures for the report (settings and result of each attempt, reprojection error, ...)."""
+    """JSON-serializable values for the report (settings and result of each attempt, reprojection error, ...)."""
 
 
 @runtime_checkable
@@ -121,15 +122,15 @@ class Poser(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DenseMatch:
-    """Where view b shows what each pixel of view a shows; at a's working size."""
+    """For each pixel of view a (h x w, its working size), the corresponding pixel of view b."""
 
     view_a: int
     """Index into `Capture.views`."""
     view_b: int
     pixels_b: Float[Tensor, "h w 2"]
-    """In pixels of b's working size; anything where there is no match."""
+    """(x, y) in pixels of b's working size; undefined where there is no match."""
     certainty: Float[Tensor, "h w"]
-    """0 ... 1; 0: no match, or none in b's frame."""
+    """In [0, 1]; 0: no match, or the match is outside the frame of b."""
 
 
 @runtime_checkable
@@ -137,23 +138,23 @@ class DenseMatcher(Protocol):
     def __call__(
         self, capture: Capture, pairs: Sequence[tuple[int, int]], report: Reporter, seed: int = 0
     ) -> Iterator[DenseMatch]:
-        """A match for each pair (a, b) of views of a posed capture, in their order, each made when it is asked for: all
-        of them may not fit in memory."""
+        """A match for each pair (a, b) of views of a posed capture, in the order of the pairs. They are computed
+        lazily, as all of them may not fit in memory."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class DepthMap:
-    """Depth of one view, at any size; 0 confidence where nothing is known."""
+    """Depth of one view, at any size. Confidence is 0 where depth is unknown."""
 
     depth: Float[Tensor, "h w"]
-    """z-depth in world units (metric), known up to scale, or a disparity: see `family`."""
+    """z-depth in world units, z-depth up to an unknown scale, or disparity: see `family`."""
     confidence: Float[Tensor, "h w"]
     family: Literal["metric", "up-to-scale", "disparity"] = "metric"
     normals_cam: Float[Tensor, "h w 3"] | None = None
-    """Towards the camera."""
+    """Unit normals in camera axes, facing the camera."""
     neighbours: tuple[int, ...] = ()
-    """Views of the capture that it was found and checked with, the most useful first."""
+    """Indices of the views that the depth was computed from and checked against, most useful first."""
 
 
 @runtime_checkable
@@ -165,7 +166,7 @@ class DepthPrior(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Priors:
-    """What an initializer may ask about the photos, beyond sparse points."""
+    """What an initializer may use beyond the sparse points."""
 
     depth: DepthPrior | None = None
     matches: DenseMatcher | None = None
@@ -176,14 +177,14 @@ class Priors:
 
 @dataclass(frozen=True, eq=False)
 class Init:
-    """First Gaussians, and the view and pixel each came from where that is known."""
+    """Initial Gaussians, and the view and pixel that each was made from, where known."""
 
     gaussians: Gaussians
     view_ids: Int[Tensor, "n"] | None = None
     pixels: Float[Tensor, "n 2"] | None = None
 
     def rows(self, ids: Int[Tensor, "m"]) -> Init:
-        """Some of the first Gaussians."""
+        """The subset `ids`."""
         return replace(
             self,
             gaussians=self.gaussians[ids],
@@ -204,29 +205,29 @@ class Initializer(Protocol):
 
 @dataclass(frozen=True)
 class RasterSettings:
-    """How to draw."""
+    """Settings of a rendering."""
 
     mode: Literal["classic", "antialiased"] = "classic"
-    """classic: 0.3 px^2 is added to every footprint (3DGS). antialiased: and opacity is lowered to keep the total
-    (Mip-Splatting's 2D filter)."""
+    """classic: 0.3 px^2 is added to the diagonal of every 2D covariance (3DGS). antialiased: and opacity is lowered
+    such that its integral stays the same (2D Mip filter of Mip-Splatting, Yu et al. 2024)."""
     near: float = 0.01
-    """Gaussians whose centre is nearer than this (z, world units) are not drawn."""
+    """Near plane: Gaussians whose centre has a smaller z (camera axes, world units) are not drawn."""
     sh_degree: int | None = None
-    """Use only harmonics up to this degree; None: all."""
+    """Evaluate spherical harmonics up to this degree; None: all."""
     min_transmittance: float = 1e-4
-    """A pixel is done where less than this is left of the light from behind. More than the 1e-4 of 3DGS saves pairs
-    that can hardly be seen: at 1/255, nothing that a display shows."""
+    """Compositing of a pixel stops when its transmittance is below this. A larger value than the 1e-4 of 3DGS is
+    faster; up to 1/255 the difference is below the precision of 8-bit images."""
     absgrad: bool = False
-    """Also sum absolute values of the 2D position gradients over pixels (AbsGS), for density control."""
+    """Fill in `Render.absgrad`, for density control."""
     capacity: int | None = None
-    """Room for this many (tile, Gaussian) pairs, so that a GPU need not be asked, and waited for, how many there are.
-    Where there are more, the farthest Gaussians are left out: see `Render.overflow`. None: count, and wait. A
-    rasterizer that gains nothing by it pays no attention."""
+    """Allocate memory for this many (tile, Gaussian) pairs instead of reading their number from the GPU, which blocks.
+    If there are more, the farthest Gaussians are left out: see `Render.overflow`. None: read the number. A rasterizer
+    may ignore this setting."""
     factored_sh: bool = False
-    """The gradient of every harmonic is that of the constant times the basis in the direction of view: a rasterizer
-    that saves work by it may leave the gradient of `sh` empty and fill in `Render.sh0_gradient`."""
+    """Allow a rasterizer to fill in `Render.sh0_gradient` instead of the gradient of `sh`. All other SH gradients
+    follow from it: they are proportional to the SH basis in the view direction."""
     normals: bool = False
-    """Also draw `Render.normals`."""
+    """Fill in `Render.normals`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,25 +238,25 @@ class Render:
     """Not clamped; includes the background."""
     alpha: Float[Tensor, "h w"]
     depth: Float[Tensor, "h w"]
-    """Sum of weight x z: divide by alpha for the expected depth."""
+    """Sum of weight x z (camera axes, world units). Divide by alpha for the expected depth."""
     means2d: Float[Tensor, "n 2"]
-    """Projected centres in pixels; after backward, `.grad` holds dL/d(pixel position)."""
+    """Projected centres in pixels; after backward, `.grad` is dL/d(pixel position)."""
     radii: Int[Tensor, "n"]
     """Radius in pixels of the drawn footprint; 0 = not drawn."""
     absgrad: Float[Tensor, "n 2"] | None = None
-    """Filled in by backward when asked for: means something once `means2d.grad` is there."""
+    """With `RasterSettings.absgrad`: sum over pixels of |dL/d(pixel position)| (AbsGS, Ye et al. 2024)."""
     sh0_gradient: Float[Tensor, "n 1 3"] | None = None
-    """Of the constant harmonic, where `RasterSettings.factored_sh` is made use of; filled in like `absgrad`."""
-    shares: tuple[tuple[Camera, Render], ...] = ()
-    """Where several processes draw a photo each (`raster.distributed`): of every photo its camera and what it says of
-    the Gaussians of this process (`means2d`, `radii`, `absgrad`). Empty: this render says it all."""
+    """Gradient of SH degree 0, if the rasterizer makes use of `RasterSettings.factored_sh`."""
+    per_photo: tuple[tuple[Camera, Render], ...] = ()
+    """With several processes, each of which draws another photo (`raster.distributed`): per photo its camera, and the
+    `means2d`, `radii` and `absgrad` of this process's Gaussians in it. Empty with one process."""
     overflow: Int[Tensor, "1"] | None = None
-    """How many (tile, Gaussian) pairs had no room, where `RasterSettings.capacity` is made use of. Reading it waits."""
+    """Number of (tile, Gaussian) pairs beyond `RasterSettings.capacity`, where that is used. Reading it blocks."""
     normals: Float[Tensor, "h w 3"] | None = None
-    """Where `RasterSettings.normals` asks for it: sum of weight x unit normal in camera axes. A Gaussian's normal is
-    its shortest axis, turned towards the camera. Divide by its length for the direction, by alpha for the mean."""
+    """With `RasterSettings.normals`: sum of weight x unit normal, in camera axes. The normal of a Gaussian is its
+    shortest axis, oriented towards the camera. Normalize for the direction, divide by alpha for the mean."""
     features: Float[Tensor, "h w c"] | None = None
-    """Where features were given: sum of weight x feature; the background has none. Divide by alpha for the mean."""
+    """With features: sum of weight x feature, over a background of 0. Divide by alpha for the mean."""
 
 
 @runtime_checkable
@@ -266,17 +267,18 @@ class Rasterizer(Protocol):
     def name(self) -> str: ...
 
     def unavailable(self, device: torch.device) -> str | None:
-        """Why it cannot run there, in one sentence; None when it can."""
+        """Why it cannot run on this device, in one sentence; None if it can."""
         ...
 
     @property
     def replayable(self) -> bool:
-        """Whether training may record its work on a GPU once and replay it with other numbers in the same places: given
-        `RasterSettings.capacity` it then reads pose, background and `Camera.intrinsics` there and waits for nothing."""
+        """Whether its work can be captured in a CUDA graph and replayed with other values in the same memory. With
+        `RasterSettings.capacity` it then reads pose, background and `Camera.intrinsics` on the GPU, and never
+        blocks."""
         ...
 
     def culls(self, device: torch.device) -> bool:
-        """Whether training should give it all rows: where it culls by itself at less than gathering costs."""
+        """Whether it culls faster than `visible` and a gather of the rows: training then passes all rows."""
         ...
 
     def visible(
@@ -286,8 +288,8 @@ class Rasterizer(Protocol):
         cam_from_world: Float[Tensor, "4 4"],
         settings: RasterSettings,
     ) -> Int[Tensor, "m"]:
-        """Ids of the Gaussians that may touch the image, ascending, int64; never leaves out one that does. No gradient:
-        the caller gathers these rows and makes them the leaves of autograd."""
+        """Ids (int64, ascending) of a superset of the Gaussians that touch the image. Not differentiable: the caller
+        gathers these rows and makes them leaves of autograd."""
         ...
 
     def __call__(
@@ -299,12 +301,12 @@ class Rasterizer(Protocol):
         settings: RasterSettings,
         features: Float[Tensor, "n c"] | None = None,
     ) -> Render:
-        """Gradients flow to every field of `gaussians`, to `cam_from_world`, to `background` and to `features`.
+        """Differentiable in every field of `gaussians`, `cam_from_world`, `background` and `features`.
 
         Compositing, front to back by z: alpha = min(0.999, opacity * exp(-d' Sigma^-1 d / 2)); a pair contributes when
         alpha >= 1/255 and the transmittance before it is >= `settings.min_transmittance`. Colour = max(0, 0.5 + SH).
-        A Gaussian with a value that is not finite is not drawn. A feature that is not finite counts as 0 and has no
-        gradient; its Gaussian is drawn as without features, which change neither colour nor alpha nor depth.
+        A Gaussian with a value that is not finite is not drawn. A feature that is not finite counts as 0 and gets no
+        gradient. Features do not influence colour, alpha and depth.
         """
         ...
 
@@ -314,50 +316,50 @@ class Rasterizer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One camera to draw and what it should look like."""
+    """A camera to render, and the target image."""
 
     camera: Camera
     cam_from_world: Float[Tensor, "4 4"]
     rgb: Tensor
     """uint8 [h w 3] photo at the camera's size."""
     alpha: Tensor | None = None
-    """uint8 [h w]: the photo is composited over the step's background with it."""
+    """uint8 [h w]: the target is the photo composited with it over the background of the step."""
     weight: Tensor | None = None
-    """uint8 [h w]: 0 = this pixel says nothing."""
+    """uint8 [h w]: 0 = no loss at this pixel."""
     view_id: int | None = None
-    """The training view it came from: its exposure and pose corrections apply. None for a virtual view."""
+    """The training view, whose exposure and pose corrections apply. None for a virtual view."""
     loss_weight: float = 1.0
     terms: frozenset[str] | None = None
-    """Names of the loss terms that count for this item (fields of `losses.Losses`); None: all of them."""
+    """Names of the loss terms that apply to this item (fields of `losses.Losses`); None: all."""
 
     def counts(self, term: str) -> bool:
-        """Whether a loss term counts for this item."""
+        """Whether a loss term applies to this item."""
         return self.terms is None or term in self.terms
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What a loss term may read; a new input is a new field here, and touches no existing term."""
+    """Input of the loss terms. A new input is a new field here, and changes no existing term."""
 
     number: int
-    """Steps done before, all phases together."""
+    """Number of steps before this one, over all phases."""
     item: Item
     render: Render
     image: Float[Tensor, "h w 3"]
     """The rendered image, before `affine`."""
     affine: Float[Tensor, "3 4"] | None
-    """The view's exposure [A | b], still to be applied to the image's colours; None: nothing is."""
+    """The view's exposure [A | b], to be applied to the colours of `image`; None: identity."""
     photo: Tensor
-    """What the image should look like: uint8 [h w 3], or float where it was composited over the step's background."""
+    """The target: uint8 [h w 3], or float in [0, 1] if it was composited over the background of the step."""
     gaussians: Gaussians
-    """The rows that were drawn (leaves)."""
+    """The rows that were rendered; leaves of autograd."""
     ids: Int[Tensor, "m"] | None
-    """Which of the model's rows these are; None: all of them."""
+    """Indices of these rows in the model; None: all."""
     scene_extent: float
 
     @cached_property
     def rgb(self) -> Float[Tensor, "h w 3"]:
-        """The rendered image as the view's exposure shows it. A loss that applies `affine` itself need not ask."""
+        """`image` with `affine` applied. Computed on first use: a loss may apply `affine` itself."""
         return self.image if self.affine is None else affine_map(self.image, self.affine[:, :3], self.affine[:, 3])
 
     @cached_property
@@ -368,36 +370,36 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class RowGradients:
-    """What a step found out about the rows that it drew."""
+    """Gradients of one step by the rows that were rendered."""
 
     ids: Int[Tensor, "m"] | None
-    """The rows, ascending, each once; None: all of the model's."""
+    """Indices of the rows in the model, ascending and unique; None: all."""
     fields: Gaussians
-    """The loss's gradient by each raw field of these rows."""
-    drawn: Int[Tensor, "m"] | None = None
-    """Rows with 0 here were not drawn, and are not updated; None: all were drawn."""
+    """Gradient of the loss by each raw field of these rows."""
+    visibility: Int[Tensor, "m"] | None = None
+    """Rows with 0 were not drawn and are not updated (sparse Adam); None: all were drawn."""
     camera_centre: Float[Tensor, "3"] | None = None
-    """Where it is given, `fields.sh` is [m 1 3], the gradient of the constant harmonic alone: all rows were drawn from
-    this one point of the world, and the others' gradients follow from it."""
+    """Set with `RasterSettings.factored_sh`: the camera centre in the world. `fields.sh` is then [m 1 3], the gradient
+    of SH degree 0, and the other SH gradients follow from it and the view directions."""
 
 
 @runtime_checkable
 class Parameterization(Protocol):
-    """Owns parameters, optimizer state and constraints. A class that inherits from it gets the defaults below."""
+    """Owns parameters, optimizer state and constraints. Subclasses inherit the defaults below."""
 
     takes_factored_sh: bool = False
-    """Whether `update` can do with the gradient of the constant harmonic alone (`RowGradients.camera_centre`)."""
+    """Whether `update` accepts the gradient of SH degree 0 alone (`RowGradients.camera_centre`)."""
 
     def __len__(self) -> int:
-        """How many Gaussians there are."""
+        """Number of Gaussians."""
         ...
 
     def gaussians(self) -> Gaussians:
-        """All n Gaussians now, without gradient: windows on the storage, valid until the next call that changes it."""
+        """All n Gaussians, without gradient: views of the storage, valid until the next call that changes it."""
         ...
 
     def use_sh_degree(self, degree: int) -> None:
-        """From now on harmonics up to this degree are learned; never fewer than before."""
+        """Learn SH coefficients up to this degree from now on. A lower degree than before has no effect."""
         return None
 
     def update(self, gradient: RowGradients, rates: StepSizes) -> None:
@@ -405,29 +407,29 @@ class Parameterization(Protocol):
         ...
 
     def edit(self, keep: Tensor, append: Gaussians | None, parents: Int[Tensor, "m"] | None = None) -> None:
-        """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero. `parents` says
-        which of the n rows each of them descends from (None: from none)."""
+        """Keep the rows marked in `keep` [n] (bool), then append rows with zero optimizer state. `parents`: for each
+        new row the index, before the edit, of the row that it was cloned or split from (None: no parents)."""
         ...
 
-    def rearrange(self, order: Int[Tensor, "n"]) -> None:
-        """Row i becomes what row order[i] was, optimizer state and all. Where rows have a place of their own (pixels
-        of a photo), nothing happens."""
+    def rearrange(self, permutation: Int[Tensor, "n"]) -> None:
+        """Row i becomes the former row permutation[i], optimizer state included. May do nothing where the position of a
+        row has a meaning (pixels of a photo)."""
         return None
 
     def assign(self, ids: Int[Tensor, "m"], rows: Gaussians, parents: Int[Tensor, "m"] | None = None) -> None:
-        """Overwrite rows in place and reset their optimizer state. `parents` as in `edit` (None: themselves)."""
+        """Overwrite rows in place and reset their optimizer state. `parents` as in `edit` (None: `ids`)."""
         ...
 
     def shift(self, ids: Tensor | None, **deltas: Tensor | float) -> None:
-        """Add to fields of rows in place (None: of all rows), as far as constraints let them; keeps optimizer state."""
+        """Add to fields of rows (None: all) in place, within the constraints; keeps optimizer state."""
         ...
 
     def track_displacement(self) -> None:
-        """From now on remember where rows, and the rows that they descend from, started."""
+        """Start to record where rows, and the ancestors of new rows, started."""
         return None
 
     def displacement(self) -> Float[Tensor, "n"] | None:
-        """How far each row is from where its first ancestor started, world units; None where nobody remembers."""
+        """Distance of each row from where its first ancestor started, world units; None if not recorded."""
         return None
 
     def state(self) -> dict[str, Any]: ...
@@ -436,26 +438,26 @@ class Parameterization(Protocol):
 
 @runtime_checkable
 class DensityControl(Protocol):
-    """Decides which Gaussians to add, move and remove. Steps are those of its phase, from 0. A class that inherits from
-    it gets the defaults below, which do nothing."""
+    """Decides which Gaussians to add, move and remove. Steps count from 0 in each phase. Subclasses inherit the
+    defaults below, which do nothing."""
 
     def wants_absgrad(self, step: int) -> bool:
-        """Whether it reads `Render.absgrad` in this step."""
+        """Whether it needs `Render.absgrad` in this step."""
         return False
 
     def after_backward(self, step: int, ids: Tensor | None, render: Render, camera: Camera) -> None:
-        """Rows `ids` (None: all) were drawn."""
+        """Collect statistics of a render of rows `ids` (None: all)."""
         return None
 
     def after_update(
         self, step: int, model: Parameterization, means_rate: float, generator: torch.Generator
     ) -> str | None:
-        """Called when the optimizer has moved rows, positions with the step size `means_rate` (world units). Returns a
-        line for the log when it changed the number of Gaussians or replaced some."""
+        """Called after the optimizer step, in which positions had the learning rate `means_rate` (world units). Returns
+        a line for the log if it added, removed or replaced Gaussians."""
         return None
 
     def reset_statistics(self) -> None:
-        """Someone else edited the rows: statistics start over."""
+        """Called when rows were edited from outside: clear the statistics."""
         return None
 
     def state(self) -> dict[str, Any]:
@@ -464,40 +466,40 @@ class DensityControl(Protocol):
     def load_state(self, state: dict[str, Any]) -> None:
         return None
 
-    # What `train.accel` asks, which records steps and replays them. The defaults say that nothing can be recorded.
+    # For `train.accel`, which captures steps in CUDA graphs and replays them. By default no step can be captured.
 
     def changes_rows(self, step: int) -> bool:
-        """Whether `after_update` of this step may add, move or remove rows, or wait for a number: such a step is never
-        recorded."""
+        """Whether `after_update` of this step may edit rows or block on a GPU. Such a step is never captured."""
         return True
 
     def prepare_replay(self, step: int, count: int, device: torch.device) -> None:
-        """Have the memory and the generators ready that this step, of `count` rows, uses."""
+        """Allocate the memory and the generators that this step, of `count` rows, uses."""
         return None
 
     def places(self, step: int) -> tuple[Any, ...]:
-        """Addresses that a recording of this step holds on to, and choices that are made in it."""
+        """Key of a captured step: the memory addresses that it uses and the branches that it took. A capture is reused
+        only while its key is the same."""
         return ()
 
     def generators(self) -> Sequence[torch.Generator]:
-        """Those on the device that a recorded step draws from."""
+        """Random generators on the device that a captured step uses."""
         return ()
 
     def begin_replay(self, means_rate: float, generator: torch.Generator) -> list[float]:
-        """Take from `generator` what `after_update` would, and return the numbers that `replayed_update` reads."""
+        """Advance `generator` as `after_update` does, and return the numbers for `replayed_update`."""
         return []
 
     def replayed_update(self, model: Parameterization, numbers: Float[Tensor, "k"]) -> None:
-        """`after_update` of a step in which rows do not change, from its numbers on the device."""
+        """`after_update` of a step without edits of rows; `numbers` are those of `begin_replay`, on the device."""
         return None
 
 
 @runtime_checkable
 class TargetSource(Protocol):
-    """Yields the items of each step, in an order that is part of the checkpoint."""
+    """Yields the items of each step. Its state, order of views included, is part of checkpoints."""
 
     def items(self, step: int, steps: int) -> Iterator[Item]:
-        """Those of step `step` of the phase's `steps`."""
+        """Items of step `step` of the phase's `steps`."""
         ...
 
     def state(self) -> dict[str, Any]: ...
@@ -505,43 +507,43 @@ class TargetSource(Protocol):
 
 
 Objective = Callable[[Step], tuple[Float[Tensor, ""], dict[str, float | Tensor]]]
-"""A step -> the total to minimize, and figures for the log ("psnr" among them is shown while training runs)."""
+"""Step -> the loss to minimize, and values for the log ("psnr" is shown while training runs)."""
 
 DensitySettings = Callable[[int, float], DensityControl]
-"""(steps of the phase, scene extent) -> the density control that lives through the phase."""
+"""(steps of the phase, scene extent) -> the density control of the phase."""
 
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """What a hook of a phase may read and edit."""
+    """Argument of the hooks of a phase: what they may read and edit."""
 
     step: int
-    """Steps done, all phases together."""
+    """Steps done, over all phases."""
     phase_step: int
-    """Steps of this phase done."""
+    """Steps done in this phase."""
     model: Parameterization
     draw: Callable[[Item], Render]
-    """How the scene looks now, without gradient, exposure or dropout."""
+    """Renders the current scene, without gradient, exposure and dropout."""
     report: Reporter
 
 
 @runtime_checkable
-class Kept(Protocol):
-    """What has a state that checkpoints keep."""
+class Stateful(Protocol):
+    """A hook or observer whose state is part of checkpoints."""
 
     def state(self) -> dict[str, Any]: ...
     def load_state(self, state: dict[str, Any]) -> None: ...
 
 
 Hook = Callable[[Round], None]
-"""One that is `Kept` is part of checkpoints."""
+"""A hook that is `Stateful` is part of checkpoints."""
 
 
 @dataclass(frozen=True, eq=False)
 class Phase:
-    """A stretch of training with its own targets, losses, schedules and density control.
+    """A part of training with its own targets, losses, schedules and density control.
 
-    Schedules count in fractions of this phase's steps: a second phase may heat up again, or hold a rate.
+    Schedules are functions of the fraction of this phase's steps, so each phase has a warm-up and a decay of its own.
     """
 
     steps: int
@@ -550,14 +552,13 @@ class Phase:
     density: DensitySettings
     schedules: Schedules = field(default_factory=Schedules)
     raster: RasterSettings = field(default_factory=RasterSettings)
-    """How items are drawn; `normals` makes `Render.normals` for the losses. Training itself sets `absgrad`,
-    `factored_sh` and `capacity`."""
+    """Settings of the renders. Training overrides `absgrad`, `factored_sh` and `capacity`."""
     name: str = "train"
     parameterize: Callable[[Parameterization], Parameterization] | None = None
-    """Turns the model of the phase before (at first: free Gaussians) into this phase's. Called when the phase starts,
-    and again before a checkpoint of it is loaded. None: the model goes on as it is, optimizer state and all."""
+    """Makes this phase's model from that of the phase before (for the first phase: from free Gaussians). Called when
+    the phase starts, and before a checkpoint of the phase is loaded. None: keep the model, optimizer state included."""
     on_start: Hook | None = None
-    """Called once, before the phase's first step; not when resuming inside it."""
+    """Called once, before the first step of the phase; not when training resumes inside the phase."""
     round_every: int = 0
     """Steps between two calls of `on_round`; 0: never."""
     on_round: Hook | None = None
@@ -565,32 +566,32 @@ class Phase:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What observers are shown after a step. They change nothing."""
+    """What observers get after a step. They must not modify it."""
 
     step: int
-    """Steps done, all phases together; 0 before the first."""
+    """Steps done, over all phases; 0 before the first."""
     total: int
     phase: str
     count: int
-    """Gaussians, of all processes."""
+    """Number of Gaussians, over all processes."""
     figures: Mapping[str, float | str]
-    """Of the step: loss, terms, psnr (running mean, dB), and what density control did ("density"). Looking up a number
-    waits for a GPU; asking for "density", which is a text, does not."""
+    """Loss, loss terms, "psnr" (running mean, dB) and "density" (the log line of density control). Reading a number
+    blocks on a GPU; "density" is text and does not."""
     seconds: float
-    """Of training alone, summed over resumed runs; what observers take does not count."""
+    """Training time, over resumed runs, without the time of observers."""
     steps_per_second: float
     gaussians: Gaussians | None
-    """A copy of all for this observer alone, without rows that nothing draws; only after steps for which it
-    `wants_gaussians`."""
+    """A copy of all Gaussians for this observer, without rows that are never drawn; None unless it
+    `wants_gaussians` of this step."""
 
 
 @runtime_checkable
 class Observer(Protocol):
-    """Watches training. Several may, and none disturbs it. One that is `Kept` is part of checkpoints, under the name of
-    its class. Where several processes train together all of them are asked what they want, and rank 0's are shown."""
+    """Watches training without changing it. One that is `Stateful` is part of checkpoints, under the name of its class.
+    With several processes, `wants_gaussians` is called on all ranks, the observer itself on rank 0."""
 
     def wants_gaussians(self, step: int, total: int) -> bool:
-        """Whether `Snapshot.gaussians` is needed after this step: a function of the step alone."""
+        """Whether it needs `Snapshot.gaussians` after this step; must depend on the arguments alone."""
         ...
 
     def __call__(self, snapshot: Snapshot) -> None: ...
@@ -601,74 +602,74 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class MatchingRequest:
-    """How a method wants its photos matched; what it leaves open the run decides by the time matching would take."""
+    """Dense matching that a method needs. Values of 0 are chosen by the run, such that matching is fast enough."""
 
     size: int = 0
-    """Long side of the photos that are matched, px; 0: left open."""
+    """Long side of the photos for matching, px; 0: the run decides."""
     max_size: int = 640
-    """The most that `size` may be where it is left open."""
+    """Upper limit of `size` if the run decides."""
     photos: int = 0
-    """How many photos are matched; 0: left open."""
+    """Number of photos to match; 0: the run decides."""
 
 
 @dataclass(frozen=True)
 class InitPlan:
-    """What a run decides for the initializer, where its settings leave it open."""
+    """What the run decides for the initializer, where its settings do not."""
 
     max_gaussians: int
-    """The cap of training."""
+    """Cap on the number of Gaussians in training."""
     matching_size: int = 0
-    """Long side in px of the photos that are matched."""
+    """Long side of the photos for matching, px."""
     matching_photos: int = 0
-    """How many photos are matched."""
+    """Number of photos to match."""
 
 
 @dataclass(frozen=True, eq=False)
 class Budget:
-    """What training may spend."""
+    """Limits of training."""
 
     steps: int
-    """Of one photo each (of `world` photos each where that many processes train together)."""
+    """Number of steps. Each takes one photo per process."""
     max_gaussians: int
     photo_phase: Phase
-    """One phase of all `steps` on the training photos, as the user's settings have it. A method takes it as it is, or
-    makes its own phases of it with `dataclasses.replace`."""
+    """A phase of all `steps` on the training photos, from the user's settings. A method returns it as it is, or derives
+    its phases from it with `dataclasses.replace`."""
 
 
 @runtime_checkable
 class Method(Protocol):
-    """How a scene is made of posed photos: a frozen dataclass whose fields are its settings.
+    """How Gaussians are made from posed photos: a frozen dataclass whose fields are its settings.
 
-    `splat.methods.METHODS` lists them: `--method`, `auto`, `splat init`, the bench and Python read that list alone.
+    `splat.methods.METHODS` lists all methods; `--method`, `auto`, `splat init` and the bench use that list.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    """One line for the help."""
+    """One line of help text."""
 
     def unavailable(self) -> str | None:
-        """Why it cannot run on this machine, in one sentence; None when it can."""
+        """Why it cannot run on this machine, in one sentence; None if it can."""
         ...
 
     def defaults(self, preset: str) -> Mapping[str, Any]:
-        """What it changes about the settings of a run: dotted fields of `Reconstruct` -> values. Explicit values win.
-        Raises KeyError for a preset that does not exist."""
+        """Settings of a run that it changes: dotted fields of `Reconstruct` -> values. Values given by the user take
+        precedence. Raises KeyError for an unknown preset."""
         ...
 
     def max_gaussians(self, capture: Capture) -> int | None:
-        """The cap that the method has by itself; None: the preset's."""
+        """The method's own cap on the number of Gaussians; None: that of the preset."""
         ...
 
     def matching(self) -> MatchingRequest | None:
-        """What it asks of dense matching; None: photos are not matched, and its initializer is given no priors."""
+        """Dense matching that it needs; None: no matching, and its initializer gets no priors."""
         ...
 
     def initializer(self, capture: Capture, plan: InitPlan | None = None) -> Initializer:
-        """What makes the first Gaussians; without a plan as the settings have it, which makes the stage's key."""
+        """The initializer; without a plan, by the settings alone, which is what the key of the init stage has."""
         ...
 
     def phases(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
-        """How they are trained on the training photos."""
+        """The phases of training, in order."""
         ...
 
 
@@ -684,7 +685,7 @@ class Codec(Protocol):
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str]) -> None: ...
     def load(self, path: Path, report: Reporter | None = None) -> Gaussians:
-        """Repairs (rows left out) are warnings."""
+        """Read a file. Rows that cannot be used are left out, with a warning."""
         ...
 
 

@@ -24,7 +24,7 @@ from splat.export.packing import (
     from_smallest_three,
     smallest_three,
 )
-from splat.export.ply import comment_lines
+from splat.export.ply_rows import comment_lines, gaussians_from_vertices
 from splat.export.repair import repaired
 from splat.geometry.morton import morton_order
 
@@ -71,9 +71,8 @@ class CompressedPlyCodec:
     def load(self, path: Path, report: Reporter | None = None) -> Gaussians:
         elements = read_ply(path)
         if "chunk" not in elements:
-            from splat.export.ply import PlyCodec  # an ordinary PLY under this name
-
-            return PlyCodec().load(path, report)
+            gaussians = gaussians_from_vertices(elements, path, report)  # an uncompressed PLY under this name
+            return repaired(gaussians, path, report)
         return repaired(gaussians_from_elements(elements, path), path, report)
 
 

@@ -41,7 +41,7 @@ class SpzCodec:
     suffixes: tuple[str, ...] = (".spz",)
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str]) -> None:
-        means, quats, log_scales, opacities, sh = arrays(_turned(gaussians))
+        means, quats, log_scales, opacities, sh = arrays(_rotated(gaussians))
         order = morton_order(torch.from_numpy(means)).numpy()
         means, quats, log_scales, opacities, sh = (a[order] for a in (means, quats, log_scales, opacities, sh))
         reach = float(np.abs(means).max()) if len(means) else 1.0
@@ -81,10 +81,10 @@ class SpzCodec:
             raise SplatError(f"{path} is no .spz or is damaged ({e}): copy or export it again.") from None
         if degree > 3:
             warn(report, f"{path} has harmonics of degree {degree}; only degrees up to 3 are used.")
-        return repaired(_turned(g), path, report)
+        return repaired(_rotated(g), path, report)
 
 
-def _turned(g: Gaussians) -> Gaussians:
+def _rotated(g: Gaussians) -> Gaussians:
     """Gaussians in the other axis convention; its own inverse.
 
     Rotations R become F R F for the half turn F, as in other programs: F R is the same shape with another quaternion.

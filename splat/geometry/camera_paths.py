@@ -1,7 +1,7 @@
-"""Camera paths that stay where the photographer was: around the scene, before it, or along the photos.
+"""Camera paths near the training cameras: around the scene, in front of it, or along the photos.
 
-Every position is a weighted mean of neighbouring camera positions (in spherical coordinates about the focus for an
-orbit), so that a path never leaves the captured region; where the cameras did not go round, neither does the path.
+Every position is a weighted mean of neighbouring camera positions (for an orbit in spherical coordinates about the
+focus), so a path never leaves the captured region, and is a full circle only if the cameras are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from splat.geometry.layout import Layout, azimuths, horizon, layout_of
 
 @dataclass(frozen=True, eq=False)
 class CameraPath:
-    """Frames of a video, and which kind of path they follow."""
+    """The frames of a video, and the kind of path."""
 
     kind: Literal["orbit", "arc", "spiral", "interpolated"]
     """orbit: a full circle. arc: back and forth along the arc of the cameras. spiral: small circles in front of the
@@ -36,9 +36,8 @@ class CameraPath:
 
 
 def orbit_path(capture: Capture, frames: int = 120, max_size: int = 1280) -> CameraPath:
-    """Look at the scene's focus from around it, as far as the cameras went round: a full circle, an arc to and fro, a
-    spiral for forward-facing captures. Captures that look outward (a walk through a room) get the interpolated path.
-    """
+    """A path that looks at the focus of the scene: a full circle or an arc, as far as the cameras reach, or a spiral
+    for forward-facing captures. Captures that look outward (a walk through a room) get the interpolated path."""
     layout = layout_of(capture)
     if layout.kind == "free":
         return interpolated_path(capture, frames, max_size)
@@ -58,24 +57,27 @@ def orbit_path(capture: Capture, frames: int = 120, max_size: int = 1280) -> Cam
 
 
 def interpolated_path(capture: Capture, frames: int = 120, max_size: int = 1280) -> CameraPath:
-    """Fly smoothly along the training cameras: in time for video, along a short tour for photos.
+    """A smooth path along the training cameras: in the order of time for video, in the order of a short `tour` for
+    photos.
 
-    Positions and orientations follow a uniform cubic B-spline, which stays inside the convex hull of every four
-    consecutive cameras and has no kinks; speed is even. A tour with a jump far longer than the others is cut there and
-    only the part with more cameras is flown, since nothing is known about what lies in between.
+    Positions and orientations follow a uniform cubic B-spline, which stays in the convex hull of every four consecutive
+    cameras, at constant speed. A tour with a step much longer than the others is cut there, as the space between is
+    unknown, and the part with more cameras is used.
     """
     layout = layout_of(capture)
-    order = list(range(len(layout.poses))) if capture.kind == "video" else tour(layout)
-    order = _without_jumps(layout, order)
-    keys = max(2, min(len(order), frames // 5))  # more keys than that would only make the flight shaky
-    chosen = [order[round(i * (len(order) - 1) / (keys - 1))] for i in range(keys)] if len(order) > 1 else order * 2
+    indices = list(range(len(layout.poses))) if capture.kind == "video" else tour(layout)
+    indices = _without_jumps(layout, indices)
+    keys = max(2, min(len(indices), frames // 5))  # more keys than that would only make the flight shaky
+    chosen = (
+        [indices[round(i * (len(indices) - 1) / (keys - 1))] for i in range(keys)] if len(indices) > 1 else indices * 2
+    )
     poses = _spline([layout.poses[i] for i in chosen], frames)
     return CameraPath("interpolated", _with(path_camera(capture, max_size), poses), False)
 
 
 def path_camera(capture: Capture, max_size: int = 1280) -> Camera:
-    """The middle training camera: the most common size, median focal lengths, the optical axis in the centre; at most
-    `max_size` px on the long side and of even size, as video wants it."""
+    """A typical camera of the training views: most common size, median focal lengths, centred principal point; at most
+    `max_size` px on the long side and of even size, as video needs."""
     views = capture.train_views or capture.views
     sizes = [(v.camera.width, v.camera.height) for v in views]
     width, height = max(set(sizes), key=lambda s: (sizes.count(s), s))
@@ -87,7 +89,7 @@ def path_camera(capture: Capture, max_size: int = 1280) -> Camera:
 
 
 def tour(layout: Layout) -> list[int]:
-    """A short open walk through all cameras, by distance and turn: nearest neighbours, then 2-opt exchanges."""
+    """A short open path through all cameras, as indices: nearest neighbours, then 2-opt. Costs are of `_costs`."""
     n = len(layout.poses)
     if n <= 2:
         return list(range(n))
@@ -102,7 +104,8 @@ def tour(layout: Layout) -> list[int]:
 
 
 def _costs(layout: Layout) -> Float[Tensor, "n n"]:
-    """Distance in units of the typical distance to the nearest neighbour, plus the turn in units of 30 degrees."""
+    """Costs [n n] of going from one camera to another: distance over the median distance to the nearest neighbour, plus
+    rotation over 30 degrees."""
     c = layout.centres
     distance = torch.cdist(c, c)
     nearest = (distance + torch.diag(torch.full((len(c),), math.inf, dtype=c.dtype))).amin(1)
@@ -111,10 +114,11 @@ def _costs(layout: Layout) -> Float[Tensor, "n n"]:
     return distance / max(unit, 1e-12) + turn / math.radians(30)
 
 
-def _two_opt(order: list[int], cost: Tensor) -> list[int]:
-    """Reverse stretches of the open walk while that shortens it; each pass looks at all pairs at once."""
-    n = len(order)
-    best = torch.tensor(order)
+def _two_opt(indices: list[int], cost: Tensor) -> list[int]:
+    """2-opt (Croes 1958) on an open path: reverse segments while that lowers the cost. Each pass checks all pairs at
+    once."""
+    n = len(indices)
+    best = torch.tensor(indices)
     for _ in range(20 * n):
         c = cost[best][:, best]
         step = c.diagonal(1)
@@ -133,20 +137,20 @@ def _two_opt(order: list[int], cost: Tensor) -> list[int]:
     return [int(i) for i in best]
 
 
-def _without_jumps(layout: Layout, order: list[int]) -> list[int]:
-    """The longest stretch between jumps of more than six median steps."""
-    if len(order) < 6:
-        return order
-    c = layout.centres[order]
+def _without_jumps(layout: Layout, indices: list[int]) -> list[int]:
+    """The longest part without steps of more than six times the median."""
+    if len(indices) < 6:
+        return indices
+    c = layout.centres[indices]
     steps = (c[1:] - c[:-1]).norm(dim=1)
     cuts = (steps > 6 * steps.median()).nonzero()[:, 0] + 1
-    ends = [0, *cuts.tolist(), len(order)]
+    ends = [0, *cuts.tolist(), len(indices)]
     a, b = max(itertools.pairwise(ends), key=lambda ab: ab[1] - ab[0])
-    return order[a:b]
+    return indices[a:b]
 
 
 def _spline(poses: Sequence[Rigid], frames: int) -> list[Rigid]:
-    """Even-speed samples of the uniform cubic B-spline through the neighbourhood of `poses`, ends included."""
+    """Samples at constant speed of the uniform cubic B-spline with control points `poses`, ends included."""
     centres = torch.stack([p.translation for p in poses]).double()
     quats = quat_from_matrix(torch.stack([p.rotation for p in poses]).double())
     for i in range(1, len(quats)):  # q and -q are one rotation: take the nearer, so that means are meaningful
@@ -201,9 +205,9 @@ def _orbit_positions(layout: Layout, angles: Float[Tensor, "m"]) -> Float[Tensor
 
 
 def _spiral(layout: Layout, frames: int) -> list[Rigid]:
-    """Two rounds of an ellipse that fits inside the cameras' spread, gently to and fro in depth, looking at the focus.
+    """Two rounds of an ellipse inside the spread of the cameras, with a slight motion in depth, looking at the focus.
 
-    For cameras spread evenly over a rectangle or an ellipse the half axes 1.2 sigma lie inside it.
+    For cameras spread evenly over a rectangle or an ellipse, half axes of 1.2 sigma lie inside it.
     """
     centres = layout.centres
     middle = centres.mean(0)
@@ -229,7 +233,7 @@ def _spiral(layout: Layout, frames: int) -> list[Rigid]:
 
 
 def _half_axis(offsets: Float[Tensor, "n"]) -> float:
-    """1.2 sigma, and never beyond nine tenths of the way to the outermost camera on the nearer side."""
+    """1.2 sigma, but at most 0.9 of the distance to the outermost camera on the nearer side."""
     return min(1.2 * float(offsets.std(correction=0)), 0.9 * float(offsets.max()), -0.9 * float(offsets.min()))
 
 

@@ -12,8 +12,8 @@ from splat.core.image import Photo
 def composite(
     rgb: UInt8[Tensor, "h w 3"], alpha: UInt8[Tensor, "h w"] | None, background: Float[Tensor, "3"]
 ) -> Float[Tensor, "h w 3"]:
-    """A photo of straight (not premultiplied) colours over a background colour, float32 in [0, 1] (sRGB, as the photo
-    is). All tensors on one device; without alpha the photo as floats."""
+    """Composite a photo (not premultiplied) over a background colour: float32 in [0, 1], sRGB. All tensors on one
+    device. Without alpha: the photo as floats."""
     colour = rgb.float() / 255
     if alpha is None:
         return colour

@@ -20,10 +20,11 @@ def draw(
     settings: RasterSettings,
     background: Float[Tensor, "3"],
 ) -> Render:
-    """One image [h w] of the Gaussians over the background colour, differentiable in all but which rows are culled.
+    """One image [h w] of the Gaussians over the background colour. Differentiable, except for the choice of the culled
+    rows.
 
-    Rows that cannot touch the image are left out first; the render's per-Gaussian fields are of the rows that are
-    left. Pose and background are on the Gaussians' device.
+    Rows that cannot touch the image are culled first; per-Gaussian fields of the render are of the remaining rows. Pose
+    and background must be on the device of the Gaussians.
     """
     with torch.no_grad():
         ids = rasterizer.visible(gaussians, camera, cam_from_world, settings)

@@ -232,7 +232,7 @@ def count_support(
     for v in views:
         if compiled(points, v.depth):
             bindings.call(
-                "splat_witness",
+                "splat_count_support",
                 *(len(points), points, v.camera.height, v.camera.width, v.depth.contiguous(), v.pixel_from_world),
                 *(max_depth_difference, max_free_space, support, violations),
             )

@@ -1,5 +1,4 @@
-"""Losses accumulate: every term has a weight. A term of weight 0, or one that does not count for the item at hand, is
-never evaluated."""
+"""The weighted sum of loss terms. Terms of weight 0, and terms that do not apply to an item, are not evaluated."""
 
 from __future__ import annotations
 
@@ -8,35 +7,36 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core import devices
 from splat.core.slots import Step
 from splat.losses.photometric import photometric
 from splat.losses.regularizers import mean_opacity, mean_scale, mean_stretch
-from splat.native import bindings
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Weight of each term; 0 switches it off. Terms read `slots.Step` and nothing else. The names of the weights are
-    those in `slots.Item.terms`."""
+    """Weights of the terms; 0 switches a term off. Terms read `slots.Step` and nothing else. `slots.Item.terms` uses
+    the names of the weights."""
 
     l1: float = 0.8
     """Mean absolute difference of the photo and the render."""
     dssim: float = 0.2
     """Mean of 1 - SSIM of the photo and the render."""
     opacity: float = 0.0
-    """Mean opacity of the Gaussians drawn: makes useless ones faint (0.01 in 3DGS-MCMC)."""
+    """Mean opacity of the rendered Gaussians: makes useless ones transparent (0.01 in 3DGS-MCMC)."""
     scale: float = 0.0
-    """Their mean size, as a fraction of the scene's: makes useless ones small (0.01 in 3DGS-MCMC)."""
+    """Mean scale of the rendered Gaussians, relative to the scene extent: makes useless ones small (0.01 in
+    3DGS-MCMC)."""
     anisotropy: float = 0.0
-    """How much longer than `longest` x their thinnest side they are: stops needles."""
+    """Penalty on Gaussians whose longest axis exceeds `longest` times the shortest: against needles."""
     longest: float = 10.0
-    """Ratio of the longest to the shortest side that `anisotropy` leaves alone."""
+    """Ratio of the longest to the shortest axis up to which `anisotropy` is 0."""
 
     replayable = True  # as a rasterizer is: see `slots.Rasterizer`
 
     def __call__(self, step: Step) -> tuple[Float[Tensor, ""], dict[str, float | Tensor]]:
-        """The weighted sum, and each term before its weight, for the log: tensors where reading a number would
-        wait for a GPU."""
+        """The weighted sum, and the unweighted terms for the log: as tensors on a GPU, where reading a number
+        blocks."""
         total = step.image.new_zeros(())
         figures: dict[str, float | Tensor] = {}
         counts = step.item.counts
@@ -59,5 +59,5 @@ class Losses:
 
 
 def _logged(figures: dict[str, float | Tensor], name: str, value: Tensor) -> Tensor:
-    figures[name] = value.detach() if bindings.waits(value.device) else float(value.detach())
+    figures[name] = value.detach() if devices.is_asynchronous(value.device) else float(value.detach())
     return value

@@ -1,4 +1,4 @@
-"""L1 and SSIM between a render and its photo: the loss of 3D Gaussian splatting."""
+"""The photometric loss of 3D Gaussian splatting: L1 and SSIM between a render and its photo."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core import devices
 from splat.core.metrics import ssim_map
 from splat.native import bindings
 from splat.native.ops import compiled
@@ -17,15 +18,15 @@ from splat.native.ops import compiled
 
 @dataclass(frozen=True, eq=False)
 class Photometric:
-    """The loss and its parts."""
+    """The loss and its terms."""
 
     total: Float[Tensor, ""]
-    """`l1_weight * l1 + dssim_weight * dssim`, differentiable by the image and by the affine map."""
+    """`l1_weight * l1 + dssim_weight * dssim`; differentiable in the image and the affine map."""
     l1: float | Tensor
-    """Numbers; on a GPU tensors without dimensions, which wait for it when they are read."""
+    """A number; on a GPU a tensor [], whose reading blocks."""
     dssim: float | Tensor
     psnr: float | Tensor
-    """dB, over the pixels whose weight is not 0, the image clamped to [0, 1]."""
+    """dB, of the image clamped to [0, 1], over the pixels whose weight is not 0."""
 
 
 def photometric(
@@ -36,15 +37,17 @@ def photometric(
     dssim_weight: float = 0.2,
     affine: Float[Tensor, "3 4"] | None = None,
 ) -> Photometric:
-    """`l1_weight * l1 + dssim_weight * dssim` with x the image, or A image + b per pixel given affine = [A | b]:
+    """`l1_weight * l1 + dssim_weight * dssim`, where x is the image, or A image + b per pixel if affine = [A | b] is
+    given:
 
         l1 = mean(w |x - target|),   dssim = mean(w (1 - ssim))
 
-    with SSIM per pixel and channel as in `core.metrics.ssim_map` and means over all values of the image. `target` is
-    [h w c], float or uint8 (of 255). `weight` is uint8 [h w], of 255; where it is 0 both images count as black inside
-    SSIM's windows, so that such a pixel has no effect on the loss at all. SSIM of weight 0 is not evaluated (0).
+    SSIM is per pixel and channel as in `core.metrics.ssim_map`; means are over all values of the image. `target` is
+    [h w c], float in [0, 1] or uint8. `weight` is uint8 [h w], w = weight / 255; where it is 0 both images are set to
+    black before SSIM, so that such pixels do not influence the loss at all. With `dssim_weight` 0, SSIM is not computed
+    and dssim is 0.
 
-    float32 on the CPU runs compiled, value and gradients in one pass.
+    float32 uses a compiled kernel that computes value and gradients in one pass.
     """
     if target.shape != image.shape or (weight is not None and weight.shape != image.shape[:2]):
         raise ValueError(f"the image is {tuple(image.shape)}, its target {tuple(target.shape)}: they must agree.")
@@ -53,7 +56,7 @@ def photometric(
     parts = torch.empty(3, dtype=torch.float64, device=image.device)
     wanted = torch.is_grad_enabled()
     total = _Photometric.apply(image, target, weight, l1_weight, dssim_weight, affine, parts, wanted)
-    if bindings.waits(parts.device):
+    if devices.is_asynchronous(parts.device):
         return Photometric(total, parts[0], parts[1], -10 * parts[2].clamp_min(1e-10).log10())
     l1, dssim, square = parts.tolist()
     return Photometric(total, l1, dssim, _psnr(square))
@@ -64,7 +67,7 @@ def _psnr(square: float) -> float:
 
 
 class _Photometric(torch.autograd.Function):
-    """`parts` [3] is filled in: l1, dssim, mean square."""
+    """Fills in `parts` [3]: l1, dssim, mean squared error."""
 
     @staticmethod
     def forward(
@@ -102,7 +105,7 @@ class _Photometric(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         by_image, by_affine = ctx.gradients
-        scale = gradients[0] if bindings.waits(gradients[0].device) else float(gradients[0])
+        scale = gradients[0] if devices.is_asynchronous(gradients[0].device) else float(gradients[0])
         if isinstance(scale, Tensor) or scale != 1:
             by_image = None if by_image is None else by_image * scale
             by_affine = None if by_affine is None else by_affine * scale

@@ -1,1 +1,2 @@
-"""Compiled kernels: `kernels.h` is their one C ABI, `build` compiles and loads them, `bindings` calls them."""
+"""Compiled kernels: `kernels.h` is their C ABI, `build` and `build_cuda` compile and load them, `bindings` calls them,
+and `ops` has functions of tensors."""

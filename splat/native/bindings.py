@@ -1,8 +1,8 @@
-"""Python's side of `kernels.h`: one entry of `SIGNATURES` per function, called through `call`.
+"""Bindings of `kernels.h`: `KERNELS` has the signature of each function, and `call` calls one.
 
-A tensor argument is passed as its address after a check of device, layout and type; None is a null pointer. Calls run
-where their tensors are, on the CPU or on a CUDA device (then on torch's current stream, which is added here as the last
-argument), and release the GIL.
+A tensor is passed as its address, after checks of device, layout and dtype; None is a null pointer. A kernel runs on
+the device of its tensors, CPU or CUDA (there on the current stream of torch, which is passed as the last argument). The
+GIL is released.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ctypes
 import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,7 +58,7 @@ KERNELS: dict[str, str] = {
     "splat_stereo_search": "iiF" + "ffff" + "iTR" + "i" + "ffff" + "Fi" + "FF",
     "splat_stereo_sweep": "iiF" + "ffff" + "iTR" + "i" + "ffi" + "FF",
     "splat_agreement": "iiF" + "ffff" + "iiF" + "R" + "fff" + "FIB",
-    "splat_witness": "lF" + "iiF" + "R" + "ff" + "II",
+    "splat_count_support": "lF" + "iiF" + "R" + "ff" + "II",
     "splat_smooth_normals": "ii" + "FF" + "if" + "F",
 }
 
@@ -80,33 +80,20 @@ RECORD = 12
 TILE = 16
 
 
-def waits(device: torch.device) -> bool:
-    """Whether reading a number there waits until all work given to it so far is done."""
-    return device.type != "cpu"
-
-
 def int64s(values: Iterable[int]) -> ctypes.Array[ctypes.c_int64]:
-    """A table for a kernel, in host memory."""
+    """A table in host memory for a kernel."""
     table = tuple(values)
     return (ctypes.c_int64 * len(table))(*table)
 
 
 def doubles(values: Iterable[float]) -> ctypes.Array[ctypes.c_double]:
-    """Likewise."""
+    """The same of doubles."""
     table = tuple(values)
     return (ctypes.c_double * len(table))(*table)
 
 
-def to_device(numbers: Sequence[float], device: torch.device | str, into: Tensor | None = None) -> Tensor:
-    """Some numbers as float32 on a device, which is not waited for; `into` a tensor that is there."""
-    here = torch.tensor(numbers, dtype=torch.float32)
-    if torch.device(device).type == "cuda":
-        here = here.pin_memory()  # whose memory torch keeps until it was read
-    return here.to(device, non_blocking=True) if into is None else into.copy_(here, non_blocking=True)
-
-
 class KernelError(RuntimeError):
-    """A kernel refused its arguments."""
+    """A kernel rejected its arguments."""
 
 
 def _library(cuda: bool) -> ctypes.CDLL:
@@ -121,7 +108,8 @@ def _last_error(cuda: bool = False) -> str:
 
 @functools.cache
 def _letters(name: str) -> tuple[tuple[torch.dtype | None, Any], ...]:
-    """Of each argument the type of its tensor (None: by value) and of a table in host memory (None: not one)."""
+    """Per argument: the dtype of its tensor (None: passed by value), and the element type of a host table (None: not a
+    table)."""
     return tuple(_TABLES.get(c, (_TENSORS.get(c), None)) for c in KERNELS[name])
 
 
@@ -135,10 +123,10 @@ def _function(name: str, cuda: bool) -> Callable[..., int]:
 
 
 def call(name: str, *arguments: Any, device: torch.device | None = None) -> None:
-    """Run kernel `name` where its tensors are (on `device` where there may be none). They must be contiguous and of the
-    signature's type, or None.
+    """Run kernel `name` on the device of its tensors (on `device` if there may be none). Tensors must be contiguous and
+    of the dtype of the signature, or None.
 
-    Raises KernelError with the kernel's sentence, TypeError on an argument that does not fit the signature.
+    Raises KernelError with the message of the kernel, TypeError for an argument that does not fit the signature.
     """
     letters = _letters(name)
     if len(arguments) != len(letters):
@@ -174,8 +162,8 @@ def call(name: str, *arguments: Any, device: torch.device | None = None) -> None
 
 @contextmanager
 def timed() -> Iterator[dict[str, float]]:
-    """Seconds spent in each kernel inside the block, by name; for measurements. Wall time, and on a GPU its own time,
-    which is there when the block has ended."""
+    """Seconds spent in each kernel inside the block, by name, for measurements. Wall time on the CPU. GPU time is
+    measured by events and available after the block."""
     global call
     untimed, seconds = call, defaultdict[str, float](float)
     events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
@@ -216,17 +204,17 @@ def _query(name: str, cuda: bool) -> Callable[..., int]:
 
 
 def query(name: str, *arguments: int | float, device: torch.device | str = "cpu") -> int:
-    """Ask `name`, one of `QUERIES`, of the kernels of a device."""
+    """The result of `name`, one of `QUERIES`, of the kernels for a device."""
     return _query(name, torch.device(device).type == "cuda")(*arguments)
 
 
 def workspace(name: str, *arguments: int | float, device: torch.device | str = "cpu") -> Tensor:
-    """Scratch memory of as many bytes as the query `name` says."""
+    """Scratch memory of the size that the query `name` returns."""
     return torch.empty(query(name, *arguments, device=device), dtype=torch.uint8, device=device)
 
 
 def set_threads(threads: int) -> None:
-    """How many threads kernels use from now on."""
+    """Set the number of CPU threads of kernels."""
     if build.load().splat_set_threads(ctypes.c_int(threads)):
         raise KernelError(_last_error())
 

@@ -1,8 +1,8 @@
-"""Compiles the CPU kernels on first use and loads them by ctypes.
+"""Compiles the CPU kernels on first use and loads them with ctypes.
 
-The library lands in a per-user cache (`$XDG_CACHE_HOME/splat` or `~/.cache/splat`) under a name that is a hash of the
-sources, the flags, the compiler and the CPU; it is written under a temporary name and renamed, so that two processes
-may build at once. A wheel ships the library for some CPUs (`prebuilt/*.so`): where one fits, nothing is compiled.
+The library is written to a per-user cache (`$XDG_CACHE_HOME/splat` or `~/.cache/splat`). Its name is a hash of the
+sources, the flags, the compiler and the CPU. It is written atomically, so two processes may build at the same time. A
+wheel contains the library for some CPUs (`prebuilt/*.so`); if one fits, nothing is compiled.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LEVELS = {
 
 
 class NativeUnavailable(RuntimeError):
-    """Why there are no compiled kernels here, in one sentence."""
+    """There are no compiled kernels; the message says why, in one sentence."""
 
 
 def cache_dir() -> Path:
@@ -61,7 +61,7 @@ def compiler() -> str | None:
 
 @functools.cache
 def cpu_model() -> str:
-    """What -march=native depends on."""
+    """What the effect of -march=native depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         wanted = ("model name", "flags", "Features", "CPU part")
@@ -81,7 +81,7 @@ def _run(command: Sequence[str]) -> str:
 
 
 def _machine_flags(cxx: Sequence[str]) -> list[str]:
-    """Flags for this very CPU, as far as the compiler knows them."""
+    """Flags for the CPU of this machine, if the compiler has them."""
     version = _run([*cxx, "--version"])
     if platform.machine() in {"arm64", "aarch64"}:
         return ["-mcpu=native"]
@@ -90,10 +90,10 @@ def _machine_flags(cxx: Sequence[str]) -> list[str]:
 
 
 def build(extra_flags: Sequence[str] = (), machine_flags: Sequence[str] | None = None) -> Path:
-    """The path of the compiled library; compiles what changed since the last time.
+    """The path of the compiled library. Compiles only sources that have changed.
 
-    `extra_flags` serve sanitizer builds; `machine_flags` replace -march=native (a wheel's prebuilt library). Raises
-    NativeUnavailable with the reason when there is no compiler or it fails.
+    `extra_flags` are for sanitizer builds; `machine_flags` replace -march=native (for the prebuilt libraries of a
+    wheel). Raises NativeUnavailable, with the reason, if there is no compiler or it fails.
     """
     found = compiler()
     if found is None:
@@ -116,9 +116,9 @@ def cached_library(
     machine: str,
     compile_only: Sequence[str] = (),
 ) -> Path:
-    """The path of a shared library of `sources`, each compiled by `command` (with `compile_only`, and linked without);
-    only what changed since the last time is compiled. `machine` is what the result depends on besides the compiler's
-    version, its flags and the sources."""
+    """The path of a shared library. Each source is compiled with `command` and `compile_only`, and linked with
+    `command`; only what has changed is compiled. `machine`: what the result depends on besides the compiler's version,
+    flags and sources."""
     common = hashlib.sha256()
     for part in (_run([command[0], "--version"]), "\0".join([*command, *compile_only]), machine):
         common.update(part.encode() + b"\0")
@@ -161,17 +161,17 @@ def cached_library(
 
 
 def build_level(level: str) -> Path:
-    """`build` for one of LEVELS, to be shipped: it needs no C++ runtime where it is used."""
+    """`build` for one of LEVELS, for a wheel: the C++ runtime is linked statically."""
     return build(("-static-libstdc++", "-static-libgcc"), LEVELS[level][1])
 
 
 def shipped_name(level: str) -> str:
-    """The file of one of LEVELS in `prebuilt/`."""
+    """File name of one of LEVELS in `prebuilt/`."""
     return f"splat-cpu-{level}.so"
 
 
 def prebuilt() -> Path | None:
-    """The best library shipped with the package that this CPU can run."""
+    """The best library of the package that this CPU can run."""
     flags = set(cpu_model().split())
     for level, (needed, _) in LEVELS.items():
         path = HERE / "prebuilt" / shipped_name(level)
@@ -182,11 +182,11 @@ def prebuilt() -> Path | None:
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Let malloc keep what is freed instead of returning it to the system.
+    """Let malloc keep freed memory instead of returning it to the system.
 
-    A training step allocates the same arrays as the one before, and the pages of large ones would be cleared and mapped
-    anew each time: a third of a step's time with 250,000 Gaussians. For processes that train; does nothing where the C
-    library is not glibc.
+    Every training step allocates the same large arrays, whose pages would otherwise be cleared and mapped again: a
+    third of the time of a step with 250,000 Gaussians. For training processes. Does nothing with other C libraries than
+    glibc.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -196,7 +196,7 @@ def keep_freed_memory() -> None:
 
 @functools.cache
 def _load() -> ctypes.CDLL | str:
-    """The loaded library, or why there is none. Asked once per process."""
+    """The loaded library, or why there is none. Cached."""
     try:
         path = prebuilt() or build()
     except NativeUnavailable as e:
@@ -216,6 +216,6 @@ def load() -> ctypes.CDLL:
 
 
 def unavailable() -> str | None:
-    """Why there are no compiled kernels, in a sentence or with the compiler's message; None when there are."""
+    """Why there are no compiled kernels (a sentence, or the output of the compiler); None if there are."""
     loaded = _load()
     return loaded if isinstance(loaded, str) else None

@@ -1,7 +1,7 @@
-"""Compiles the CUDA kernels on first use, for the GPU that is there, and loads them by ctypes. Beside `build`, which
-does so for the CPU and says where libraries are kept.
+"""Compiles the CUDA kernels on first use, for the GPU of this machine, and loads them with ctypes. `build` does so for
+the CPU and defines the cache.
 
-Nothing here runs where torch finds no CUDA device: nvcc on PATH alone starts nothing.
+Does nothing where torch finds no CUDA device, even if nvcc is on PATH.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import torch
 from splat.native.build import HERE, NativeUnavailable, cached_library
 
 FLAGS = ("-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-Wextra", "-Werror", "all-warnings")
-"""The runtime is linked statically, nvcc's default: the library needs a driver and nothing else."""
+"""The CUDA runtime is linked statically (the default of nvcc), so the library needs only a driver."""
 
 
 RELEASED = ("arch=compute_80,code=sm_80", "arch=compute_90,code=[sm_90,compute_90]")
-"""What CI and the tests compile for, where there is no GPU to ask."""
+"""Architectures for CI and tests, which compile without a GPU."""
 
 
 def source_folder() -> Path:
-    """`cuda/` of a checkout, or what a wheel has of it."""
+    """The folder `cuda/`: of a checkout, or its copy in a wheel."""
     packaged = HERE / "cuda"
     return packaged if (packaged / "library.cuh").exists() else HERE.parents[1] / "cuda"
 
@@ -42,9 +42,9 @@ def nvcc() -> str | None:
 
 
 def build(architectures: Sequence[str], extra_flags: Sequence[str] = ()) -> Path:
-    """The path of the library compiled for `architectures`: values of nvcc's -gencode. Needs no GPU.
+    """The path of the library compiled for `architectures` (values of -gencode of nvcc). Needs no GPU.
 
-    Raises NativeUnavailable when there is no nvcc or it fails.
+    Raises NativeUnavailable if there is no nvcc or it fails.
     """
     compiler = nvcc()
     if compiler is None:
@@ -59,7 +59,7 @@ def build(architectures: Sequence[str], extra_flags: Sequence[str] = ()) -> Path
 
 @functools.cache
 def _load() -> ctypes.CDLL | str:
-    """The loaded library, or why there is none. Asked once per process."""
+    """The loaded library, or why there is none. Cached."""
     if not torch.backends.cuda.is_built():
         return "this torch is built without CUDA."
     if not torch.cuda.is_available():
@@ -84,6 +84,6 @@ def load() -> ctypes.CDLL:
 
 
 def unavailable() -> str | None:
-    """Why there are no CUDA kernels; None when there are."""
+    """Why there are no CUDA kernels; None if there are."""
     loaded = _load()
     return loaded if isinstance(loaded, str) else None

@@ -232,25 +232,26 @@ SPLAT_API int splat_stereo_sweep(int32_t height, int32_t width, const float* gre
 //
 // Where the other photo shows every pixel: pixels [h w 2] (null: not wanted), and the number `at` [h w] of the pixel of the
 // other that it falls into (the nearest where it is outside). agrees [h w]: 1 where the other's own depth there leads back
-// to within `most_shift` px, depths differ by less than the fraction `most_difference`, and the tangent of the angle
-// between the two rays is at least `least_tangent`. maps [2 12], in host memory: A by rows and b, such that pixel p at
+// to within `max_shift` px, depths differ by less than the fraction `max_difference`, and the tangent of the angle
+// between the two rays is at least `min_tangent`. maps [2 12], in host memory: A by rows and b, such that pixel p at
 // depth z is at A p z + b in the other photo (homogeneous), and the same for the way back.
 SPLAT_API int splat_agreement(int32_t height, int32_t width, const float* depth, float fx, float fy, float cx, float cy,
                               int32_t other_height, int32_t other_width, const float* other_depth, const double* maps,
-                              float most_shift, float most_difference, float least_tangent, float* pixels, int32_t* at,
+                              float max_shift, float max_difference, float min_tangent, float* pixels, int32_t* at,
                               uint8_t* agrees, void* stream);
 
-// One photo's word on points [n 3] of the world: adds 1 to `agree` [n] where its depth differs from the point's by less than
-// the fraction `most_difference`, to `see_past` [n] where it is larger by more than `most_before`; nothing where it does
-// not see the point. map [12], in host memory: pixel_from_world by rows (homogeneous).
-SPLAT_API int splat_witness(int64_t count, const float* points, int32_t height, int32_t width, const float* depth,
-                            const double* map, float most_difference, float most_before, int32_t* agree,
-                            int32_t* see_past, void* stream);
+// Whether one photo supports points [n 3] of the world: adds 1 to `support` [n] where its depth differs from the point's by
+// less than the fraction `max_difference`, and 1 to `violations` [n] where its depth is larger by more than the fraction
+// `max_free_space` (the point lies in free space). Points out of the frame or at unknown depth are skipped. map [12], in
+// host memory: pixel_from_world by rows (homogeneous).
+SPLAT_API int splat_count_support(int64_t count, const float* points, int32_t height, int32_t width, const float* depth,
+                                  const double* map, float max_difference, float max_free_space, int32_t* support,
+                                  int32_t* violations, void* stream);
 
 // Normals [h w 3] averaged over every second pixel of 2 reach + 1 rows and columns around, of known depth that differs from
-// the pixel's by less than the fraction `most_difference`; of unit length. Without any the pixel keeps its own.
+// the pixel's by less than the fraction `max_difference`; of unit length. Without any the pixel keeps its own.
 SPLAT_API int splat_smooth_normals(int32_t height, int32_t width, const float* normals, const float* depth,
-                                   int32_t reach, float most_difference, float* out, void* stream);
+                                   int32_t reach, float max_difference, float* out, void* stream);
 
 // Cycles per second of this core now [1].
 SPLAT_API int splat_measure_clock(double* hertz, void* stream);

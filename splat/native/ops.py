@@ -1,7 +1,7 @@
-"""Kernels as functions of tensors, each with a plain torch twin for machines without a compiler.
+"""Kernels as functions of tensors, each with a fallback in plain torch for machines without a compiler.
 
-The twins are also the oracles of the tests. Nothing here is differentiable; `splat.losses` and `splat.raster` wrap what
-autograd must see.
+Tests check the kernels against the fallbacks. Nothing here is differentiable: `splat.losses` and `splat.raster` define
+the autograd functions.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from splat.native import bindings, build, build_cuda
 
 
 def compiled(*tensors: Tensor | None) -> bool:
-    """Whether the compiled kernels can take these tensors: there are some for their one device, CPU or CUDA, and every
-    tensor is float32 (or of the integer type its kernel asks for)."""
+    """Whether the compiled kernels can take these tensors: all are on one device (CPU or CUDA) whose kernels are built,
+    and none is float64."""
     given = [t for t in tensors if t is not None]
     devices = {t.device.type for t in given}
     if devices <= {"cpu"}:
@@ -38,19 +38,18 @@ class AdamTensor:
 
     parameter: Tensor
     gradient: Tensor
-    """Like `parameter`, or with one row per id where the step names ids. Its rows may end behind the last column that
-    is updated."""
+    """One row per updated row. A row may have fewer columns than the parameter's, but all that are updated."""
     first_moment: Tensor
     second_moment: Tensor
     rate: float = 0.0
-    """Not looked at where the step's constants are given."""
+    """Learning rate; ignored where the step's constants are given."""
     columns: tuple[int, int | None] = (0, None)
-    """From and to: only these columns of a row (of its flattened values) are updated. The constant harmonic and the
-    others share a tensor and have rates of their own."""
+    """Range of columns of the flattened rows that are updated. SH degree 0 and the higher degrees share a tensor and
+    have different rates."""
 
 
 def adam_constants(rates: Sequence[float], step: int, beta1: float = 0.9, beta2: float = 0.999) -> list[float]:
-    """What of an Adam step changes from step to step, as kernels take it: 1 / sqrt(1 - beta2^step), then each rate over
+    """The numbers of an Adam step that change with the step: 1 / sqrt(1 - beta2^step), then each rate divided by
     1 - beta1^step."""
     if step < 1:
         raise ValueError(f"step {step}: Adam's steps count from 1.")
@@ -65,15 +64,15 @@ def fused_adam(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-15,
-    seen: Int[Tensor, "m"] | None = None,
+    visibility: Int[Tensor, "m"] | None = None,
     constants: Float[Tensor, "one_plus_tensors"] | None = None,
 ) -> None:
     """One Adam step (Kingma & Ba 2015, algorithm 1), in place, of tensors that share their rows.
 
-    `ids` names the rows to update, each at most once, of which those with `seen` (int32) 0 are left out; the moments of
-    other rows stay as they are. Bias is corrected by the global `step`, from 1, for every row, as in 3DGS's sparse
-    Adam. A gradient that is not finite counts as zero. `constants`, where `adam_constants` of the step are on the
-    tensors' device already, stands for rates and step.
+    `ids`: the rows to update, each at most once (None: all). Rows with `visibility` (int32) 0 are skipped. Skipped rows
+    keep their moments. The bias correction uses the global `step`, counted from 1, as in the sparse Adam of 3DGS. A
+    gradient that is not finite counts as zero. `constants`: `adam_constants` of the step, on the tensors' device; they
+    replace the rates and `step`.
     """
     everything = [x for t in tensors for x in (t.parameter, t.gradient, t.first_moment, t.second_moment)]
     for t in tensors:
@@ -88,17 +87,17 @@ def fused_adam(
     if compiled(*everything) and all(x.is_contiguous() for x in everything):
         if constants is None:
             now = adam_constants([t.rate for t in tensors], step, beta1, beta2)
-            constants = bindings.to_device(now, tensors[0].parameter.device)
-        _native_adam(tensors, constants, ids, seen, beta1, beta2, eps)
+            constants = torch.tensor(now, dtype=torch.float32, device=tensors[0].parameter.device)
+        _native_adam(tensors, constants, ids, visibility, beta1, beta2, eps)
     else:
-        torch_adam(tensors, step, ids, beta1, beta2, eps, seen, constants)
+        torch_adam(tensors, step, ids, beta1, beta2, eps, visibility, constants)
 
 
 def _native_adam(
     tensors: Sequence[AdamTensor],
     constants: Tensor,
     ids: Tensor | None,
-    seen: Tensor | None,
+    visibility: Tensor | None,
     beta1: float,
     beta2: float,
     eps: float,
@@ -110,7 +109,7 @@ def _native_adam(
         four = (t.parameter, t.gradient, t.first_moment, t.second_moment)
         table.extend([*(x.data_ptr() + 4 * begin for x in four), end - begin, row, math.prod(t.gradient.shape[1:])])
     rows, numbers = len(tensors[0].gradient), bindings.int64s(table)
-    bindings.call("splat_adam", len(tensors), rows, ids, seen, numbers, constants, beta1, beta2, eps)
+    bindings.call("splat_adam", len(tensors), rows, ids, visibility, numbers, constants, beta1, beta2, eps)
 
 
 def torch_adam(
@@ -120,14 +119,14 @@ def torch_adam(
     beta1: float,
     beta2: float,
     eps: float,
-    seen: Tensor | None = None,
+    visibility: Tensor | None = None,
     constants: Tensor | None = None,
 ) -> None:
     """`fused_adam` in plain torch."""
     correct2, *rates = adam_constants([t.rate for t in tensors], step, beta1, beta2) if constants is None else constants
     among: Tensor | slice = slice(None)
-    if seen is not None:
-        among = seen.nonzero()[:, 0]
+    if visibility is not None:
+        among = visibility.nonzero()[:, 0]
         ids = among if ids is None else ids[among]
     for t, rate in zip(tensors, rates, strict=True):
         p, m, v = (
@@ -154,31 +153,32 @@ def adam_harmonics(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-15,
-    seen: Int[Tensor, "m"] | None = None,
+    visibility: Int[Tensor, "m"] | None = None,
     constants: Float[Tensor, "3"] | None = None,
 ) -> None:
-    """`fused_adam` for spherical harmonics, in place, from the gradient of their constant alone.
+    """`fused_adam` for spherical harmonics, in place, from the gradient of SH degree 0 alone.
 
-    The Gaussians lie at `means` and were drawn from one point, so the gradient of coefficient k is that of the constant
-    times basis_k / basis_0 in their direction: neither made nor read, which is most of what a step would move through
-    memory. `rates`: of the constant and of the others; they and `step`, or `constants`, `adam_constants` of these two.
-    `constant_too`: else the constant stays as it is. Contiguous float32 tensors only; its twin, which expands the
-    gradient, is `splat.train.models.harmonics`.
+    All rows were rendered from one camera centre. So the gradient of coefficient k is that of degree 0 times
+    basis_k / basis_0 in the view direction, and the kernel computes it instead of reading it from memory. `rates`: of
+    degree 0 and of the higher degrees, used with `step`; or `constants`: `adam_constants` of these two rates.
+    `constant_too`: also update degree 0. Contiguous float32 tensors only. `splat.train.models.harmonics` is the
+    fallback, which expands the gradient.
     """
     m = len(sh) if ids is None else len(ids)
     if constant_gradient.shape != (m, 1, 3):
         raise ValueError(f"the constant's gradient is {tuple(constant_gradient.shape)}; {m} rows are needed.")
     if constants is None:
-        constants = bindings.to_device(adam_constants(rates, step, beta1, beta2), sh.device)
+        now = adam_constants(rates, step, beta1, beta2)
+        constants = torch.tensor(now, dtype=torch.float32, device=sh.device)
     begin = 0 if constant_too else 3
     bindings.call(
         "splat_adam_harmonics",
-        *(m, ids, seen, sh.shape[1], means, camera_centre.float().contiguous(), constant_gradient, begin),
+        *(m, ids, visibility, sh.shape[1], means, camera_centre.float().contiguous(), constant_gradient, begin),
         *(sh, first_moment, second_moment, constants, beta1, beta2, eps),
     )
 
 
-# ------------------------------------------------------------------------------------------------------ rows by number
+# ------------------------------------------------------------------------------------------------------ rows by index
 
 
 def gather(tensors: Sequence[Tensor], ids: Int[Tensor, "m"]) -> list[Tensor]:
@@ -197,19 +197,19 @@ def add_density_statistics(
     radii: Int[Tensor, "m"],
     size: tuple[int, int],
     grad2d: Float[Tensor, "n"],
-    seen: Float[Tensor, "n"],
+    draw_counts: Float[Tensor, "n"],
     radius: Float[Tensor, "n"],
 ) -> None:
-    """What density control wants to know of the rows `ids` (unique; None: the first m) of an image of `size` (width,
-    height), in place:
+    """Update the statistics of density control, in place, for rows `ids` (unique; None: the first m) of an image of
+    `size` (width, height).
 
-    `grad2d` grows by the length of the gradient of the loss by the pixel position, in units of half the image's width
-    and height (by nothing where that is not finite); `seen` by 1 where the row was drawn; `radius` is the largest drawn
-    radius so far over the image's long side.
+    `grad2d` grows by the norm of `gradient` (dL/d pixel position) times half the image's width and height; by 0 where
+    that is not finite. `draw_counts` grows by 1 where the radius is not 0. `radius` is the largest radius so far,
+    divided by the long side of the image.
     """
     width, height = size
     gradient = gradient.detach().contiguous()
-    if compiled(gradient, radii, grad2d, seen, radius) and radii.dtype == torch.int32:
+    if compiled(gradient, radii, grad2d, draw_counts, radius) and radii.dtype == torch.int32:
         bindings.call(
             "splat_density_statistics",
             len(radii),
@@ -219,14 +219,14 @@ def add_density_statistics(
             width,
             height,
             grad2d,
-            seen,
+            draw_counts,
             radius,
         )
         return
     ids = torch.arange(len(radii), device=radii.device) if ids is None else ids
     half = gradient.new_tensor([width / 2, height / 2])
     grad2d.index_add_(0, ids, (gradient * half).norm(dim=1).nan_to_num(0, 0, 0))
-    seen.index_add_(0, ids, (radii > 0).to(seen))
+    draw_counts.index_add_(0, ids, (radii > 0).to(draw_counts))
     radius.index_copy_(0, ids, torch.maximum(radius[ids], radii.to(radius) / max(width, height)))
 
 
@@ -236,7 +236,8 @@ def add_density_statistics(
 def nearest_neighbours(positions: Float[Tensor, "n 3"], k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
     """Distances (ascending) and int32 ids of the k nearest other points, exactly; coincident points are at distance 0.
 
-    Infinity and -1 where there are fewer than k others. A point that is not finite has NaN and is nobody's neighbour.
+    Infinity and -1 where there are fewer than k others. A point that is not finite gets NaN and is no neighbour of
+    others.
     """
     positions = positions.detach()
     if not compiled(positions):
@@ -253,7 +254,7 @@ def nearest_neighbours(positions: Float[Tensor, "n 3"], k: int) -> tuple[Float[T
 def torch_nearest_neighbours(
     positions: Float[Tensor, "n 3"], k: int
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-    """`nearest_neighbours` in plain torch: every pair, a block of rows at a time."""
+    """`nearest_neighbours` in plain torch, by all pairwise distances, a block of rows at a time."""
     n, dtype = len(positions), positions.dtype
     distances = positions.new_full((n, k), torch.inf)
     ids = torch.full((n, k), -1, dtype=torch.int32, device=positions.device)
@@ -276,5 +277,5 @@ def mean_knn_distance(positions: Float[Tensor, "n 3"], k: int = 3) -> Float[Tens
     """Mean distance to the k nearest other points, or to as many as there are; 0 for a lone point, NaN for a point that
     is not finite."""
     distances, _ = nearest_neighbours(positions, k)
-    there = ~distances.isinf()
-    return torch.where(there, distances, 0).sum(1) / there.sum(1).clamp_min(1)
+    exists = ~distances.isinf()
+    return torch.where(exists, distances, 0).sum(1) / exists.sum(1).clamp_min(1)

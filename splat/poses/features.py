@@ -17,7 +17,8 @@ import numpy as np
 from splat.core.capture import View
 from splat.core.errors import SplatError
 from splat.core.files import atomic_path
-from splat.core.image import read_pixels, resize_area
+from splat.core.image import read_pixels
+from splat.core.resampling import resize_area
 from splat.core.slots import Reporter
 
 _FORMAT = 2  # of the cached files; older ones are computed again

@@ -19,6 +19,7 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.slots import DenseMatch, Reporter
+from splat.geometry.reproject import check_consistency
 from splat.priors.neighbours import visibility
 from splat.priors.stereo import Stereo, grey_of
 

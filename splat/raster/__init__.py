@@ -1,5 +1,5 @@
-"""Rasterizers: Gaussians + Camera -> Render. The first of `RASTERIZERS` that runs on a device draws there; where
-several processes share the Gaussians, `distributed.Distributed` does."""
+"""Rasterizers: Gaussians and a camera -> `slots.Render`. The first of `RASTERIZERS` that runs on a device is used
+there; several processes that share the Gaussians use `distributed.Distributed`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from splat.raster.native import Native
 from splat.raster.reference import Reference
 
 RASTERIZERS: tuple[Rasterizer, ...] = (Gsplat(), Native(), Reference())
-"""Fastest first where it runs; the reference runs anywhere."""
+"""Fastest first. The reference runs on every device."""
 
 
 def reasons(device: torch.device | str) -> dict[str, str | None]:
-    """Each rasterizer's name and why it cannot run on `device`; None: it can."""
+    """Per rasterizer: its name, and why it cannot run on `device` (None: it can)."""
     return {r.name: r.unavailable(torch.device(device)) for r in RASTERIZERS}
 
 
 def choose(device: torch.device | str, name: str = "auto") -> Rasterizer:
-    """The rasterizer to use on `device`: the named one, or the first that can run there.
+    """The rasterizer for `device`: the named one, or for "auto" the first that can run there.
 
-    A rasterizer asked for by name is used, or is a `SplatError` that says why it cannot be.
+    Raises SplatError if there is none of this name, or if it cannot run on the device.
     """
     device = torch.device(device)
     if name == "auto":

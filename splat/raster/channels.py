@@ -1,4 +1,4 @@
-"""What rasterizers blend beside colour and depth: the caller's features and normals, together as extra channels."""
+"""Extra channels that rasterizers blend like colour: features of the caller, and normals."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from splat.core.slots import RasterSettings
 
 
 def normals_in_camera(gaussians: Gaussians, cam_from_world: Float[Tensor, "4 4"]) -> Float[Tensor, "n 3"]:
-    """Each Gaussian's shortest axis, in camera axes, of the sign that makes its dot product with the direction from the
-    camera to the centre at most 0; the first of the shortest where several are.
+    """The shortest axis of each Gaussian (the first of several), in camera axes, oriented towards the camera: its dot
+    product with the direction from the camera to the centre is at most 0.
 
-    Rotates the axis e by the quaternion (w, u): e + 2 w u x e + 2 u x (u x e), without the rest of the matrix.
-    Gradients flow to quaternions and pose; which axis and which sign it is has none. Rows that no rasterizer draws for
-    their quaternion have the axis of the unit quaternion, and no gradient.
+    Rotates the axis e by the quaternion (w, u): e + 2 w u x e + 2 u x (u x e), without the other two axes.
+    Differentiable in quaternions and pose; the choice of axis and sign has no gradient. Rows whose quaternion is zero
+    or not finite, which are not drawn, get the axis of the identity, and no gradient.
     """
     g, pose = gaussians, cam_from_world.to(gaussians.means)
     with torch.no_grad():
@@ -41,8 +41,9 @@ def extra_channels(
     settings: RasterSettings,
     features: Float[Tensor, "n c"] | None,
 ) -> Float[Tensor, "n k"] | None:
-    """Features, then normals, whichever are asked for: all that a rasterizer has to blend. A value that is not finite
-    becomes 0, without gradient. None: nothing is asked for. `split_channels` takes the image of them apart."""
+    """Features and normals, whichever are requested, concatenated: the channels for a rasterizer to blend. Values that
+    are not finite become 0, without gradient. None: nothing is requested. `split_channels` splits the resulting
+    image."""
     parts = []
     if features is not None:
         if features.ndim != 2 or len(features) != len(gaussians) or features.shape[1] < 1:
@@ -57,7 +58,7 @@ def extra_channels(
 def split_channels(
     image: Float[Tensor, "h w k"] | None, settings: RasterSettings
 ) -> tuple[Float[Tensor, "h w 3"] | None, Float[Tensor, "h w c"] | None]:
-    """`Render.normals` and `Render.features` of the image of `extra_channels`."""
+    """`Render.normals` and `Render.features` from the image of `extra_channels`."""
     if image is None or not settings.normals:
         return None, image
     return (image, None) if image.shape[-1] == 3 else (image[..., -3:], image[..., :-3])

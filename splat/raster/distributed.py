@@ -1,9 +1,9 @@
-"""Gaussians that are spread over processes, drawn by all of them: each process draws a photo of its own.
+"""Rendering of Gaussians that are sharded over processes: each process renders a photo of its own.
 
-As Grendel (Zhao et al. 2024) does it: a process projects its Gaussians for the cameras of all, the projected rows are
-exchanged, and each process blends what its photo shows. Backward sends the gradients of projected rows home. What
-travels is 14 numbers per Gaussian and photo that shows it, and 16 back, and its extra channels; harmonics and optimizer
-state stay.
+As in Grendel (Zhao et al. 2024), each process projects its Gaussians for the cameras of all processes, the projected
+rows are exchanged (all-to-all), and each process blends the rows that its photo shows. Backward returns the gradients
+of projected rows to their owners. Per visible Gaussian and photo, 14 numbers are sent and 16 returned, plus extra
+channels; SH coefficients and optimizer state are never sent.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from splat.raster.native import Native, _Blend, _Project
 
 @dataclass(frozen=True)
 class Distributed:
-    """See `slots.Rasterizer`. Its methods are called by all processes at the same time, each with its share of the
-    Gaussians and a camera of its own. The image is that of the Gaussians of all, rank after rank; everything about
-    Gaussians in the render is about this process's share: `radii` the largest in any of the photos, and `shares` with
-    what each photo says of it."""
+    """See `slots.Rasterizer`. All processes call its methods together, each with its shard of the Gaussians and its own
+    camera. The image shows the Gaussians of all, in rank order. Values per Gaussian are of this process's shard:
+    `radii` is the maximum over all photos, and `per_photo` has the values per photo."""
 
     group: ProcessGroup
     inner: Native = field(default_factory=Native)
@@ -49,7 +48,7 @@ class Distributed:
     def visible(
         self, gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"], settings: RasterSettings
     ) -> Int[Tensor, "m"]:
-        """Ids of rows of this share that may be drawn in any of the photos, ascending."""
+        """Ids of rows of this shard that may be visible in any of the photos, ascending."""
         cameras, poses = self._everyones(camera, cam_from_world.detach())
         seen = torch.zeros(len(gaussians), dtype=torch.bool, device=gaussians.means.device)
         for other, pose in zip(cameras, poses, strict=True):
@@ -65,8 +64,8 @@ class Distributed:
         settings: RasterSettings,
         features: Float[Tensor, "n c"] | None = None,
     ) -> Render:
-        """Draw. Gradients of everyone's loss, added up, arrive at this process's Gaussians; those of the camera's pose
-        come from everyone's Gaussians. All processes ask for normals or none does, and all give as many features."""
+        """Draw. The Gaussians get the sum of the gradients of all processes' losses, and the pose gets the gradients by
+        all processes' Gaussians. All processes must request normals or none, and pass features of the same width."""
         g = gaussians
         degree = g.sh_degree if settings.sh_degree is None else min(settings.sh_degree, g.sh_degree)
         cameras, poses = self._everyones(camera, cam_from_world)
@@ -74,24 +73,26 @@ class Distributed:
             _Project.apply(g.means, g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh, pose, other, degree, settings)
             for other, pose in zip(cameras, poses, strict=True)
         ]
-        drawn = [radii.nonzero()[:, 0] for _, _, radii in projected]
-        counts = self.group.all_gather(torch.tensor([len(ids) for ids in drawn], device=g.means.device)).tolist()
-        sent, received = counts[self.group.rank], [row[self.group.rank] for row in counts]
+        visible_ids = [radii.nonzero()[:, 0] for _, _, radii in projected]
+        counts = self.group.all_gather(torch.tensor([len(ids) for ids in visible_ids], device=g.means.device)).tolist()
+        send_counts, receive_counts = counts[self.group.rank], [row[self.group.rank] for row in counts]
         channels = [extra_channels(g, pose, settings, features) for pose in poses]
         parts = [
             [splats[i], centres[i], *([] if extra is None else [extra[i]])]
-            for (splats, centres, _), i, extra in zip(projected, drawn, channels, strict=True)
+            for (splats, centres, _), i, extra in zip(projected, visible_ids, channels, strict=True)
         ]
         rows = torch.cat([torch.cat(part, 1) for part in parts])
-        # Absolute sums travel with the gradients: `away` is filled in by blending, `home` from everyone's.
-        away = rows.new_zeros(sum(received), 2) if settings.absgrad else None
-        home = [torch.zeros_like(centres) if settings.absgrad else None for _, centres, _ in projected]
-        here = _Exchange.apply(rows, self.group, sent, received, drawn, away, home)
+        # Blending fills in `received_absgrad`; backward sends it home with the gradients, into `own_absgrad`.
+        received_absgrad = rows.new_zeros(sum(receive_counts), 2) if settings.absgrad else None
+        own_absgrad = [torch.zeros_like(centres) if settings.absgrad else None for _, centres, _ in projected]
+        here = _Exchange.apply(
+            rows, self.group, send_counts, receive_counts, visible_ids, received_absgrad, own_absgrad
+        )
         wants_gradient = torch.is_grad_enabled() and (here.requires_grad or background.requires_grad)
         rgb, alpha, depth, overflow, image = _Blend.apply(
             here[:, :FIELDS].contiguous(),
             here[:, FIELDS : FIELDS + 2].contiguous(),
-            *(background, camera, settings.min_transmittance, wants_gradient, away, settings.capacity),
+            *(background, camera, settings.min_transmittance, wants_gradient, received_absgrad, settings.capacity),
             None if channels[0] is None else here[:, FIELDS + 2 :].contiguous(),
         )
         normals, shown = split_channels(image, settings)
@@ -102,15 +103,15 @@ class Distributed:
             normals=normals,
             features=shown,
         )
-        shares = []
-        for other, (_, centres, found), sums in zip(cameras, projected, home, strict=True):
+        per_photo = []
+        for other, (_, centres, found), sums in zip(cameras, projected, own_absgrad, strict=True):
             if centres.requires_grad:
                 centres.retain_grad()
-            shares.append((other, replace(own, means2d=centres, radii=found, absgrad=sums)))
-        return replace(own, shares=tuple(shares))
+            per_photo.append((other, replace(own, means2d=centres, radii=found, absgrad=sums)))
+        return replace(own, per_photo=tuple(per_photo))
 
     def _everyones(self, camera: Camera, cam_from_world: Tensor) -> tuple[list[Camera], list[Tensor]]:
-        """Cameras and poses of all photos of the step, mine among them; poses are differentiable where one is."""
+        """Cameras and poses of the photos of all ranks. Poses are differentiable if that of any rank is."""
         c, wants = camera, torch.is_grad_enabled() and cam_from_world.requires_grad
         mine = torch.tensor([c.fx, c.fy, c.cx, c.cy, c.width, c.height, float(wants)], dtype=torch.float64)
         table = self.group.all_gather(mine.to(cam_from_world.device)).tolist()
@@ -122,7 +123,7 @@ class Distributed:
 
 
 class _Poses(torch.autograd.Function):
-    """My pose [4 4] -> everyone's [world 4 4]."""
+    """All-gather of poses: this process's [4 4] -> [world 4 4]."""
 
     @staticmethod
     def forward(ctx: Any, pose: Tensor, group: ProcessGroup) -> Tensor:
@@ -137,31 +138,32 @@ class _Poses(torch.autograd.Function):
 
 
 class _Exchange(torch.autograd.Function):
-    """Projected rows for everyone -> everyone's for my photo; gradients go the other way, absolute sums with them."""
+    """All-to-all of projected rows: those of this process for every photo -> those of every process for its photo.
+    Backward sends their gradients back, with absolute sums."""
 
     @staticmethod
     def forward(
         ctx: Any,
         rows: Tensor,
         group: ProcessGroup,
-        sent: list[int],
-        received: list[int],
-        drawn: list[Tensor],
-        away: Tensor | None,
-        home: list[Tensor | None],
+        send_counts: list[int],
+        receive_counts: list[int],
+        visible_ids: list[Tensor],
+        received_absgrad: Tensor | None,
+        own_absgrad: list[Tensor | None],
     ) -> Tensor:
-        """`drawn`: of each photo the rows of mine that it shows; `home`: of each photo what the absolute sums of all my
-        rows go to."""
-        ctx.rest = group, sent, received, drawn, away, home
-        return group.all_to_all(rows.detach(), sent, received)
+        """`visible_ids`: per photo, the rows of this process that it shows. `own_absgrad`: per photo, [n 2] to fill in
+        backward with the absolute gradient sums of this process's n rows (`RasterSettings.absgrad`)."""
+        ctx.rest = group, send_counts, receive_counts, visible_ids, received_absgrad, own_absgrad
+        return group.all_to_all(rows.detach(), send_counts, receive_counts)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        group, sent, received, drawn, away, home = ctx.rest
-        leaving = grads[0] if away is None else torch.cat([grads[0], away], 1)
-        back = group.all_to_all(leaving, received, sent)
-        if away is not None:
-            for sums, ids, part in zip(home, drawn, back[:, -2:].split(sent), strict=True):
+        group, send_counts, receive_counts, visible_ids, received_absgrad, own_absgrad = ctx.rest
+        leaving = grads[0] if received_absgrad is None else torch.cat([grads[0], received_absgrad], 1)
+        back = group.all_to_all(leaving, receive_counts, send_counts)
+        if received_absgrad is not None:
+            for sums, ids, part in zip(own_absgrad, visible_ids, back[:, -2:].split(send_counts), strict=True):
                 sums[ids] = part
             back = back[:, :-2]
         return back, None, None, None, None, None, None

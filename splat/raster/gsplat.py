@@ -1,14 +1,13 @@
-"""The rasterizer of gsplat (nerfstudio-project/gsplat: the released 1.5 and its main branch, 1.6), where it is
-installed and there is a CUDA device.
+"""The rasterizer of gsplat (nerfstudio-project/gsplat: release 1.5 and the main branch, 1.6), if it is installed and
+there is a CUDA device.
 
-Both take the same keywords. What they give back is documented with leading batch dimensions since 1.5, and radii have
-been [C N] before they were [C N 2]: one scene and one camera are asked for, so every layout is told by its size.
+Both versions take the same keywords. Layouts of results differ between versions: leading batch dimensions, and radii [C
+N] or [C N 2]. Here there is one scene and one camera, so the number of elements tells the layouts apart.
 
-gsplat stops a pixel before the Gaussian that would take its transmittance to 1e-4 or below, where the reference
-composites that one and stops behind it: images differ by 1e-4 of a colour at most.
+gsplat stops compositing a pixel before the Gaussian that takes the transmittance to 1e-4 or below, the reference after
+it: images differ by at most 1e-4.
 
-Extra channels stand behind the colours, as gsplat itself does it with depth. It takes no harmonics then, so colours are
-computed here.
+Extra channels are passed after the colours. gsplat then takes no SH, so colours are computed here.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ INSTALL = 'install it with `pip install "splat3d[cuda]"`.'
 
 @dataclass(frozen=True)
 class Gsplat:
-    """See `slots.Rasterizer`. gsplat compiles its kernels when it first draws, which takes minutes."""
+    """See `slots.Rasterizer`. gsplat compiles its kernels at the first render, which takes minutes."""
 
     name: str = "gsplat"
     replayable = False
@@ -65,7 +64,7 @@ class Gsplat:
     def visible(
         self, gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"], settings: RasterSettings
     ) -> Int[Tensor, "m"]:
-        """Ids of rows that may be drawn, ascending."""
+        """See `slots.Rasterizer.visible`."""
         return Reference().visible(gaussians, camera, cam_from_world, settings)
 
     def __call__(
@@ -130,11 +129,11 @@ KEYWORDS = (
     *("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks", "width", "height", "near_plane", "eps2d"),
     *("sh_degree", "packed", "backgrounds", "render_mode", "absgrad", "rasterize_mode"),
 )
-"""Of gsplat.rasterization, that we pass."""
+"""Keyword arguments of gsplat.rasterization that are used."""
 
 
 CHUNK = 32
-"""Channels that gsplat draws at a time: of the absolute sums of several chunks it keeps the last alone."""
+"""Channels that gsplat renders at a time. With more it returns the absolute sums of the last chunk alone."""
 
 
 def _check_absgrad(channels: int) -> None:
@@ -153,13 +152,13 @@ def _missing_keywords(rasterization: Callable[..., Any]) -> list[str]:
 
 
 def _radii(radii: Int[Tensor, "..."], n: int) -> Int[Tensor, "n"]:
-    """The larger one where there is one per axis; in whole pixels."""
+    """Radii [n] in whole pixels; the larger one where there is one per axis."""
     return radii.reshape(n, radii.numel() // max(1, n)).amax(-1).int() if n else radii.new_zeros(0).int()
 
 
 def _drawable(gaussians: Gaussians) -> Gaussians:
-    """Rows with a value that is not finite, or no rotation, replaced by ones that gsplat does not draw; `torch.where`
-    gives them a gradient of exactly zero."""
+    """Replaces rows with a value that is not finite, or with a zero quaternion, by rows that gsplat does not draw.
+    `torch.where` gives them a gradient of exactly zero."""
     g = gaussians
     flat = torch.cat([t.detach().flatten(1) for t in (g.means, g.quats_wxyz, g.log_scales, g.sh)], 1)
     norm = g.quats_wxyz.detach().square().sum(1)
@@ -178,7 +177,7 @@ def _drawable(gaussians: Gaussians) -> Gaussians:
 
 
 def _watched(inner: Any, n: int, absolute: bool, wants_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """Our [n 2] centres, whose `.grad` backward fills from gsplat's, and the absolute sums likewise."""
+    """Centres [n 2], whose `.grad` backward copies from gsplat's tensor, and the absolute sums likewise."""
     means2d = inner.detach().reshape(n, 2).clone()
     absgrad = torch.zeros_like(means2d) if absolute else None
     if not wants_gradient:

@@ -1,4 +1,4 @@
-"""The compiled rasterizer: thin autograd around the kernels of `splat.native`."""
+"""The compiled rasterizer: autograd functions around the kernels of `splat.native`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from splat.core import devices
 from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
 from splat.core.slots import RasterSettings, Render
@@ -31,7 +32,8 @@ def _camera(cam_from_world: Tensor, camera: Camera) -> tuple[Any, ...]:
 
 
 class _Project(torch.autograd.Function):
-    """Raw rows -> projected rows [n FIELDS] (see kernels.h) without their centres, the centres [n 2], radii [n]."""
+    """Gaussians -> projected rows [n FIELDS] (see kernels.h), centres [n 2], radii [n]. The gradient of the centres is
+    that of the returned centres, not of the rows."""
 
     @staticmethod
     def forward(
@@ -80,23 +82,24 @@ class _Project(torch.autograd.Function):
 
 @dataclass(frozen=True, eq=False)
 class Bins:
-    """Which Gaussians touch which tile, front to back: see splat_bin_count and splat_bin_fill in kernels.h."""
+    """Lists of the Gaussians that touch each tile, front to back: see splat_bin_count and splat_bin_fill in
+    kernels.h."""
 
     first: Int[Tensor, "n_plus_1"]
     tile_start: Int[Tensor, "tiles_plus_1"]
     entries: Int[Tensor, "total 2"]
     overflow: Int[Tensor, "1"] | None = None
-    """Pairs that there was no room for, where a capacity was given."""
+    """Number of pairs beyond the capacity, if one was given."""
 
 
 def bin_tiles(splats: Float[Tensor, "n fields"], camera: Camera, capacity: int | None = None) -> Bins:
-    """Sort projected rows by depth and list them by tile. With a capacity a GPU is not waited for, and the farthest
-    rows are left out where pairs are more."""
+    """Sort projected rows by depth and list them by tile. With a capacity this does not block on a GPU; if there are
+    more pairs, the farthest rows are left out."""
     n, w, h = len(splats), camera.width, camera.height
     tiles = math.ceil(w / TILE) * math.ceil(h / TILE)
     order, first = _empty(n, like=splats, dtype=torch.int32), _empty(n + 1, like=splats, dtype=torch.int32)
     tile_start = _empty(tiles + 1, like=splats, dtype=torch.int32)
-    counts = capacity is None or not bindings.waits(splats.device)
+    counts = capacity is None or not devices.is_asynchronous(splats.device)
     total = bindings.int64s([0]) if counts else None
     overflow = None if counts else _empty(1, like=splats, dtype=torch.int32)
     workspace = bindings.workspace("splat_bin_workspace", n, w, h, device=splats.device)
@@ -112,9 +115,9 @@ def bin_tiles(splats: Float[Tensor, "n fields"], camera: Camera, capacity: int |
 
 
 class _Blend(torch.autograd.Function):
-    """Projected rows, their centres again (the same numbers, so that their gradient has a tensor of its own), the
-    background and extra channels [n c] -> image [h w 3], alpha [h w], depth [h w], what `Bins.overflow` says, and the
-    image of the channels [h w c] (None: there are none)."""
+    """Projected rows, their centres, background and extra channels [n c] -> image [h w 3], alpha [h w], depth [h w],
+    `Bins.overflow`, and the image of the channels [h w c] (None without channels). The centres repeat values of the
+    rows, so that their gradient is a tensor of its own."""
 
     @staticmethod
     def forward(
@@ -123,7 +126,7 @@ class _Blend(torch.autograd.Function):
         means2d: Tensor,
         background: Tensor,
         camera: Camera,
-        least: float,
+        min_transmittance: float,
         wants_gradient: bool,
         absgrad: Tensor | None,
         capacity: int | None = None,
@@ -133,7 +136,7 @@ class _Blend(torch.autograd.Function):
         bins = bin_tiles(splats, camera, capacity)
         rgb, alpha, depth = (_empty(*shape, like=splats) for shape in ((h, w, 3), (h, w), (h, w)))
         hits = _empty(len(bins.entries), like=splats, dtype=torch.int16) if wants_gradient else None
-        asked = splats, w, h, bins.tile_start, bins.entries, _floats(background), least
+        asked = splats, w, h, bins.tile_start, bins.entries, _floats(background), min_transmittance
         image = None
         if channels is None:
             bindings.call("splat_blend_forward", *asked, rgb, alpha, depth, hits, None)
@@ -146,7 +149,7 @@ class _Blend(torch.autograd.Function):
         if hits is not None:
             lists = bins.first, bins.tile_start, bins.entries, hits
             ctx.save_for_backward(splats, *lists, rgb, alpha, depth, channels, image)
-            ctx.rest = w, h, least, absgrad, background.dtype
+            ctx.rest = w, h, min_transmittance, absgrad, background.dtype
         ctx.set_materialize_grads(False)
         if bins.overflow is not None:
             ctx.mark_non_differentiable(bins.overflow)
@@ -155,14 +158,14 @@ class _Blend(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         splats, first, tile_start, entries, hits, rgb, alpha, depth, channels, image = ctx.saved_tensors
-        w, h, least, absgrad, background_dtype = ctx.rest
+        w, h, min_transmittance, absgrad, background_dtype = ctx.rest
         g_rgb, g_alpha, g_depth = (None if g is None else g.contiguous() for g in grads[:3])
         if g_rgb is None:
             g_rgb = torch.zeros_like(rgb)
         g_splats, g_means2d = torch.empty_like(splats), _empty(len(splats), 2, like=splats)
         g_background = _empty(3, like=splats, dtype=torch.float64)
         records = _empty(len(entries), RECORD, like=splats)
-        asked = len(splats), splats, w, h, first, tile_start, entries, hits, least
+        asked = len(splats), splats, w, h, first, tile_start, entries, hits, min_transmittance
         found = g_splats, g_means2d, g_background, absgrad
         g_channels = None
         if grads[4] is None:  # there are none, or no loss looks at them
@@ -185,7 +188,7 @@ class _Blend(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Native:
-    """Draws float32 Gaussians with our compiled kernels, on the CPU or a CUDA device. See `slots.Rasterizer`."""
+    """Draws float32 Gaussians with the compiled kernels, on the CPU or a CUDA device. See `slots.Rasterizer`."""
 
     name: str = "native"
     replayable = True
@@ -201,7 +204,7 @@ class Native:
     def visible(
         self, gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"], settings: RasterSettings
     ) -> Int[Tensor, "m"]:
-        """Ids of rows that may be drawn, ascending; never leaves out one that is."""
+        """See `slots.Rasterizer.visible`."""
         n = len(gaussians)
         rows = [_floats(t) for t in (gaussians.means, gaussians.log_scales, gaussians.logit_opacities)]
         ids, count = _empty(n, like=rows[0], dtype=torch.int64), bindings.int64s([0])
@@ -218,7 +221,7 @@ class Native:
         settings: RasterSettings,
         features: Float[Tensor, "n c"] | None = None,
     ) -> Render:
-        """Draw. Rows that are not drawn get zero gradient whatever they hold."""
+        """See `slots.Rasterizer`. Rows that are not drawn get a gradient of exactly zero, whatever their values."""
         g = gaussians
         degree = g.sh_degree if settings.sh_degree is None else min(settings.sh_degree, g.sh_degree)
         sh0_gradient = _empty(len(g), 1, 3, like=g.means) if settings.factored_sh and g.sh.shape[1] > 1 else None

@@ -1,9 +1,9 @@
-"""The rasterizer in plain torch: the specification that the compiled kernels are held to.
+"""The rasterizer in plain torch: the specification of the compiled kernels.
 
-Each function is one step of the method and states its formula; float32 and float64; gradients are autograd's. Written
-to be read and to be right: with 2,000 Gaussians at 128 x 96 it takes tenths of a second, with 100,000 it takes minutes.
+Each function is one step of the method and states its formula. float32 and float64; gradients by autograd. Written for
+clarity, not speed: 2,000 Gaussians at 128 x 96 take tenths of a second, 100,000 take minutes.
 
-The steps follow EWA splatting (Zwicker et al. 2001) as 3D Gaussian splatting uses it (Kerbl et al. 2023), with the
+The steps follow EWA splatting (Zwicker et al. 2001) as used by 3D Gaussian splatting (Kerbl et al. 2023), with the
 anti-aliasing of Mip-Splatting (Yu et al. 2024, section 5.2).
 """
 
@@ -27,29 +27,30 @@ from splat.core.slots import RasterSettings, Render
 from splat.raster.channels import extra_channels, split_channels
 
 BLUR = 0.3
-"""px^2 added to both diagonal entries of every projected covariance: no footprint is narrower than a pixel."""
+"""px^2, added to the diagonal of every projected covariance, so that no footprint is narrower than a pixel."""
 MIN_ALPHA = 1 / 255
 MAX_ALPHA = 0.999
 TILE = 16
 PAIRS_AT_ONCE = 2_000_000
-"""(pixel, Gaussian) pairs held in memory together; the rest is recomputed in backward."""
+"""Maximum number of (pixel, Gaussian) pairs in memory; backward recomputes the rest."""
 
 PixelGradients = Callable[[Tensor, Tensor], None]
-"""Receives ids of splats [k] and, for p pixels, the gradient [p k 2] of their centres through each pixel alone."""
+"""Called in backward with ids of splats [k] and, for p pixels, the gradients [p k 2] of their centres through each
+pixel alone."""
 
 
 @dataclass(frozen=True, eq=False)
 class Splats(TensorBundle):
-    """m Gaussians as one camera sees them."""
+    """m Gaussians projected into one camera."""
 
     means2d: Float[Tensor, "m 2"]
     """Centres in pixels."""
     covariances: Float[Tensor, "m 3"]
     """xx, xy, yy in px^2, `BLUR` included."""
     determinants: Float[Tensor, "m"]
-    """Of `covariances`."""
+    """Determinants of `covariances`."""
     opacities: Float[Tensor, "m"]
-    """At the centre, lowered in antialiased mode."""
+    """Opacities at the centre; lowered in antialiased mode."""
     rgb: Float[Tensor, "m 3"]
     depths: Float[Tensor, "m"]
 
@@ -107,9 +108,9 @@ def footprint(
 
 
 def opacity_compensation(blurred: Float[Tensor, "n"], sharp: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-    """sqrt(det before / det after blurring): the factor that keeps the footprint's total (Mip-Splatting).
+    """sqrt(det before / det after blurring): the factor that keeps the integral of the footprint (Mip-Splatting).
 
-    Below 1e-6 it is held there, without gradient; such a Gaussian is fainter than MIN_ALPHA and never drawn.
+    Clamped to at least 1e-6, without gradient below; such a Gaussian is fainter than MIN_ALPHA and never drawn.
     """
     return (sharp / blurred).clamp_min(1e-12).sqrt()
 
@@ -129,7 +130,7 @@ def colour(sh: Float[Tensor, "n k 3"], directions: Float[Tensor, "n 3"], degree:
 def splats(
     gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"], settings: RasterSettings
 ) -> Splats:
-    """All of the above for every row; rows that must not be drawn may hold anything."""
+    """Project all rows. The results of rows that must not be drawn are undefined."""
     points_cam = points_in_camera(gaussians.means, cam_from_world)
     jacobian = projection_jacobian(points_cam, camera)
     covariances, blurred, sharp = footprint(gaussians.quats_wxyz, gaussians.log_scales, jacobian, cam_from_world)
@@ -156,7 +157,7 @@ def used_degree(gaussians: Gaussians, settings: RasterSettings) -> int:
 
 
 def cutoff(opacities: Float[Tensor, "m"]) -> Float[Tensor, "m"]:
-    """The squared Mahalanobis distance q where opacity x exp(-q/2) falls to MIN_ALPHA; negative: nowhere above it."""
+    """The squared Mahalanobis distance q at which opacity x exp(-q/2) = MIN_ALPHA; negative if the opacity is lower."""
     return 2 * torch.log(opacities / MIN_ALPHA)
 
 
@@ -172,14 +173,14 @@ def radius(s: Splats) -> Float[Tensor, "m"]:
     return (cutoff(s.opacities).clamp_min(0) * largest).sqrt().ceil().clamp_min(1)
 
 
-def drawn(
+def visibility_mask(
     gaussians: Gaussians, s: Splats, camera: Camera, settings: RasterSettings, slack: float = 0.0
 ) -> Bool[Tensor, "n"]:
-    """Rows to composite: in front of the near plane, opacity at least MIN_ALPHA, the ellipse's box touches the image,
-    and every number finite. That is the raw row (harmonics above the degree in use are not looked at), the quaternion's
-    squared norm, which must be positive, and everything in `Splats`.
+    """Rows to composite: in front of the near plane, of opacity at least MIN_ALPHA, with a bounding box that touches
+    the image, and with all values finite. Values are those of the raw row (without SH above the degree in use), the
+    squared norm of the quaternion, which must be positive, and those of `Splats`.
 
-    `slack` widens every limit, relatively or in pixels, to stay on the safe side of rounding.
+    `slack` relaxes every limit, relatively or in pixels, as a margin for rounding.
     """
     used = (used_degree(gaussians, settings) + 1) ** 2
     rows = [gaussians.means, gaussians.quats_wxyz, gaussians.log_scales, gaussians.logit_opacities[:, None]]
@@ -197,9 +198,10 @@ def drawn(
 
 
 def alphas(pixels: Float[Tensor, "p 2"], centres: Float[Tensor, "p m 2"], s: Splats) -> Float[Tensor, "p m"]:
-    """min(MAX_ALPHA, opacity x exp(-q/2)) with q = d^T Sigma^-1 d, d from the Gaussian's centre to the pixel's.
+    """min(MAX_ALPHA, opacity x exp(-q/2)) with q = d^T Sigma^-1 d, d from the centre of the Gaussian to that of the
+    pixel.
 
-    `centres` repeats `s.means2d` for every pixel, so that a hook can see each pixel's share of its gradient.
+    `centres` repeats `s.means2d` for every pixel, so that a hook gets the gradient through each pixel.
     """
     dx, dy = (pixels[:, None] - centres).unbind(-1)
     xx, xy, yy = (s.covariances / s.determinants[:, None]).unbind(-1)
@@ -207,24 +209,24 @@ def alphas(pixels: Float[Tensor, "p 2"], centres: Float[Tensor, "p m 2"], s: Spl
     return (s.opacities * torch.exp(-q / 2)).clamp(max=MAX_ALPHA)
 
 
-def contributing(alpha: Float[Tensor, "p m"], least: float) -> Bool[Tensor, "p m"]:
-    """Pairs that are composited, Gaussians in depth order: alpha >= MIN_ALPHA, and the transmittance before it, which
-    only composited Gaussians lower, >= `least`. Behind the first that fails the second test, nothing is."""
+def contributing(alpha: Float[Tensor, "p m"], min_transmittance: float) -> Bool[Tensor, "p m"]:
+    """Pairs that are composited, with Gaussians in depth order: alpha >= MIN_ALPHA, and a transmittance before the
+    Gaussian, which only composited ones lower, of at least `min_transmittance`."""
     visible = alpha >= MIN_ALPHA
     passed = torch.cumprod(1 - alpha * visible, 1)
     before = torch.cat([torch.ones_like(passed[:, :1]), passed[:, :-1]], 1)
-    return visible & (before >= least)
+    return visible & (before >= min_transmittance)
 
 
 def composite(
-    alpha: Float[Tensor, "p m"], s: Splats, least: float, channels: Float[Tensor, "m c"]
+    alpha: Float[Tensor, "p m"], s: Splats, min_transmittance: float, channels: Float[Tensor, "m c"]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Front to back: w_i = alpha_i prod_{j<i} (1 - alpha_j) over contributing pairs.
 
     Returns sum w rgb [p 3], sum w z [p], the final transmittance [p] and sum w channel [p c].
     """
     with torch.no_grad():
-        keep = contributing(alpha, least)
+        keep = contributing(alpha, min_transmittance)
     alpha = torch.where(keep, alpha, torch.zeros_like(alpha))
     passed = torch.cumprod(1 - alpha, 1)
     before = torch.cat([torch.ones_like(passed[:, :1]), passed[:, :-1]], 1)
@@ -236,14 +238,14 @@ def blend(
     s: Splats,
     camera: Camera,
     watch: PixelGradients | None = None,
-    least: float = RasterSettings.min_transmittance,
+    min_transmittance: float = RasterSettings.min_transmittance,
     channels: Float[Tensor, "m c"] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Composite depth-sorted splats over all pixels: colour [h w 3], depth [h w], transmittance [h w], and whatever
-    channels there are [h w c] (None: c is 0).
+    """Composite depth-sorted splats over all pixels: colour [h w 3], depth [h w], transmittance [h w] and extra
+    channels [h w c] (c is 0 without).
 
-    Works tile by tile with the splats whose box touches the tile, which changes nothing (the others are below
-    MIN_ALPHA there). `watch` is called during backward with each pixel's own gradient of the centres.
+    Each tile uses the splats whose bounding box touches it; all others are below MIN_ALPHA there. `watch` is called in
+    backward with the gradient of the centres through each pixel.
     """
     h, w = camera.height, camera.width
     with torch.no_grad():
@@ -270,7 +272,7 @@ def blend(
                         s,
                         ids,
                         watch,
-                        least,
+                        min_transmittance,
                         extra,
                         use_reentrant=False,
                         preserve_rng_state=False,
@@ -292,14 +294,14 @@ def _blend_pixels(
     s: Splats,
     ids: Int[Tensor, "k"],
     watch: PixelGradients | None,
-    least: float,
+    min_transmittance: float,
     channels: Float[Tensor, "m c"],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     near = s[ids]
     centres = near.means2d.expand(len(pixels), -1, -1)
     if watch is not None and centres.requires_grad:
         centres.register_hook(lambda gradient: watch(ids, gradient.detach()))
-    return composite(alphas(pixels, centres, near), near, least, channels[ids])
+    return composite(alphas(pixels, centres, near), near, min_transmittance, channels[ids])
 
 
 # ------------------------------------------------------------------------------------------------------ the rasterizer
@@ -307,7 +309,7 @@ def _blend_pixels(
 
 @dataclass(frozen=True)
 class Reference:
-    """Draws on any device torch knows, in the precision of the means, slowly. See `slots.Rasterizer`."""
+    """Draws on every device of torch, in the precision of the means. Slow. See `slots.Rasterizer`."""
 
     name: str = "reference"
     replayable = False
@@ -321,10 +323,10 @@ class Reference:
     def visible(
         self, gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"], settings: RasterSettings
     ) -> Int[Tensor, "m"]:
-        """Ids of rows that may be drawn, ascending."""
+        """See `slots.Rasterizer.visible`."""
         with torch.no_grad():
             s = splats(gaussians, camera, cam_from_world.to(gaussians.means), settings)
-            return drawn(gaussians, s, camera, settings, slack=1e-3).nonzero()[:, 0]
+            return visibility_mask(gaussians, s, camera, settings, slack=1e-3).nonzero()[:, 0]
 
     def __call__(
         self,
@@ -335,13 +337,13 @@ class Reference:
         settings: RasterSettings,
         features: Float[Tensor, "n c"] | None = None,
     ) -> Render:
-        """Draw. Rows that are not drawn are set aside before anything differentiable is computed from them, so their
-        gradient is exactly zero whatever they hold."""
+        """See `slots.Rasterizer`. Rows that are not drawn are removed before differentiable operations, so their
+        gradient is exactly zero, whatever their values."""
         n = len(gaussians)
         pose = cam_from_world.to(gaussians.means)
         with torch.no_grad():
             seen = splats(gaussians, camera, pose, settings)
-            ids = drawn(gaussians, seen, camera, settings).nonzero()[:, 0]
+            ids = visibility_mask(gaussians, seen, camera, settings).nonzero()[:, 0]
             ids = ids[seen.depths[ids].sort(stable=True).indices]  # by depth, ties by index
             radii = torch.zeros(n, dtype=torch.int64, device=ids.device)
             radii[ids] = radius(seen[ids]).long()

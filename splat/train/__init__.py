@@ -1,1 +1,1 @@
-"""Training: the loop, what it optimizes, and what changes on the way."""
+"""Training: the loop, the parameterizations that it optimizes, density control and observers."""

@@ -1,7 +1,7 @@
-"""Checkpoints: one file that appears whole or not at all, read back without running anything in it.
+"""Checkpoints: one file, written atomically, and loaded without executing code from it.
 
-Not an observer: what is saved is the state of everything that has one, observers included, and not what a snapshot
-shows; and several processes must save at the same step.
+Saving is not done by an observer: a checkpoint has the state of all parts of training, observers included, which is
+more than a snapshot has, and several processes must save at the same step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VERSION = 2
 
 
 def save(folder: Path, state: dict[str, Any], key: str) -> None:
-    """Write `state` (tensors and plain values) to `folder`. `key` says which settings it belongs to."""
+    """Write `state` (tensors and plain values) to `folder`. `key` identifies the settings that it belongs to."""
     for leftover in folder.glob(f".{FILE_NAME}.*.part*"):  # of a run that was killed while it wrote
         leftover.unlink(missing_ok=True)
     with atomic_path(folder / FILE_NAME) as path:
@@ -27,9 +27,9 @@ def save(folder: Path, state: dict[str, Any], key: str) -> None:
 
 
 def load(folder: Path, key: str) -> dict[str, Any] | None:
-    """The state in `folder`, None when there is none.
+    """The state in `folder`; None if there is none.
 
-    Raises SplatError when the file cannot be read or belongs to other settings.
+    Raises SplatError when the file cannot be read or its key differs from `key`.
     """
     path = folder / FILE_NAME
     if not path.exists():

@@ -1,4 +1,4 @@
-"""How long training takes, how fast it goes, and how it is asked to stop."""
+"""Training time, training speed, and requests to stop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds of training since it was made, on top of earlier ones, without those spent inside `paused`."""
+    """Seconds since its creation, plus those of earlier runs, without those spent inside `paused`."""
 
     def __init__(self, before: float) -> None:
         self._started = time.monotonic() - before
@@ -21,7 +21,7 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside does not count."""
+        """A block whose time does not count."""
         self._pause()
         try:
             yield
@@ -30,7 +30,7 @@ class Stopwatch:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """What happens inside counts, also inside `paused`: waiting for steps that a GPU has still to do."""
+        """A block whose time counts, also inside `paused`: for waiting until queued GPU work is done."""
         was_paused = self._paused_at is not None
         if was_paused:
             self._resume()
@@ -50,14 +50,14 @@ class Stopwatch:
 
 
 class Meter:
-    """Steps per second, measured twice a second."""
+    """Steps per second, updated twice a second."""
 
     def __init__(self, step: int) -> None:
         self.rate = 0.0
         self._since, self._from = time.monotonic(), step
 
     def update(self, step: int) -> None:
-        """`step` steps are done."""
+        """Report that `step` steps are done."""
         elapsed = time.monotonic() - self._since
         if elapsed < 0.5:
             return
@@ -68,7 +68,8 @@ class Meter:
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that the step at hand is finished; a second signal acts as usual."""
+    """An event that SIGINT and SIGTERM set, so that the current step can be completed. A second signal has its default
+    effect."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

@@ -1,4 +1,4 @@
-"""How a run's steps are carried out: here plainly, in one process, one kernel after the other."""
+"""How the steps of a run are executed. The default: in one process, eagerly."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from splat.train.step import Exchange, StepResult, StepState, eager_step
 
 
 class Execution:
-    """The plain way, and what other ways (`train.accel.Acceleration`) may do differently. One serves one run."""
+    """Eager execution in one process, and the interface of other kinds of execution (`train.accel.Acceleration`). An
+    instance serves one run."""
 
     group: ProcessGroup = ALONE
     exchange: Exchange = Exchange()
     capacity: int | None = None
     """See `RasterSettings.capacity`."""
 
-    def divided(self, init: Init, phases: tuple[Phase, ...]) -> tuple[Init, tuple[Phase, ...]]:
-        """This process's share of the Gaussians, and phases for it."""
+    def shard(self, init: Init, phases: tuple[Phase, ...]) -> tuple[Init, tuple[Phase, ...]]:
+        """This process's shard of the Gaussians, and the phases that train it."""
         return init, phases
 
     def step(self, state: StepState, items: Sequence[Item]) -> StepResult:
-        """Do a step; whatever density control does after it is the caller's, but where the result says `replayed`."""
+        """Do a step. The caller then calls `after_update` of density control, unless the result has `replayed`."""
         return eager_step(state, items)
 
     def state(self) -> dict[str, Any]:
-        """For checkpoints."""
+        """State for checkpoints."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:

@@ -1,5 +1,5 @@
-"""The training loop. What the methods differ in is carried by phases: targets, losses, schedules, density control,
-hooks; what watches it are observers."""
+"""The training loop. Methods differ in their phases: targets, losses, schedules, density control and hooks. Observers
+watch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
-from splat.core.slots import Init, Kept, Observer, Phase, Rasterizer, Reporter, Silent, Snapshot
+from splat.core.slots import Init, Observer, Phase, Rasterizer, Reporter, Silent, Snapshot, Stateful
 from splat.train import checkpoint
 from splat.train.clock import Meter, Stopwatch, stop_requests
 from splat.train.execution import Execution
@@ -25,21 +25,21 @@ from splat.train.run import TrainingRun, TrainSettings
 __all__ = ["TrainResult", "TrainSettings", "train"]
 
 ASK_EVERY = 10
-"""Steps between two times that several processes ask each other whether to save or to stop."""
+"""Steps between two synchronizations of several processes on whether to save or to stop."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainResult:
-    """What training made."""
+    """Result of training."""
 
     gaussians: Gaussians
     view_model: ViewModel
     steps: int
     seconds: float
-    """Of training alone, summed over resumed runs."""
+    """Training time, over resumed runs, without the time of observers."""
     displacement: float | None = None
-    """Median over the Gaussians of how far each is from where the first of its ancestors started, world units; only
-    where `TrainSettings.track_displacement` asked and the parameterization can say."""
+    """Median distance of the Gaussians from where their first ancestors started, world units. None unless
+    `TrainSettings.track_displacement` is set and the parameterization records it."""
 
 
 def train(
@@ -53,17 +53,19 @@ def train(
     observers: Sequence[Observer] = (),
     acceleration: Execution | None = None,
 ) -> TrainResult:
-    """Optimize `init` through all phases, from the checkpoint in `checkpoint_dir` where there is one.
+    """Optimize `init` through all phases, starting from the checkpoint in `checkpoint_dir` if there is one.
 
-    Observers are shown a snapshot before the first step and after each; of those that have a state there is one of a
-    class. `acceleration`, a `train.accel.Acceleration` or None, carries steps out otherwise. Where it joins several
-    processes, each gives the same arguments (observers that want the same) and a rasterizer that draws for all of them;
-    each step then takes a photo for each, and all get the same Gaussians back. Rank 0 reports, observes and saves.
+    Observers get a snapshot before the first step and after each step. At most one observer per class may have a state.
+    `acceleration` (a `train.accel.Acceleration`, or None) replaces the eager execution of steps. If it joins several
+    processes, all must pass the same arguments (with observers that want Gaussians at the same steps) and a rasterizer
+    that draws the Gaussians of all; each step then takes a photo per process, and all processes return the same
+    Gaussians. Only rank 0 reports, observes and saves.
 
-    On the CPU the result does not depend, bit for bit, on where it was interrupted, when checkpoints were written or
-    who watched. A last phase that is longer than when the checkpoint was written is continued.
+    On the CPU the result is the same, bit for bit, whether or not training was interrupted, written to checkpoints or
+    observed. If the last phase has become longer since the checkpoint was written, it is continued.
 
-    Raises Interrupted after SIGINT or SIGTERM, with everything saved; SplatError when the loss stays without a value.
+    Raises Interrupted after SIGINT or SIGTERM, once a checkpoint is written; SplatError when the loss stays NaN or
+    infinite.
     """
     execution = acceleration or Execution()
     if execution.group.rank > 0:
@@ -94,14 +96,14 @@ def train(
 
 
 class _Audience:
-    """The observers of a run, and what processes agree on between two steps."""
+    """The observers of a run, and the decisions that several processes synchronize between steps."""
 
     def __init__(self, run: TrainingRun, observers: Sequence[Observer]) -> None:
         self.run, self.observers, self.group = run, observers, run.execution.group
         self.count = self.group.world * len(run.model)  # when processes last asked each other
 
     def agreed(self, overdue: bool, stops: bool) -> tuple[bool, bool]:
-        """Whether anyone finds a checkpoint overdue, and whether anyone was asked to stop."""
+        """Whether a checkpoint is overdue on any rank, and whether any rank was asked to stop."""
         if self.group.world == 1:
             return overdue, stops
         if self.run.step % ASK_EVERY:
@@ -111,8 +113,8 @@ class _Audience:
         return counted[0] > 0, counted[1] > 0
 
     def show(self, line: dict[str, Any], watch: Stopwatch, meter: Meter, seconds: float | None = None) -> None:
-        """A snapshot to every observer; the time it takes does not count. `seconds` of training: by default the
-        watch's."""
+        """Pass a snapshot to every observer. Its time does not count as training time. `seconds` of training: by
+        default those of the watch."""
         run, step = self.run, self.run.step
         wanted = [o.wants_gaussians(step, run.total) for o in self.observers]
         everything: Gaussians | None = None
@@ -141,16 +143,16 @@ class _Audience:
 # --------------------------------------------------------------------------------------------------------- checkpoints
 
 
-def _kept(observers: Sequence[Observer]) -> dict[str, Kept]:
-    """Observers that have a state, by the name of their class."""
-    return {type(o).__name__: o for o in observers if isinstance(o, Kept)}
+def _stateful(observers: Sequence[Observer]) -> dict[str, Stateful]:
+    """Observers that have a state, by class name."""
+    return {type(o).__name__: o for o in observers if isinstance(o, Stateful)}
 
 
 def _save(run: TrainingRun, observers: Sequence[Observer], folder: Path | None, seconds: float) -> None:
-    """Rank 0 writes the states of all processes."""
+    """Write the states of all processes, on rank 0."""
     if folder is None:
         return
-    watching = {name: observer.state() for name, observer in _kept(observers).items()}
+    watching = {name: observer.state() for name, observer in _stateful(observers).items()}
     state = {**run.state(), "observers": watching, "seconds": seconds}
     group = run.execution.group
     if group.world == 1:
@@ -163,7 +165,7 @@ def _save(run: TrainingRun, observers: Sequence[Observer], folder: Path | None, 
 
 
 def _restore(run: TrainingRun, observers: Sequence[Observer], folder: Path | None) -> float:
-    """Go on from the checkpoint, where there is one. Returns the seconds of training that are behind it."""
+    """Load the checkpoint, if there is one. Returns the seconds of training before it."""
     group, seconds = run.execution.group, 0.0
     state = checkpoint.load(folder, run.settings.key) if folder else None
     if state is not None:
@@ -172,7 +174,7 @@ def _restore(run: TrainingRun, observers: Sequence[Observer], folder: Path | Non
             raise SplatError(f"The checkpoint in {folder} was written by {len(shards)} processes: take as many.")
         state = shards[group.rank]
         run.load_state(state)
-        for name, observer in _kept(observers).items():
+        for name, observer in _stateful(observers).items():
             if name in state["observers"]:
                 observer.load_state(state["observers"][name])
         seconds = float(state["seconds"])
@@ -184,7 +186,7 @@ def _restore(run: TrainingRun, observers: Sequence[Observer], folder: Path | Non
 
 
 def _on_cpu(state: Any) -> Any:
-    """The same nest of dictionaries and lists, with its tensors in a memory that every process can read."""
+    """A copy of nested dictionaries and lists with all tensors on the CPU."""
     if isinstance(state, Tensor):
         return state.cpu()
     if isinstance(state, dict):

@@ -1,4 +1,4 @@
-"""The losses of a run: whether they are finite, and a running PSNR. On a GPU they are read rarely."""
+"""Checks that losses are finite and computes a running PSNR. On a GPU, values are read only now and then."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from splat.train.step import StepResult
 
 
 class LossMonitor:
-    """What a run found out about its losses. That they are finite is part of training, not of watching it."""
+    """The losses of a run. It is not an observer, as training stops when losses are not finite."""
 
     READ_EVERY = 50
-    """Steps after which losses are read, where reading them waits for a GPU."""
+    """Steps between two reads on a GPU, where reading blocks."""
     MAX_FAILURES = 50
 
     def __init__(self, report: Reporter) -> None:
         self.report = report
         self.failures = 0
-        """Steps in a row whose loss had no finite value."""
+        """Number of consecutive steps with a loss that is not finite."""
         self.psnr = math.nan
-        """Running mean, dB."""
+        """Running mean PSNR, dB."""
         self._unread: list[tuple[Tensor, float | Tensor, int | None]] = []
 
     def add(self, result: StepResult, step: int) -> None:
-        """Keep a step's losses to be read later; skipped items count at once."""
+        """Store the losses of a step, to be read later. Skipped items are counted at once."""
         for view_id in result.skipped:
             self._skip(view_id, step)
         self._unread += result.losses
@@ -38,8 +38,8 @@ class LossMonitor:
         return len(self._unread) >= self.READ_EVERY
 
     def read(self, step: int) -> None:
-        """Losses and PSNRs since the last time. (On a GPU a loss without a value is found late; its gradient counted
-        as zero.) Raises SplatError when losses stay without a value."""
+        """Read the losses and PSNRs since the last call. (On a GPU, losses that are not finite are thus found late;
+        their gradients counted as zero.) Raises SplatError when losses stay not finite."""
         for loss, psnr, view_id in self._unread:
             if not math.isfinite(float(loss)):
                 self._skip(view_id, step)

@@ -1,4 +1,4 @@
-"""One training run, step by step: phases in their order, and all state that a checkpoint keeps."""
+"""A training run, step by step: its phases, and all state that is part of checkpoints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from splat.core import devices
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.slots import (
@@ -14,16 +15,15 @@ from splat.core.slots import (
     Hook,
     Init,
     Item,
-    Kept,
     Parameterization,
     Phase,
     Rasterizer,
     Render,
     Reporter,
     Round,
+    Stateful,
 )
 from splat.geometry.morton import morton_order
-from splat.native import bindings
 from splat.train.execution import Execution
 from splat.train.loss_monitor import LossMonitor
 from splat.train.models.free import FreeGaussians
@@ -33,27 +33,27 @@ from splat.train.step import StepState
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What is not a phase's."""
+    """Settings of a run that no phase has."""
 
     scene_extent: float = 1.0
-    """Length that position learning rates are relative to, in world units: see `views.scene_extent`."""
+    """Unit of position learning rates, in world units: see `views.scene_extent`."""
     seed: int = 0
     checkpoint_minutes: float = 3.0
     """Minutes between checkpoints."""
     checkpoint_every: int = 0
-    """Also after every so many steps; 0 = by the clock alone."""
+    """Also write one after every so many steps; 0 = by time alone."""
     key: str = ""
-    """Says which settings and inputs a checkpoint belongs to (the number of steps left out)."""
+    """Identifies the settings and inputs that a checkpoint belongs to (without the number of steps)."""
     track_displacement: bool = False
-    """Remember where each Gaussian's first ancestor started: see `TrainResult.displacement`."""
+    """Record where each Gaussian's first ancestor started: see `TrainResult.displacement`."""
 
 
 class TrainingRun:
-    """Does one step after the other. `train.loop.train` adds what is around it: checkpoints, observers, signals."""
+    """Does the steps of a run. `train.loop.train` adds checkpoints, observers and signals."""
 
     ARRANGE_EVERY = 8
-    """Changes by density control between two arrangements of the rows. Each change adds rows that are in order among
-    themselves, so that a few of them break what a photo sees into no more than a few stretches."""
+    """Edits by density control between two sorts of the rows (`_arrange`). Each edit appends rows that are sorted among
+    themselves, so a few edits cost little locality."""
 
     def __init__(
         self,
@@ -67,12 +67,12 @@ class TrainingRun:
     ) -> None:
         if len(init.gaussians) == 0:
             raise SplatError("There is nothing to train: the initializer made no Gaussians; try another --method.")
-        init, self.phases = execution.divided(init, phases)
+        init, self.phases = execution.shard(init, phases)
         self.raster, self.view_model, self.settings, self.report = raster, view_model, settings, report
         self.execution = execution
         self.device = init.gaussians.means.device
         self.sh_degree = init.gaussians.sh_degree
-        """Of the finished scene; on the way harmonics are used as far as schedules have come."""
+        """SH degree of the result. During training the degree in use follows the schedules."""
         self.total = sum(p.steps for p in phases)
         self.generator = torch.Generator().manual_seed(settings.seed + 7919 * execution.group.rank)
         self.model: Parameterization = FreeGaussians(init.gaussians)
@@ -90,13 +90,13 @@ class TrainingRun:
 
     @property
     def step(self) -> int:
-        """The number of steps done, all phases together."""
+        """Number of steps done, over all phases."""
         return sum(p.steps for p in self.phases[: max(0, self.phase_index)]) + self.phase_step
 
     # -------------------------------------------------------------------------------------------------------- phases
 
     def advance(self) -> bool:
-        """Make sure there is a step to do, entering the next phase when one has ended. False: all is done."""
+        """Enter the next phase if the current one has ended. Returns whether there is a step to do."""
         while self.phase_index < 0 or self.phase_step >= self.phase.steps:
             if self.phase_index + 1 == len(self.phases):
                 return False
@@ -106,7 +106,7 @@ class TrainingRun:
         return True
 
     def _enter(self, index: int) -> None:
-        """Set up a phase's model and density control; also on the way to a checkpoint inside a later phase."""
+        """Set up a phase's model and density control. Also called for the phases before that of a checkpoint."""
         self.phase_index = index
         if self.phase.parameterize is not None:
             self.model = self.phase.parameterize(self.model)
@@ -118,7 +118,7 @@ class TrainingRun:
             self.density.reset_statistics()
 
     def _draw(self, item: Item) -> Render:
-        """How the scene looks now, without gradient, exposure or dropout."""
+        """Render the current scene, without gradient, exposure and dropout."""
         phase = self.phase
         with torch.no_grad():
             background = phase.schedules.background.colour(False, self.generator).to(self.device)
@@ -128,13 +128,13 @@ class TrainingRun:
     # ---------------------------------------------------------------------------------------------------------- steps
 
     def do_step(self) -> dict[str, Any]:
-        """Draw the step's items, move what their gradients say, and let density control work. Returns figures for the
-        log; `advance` says whether there is a step to do."""
+        """Render the items, update the parameters and run density control. Returns values for the log. Call `advance`
+        first."""
         state = self._step_state()
         items = list(self.phase.source.items(self.phase_step, self.phase.steps))
         result = self.execution.step(state, items)
         self.losses.add(result, state.number)
-        if not bindings.waits(self.device) or self.losses.overdue:
+        if not devices.is_asynchronous(self.device) or self.losses.overdue:
             self.losses.read(state.number)
         line = result.figures
         with torch.no_grad():
@@ -149,7 +149,7 @@ class TrainingRun:
         return line
 
     def _step_state(self) -> StepState:
-        """The record of the step at hand, for which the model has the harmonics that the phase wants."""
+        """The `StepState` of the current step. Raises the SH degree of the model to that of the schedule."""
         step, phase = self.step, self.phase
         state = StepState(
             number=step,
@@ -170,34 +170,34 @@ class TrainingRun:
         return state
 
     def _arrange(self) -> None:
-        """Now and then put the rows in an order in which what one photo sees lies together in memory: gathering and
-        moving 60,000 rows strewn among 600,000 takes three times as long as 60,000 that follow one another."""
+        """Sort the rows in Morton order now and then, so that rows that one photo sees are close in memory: gathering
+        and updating 60,000 rows scattered among 600,000 takes three times as long as 60,000 consecutive ones."""
         if self.density_changes % self.ARRANGE_EVERY == 0:
             self.model.rearrange(morton_order(self.model.gaussians().means))
             self.density.reset_statistics()
         self.density_changes += 1
 
     def read_losses(self) -> float:
-        """Those of the steps since the last time; waits for a GPU. Returns the running PSNR (dB; NaN: none)."""
+        """Read the losses since the last call; blocks on a GPU. Returns the running PSNR (dB; NaN: none)."""
         self.losses.read(self.step)
         return self.losses.psnr
 
     # ------------------------------------------------------------------------------------------------------ the scene
 
     def gaussians(self) -> Gaussians:
-        """Those of all processes, at the degree of the finished scene."""
+        """The Gaussians of all processes, at the final SH degree."""
         mine = self.model.gaussians().with_sh_degree(self.sh_degree)
         return mine if self.execution.group.world == 1 else mine.map(self.execution.group.all_gather_rows)
 
     def median_displacement(self) -> float | None:
-        """World units; None where nobody remembers where Gaussians started."""
+        """In world units; None if not recorded."""
         moved = self.model.displacement()
         return None if moved is None else float(self.execution.group.all_gather_rows(moved).median())
 
     # -------------------------------------------------------------------------------------------------------- keeping
 
     def state(self) -> dict[str, Any]:
-        """Between two steps, once there was a phase."""
+        """State for checkpoints, between two steps, once a phase has been entered."""
         self.read_losses()
         return {
             "phase": self.phase_index,
@@ -205,7 +205,7 @@ class TrainingRun:
             "model": self.model.state(),
             "density": self.density.state(),
             "source": self.phase.source.state(),
-            "hooks": {name: hook.state() for name, hook in self._kept_hooks().items()},
+            "hooks": {name: hook.state() for name, hook in self._stateful_hooks().items()},
             "view_model": self.view_model.state(),
             "generator": self.generator.get_state(),
             "density_changes": self.density_changes,
@@ -214,7 +214,7 @@ class TrainingRun:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Raises SplatError where the phases cannot be those of the state."""
+        """Raises SplatError if the state cannot belong to these phases."""
         if state["phase"] >= len(self.phases):
             raise SplatError("The checkpoint has more phases than this method: delete its folder to train again.")
         for index in range(state["phase"] + 1):
@@ -223,7 +223,7 @@ class TrainingRun:
         self.model.load_state(state["model"])
         self.density.load_state(state["density"])
         self.phase.source.load_state(state["source"])
-        for name, hook in self._kept_hooks().items():
+        for name, hook in self._stateful_hooks().items():
             hook.load_state(state["hooks"][name])
         self.view_model.load_state(state["view_model"])
         self.generator.set_state(state["generator"])
@@ -231,11 +231,11 @@ class TrainingRun:
         self.losses.load_state(state["losses"])
         self.execution.load_state(state["execution"])
 
-    def _kept_hooks(self) -> dict[str, Kept]:
-        """Those of the phase that have a state; one that is called on both occasions counts once."""
-        found: dict[str, Kept] = {}
+    def _stateful_hooks(self) -> dict[str, Stateful]:
+        """The hooks of the phase that have a state. A hook that is used for both events is listed once."""
+        found: dict[str, Stateful] = {}
         for name in ("on_round", "on_start"):
             hook = getattr(self.phase, name)
-            if isinstance(hook, Kept) and not any(hook is other for other in found.values()):
+            if isinstance(hook, Stateful) and not any(hook is other for other in found.values()):
                 found[name] = hook
         return found

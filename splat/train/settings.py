@@ -1,4 +1,4 @@
-"""What a user may say about training, and the phase on the training photos that follows from it."""
+"""Settings of training, and the phase on the training photos that they describe."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ class Training:
     """How Gaussians are optimized."""
 
     density: DensityName = "default"
-    """How their number changes: default (split where the image's gradient is large), mcmc (relocate and grow to --cap),
-    none."""
+    """Density control: default (split where image gradients are large), mcmc (relocate, and grow to --cap), none."""
     default: DefaultDensity = field(default_factory=DefaultDensity)
     mcmc: MCMCDensity = field(default_factory=MCMCDensity)
     none: NoDensity = field(default_factory=NoDensity)
@@ -48,36 +47,36 @@ class Training:
     dropout: Dropout = field(default_factory=Dropout)
     background: Background = field(default_factory=Background)
     min_transmittance: float = 1 / 255
-    """While training, a pixel is done where less than this is left of the light from behind: what a display cannot show
-    is not computed. Everything else is drawn down to 1e-4."""
+    """Compositing of a pixel stops below this transmittance during training: the rest is below the precision of 8-bit
+    images. All other renders use 1e-4."""
     near_camera: float = 0.3
-    """No Gaussian may be nearer to a training photo's camera than this fraction of the nearest sparse point it sees:
-    no haze before the lens. 0: anywhere."""
+    """Gaussians may not be closer to a training camera than this fraction of the depth of the nearest sparse point that
+    it sees, which prevents floaters in front of cameras. 0: no limit."""
     views: ViewSettings = field(default_factory=ViewSettings)
     capacity: int | None = None
-    """On a GPU, a capacity of so many (tile, Gaussian) pairs of a photo: no step then waits for their count. It grows
-    where it is too small, and until then the farthest Gaussians are left out (default: count, and wait)."""
+    """On a GPU, the capacity of (tile, Gaussian) pairs of a photo, so that no step blocks to count them. It grows where
+    it is too small; until then the farthest Gaussians are left out (default: count the pairs)."""
     graph: Literal["auto", "on", "off"] = "auto"
-    """On a GPU, record a step as a CUDA graph and replay it, which saves the time of asking for its kernels: takes
-    --train.capacity and the native rasterizer. auto: where it can be done; on: and say where it cannot."""
+    """On a GPU, capture steps in CUDA graphs and replay them, which saves launch time. Needs --train.capacity and the
+    native rasterizer. auto: where possible; on: also say why where it is not."""
     checkpoint_minutes: float = 3.0
     """Minutes between checkpoints; one is also written on Ctrl-C."""
     checkpoint_every: int = 0
-    """Also after every so many steps; 0: by the clock alone."""
+    """Also write one after every so many steps; 0: by time alone."""
     evaluate_at: tuple[int, ...] = ()
-    """Also measure the held-out photos after these steps (0: before the first), and how far Gaussians travel: see
-    `timeline` and `displacement` in metrics.json. The seconds in the timeline are of training alone. Steps are of one
-    photo each, as with --iterations."""
+    """Also evaluate the held-out photos after these steps (0: before the first), and record how far Gaussians move: see
+    `timeline` and `displacement` in metrics.json. Seconds in the timeline are training time. Steps are of one photo
+    each, as with --iterations."""
 
     def chosen_density(self, max_gaussians: int) -> DensitySettings:
-        """The settings that `density` names, with the cap where they have one."""
+        """The settings named by `density`, with the cap set where they have one."""
         settings: DensitySettings = getattr(self, self.density)
         has_cap = any(f.name == "cap" for f in fields(settings))  # type: ignore[arg-type]
         return replace(settings, cap=max_gaussians) if has_cap else settings  # type: ignore[type-var]
 
     @property
     def schedules(self) -> Schedules:
-        """Over the whole run, which is one phase."""
+        """Schedules of a run of one phase."""
         return Schedules(self.rates, self.sh, self.decay, self.dropout, self.background)
 
 
@@ -94,10 +93,11 @@ def photo_phase(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Phase:
-    """One phase of all `steps` on the training photos, as the user's settings have it.
+    """A phase of all `steps` on the training photos, with the user's settings.
 
-    `centres` of the photos' cameras (world) and the depth of the nearest point that each is known to see (world units)
-    are what keeps the space before the lenses empty; None: nothing does.
+    `centres` of the training cameras (world) and, per camera, the depth of the nearest point that it is known to see
+    (world units) define the space in front of the cameras that is kept empty (`density.near_camera`); None: no such
+    space.
     """
     density = training.chosen_density(max_gaussians)
     if training.near_camera > 0 and centres is not None and nearest is not None:

@@ -1,7 +1,7 @@
-"""One step of training, as functions over an explicit record: draw its items, then move what their gradients say.
+"""One step of training, as functions of an explicit record: render its items, then update the parameters.
 
-`draw_item` and `optimizer_step` are the work of the device, and nothing else: what changes from step to step reaches
-them as numbers in its memory, so that a GPU can record them once and replay them (see `train.accel.graph`).
+`draw_item` and `optimizer_step` contain all work of the device. Values that change from step to step are read from
+device memory, so that these functions can be captured in a CUDA graph and replayed (see `train.accel.graph`).
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core import devices
+from splat.core.devices import to_device
 from splat.core.schedules import StepSizes
 from splat.core.slots import DensityControl, Item, Parameterization, Phase, Rasterizer, RowGradients, Step
-from splat.native import bindings
-from splat.native.bindings import to_device
 from splat.train.models.view_model import ViewCorrection, ViewModel
 from splat.train.rows import gradients_of, leaves, summed
 
 
 class Exchange:
-    """What processes that train together tell each other within a step: here nothing, there is one process."""
+    """Communication between the processes of a step. The default: one process, nothing to exchange."""
 
     alone = True
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in any process."""
+        """Whether `flag` is true on any rank."""
         return flag
 
     def corrections(self, mine: ViewCorrection) -> list[ViewCorrection]:
-        """Those of everyone's items, with their gradients."""
+        """The corrections of the items of all ranks, with their gradients."""
         return [mine]
 
 
 @dataclass(frozen=True, eq=False)
 class StepState:
-    """All that a step reads and moves."""
+    """All that a step reads and updates."""
 
     number: int
-    """Steps done before, all phases together."""
+    """Number of steps before this one, over all phases."""
     phase: Phase
     phase_step: int
-    """Steps of this phase done before."""
+    """Number of steps before this one, in this phase."""
     run_progress: float
-    """The fraction of all phases' steps done: what belongs to photos counts by it."""
+    """Fraction of the steps of all phases done: schedules of exposure and poses use it."""
     model: Parameterization
     view_model: ViewModel
     density: DensityControl
@@ -56,7 +56,7 @@ class StepState:
     scene_extent: float
     """World units."""
     generator: torch.Generator
-    """Of all random numbers of training but those of the target source."""
+    """Source of all random numbers of training, except those of the target source."""
     device: torch.device
     exchange: Exchange = field(default_factory=Exchange)
     capacity: int | None = None
@@ -64,7 +64,7 @@ class StepState:
 
     @property
     def progress(self) -> float:
-        """The fraction of the phase's steps done."""
+        """Fraction of the steps of the phase done."""
         return self.phase_step / max(1, self.phase.steps)
 
     @cached_property
@@ -77,35 +77,35 @@ class StepState:
 
     @property
     def opacity_decay(self) -> float:
-        """To be added to all logits after this step."""
+        """Value to add to all opacity logits after this step."""
         return self.phase.schedules.opacity_decay.amount(self.phase_step, self.phase.steps)
 
 
 @dataclass(frozen=True, eq=False)
 class ItemGradients:
-    """What an item that was drawn left behind."""
+    """What rendering an item and its backward pass returned."""
 
     correction: ViewCorrection
     rows: RowGradients
     loss: Tensor
     figures: dict[str, Any]
-    """Of the losses, for the log."""
+    """Values of the losses, for the log."""
     overflow: Tensor | None
     """See `Render.overflow`."""
 
 
 @dataclass(eq=False)
 class StepResult:
-    """What a step says of itself; numbers on a GPU are tensors there, and reading them waits."""
+    """Values of a step. On a GPU they are tensors, and reading them blocks."""
 
     losses: list[tuple[Tensor, float | Tensor, int | None]] = field(default_factory=list)
-    """Of each item the loss, the PSNR (dB; NaN: not known) and the view."""
+    """Per item: loss, PSNR (dB; NaN: not known) and view."""
     skipped: list[int | None] = field(default_factory=list)
-    """Views whose loss had no finite value."""
+    """Views whose loss was not finite."""
     figures: dict[str, Any] = field(default_factory=dict)
-    """Of the last item, for the log: "loss" and the terms."""
+    """Values of the last item, for the log: "loss" and the terms."""
     replayed: bool = False
-    """Density control has done its part too."""
+    """`after_update` of density control was part of the step."""
 
     def add(self, item: Item, loss: Tensor, figures: dict[str, Any]) -> None:
         self.losses.append((loss, figures.get("psnr", math.nan), item.view_id))
@@ -115,7 +115,7 @@ class StepResult:
 def eager_step(
     s: StepState, items: Sequence[Item], after_item: Callable[[Item, ItemGradients], None] | None = None
 ) -> StepResult:
-    """Draw and move now, one kernel after the other."""
+    """Do the step now, kernel by kernel."""
     result, found = StepResult(), list[RowGradients]()
     corrections: list[ViewCorrection] = []
     factored = len(items) == 1 and s.exchange.alone
@@ -134,7 +134,7 @@ def eager_step(
 
 
 def background_of(s: StepState, item: Item) -> list[float]:
-    """The colour that this step has behind this item."""
+    """Background colour of this item in this step."""
     colour: list[float] = s.phase.schedules.background.colour(item.alpha is not None, s.generator).tolist()
     return colour
 
@@ -146,10 +146,10 @@ def draw_item(
     factored: bool,
     view_constants: Float[Tensor, "7"] | None = None,
 ) -> ItemGradients | None:
-    """Draw an item, and find the gradient of its loss. None when the loss has no finite value; where asking for it
-    would wait for a GPU, the gradient then counts as zero. `factored`: see `RasterSettings.factored_sh`;
-    `view_constants`: as in `ViewModel.begin`."""
-    dropout, waits_for_gpu = s.phase.schedules.dropout, bindings.waits(s.device)
+    """Render an item and compute the gradients of its loss. None if the loss is not finite; on a GPU, where checking
+    would block, such gradients count as zero instead. `factored`: see `RasterSettings.factored_sh`. `view_constants`:
+    as in `ViewModel.begin`."""
+    dropout, waits_for_gpu = s.phase.schedules.dropout, devices.is_asynchronous(s.device)
     gaussians = s.model.gaussians()
     raster = replace(
         s.phase.raster,
@@ -176,8 +176,8 @@ def draw_item(
     if loss.requires_grad:  # else no term counts for this item
         loss.backward(_weight_of(loss, item.loss_weight, waits_for_gpu))
     with torch.no_grad():
-        for camera, share in render.shares or ((item.camera, render),):
-            s.density.after_backward(s.phase_step, ids, share, camera)
+        for camera, part in render.per_photo or ((item.camera, render),):
+            s.density.after_backward(s.phase_step, ids, part, camera)
         gradients = gradients_of(rows, ids, render, pose.detach())
     return ItemGradients(correction, gradients, loss.detach(), figures, render.overflow)
 
@@ -189,8 +189,8 @@ def optimizer_step(
     view_constants: Float[Tensor, "7"] | None = None,
     update: Callable[[RowGradients], None] | None = None,
 ) -> None:
-    """One optimizer step of what belongs to the photos and of the Gaussians. `view_constants` as in `ViewModel.update`;
-    `update` does what the model's own would."""
+    """One optimizer step of the exposures and poses, and of the Gaussians. `view_constants` as in `ViewModel.update`;
+    `update` replaces the model's own."""
     with torch.no_grad():
         for correction in corrections:
             s.view_model.update(correction, s.run_progress, view_constants)
@@ -205,14 +205,14 @@ def optimizer_step(
 
 
 def _weight_of(loss: Tensor, weight: float, waits_for_gpu: bool) -> Tensor:
-    """What the gradient is multiplied by: nothing of a loss without a value may move anything. (What stays NaN when
-    multiplied by zero, the optimizers leave out.)"""
+    """Factor on the gradient: 0 for a loss that is not finite. (NaN times 0 stays NaN; the optimizers skip such
+    values.)"""
     whole = torch.full_like(loss, weight)
     return whole.where(loss.detach().isfinite(), torch.zeros_like(whole)) if waits_for_gpu else whole
 
 
 def _target(item: Item, background: Float[Tensor, "3"]) -> Tensor:
-    """The photo as it is, or as floats over the step's background where it has alpha."""
+    """The photo as bytes, or as floats composited over the background where it has alpha."""
     if item.alpha is None:
         return item.rgb
     target = item.rgb.float().div_(255)

@@ -1,4 +1,4 @@
-"""Photos as training targets: in memory as bytes, at every resolution of the schedule, one random view per step."""
+"""Training photos: as bytes in memory, at all resolutions of the schedule, one random view per step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from splat.core.slots import Item
 
 @dataclass(frozen=True, eq=False)
 class Posed:
-    """A photo in memory with its camera: what `PhotoSource` is made of."""
+    """A photo in memory with its camera and pose: input of `PhotoSource`."""
 
     photo: Photo
     camera: Camera
@@ -45,9 +45,9 @@ def load_views(views: Sequence[View], threads: int = 2) -> list[Posed]:
 
 
 def shrink(photo: Photo, width: int, height: int) -> Photo:
-    """Area average over the pixels that count: neither masked nor transparent ones lend colour to a smaller photo.
+    """Area average of the colours of pixels that are neither masked nor transparent.
 
-    A smaller pixel's weight and alpha are the plain averages of the larger ones'.
+    Weight and alpha of a smaller pixel are plain averages.
     """
     size = (width, height)
     if photo.alpha is None and photo.weight is None:
@@ -72,10 +72,10 @@ def shrink(photo: Photo, width: int, height: int) -> Photo:
 
 
 class PhotoSource:
-    """TargetSource of photos: every view once per epoch in random order; the order is part of the state.
+    """TargetSource of photos: every view once per epoch, in random order. The rest of the epoch is part of the state.
 
-    Holds 1.94 times the photos' bytes with the default schedule: 3 per pixel, one more each with alpha and mask
-    (`memory_bytes`).
+    With the default schedule it takes 1.94 times the bytes of the photos: 3 per pixel, plus 1 with alpha and 1 with a
+    mask (`memory_bytes`).
     """
 
     def __init__(
@@ -90,35 +90,35 @@ class PhotoSource:
         self.schedule = schedule or ResolutionSchedule(start=1.0)
         self.levels = [_levels(v, i, self.schedule, device) for i, v in enumerate(views)]
         self.generator = torch.Generator().manual_seed(seed)
-        self.order: list[int] = []
-        self.finest = 0
+        self.remaining: list[int] = []
+        self.level = 0
 
     def __len__(self) -> int:
         return len(self.levels)
 
     def memory_bytes(self) -> int:
-        """Bytes of pixels held."""
+        """Bytes of all pixels."""
         tensors = {id(t): t for v in self.levels for i in v for t in (i.rgb, i.alpha, i.weight) if t is not None}
         return sum(t.numel() for t in tensors.values())
 
     def items(self, step: int, steps: int) -> Iterator[Item]:
-        """The item of step `step` of the phase's `steps`. Each call takes one view from the order."""
-        if not self.order:
-            self.order = torch.randperm(len(self.levels), generator=self.generator).tolist()
+        """The item of step `step` of the phase's `steps`. Each call takes the next view of the epoch."""
+        if not self.remaining:
+            self.remaining = torch.randperm(len(self.levels), generator=self.generator).tolist()
         # A run that is prolonged never goes back to coarser photos.
-        self.finest = max(self.finest, self.schedule.level(step / max(1, steps)))
-        yield self.levels[self.order.pop()][self.finest]
+        self.level = max(self.level, self.schedule.level(step / max(1, steps)))
+        yield self.levels[self.remaining.pop()][self.level]
 
     def state(self) -> dict[str, Any]:
-        return {"order": list(self.order), "finest": self.finest, "generator": self.generator.get_state()}
+        return {"order": list(self.remaining), "finest": self.level, "generator": self.generator.get_state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.order, self.finest = list(state["order"]), int(state["finest"])
+        self.remaining, self.level = list(state["order"]), int(state["finest"])
         self.generator.set_state(state["generator"])
 
 
 def _levels(view: Posed, view_id: int, schedule: ResolutionSchedule, device: torch.device | str) -> list[Item]:
-    """The view at each level, coarse to fine; levels of one size share their pixels."""
+    """The view at each level, coarse to fine. Levels of the same size share their pixels."""
     made: dict[float, Item] = {}
     levels = []
     for level in range(len(schedule.factors())):
@@ -154,10 +154,10 @@ def _item(view: Posed, view_id: int, factor: float, device: torch.device | str) 
 
 
 def scene_extent(views: Sequence[View], points: Float[Tensor, "n 3"] | None = None) -> float:
-    """The length that learning rates of positions are relative to, in world units.
+    """Unit of the position learning rates, in world units.
 
-    1.1 times the largest distance of a camera from the cameras' centre (Kerbl et al. 2023), but at least a tenth of
-    the median distance from the cameras to `points`: cameras that barely move may look at a large scene.
+    1.1 times the largest distance of a camera from the mean camera centre (Kerbl et al. 2023), but at least a tenth of
+    the median distance from the cameras to `points`: for cameras that are close together and far from the scene.
     """
     centres = torch.stack([v.world_from_cam.translation for v in views if v.world_from_cam is not None]).float()
     extent = 1.1 * float((centres - centres.mean(0)).norm(dim=1).max())

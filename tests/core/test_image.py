@@ -12,7 +12,8 @@ from PIL import Image
 from splat.core.camera import Camera
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
-from splat.core.image import load_photo, read_pixels, resize_area, write_png
+from splat.core.image import load_photo, read_pixels, write_png
+from splat.core.resampling import resize_area
 
 RNG = np.random.default_rng(0)
 

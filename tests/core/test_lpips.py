@@ -92,7 +92,7 @@ def test_equal_images_have_no_distance_and_order_does_not_matter(backbone: str) 
 
 def test_the_variant_names_the_network_and_what_it_was_fed() -> None:
     _, _, weights, heads = build("vgg")
-    correct, published = Lpips("vgg", weights, heads), Lpips("vgg", weights, heads, fed="[0,1]")
+    correct, published = Lpips("vgg", weights, heads), Lpips("vgg", weights, heads, input_range="[0,1]")
     assert (correct.variant, published.variant) == ("lpips-vgg", "lpips-vgg-01")
     a, b = images()
     assert published((a + 0) / 1, b) == pytest.approx(correct((a + 1) / 2, (b + 1) / 2), rel=1e-4)

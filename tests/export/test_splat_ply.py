@@ -12,7 +12,7 @@ from splat.core.gaussians import Gaussians
 from splat.core.ply import read_ply, write_ply
 from splat.core.slots import Silent
 from splat.export import load_splat, save_splat
-from splat.export.ply import vertex_rows
+from splat.export.ply_rows import vertex_rows
 
 
 def scene(n: int = 50, degree: int = 3) -> Gaussians:

@@ -130,11 +130,11 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
     CHECK(splat_stereo_sweep(height, width, grey.data(), fx, fy, cx, cy, 2, photos, warps, 1, 0.1f, 2.0f, 5, planes.data(),
                              cost.data(), nullptr));
     Buffer<float> there(2 * pixels), smooth(3 * pixels);
-    Buffer<int32_t> at(pixels), agree(n), see_past(n);
+    Buffer<int32_t> at(pixels), support(n), violations(n);
     Buffer<uint8_t> agrees(pixels);
     CHECK(splat_agreement(height, width, planes.data(), fx, fy, cx, cy, height, width, cost.data(), warps, 20, 0.5f, 0.01f,
                           seed % 2 ? there.data() : nullptr, at.data(), agrees.data(), nullptr));
-    CHECK(splat_witness(n, means.data(), height, width, cost.data(), warps, 0.1f, 0.2f, agree.data(), see_past.data(),
+    CHECK(splat_count_support(n, means.data(), height, width, cost.data(), warps, 0.1f, 0.2f, support.data(), violations.data(),
                         nullptr));
     CHECK(splat_smooth_normals(height, width, planes.data(), cost.data(), 4, 0.5f, smooth.data(), nullptr));
     Buffer<float> all = rgb;

@@ -162,16 +162,16 @@ def test_rows_that_were_not_seen_stay_as_they_are(named):
     chosen = seen.nonzero()[:, 0] if ids is None else ids[seen > 0]
     one = [torch.rand(n, 3, generator=rng) for _ in range(3)]
     two, gradient = [t.clone() for t in one], torch.randn(m, 3, generator=rng)
-    fused_adam([AdamTensor(one[0], gradient, *one[1:], 0.1)], 4, ids, seen=seen)
+    fused_adam([AdamTensor(one[0], gradient, *one[1:], 0.1)], 4, ids, visibility=seen)
     fused_adam([AdamTensor(two[0], gradient[seen > 0], *two[1:], 0.1)], 4, chosen)
     one_sh = [torch.rand(n, k, 3, generator=rng) for _ in range(3)]
     two_sh, means = [t.clone() for t in one_sh], torch.randn(n, 3, generator=rng)
     constant, origin = torch.randn(m, 1, 3, generator=rng), torch.zeros(3)
-    adam_harmonics(*one_sh, means, origin, constant, (0.01, 0.002), 4, ids, seen=seen)
+    adam_harmonics(*one_sh, means, origin, constant, (0.01, 0.002), 4, ids, visibility=seen)
     adam_harmonics(*two_sh, means, origin, constant[seen > 0].contiguous(), (0.01, 0.002), 4, chosen)
     plain = [t.double() for t in one]
     torch_adam([AdamTensor(plain[0], gradient.double(), *plain[1:], 0.1)], 5, ids, 0.9, 0.999, 1e-15, seen)
-    fused_adam([AdamTensor(one[0], gradient, *one[1:], 0.1)], 5, ids, seen=seen)
+    fused_adam([AdamTensor(one[0], gradient, *one[1:], 0.1)], 5, ids, visibility=seen)
     fused_adam([AdamTensor(two[0], gradient[seen > 0], *two[1:], 0.1)], 5, chosen)
     for a, b in zip([*one, *one_sh], [*two, *two_sh], strict=True):
         assert torch.equal(a, b)

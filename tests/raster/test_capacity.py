@@ -7,6 +7,7 @@ import pytest
 import torch
 from emulated import gpu  # noqa: F401
 
+from splat.core import devices
 from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
 from splat.core.slots import RasterSettings
@@ -23,7 +24,7 @@ BACKGROUND = torch.tensor([0.2, 0.5, 0.9])
 @pytest.fixture(autouse=True)
 def far_away(monkeypatch):
     """What the emulated GPU computes lies in the CPU's memory; asking for it counts as waiting all the same."""
-    monkeypatch.setattr(bindings, "waits", lambda device: True)
+    monkeypatch.setattr(devices, "is_asynchronous", lambda device: True)
 
 
 @pytest.fixture

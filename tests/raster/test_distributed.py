@@ -65,7 +65,7 @@ def draw(group: ProcessGroup, device: str = "cpu", channels: bool = False) -> di
     loss(group.rank, image).backward()
     with torch.no_grad():
         ids = raster.visible(rows, camera, pose, SETTINGS)
-    shares = [(c.width, s.means2d.grad, s.radii, s.absgrad) for c, s in image.shares]
+    shares = [(c.width, s.means2d.grad, s.radii, s.absgrad) for c, s in image.per_photo]
     gradients = [t.grad for t in oracles.fields(rows).values()] + ([] if features is None else [features.grad])
     return {
         "image": shown(image),

@@ -8,7 +8,8 @@ import torch
 from recorder import CpuRecorder, kept
 from scripted import SCRIPTS, script
 
-from splat.native import bindings, build, build_cuda
+from splat.core import devices
+from splat.native import build, build_cuda
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
 
@@ -30,7 +31,7 @@ def test_it_checks_times_and_prints_a_table(monkeypatch, capsys):
         monkeypatch.setattr(torch.cuda, name, lambda: None)
     for name in ("max_memory_allocated", "max_memory_reserved"):
         monkeypatch.setattr(torch.cuda, name, lambda: 10**6)
-    monkeypatch.setattr(bindings, "waits", lambda device: True)
+    monkeypatch.setattr(devices, "is_asynchronous", lambda device: True)
     monkeypatch.setattr(bench.Native, "culls", lambda self, device: True)
     monkeypatch.setattr(bench, "RECORDER", lambda t: CpuRecorder(lambda: kept(t)))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Properties())

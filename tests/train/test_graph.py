@@ -15,6 +15,7 @@ from noting import Noting
 from recorder import CpuRecorder, Refused, Tape, kept
 from torch import Tensor
 
+from splat.core import devices
 from splat.core.schedules import (
     Background,
     Dropout,
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compile
 @pytest.fixture(autouse=True)
 def far_away(monkeypatch):
     """What the emulated GPU computes lies in the CPU's memory; asking for it counts as waiting all the same."""
-    monkeypatch.setattr(bindings, "waits", lambda device: True)
+    monkeypatch.setattr(devices, "is_asynchronous", lambda device: True)
 
 
 def photos(world, alpha: bool = False, masked: bool = False) -> list[Any]:

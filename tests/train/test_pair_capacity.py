@@ -9,10 +9,11 @@ import torch
 from emulated import OnGpu, gpu  # noqa: F401
 from noting import Noting
 
+from splat.core import devices
 from splat.core.schedules import ResolutionSchedule
 from splat.core.slots import Init, Phase, Silent, Step
 from splat.losses import Losses
-from splat.native import bindings, build
+from splat.native import build
 from splat.raster.native import Native
 from splat.train.accel import Acceleration
 from splat.train.accel.pair_capacity import PairCapacity
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compile
 
 @pytest.fixture(autouse=True)
 def far_away(monkeypatch):
-    monkeypatch.setattr(bindings, "waits", lambda device: True)
+    monkeypatch.setattr(devices, "is_asynchronous", lambda device: True)
     monkeypatch.setattr(PairCapacity, "READ_EVERY", 4)
 
 
@@ -76,7 +77,7 @@ def test_noise_that_waits_for_nothing_has_the_spread_of_the_formula(world, monke
     g = replace(g, logit_opacities=torch.where(torch.arange(len(g)) % 2 == 0, -6.0, 1.0), log_scales=g.log_scales - 1)
     spread = []
     for waits in (False, True):
-        monkeypatch.setattr(bindings, "waits", lambda device, waits=waits: waits)
+        monkeypatch.setattr(devices, "is_asynchronous", lambda device, waits=waits: waits)
         moved, generator = [], torch.Generator().manual_seed(0)
         for _ in range(300):
             model = FreeGaussians(g)

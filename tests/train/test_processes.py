@@ -27,7 +27,7 @@ from splat.raster.distributed import Distributed
 from splat.raster.native import Native
 from splat.train import loop
 from splat.train.accel import Acceleration
-from splat.train.accel.processes import batch_rates, divided_density, divided_init
+from splat.train.accel.processes import batch_rates, shard_density, shard_init
 from splat.train.density import DefaultDensity, MCMCDensity, NoDensity
 from splat.train.density.near_camera import NearCamera
 from splat.train.loop import TrainSettings, train
@@ -93,7 +93,7 @@ def trained(
     source = PhotoSource(photos(), seed=1)
     init, world = start(), group.world * together
     if together > 1:  # rows in the order in which the shares come back
-        init = Init(Gaussians.cat([divided_init(init, ProcessGroup(r, together)).gaussians for r in range(together)]))
+        init = Init(Gaussians.cat([shard_init(init, ProcessGroup(r, together)).gaussians for r in range(together)]))
     settings = TrainSettings(scene_extent=4.0, checkpoint_every=0 if folder is None else 7)
     rates = LearningRates() if together == 1 else batch_rates(LearningRates(), together)
     centres = torch.stack([-p[:3, :3].T @ p[:3, 3] for p in POSES])
@@ -160,20 +160,20 @@ def test_shares_grow_to_the_cap_and_a_stopped_run_goes_on_bit_for_bit(tmp_path: 
 
 def test_every_gaussian_has_one_home() -> None:
     init = start()
-    shares = [divided_init(init, ProcessGroup(r, 3)).gaussians for r in range(3)]
+    shares = [shard_init(init, ProcessGroup(r, 3)).gaussians for r in range(3)]
     assert sum(len(s) for s in shares) == len(init.gaussians)
     assert {float(x) for s in shares for x in s.means[:, 0]} == {float(x) for x in init.gaussians.means[:, 0]}
-    assert divided_init(init, ALONE) is init
+    assert shard_init(init, ALONE) is init
     with pytest.raises(SplatError, match="divided among"):
-        divided_init(Init(init.gaussians[:2]), ProcessGroup(0, 3))
+        shard_init(Init(init.gaussians[:2]), ProcessGroup(0, 3))
 
 
 def test_density_control_is_divided() -> None:
-    assert divided_density(MCMCDensity(cap=101), 2).cap == 51
-    share = divided_density(DefaultDensity(cap=100), 4)
+    assert shard_density(MCMCDensity(cap=101), 2).cap == 51
+    share = shard_density(DefaultDensity(cap=100), 4)
     assert share.cap == 25 and share.limit == pytest.approx(6e-4 / 4)
-    assert divided_density(NoDensity(), 2) == NoDensity() and divided_density(share, 1) is share
-    near = divided_density(NearCamera(MCMCDensity(cap=101), torch.zeros(1, 3), torch.ones(1)), 2)
+    assert shard_density(NoDensity(), 2) == NoDensity() and shard_density(share, 1) is share
+    near = shard_density(NearCamera(MCMCDensity(cap=101), torch.zeros(1, 3), torch.ones(1)), 2)
     assert isinstance(near, NearCamera) and near.density == MCMCDensity(cap=51)
 
 

@@ -36,17 +36,17 @@ void split_rows(vi at, int32_t width, vi& row, vi& column) {
 
 SPLAT_API int splat_agreement(int32_t height, int32_t width, const float* depth, float fx, float fy, float cx, float cy,
                               int32_t other_height, int32_t other_width, const float* other_depth, const double* maps,
-                              float most_shift, float most_difference, float least_tangent, float* pixels, int32_t* at,
+                              float max_shift, float max_difference, float min_tangent, float* pixels, int32_t* at,
                               uint8_t* agrees, void*) {
     using namespace splat;
     if (too_many_pixels(height, width) || too_many_pixels(other_height, other_width))
         return fail("an image of more than %d pixels is too large.", INT32_MAX / 4);
     const AgreementJob j = agreement_job(height, width, depth, fx, fy, cx, cy, other_height, other_width, other_depth, maps,
-                                         most_shift, most_difference, least_tangent, pixels, at, agrees);
+                                         max_shift, max_difference, min_tangent, pixels, at, agrees);
     each_lanes((int64_t)height * width, [&](int64_t i, int count, vi lanes) {
         vi row, column;
         split_rows(lanes, width, row, column);
-        const Meeting m = meeting(j, column, row);
+        const Match m = match_pixel(j, column, row);
         const uint32_t yes = bits(m.agrees);
         float u[LANES], v[LANES];
         store(u, m.u), store(v, m.v);
@@ -58,30 +58,30 @@ SPLAT_API int splat_agreement(int32_t height, int32_t width, const float* depth,
     return 0;
 }
 
-SPLAT_API int splat_witness(int64_t count, const float* points, int32_t height, int32_t width, const float* depth,
-                            const double* map, float most_difference, float most_before, int32_t* agree,
-                            int32_t* see_past, void*) {
+SPLAT_API int splat_count_support(int64_t count, const float* points, int32_t height, int32_t width, const float* depth,
+                                  const double* map, float max_difference, float max_free_space, int32_t* support,
+                                  int32_t* violations, void*) {
     using namespace splat;
     if (too_many_pixels(height, width)) return fail("an image of %d x %d pixels is too large.", width, height);
     if (count > INT32_MAX / 3) return fail("%lld points are too many.", (long long)count);
-    const WitnessJob j = witness_job(points, height, width, depth, map, most_difference, most_before, agree, see_past);
+    const SupportJob j = support_job(points, height, width, depth, map, max_difference, max_free_space, support, violations);
     each_lanes(count, [&](int64_t i, int some, vi lanes) {
-        vm agrees, sees_past;
-        testify(j, lanes, agrees, sees_past);
-        const uint32_t yes = bits(agrees), past = bits(sees_past);
+        vm supports, violates;
+        classify_point(j, lanes, supports, violates);
+        const uint32_t yes = bits(supports), no = bits(violates);
         for (int k = 0; k < some; ++k) {
-            j.agree[i + k] += (int32_t)(yes >> k & 1);
-            j.see_past[i + k] += (int32_t)(past >> k & 1);
+            j.support[i + k] += (int32_t)(yes >> k & 1);
+            j.violations[i + k] += (int32_t)(no >> k & 1);
         }
     });
     return 0;
 }
 
 SPLAT_API int splat_smooth_normals(int32_t height, int32_t width, const float* normals, const float* depth,
-                                   int32_t reach, float most_difference, float* out, void*) {
+                                   int32_t reach, float max_difference, float* out, void*) {
     using namespace splat;
     if (too_many_pixels(height, width)) return fail("an image of %d x %d pixels is too large.", width, height);
-    const NormalsJob j{height, width, normals, depth, reach, most_difference, out};
+    const NormalsJob j{height, width, normals, depth, reach, max_difference, out};
     each_lanes((int64_t)height * width, [&](int64_t i, int count, vi lanes) {
         vi row, column;
         split_rows(lanes, width, row, column);

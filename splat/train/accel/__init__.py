@@ -1,6 +1,6 @@
-"""Faster ways to carry out training, for those who ask: CUDA graphs, a fixed capacity of pairs, several processes.
+"""Optional accelerations of training: CUDA graphs, a fixed capacity of pairs, several processes.
 
-Nothing of training imports this folder: `Acceleration` is given to `train.loop.train`.
+The rest of training does not import this folder: an `Acceleration` is passed to `train.loop.train`.
 """
 
 from splat.train.accel.acceleration import Acceleration

@@ -1,4 +1,4 @@
-"""One way to carry out the steps of a run, made of the parts of this folder."""
+"""Execution of steps by the parts of this folder."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.slots import Init, Item, Phase, Reporter
 from splat.train.accel.graph import Mode, Recorder, Replays
 from splat.train.accel.pair_capacity import PairCapacity
-from splat.train.accel.processes import GroupExchange, divided_init, divided_phase
+from splat.train.accel.processes import GroupExchange, shard_init, shard_phase
 from splat.train.execution import Execution
 from splat.train.step import Exchange, ItemGradients, StepResult, StepState, eager_step
 
 
 class Acceleration(Execution):
-    """What `train.loop.train` takes as its `acceleration`. One serves one run."""
+    """The `acceleration` of `train.loop.train`. An instance serves one run."""
 
     def __init__(
         self,
@@ -28,9 +28,9 @@ class Acceleration(Execution):
         group: ProcessGroup = ALONE,
         recorder: Recorder | None = None,
     ) -> None:
-        """`capacity` of (tile, Gaussian) pairs to begin with (None: they are counted in every step); `graph`: whether
-        steps are recorded and replayed, auto where it can be done; `group`: the processes that train together, whose
-        rasterizer draws for all of them; `recorder` in place of that of CUDA."""
+        """`capacity`: initial capacity of (tile, Gaussian) pairs (None: count the pairs in every step). `graph`:
+        whether to capture and replay steps; auto: where possible. `group`: the processes that train together; the
+        rasterizer must draw the Gaussians of all. `recorder`: replaces the capture of CUDA graphs, for tests."""
         self.report, self.group = report, group
         self.exchange = Exchange() if group.world == 1 else GroupExchange(group)
         self.pairs = PairCapacity(capacity, device)
@@ -40,10 +40,10 @@ class Acceleration(Execution):
     def capacity(self) -> int | None:  # type: ignore[override]
         return self.pairs.capacity
 
-    def divided(self, init: Init, phases: tuple[Phase, ...]) -> tuple[Init, tuple[Phase, ...]]:
+    def shard(self, init: Init, phases: tuple[Phase, ...]) -> tuple[Init, tuple[Phase, ...]]:
         if self.group.world == 1:
             return init, phases
-        return divided_init(init, self.group), tuple(divided_phase(p, self.group) for p in phases)
+        return shard_init(init, self.group), tuple(shard_phase(p, self.group) for p in phases)
 
     def step(self, state: StepState, items: Sequence[Item]) -> StepResult:
         def after_item(item: Item, gradients: ItemGradients | None = None) -> None:

@@ -1,9 +1,9 @@
-"""Steps of training that a GPU records once and replays: no time is spent on asking for one kernel after the other.
+"""Capture of training steps in CUDA graphs, and their replay, which saves the time of kernel launches.
 
-A recording (a CUDA graph) does the same work in the same places in memory again. What changes from step to step lies in
-memory that is filled before each replay: the photo, its pose, and one row of numbers (camera, background, rates, ...).
-What else there is to a step (the number of Gaussians and where they lie, the photo's size, the capacity for pairs,
-which terms are due, ...) makes it another recording. Steps in which density control changes rows are never replayed.
+A graph repeats the same kernels on the same memory. Values that change from step to step are in memory that is filled
+before each replay: the photo, its pose, and a row of numbers (camera, background, learning rates, ...). When anything
+else changes (the number of Gaussians, their addresses, the size of the photo, the capacity of pairs, which loss terms
+are due, ...), another graph is captured. Steps in which density control changes rows are never replayed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core import devices
 from splat.core.camera import Camera
+from splat.core.devices import to_device
 from splat.core.schedules import StepSizes
 from splat.core.slots import Item, Reporter, RowGradients
-from splat.native import bindings
-from splat.native.bindings import to_device
 from splat.train.accel.pair_capacity import PairCapacity
 from splat.train.step import StepResult, StepState, background_of, draw_item, optimizer_step
 
@@ -32,23 +32,23 @@ Mode = Literal["auto", "on", "off"]
 
 @runtime_checkable
 class Recording(Protocol):
-    """Work that was recorded, not done."""
+    """Captured work."""
 
     def replay(self) -> None: ...
 
 
 @runtime_checkable
 class Recorder(Protocol):
-    """Records what a function gives a device to do."""
+    """Captures the work of a function on a device."""
 
     def record(self, work: Callable[[], None], generators: Sequence[torch.Generator]) -> Recording:
-        """`generators` are those that the work draws from."""
+        """Capture `work`. `generators`: the random generators that it uses."""
         ...
 
 
 @runtime_checkable
 class ReplayableModel(Protocol):
-    """A parameterization whose updates can be recorded: see `FreeGaussians`, which explains each method."""
+    """A parameterization whose updates can be captured. `FreeGaussians` documents the methods."""
 
     def places(self) -> tuple[Any, ...]: ...
     def moves_harmonics_next(self, rates: StepSizes) -> bool: ...
@@ -58,10 +58,10 @@ class ReplayableModel(Protocol):
 
 
 class CudaRecorder:
-    """Records CUDA graphs, whose memory is shared: they never run at the same time, and leave nothing in it.
+    """Captures CUDA graphs that share their memory: they never run at the same time, and leave no results in it.
 
-    `torch.cuda.graph` would do, but collects garbage and gives all unused memory back each time. Here a recording is
-    made whenever the number of Gaussians changes.
+    Unlike `torch.cuda.graph` it does not collect garbage and empty the memory cache at every capture: captures are
+    frequent here, as the number of Gaussians changes.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -86,7 +86,7 @@ class CudaRecorder:
 
 @contextmanager
 def _no_garbage() -> Iterator[None]:
-    """What is collected may give memory back to the driver, which ends a recording."""
+    """Disables garbage collection, which may free memory and thereby abort the capture."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -97,13 +97,13 @@ def _no_garbage() -> Iterator[None]:
 
 
 class Replays:
-    """The recordings of a run, made as they are needed."""
+    """The captured graphs of a run, made on demand."""
 
     WARM_UP = 2
-    """Steps of a kind that are done as they will be recorded, before they are: kernels and libraries load meanwhile.
-    (On the stream of all others: the leaves of autograd are new in every step, and memory is not needed twice.)"""
+    """Number of eager steps of a kind before its capture, in which kernels and libraries are loaded. (They run on the
+    current stream: leaves of autograd are new in every step, and a second stream would need more memory.)"""
     MAX_KINDS = 8
-    """Kinds of steps that are kept: photos of several sizes, with and without what is due now and then."""
+    """Maximum number of graphs that are kept: photos of several sizes, with and without periodic work."""
 
     def __init__(
         self,
@@ -119,14 +119,14 @@ class Replays:
         self.shared: tuple[Any, ...] = ()
         self.kinds: OrderedDict[tuple[Any, ...], _Kind] = OrderedDict()
         self.outdated: list[_Kind] = []
-        """Kept until the next recording is made, which takes over their memory."""
+        """Kept until the next capture, which reuses their memory."""
         self.replayed = 0
-        """Steps so far."""
+        """Number of replayed steps."""
         self.reported: set[str] = set()
         self.failed = False
 
     def step(self, s: StepState, items: Sequence[Item]) -> StepResult | None:
-        """Do the step with these items; None, and nothing is done, where it must be done by `eager_step`."""
+        """Do the step with these items. Returns None, and does nothing, if it must be done by `eager_step`."""
         if self.mode == "off" or self.failed:
             return None
         unasked, reason = self._obstacle(s, items)
@@ -179,8 +179,8 @@ class Replays:
         self.replayed += 1
 
     def _obstacle(self, s: StepState, items: Sequence[Item]) -> tuple[bool, str]:
-        """Why this step cannot be recorded, "" where it can; and whether that is worth saying unasked."""
-        if self.recorder is None or not bindings.waits(s.device):
+        """Why this step cannot be captured ("" if it can), and whether the user should be told."""
+        if self.recorder is None or not devices.is_asynchronous(s.device):
             return False, "that is for GPUs"
         if not s.exchange.alone:
             return False, "several processes train together"
@@ -197,11 +197,11 @@ class Replays:
         return True, ""
 
     def _shared(self, s: StepState, model: ReplayableModel) -> tuple[Any, ...]:
-        """What all recordings that are kept have in common."""
+        """The part of the key that is common to all kept graphs."""
         return s.phase, s.capacity, *model.places()
 
     def _own(self, s: StepState, model: ReplayableModel, item: Item) -> tuple[Any, ...]:
-        """What a recording of this step has of its own."""
+        """The part of the key that is specific to this step."""
         photo = tuple(None if p is None else (p.dtype, p.shape) for p in (item.rgb, item.alpha, item.weight))
         judged = item.loss_weight, item.terms
         learns = item.view_id is not None, s.view_model.learns_pose(s.run_progress)
@@ -211,7 +211,7 @@ class Replays:
 
 @dataclass(frozen=True, eq=False)
 class _AnyCamera(Camera):
-    """Of photos of one size, whose intrinsics are in the device's memory and nowhere else."""
+    """A camera for photos of one size, whose intrinsics are in device memory alone."""
 
     place: Float[Tensor, "4"] | None = None
 
@@ -221,8 +221,8 @@ class _AnyCamera(Camera):
 
 
 def _begin(s: StepState, model: ReplayableModel, item: Item) -> list[list[float]]:
-    """Begin the updates of the step at hand. Returns what it reads of the camera, the background, the view, the model
-    and the density control."""
+    """Begin the updates of the current step. Returns the numbers that it reads: camera, background, view, model and
+    density control."""
     c, view = item.camera, list[float]()
     background = background_of(s, item)
     if item.view_id is not None:
@@ -239,7 +239,7 @@ def _begin(s: StepState, model: ReplayableModel, item: Item) -> list[list[float]
 
 
 class _Inputs:
-    """What changes from one step of a kind to the next: memory that recordings read."""
+    """The inputs of steps of one kind: memory that graphs read."""
 
     def __init__(self, item: Item, numbers: list[list[float]], device: torch.device) -> None:
         sizes = [len(part) for part in numbers]
@@ -256,7 +256,7 @@ class _Inputs:
         )
 
     def fill(self, item: Item, numbers: list[list[float]]) -> None:
-        """The next step will be the one of this item and these numbers."""
+        """Set the inputs to this item and these numbers."""
         to_device([number for part in numbers for number in part], self.row.device, into=self.row)
         for mine, theirs in zip(_pixels(self.item), _pixels(item), strict=True):
             mine.copy_(theirs)
@@ -267,7 +267,7 @@ def _pixels(item: Item) -> list[Tensor]:
 
 
 class _Kind:
-    """Steps that differ in their inputs alone."""
+    """Steps that differ in their inputs alone, and their graph."""
 
     def __init__(self, state: StepState, model: ReplayableModel, inputs: _Inputs, pairs: PairCapacity) -> None:
         self.state, self.model, self.inputs, self.pairs = state, model, inputs, pairs
@@ -277,7 +277,8 @@ class _Kind:
         self.found = torch.zeros(0)
 
     def work(self) -> None:
-        """The step. Its state is that of the first of the kind: nothing that is read of it changes within a kind."""
+        """The step. It uses the `StepState` of the first step of the kind; all that it reads of it is the same within a
+        kind."""
         s, i, model = self.state, self.inputs, self.model
         found = draw_item(s, i.item, i.background, factored=True, view_constants=i.view)
         assert found is not None
@@ -295,6 +296,6 @@ class _Kind:
             self.found = torch.stack([v.double() for v in (found.loss, *figures.values())])
 
     def figures(self) -> tuple[Tensor, dict[str, Any]]:
-        """The loss and what is for the log, for good: the next replay finds others."""
+        """Copies of the loss and the values for the log: the next replay overwrites them."""
         values = dict(zip(self.names, self.found.clone().unbind(), strict=True))
         return values.pop("loss"), values

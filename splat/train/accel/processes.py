@@ -1,9 +1,8 @@
-"""What training by several processes adds: whose photo, whose rows, and what all must agree on.
+"""Training by several processes: sharding of photos, Gaussians and density control, and what is synchronized.
 
-Each step takes as many photos as there are processes. A process draws one of them with the Gaussians of all
-(`raster.distributed`) and moves its own share, so that Gaussians, moments and density control are divided, and a step
-is that of a batch whose loss is the mean over its photos. Regularizers are means over a process's own rows, those that
-any of the photos may show.
+Each step takes one photo per process. A process renders its photo with the Gaussians of all processes
+(`raster.distributed`) and updates its own shard. A step is thus that of a batch whose loss is the mean over its photos.
+Regularizers are means over a process's own rows that may be visible in any of the photos.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from splat.train.step import Exchange
 
 
 @dataclass(frozen=True, eq=False)
-class OwnItems:
-    """A TargetSource that takes every world-th item of another, which all processes hold in the same state."""
+class LocalItems:
+    """A TargetSource with every world-th item of another one, which has the same state on all ranks."""
 
     source: TargetSource
     group: ProcessGroup
@@ -43,10 +42,10 @@ class OwnItems:
         self.source.load_state(state)
 
 
-def divided_init(init: Init, group: ProcessGroup) -> Init:
-    """Every world-th Gaussian: neighbours live apart, so that every photo is work for all.
+def shard_init(init: Init, group: ProcessGroup) -> Init:
+    """Every world-th Gaussian: neighbours are on different ranks, so that every photo is work for all ranks.
 
-    Raises SplatError when there are fewer than processes.
+    Raises SplatError if there are fewer Gaussians than processes.
     """
     if group.world == 1:
         return init
@@ -56,36 +55,36 @@ def divided_init(init: Init, group: ProcessGroup) -> Init:
     return init.rows(ids)
 
 
-def divided_phase(phase: Phase, group: ProcessGroup) -> Phase:
-    """The phase of one process, whose `steps` take a photo for each process."""
+def shard_phase(phase: Phase, group: ProcessGroup) -> Phase:
+    """The phase of one process. Each of its `steps` takes a photo per process."""
     rates = batch_rates(phase.schedules.rates, group.world)
     return replace(
         phase,
-        source=OwnItems(phase.source, group),
-        density=divided_density(phase.density, group.world),
+        source=LocalItems(phase.source, group),
+        density=shard_density(phase.density, group.world),
         schedules=replace(phase.schedules, rates=rates),
     )
 
 
 @runtime_checkable
-class Divisible(Protocol):
-    """Density settings that can be those of one share of the Gaussians."""
+class Shardable(Protocol):
+    """Density settings that depend on the number of processes."""
 
-    def share_of(self, world: int) -> DensitySettings: ...
+    def shard(self, world: int) -> DensitySettings: ...
 
 
-def divided_density(density: DensitySettings, world: int) -> DensitySettings:
-    """The settings of one share's density control; as they are where they do not depend on the number of shares."""
-    return density.share_of(world) if world > 1 and isinstance(density, Divisible) else density
+def shard_density(density: DensitySettings, world: int) -> DensitySettings:
+    """The density settings for one shard."""
+    return density.shard(world) if world > 1 and isinstance(density, Shardable) else density
 
 
 def batch_rates(rates: LearningRates, photos: int) -> LearningRates:
-    """Rates of a step that takes several photos, after as many photos as one of each: sqrt(photos) times as long, with
+    """Learning rates for a batch of `photos` photos per step, for `1 / photos` as many steps: times sqrt(photos), with
     betas to the power of `photos` (Grendel, Zhao et al. 2024, section 3.3).
 
-    Were gradients of photos independent, one such step would move a parameter as far, in the root mean square, as the
-    steps it stands for: Adam's step has the length of the rate whatever the gradient's, and `photos` independent steps
-    add up to sqrt(photos). Moments then decay as much with every photo as they did.
+    The length of an Adam step is the learning rate, whatever the gradient's. If the gradients of photos are
+    independent, `photos` steps move a parameter by sqrt(photos) rates in the root mean square, and one step of this
+    rate by the same. The moments decay as much per photo as before.
     """
     root = math.sqrt(photos)
     scaled = {name: root * getattr(rates, name) for name in _RATES}
@@ -96,7 +95,7 @@ _RATES = ("means", "means_final", "sh0", "sh_rest", "opacities", "scales", "quat
 
 
 class GroupExchange(Exchange):
-    """What the processes tell each other within a step."""
+    """Communication between the ranks within a step."""
 
     alone = False
 
@@ -107,7 +106,7 @@ class GroupExchange(Exchange):
         return self.group.all_reduce(flag)[0] > 0
 
     def corrections(self, mine: ViewCorrection) -> list[ViewCorrection]:
-        """In the order of the ranks: every process learns the same about each photo, whoever drew it."""
+        """The corrections of all ranks, in rank order: every rank applies the same updates to the photos of all."""
         item, numbers = mine.item, torch.zeros(_PLACES[-1][1], dtype=torch.float64)
         numbers[0] = -1 if item.view_id is None else item.view_id
         for leaf, (begin, end) in zip((mine.exposure, mine.pose), _PLACES, strict=True):
@@ -126,11 +125,11 @@ class GroupExchange(Exchange):
 
 
 _PLACES = ((1, 14), (14, 21))
-"""Of exposure and pose in a row that travels: whether there is a gradient, and the gradient."""
+"""Column ranges of exposure and pose in an exchanged row: a flag whether there is a gradient, and the gradient."""
 
 
 def _leaf(numbers: Tensor, device: torch.device) -> Tensor | None:
-    """A stand-in that carries a gradient."""
+    """A leaf tensor with this gradient."""
     if numbers[0] == 0:
         return None
     leaf = torch.zeros(len(numbers) - 1, device=device, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Density control by the gradients of the image (Kerbl et al. 2023), by absolute gradients and under a budget."""
+"""Density control by image gradients (Kerbl et al. 2023), in absolute value (AbsGS) and under a budget."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from splat.native.ops import add_density_statistics
 
 @dataclass(frozen=True)
 class DefaultDensity:
-    """Splits Gaussians whose 2D position gradient is large (Kerbl et al. 2023), summed in absolute value (AbsGS, Ye et
-    al. 2024), the largest first, under a budget that grows to `cap` (as Taming 3DGS, Mallick et al. 2024)."""
+    """Splits the Gaussians with the largest 2D position gradients (Kerbl et al. 2023), summed in absolute value (AbsGS,
+    Ye et al. 2024), under a budget that grows to `cap` (as Taming 3DGS, Mallick et al. 2024)."""
 
     cap: int = 200_000
-    """Never more Gaussians than this."""
+    """Maximum number of Gaussians."""
     absgrad: bool = True
-    """Sum absolute gradients over pixels: opposite ones do not cancel, so large blurred Gaussians are found."""
+    """Sum absolute gradients over pixels, so that gradients of opposite signs do not cancel: finds large Gaussians that
+    blur detail."""
     threshold: float = 0.0
-    """Mean gradient of the loss by image position (position measured in half image widths and heights, which makes it
-    independent of the resolution) above which a Gaussian is split. 0: 6e-4 with absgrad, 2e-4 without."""
+    """Split Gaussians whose mean gradient of the loss by image position is above this. Positions are in units of half
+    the image width and height, which makes it independent of resolution. 0: 6e-4 with absgrad, 2e-4 without."""
     start: float = 0.02
     """Fraction of the steps before the first change."""
     stop: float = 0.6
@@ -36,28 +37,28 @@ class DefaultDensity:
     every: float = 1 / 70
     """Fraction of the steps between two changes; never less than 50 steps."""
     growth: float = 1.0
-    """How the budget reaches `cap`: 1 - (1 - t)^growth of the way at fraction t of the time to `stop`. 1: evenly, as
-    the photos grow; 2: fast at first, so that more Gaussians are trained for longer, at a higher cost."""
+    """Growth of the budget: at fraction t of the time to `stop` it has covered 1 - (1 - t)^growth of the way to `cap`.
+    1: linear; 2: fast at first, so more Gaussians are trained for longer, at a higher cost."""
     prune_opacity: float = 0.005
-    """Remove Gaussians fainter than this."""
+    """Remove Gaussians of lower opacity."""
     prune_screen: float = 0.0
-    """Remove Gaussians whose drawn radius exceeds this fraction of the image's long side; 0 = never."""
+    """Remove Gaussians whose radius exceeds this fraction of the long side of the image; 0 = never."""
     reset_every: float = 0.0
-    """Fraction of the steps between opacity resets (3DGS: 0.1), while Gaussians are added; 0 = never."""
+    """Fraction of the steps between opacity resets (3DGS: 0.1) until `stop`; 0 = never."""
     max_anisotropy: float = 0.0
-    """Longest axis at most this many times the middle one: no needles; 0 = free."""
+    """Maximum ratio of the longest to the middle axis, against needles; 0 = no limit."""
 
     @property
     def limit(self) -> float:
-        """The threshold in force."""
+        """The `threshold`, or its default."""
         return self.threshold or (6e-4 if self.absgrad else 2e-4)
 
     def __call__(self, steps: int, scene_extent: float) -> DensityControl:
         return _Adaptive(self, steps)
 
-    def share_of(self, world: int) -> DefaultDensity:
-        """For one of `world` processes that divide the Gaussians: its part of the cap, and the threshold for gradients
-        of a mean over `world` photos."""
+    def shard(self, world: int) -> DefaultDensity:
+        """The settings for one of `world` processes: its part of the cap, and the threshold for gradients of a mean
+        over `world` photos."""
         return replace(self, cap=math.ceil(self.cap / world), threshold=self.limit / world)
 
 
@@ -67,16 +68,16 @@ class _Adaptive(DensityControl):
         self.every = max(min(50, steps), round(settings.every * steps))
         self.threshold = settings.limit
         self.first_count = -1
-        """Rows when the phase began; -1: not known yet."""
+        """Number of rows at the start of the phase; -1: not known yet."""
         self.reset_statistics()
 
     def reset_statistics(self) -> None:
         self.grad2d = torch.zeros(0)
         """Sum of 2D position gradients, in units of half the image."""
         self.visits = torch.zeros(0)
-        """How many images drew the row."""
+        """Number of images in which the row was drawn."""
         self.radius = torch.zeros(0)
-        """Largest drawn radius over the image's long side."""
+        """Largest radius over the long side of the image."""
 
     def _progress(self, step: int) -> float:
         return (step + 1) / self.steps
@@ -85,7 +86,7 @@ class _Adaptive(DensityControl):
         return self.settings.absgrad and self._progress(step) <= self.settings.stop
 
     def after_backward(self, step: int, ids: Tensor | None, render: Render, camera: Camera) -> None:
-        """Add this image's 2D position gradients to the rows it drew."""
+        """Add the 2D position gradients of this image to the statistics of its rows."""
         if self._progress(step) > self.settings.stop or len(render.radii) == 0:
             return
         gradient = render.absgrad if self.settings.absgrad else render.means2d.grad
@@ -96,7 +97,7 @@ class _Adaptive(DensityControl):
         add_density_statistics(ids, gradient, render.radii, size, self.grad2d, self.visits, self.radius)
 
     def _reach(self, n: int, device: torch.device) -> None:
-        """Have statistics of n rows, on the device (a checkpoint's are on the CPU)."""
+        """Extend the statistics to n rows and move them to the device (those of a checkpoint are on the CPU)."""
         found = [t.to(device) for t in (self.grad2d, self.visits, self.radius)]
         if len(self.grad2d) < n:
             more = torch.zeros(n + n // 2 - len(self.grad2d), device=device)
@@ -149,7 +150,7 @@ class _Adaptive(DensityControl):
         return f"{n} -> {n - pruned + len(parents)}: split {len(parents)}, pruned {pruned}"
 
     def _parents(self, keep: Bool[Tensor, "n"], progress: float) -> Int[Tensor, "p"]:
-        """The rows to split: above the threshold, and only as many as the budget of the moment allows."""
+        """The rows to split: above the threshold, as many as the budget allows now, largest gradients first."""
         n = len(keep)
         score = self.grad2d[:n] / self.visits[:n].clamp_min(1)
         candidates = (keep & (score > self.threshold)).nonzero()[:, 0]
@@ -160,13 +161,13 @@ class _Adaptive(DensityControl):
         return candidates
 
     def _budget(self, progress: float) -> int:
-        """From the first count to the cap."""
+        """Maximum number of Gaussians now: grows from the first count to the cap."""
         s = self.settings
         t = min(1.0, progress / max(s.stop, 1e-9))
         return round(self.first_count + (s.cap - self.first_count) * (1 - (1 - t) ** s.growth))
 
     def _reset_opacities(self, step: int, model: Parameterization) -> None:
-        """Opacities fall to at most twice the pruning limit, as 3DGS does it, and must earn their place again."""
+        """Opacity reset of 3DGS: clamp opacities to twice the pruning limit."""
         s = self.settings
         if s.reset_every <= 0 or self._progress(step) > s.stop:
             return
@@ -185,10 +186,10 @@ class _Adaptive(DensityControl):
 
 
 def long_axis_children(parents: Gaussians) -> Gaussians:
-    """Two Gaussians for each, side by side along its longest axis: first all on one side, then all on the other.
+    """Two children per Gaussian, side by side along its longest axis: first all on one side, then all on the other.
 
-    The constants are the least-squares fit of two overlapping profiles to the parent's along that axis, at opacity
-    0.5: the pair looks like the parent (within 0.05 of its peak), so a split does not disturb the image.
+    The constants are a least-squares fit of two overlapping profiles to the parent's along that axis, at opacity 0.5:
+    the pair looks like the parent (within 0.05 of its peak), so a split hardly changes the image.
     """
     axis = parents.log_scales.argmax(1)
     sigma = parents.scales.gather(1, axis[:, None])
@@ -204,7 +205,7 @@ _CHILD_SIGMA, _CHILD_OFFSET, _CHILD_OPACITY = 0.6, 0.565, 0.82
 
 
 def limit_needles(model: Parameterization, ratio: float) -> None:
-    """Shorten every longest axis to `ratio` times the middle one."""
+    """Shorten longest axes to `ratio` times the middle one."""
     log_scales = model.gaussians().log_scales
     ordered = log_scales.sort(1)
     excess = (ordered.values[:, 2] - ordered.values[:, 1] - math.log(ratio)).clamp_min(0)

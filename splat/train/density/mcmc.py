@@ -1,5 +1,5 @@
-"""Density control as sampling (3DGS-MCMC, Kheradmand et al. 2024): faint Gaussians move to where opaque ones are, the
-number grows to a cap, and noise on positions lets faint ones find a place. From the paper's mathematics."""
+"""Density control as sampling (3DGS-MCMC, Kheradmand et al. 2024): Gaussians of low opacity are relocated to opaque
+ones, the number grows to a cap, and noise on positions explores. Written from the equations of the paper."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from splat.core import devices
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import matrix_from_quat
 from splat.core.slots import DensityControl, Parameterization
-from splat.native import bindings
 
 MAX_COPIES = 51
 
 
 @dataclass(frozen=True)
 class MCMCDensity:
-    """Relocates faint Gaussians and adds new ones where opacity is, up to `cap`. Wants the opacity and scale
-    regularizers among the losses: they make useless Gaussians faint."""
+    """Relocates Gaussians of low opacity and adds new ones at opaque Gaussians, up to `cap`. Needs the opacity and
+    scale regularizers, which make useless Gaussians transparent."""
 
     cap: int = 200_000
-    """Never more Gaussians than this."""
+    """Maximum number of Gaussians."""
     growth: float = 0.05
-    """At least this share is added at each change, more where the cap would not be reached by `full_at`."""
+    """Minimum growth at each change, as a fraction; more where the cap would not be reached by `full_at`."""
     full_at: float = 0.4
-    """Fraction of the steps by which the cap is reached, in equal ratios."""
+    """Fraction of the steps after which the cap is reached, by geometric growth."""
     start: float = 0.02
     """Fraction of the steps before the first change."""
     stop: float = 0.83
@@ -37,15 +37,15 @@ class MCMCDensity:
     every: float = 1 / 100
     """Fraction of the steps between two changes; never less than 50 steps."""
     min_opacity: float = 0.005
-    """Fainter Gaussians are relocated."""
+    """Gaussians of lower opacity are relocated."""
     noise: float = 5e5
     """Strength of the noise on positions, times their learning rate; 0 = none."""
 
     def __call__(self, steps: int, scene_extent: float) -> DensityControl:
         return _Sampler(self, steps)
 
-    def share_of(self, world: int) -> MCMCDensity:
-        """For one of `world` processes that divide the Gaussians: its part of the cap."""
+    def shard(self, world: int) -> MCMCDensity:
+        """The settings for one of `world` processes: its part of the cap."""
         return replace(self, cap=math.ceil(self.cap / world))
 
 
@@ -54,7 +54,7 @@ class _Sampler(DensityControl):
         self.settings, self.steps = settings, max(1, steps)
         self.every = max(min(50, steps), round(settings.every * steps))
         self.on_device: torch.Generator | None = None
-        """Of the noise, where a device would be waited for."""
+        """Generator of the noise on a GPU, so that no step blocks."""
 
     def after_update(
         self, step: int, model: Parameterization, means_rate: float, generator: torch.Generator
@@ -76,7 +76,7 @@ class _Sampler(DensityControl):
         return due and self.settings.start <= (step + 1) / self.steps <= self.settings.stop
 
     def _have_generator(self, device: torch.device) -> None:
-        if self.on_device is None and bindings.waits(device):
+        if self.on_device is None and devices.is_asynchronous(device):
             self.on_device = torch.Generator(device)
 
     def prepare_replay(self, step: int, count: int, device: torch.device) -> None:
@@ -86,7 +86,7 @@ class _Sampler(DensityControl):
         return () if self.on_device is None else (self.on_device,)
 
     def begin_replay(self, means_rate: float, generator: torch.Generator) -> list[float]:
-        """The strength of the noise, whose generator starts anew."""
+        """The strength of the noise; reseeds the generator of the noise."""
         if self.settings.noise <= 0:
             return []
         assert self.on_device is not None, "prepare_replay makes it"
@@ -108,10 +108,10 @@ class _Sampler(DensityControl):
 def _shared(
     opacities: Float[Tensor, "n"], log_scales: Float[Tensor, "n 3"], copies: Int[Tensor, "n"], min_opacity: float
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n 3"]]:
-    """Logit opacities and log scales that let `copies` Gaussians in one place look like the one they replace.
+    """Logit opacities and log scales with which `copies` Gaussians in one place look like the one that they replace.
 
-    Equation 9 of the paper: o' = 1 - (1 - o)^(1/N), and
-    sigma' = sigma * o / sum_{i=1..N} sum_{k=0..i-1} C(i-1, k) (-1)^k o'^(k+1) / sqrt(k+1).
+    Equation 9 of the paper: o' = 1 - (1 - o)^(1/N), and sigma' = sigma * o / sum_{i=1..N} sum_{k=0..i-1} C(i-1, k)
+    (-1)^k o'^(k+1) / sqrt(k+1).
     """
     o = opacities.double()
     n = copies.clamp(1, MAX_COPIES)
@@ -127,7 +127,8 @@ def _shared(
 
 
 def _sample(opacities: Float[Tensor, "n"], number: int, generator: torch.Generator) -> Int[Tensor, "m"]:
-    """Rows drawn with replacement, in proportion to opacity, reproducibly and without torch's limit of 2^24 classes."""
+    """Row indices sampled with replacement, in proportion to opacity. Reproducible, and without the limit of 2^24
+    classes of torch.multinomial."""
     total = opacities.double().cumsum(0)
     u = torch.rand(number, generator=generator, dtype=torch.float64).to(total.device) * total[-1]
     return torch.searchsorted(total, u, right=True).clamp_max(len(opacities) - 1)
@@ -136,7 +137,7 @@ def _sample(opacities: Float[Tensor, "n"], number: int, generator: torch.Generat
 def _multiply(
     gaussians: Gaussians, sources: Int[Tensor, "m"], min_opacity: float
 ) -> tuple[Int[Tensor, "s"], Gaussians, Gaussians]:
-    """The distinct sources, what they become, and what each of the m copies is."""
+    """The distinct source rows, their new values, and the values of the m copies."""
     unique, which, times = sources.unique(return_inverse=True, return_counts=True)
     old = gaussians[unique]
     logits, log_scales = _shared(old.opacities, old.log_scales, times + 1, min_opacity)
@@ -145,7 +146,7 @@ def _multiply(
 
 
 def relocate(model: Parameterization, min_opacity: float, generator: torch.Generator) -> int:
-    """Move faint Gaussians onto others, which share their opacity with them. Returns how many moved."""
+    """Relocate Gaussians of low opacity onto others, and share their opacity. Returns how many."""
     gaussians = model.gaussians()
     opacities = gaussians.opacities
     dead = (~(opacities > min_opacity)).nonzero()[:, 0]  # a value that is not a number is dead
@@ -159,7 +160,7 @@ def relocate(model: Parameterization, min_opacity: float, generator: torch.Gener
 
 
 def add_new_gaussians(model: Parameterization, number: int, min_opacity: float, generator: torch.Generator) -> int:
-    """Add `number` Gaussians on top of others, which share their opacity with them."""
+    """Add `number` Gaussians on top of others, and share their opacity."""
     gaussians = model.gaussians()
     if number <= 0 or len(gaussians) == 0:
         return 0
@@ -182,11 +183,11 @@ def add_position_noise(
 ) -> None:
     """Add noise to positions: strength * sigmoid(-100 (o - 0.005)) * Sigma eps, eps standard normal (equation 8).
 
-    Above an opacity of 0.1 the factor is below 1e-4 and the row is left alone. Where a device would be waited for,
-    `on_device` is its own generator, which starts anew from a number of `generator`.
+    Above an opacity of 0.1 the factor is below 1e-4 and the row is skipped. On a GPU, `on_device` is a generator there,
+    which is reseeded from `generator`.
     """
     gaussians = model.gaussians()
-    if bindings.waits(gaussians.means.device):
+    if devices.is_asynchronous(gaussians.means.device):
         on_device = torch.Generator(gaussians.means.device) if on_device is None else on_device
         _restart(on_device, generator)
         model.shift(None, means=_noise_of_all(gaussians, strength, on_device))
@@ -203,7 +204,7 @@ def _restart(on_device: torch.Generator, generator: torch.Generator) -> None:
 
 
 def _noise_of_all(gaussians: Gaussians, strength: float | Tensor, on_device: torch.Generator) -> Float[Tensor, "n 3"]:
-    """Drawn on the device, and for every row: choosing rows there would wait for their number."""
+    """Noise for every row, generated on the device: selecting rows there would block."""
     means = gaussians.means
     noise = _noise(gaussians, torch.randn(means.shape, generator=on_device, device=means.device), strength)
     return noise.where((gaussians.logit_opacities < FAINT_LOGIT)[:, None], torch.zeros_like(noise))

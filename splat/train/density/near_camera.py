@@ -1,7 +1,8 @@
-"""No haze before the lens: Gaussians far nearer to a camera than anything it is known to see are removed.
+"""Removes floaters in front of the training cameras: Gaussians much closer to a camera than all that it is known to
+see.
 
-A training photo is explained as well by a veil just before its camera as by what is behind, and few photos cannot tell;
-from between the cameras the veil hides everything.
+A floater just in front of a camera can explain its photo as well as the scene behind, and with few photos nothing
+contradicts it; in views from other positions it occludes the scene.
 """
 
 from __future__ import annotations
@@ -20,29 +21,29 @@ from splat.core.slots import DensityControl, DensitySettings, Parameterization, 
 
 @dataclass(frozen=True, eq=False)
 class NearCamera:
-    """Another density control that also keeps balls around the cameras empty (a `DensitySettings`)."""
+    """A density control that wraps another one and also keeps balls around the cameras empty (a `DensitySettings`)."""
 
     density: DensitySettings
     centres: Float[Tensor, "v 3"]
-    """Of the training cameras, world."""
+    """Centres of the training cameras, world."""
     radii: Float[Tensor, "v"]
-    """Of the balls, world units."""
+    """Radii of the balls, world units."""
     every: float = 1 / 70
     """Fraction of the steps between two removals; never less than 50 steps."""
 
     def __call__(self, steps: int, scene_extent: float) -> DensityControl:
         return _NearCamera(self, self.density(steps, scene_extent), steps)
 
-    def share_of(self, world: int) -> NearCamera:
-        """For one of `world` processes that divide the Gaussians."""
-        share = getattr(self.density, "share_of", None)
+    def shard(self, world: int) -> NearCamera:
+        """The settings for one of `world` processes."""
+        share = getattr(self.density, "shard", None)
         return self if share is None else replace(self, density=share(world))
 
 
 def too_near(
     means: Float[Tensor, "n 3"], centres: Float[Tensor, "v 3"], radii: Float[Tensor, "v"]
 ) -> Bool[Tensor, "n"]:
-    """Which points lie in one of the balls."""
+    """Whether points lie in one of the balls."""
     inside = torch.zeros(len(means), dtype=torch.bool, device=means.device)
     for centre, radius in zip(centres.to(means), radii.tolist(), strict=True):
         inside |= (means - centre).square().sum(1) < radius**2

@@ -1,4 +1,4 @@
-"""No density control, but for the removal of faint Gaussians."""
+"""No density control, except for the removal of Gaussians of low opacity."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from splat.core.slots import DensityControl, Parameterization
 
 @dataclass(frozen=True)
 class NoDensity:
-    """The number of Gaussians stays, except that faint ones may be removed now and then."""
+    """Adds nothing. Gaussians of low opacity may be removed now and then."""
 
     prune_opacity: float = 0.0
-    """Remove Gaussians fainter than this; 0 = never."""
+    """Remove Gaussians of lower opacity; 0 = never."""
     prune_every: float = 1 / 70
     """Fraction of the steps between two removals."""
 
     def __call__(self, steps: int, scene_extent: float) -> DensityControl:
         return _PruneOnly(self, steps)
 
-    def share_of(self, world: int) -> NoDensity:
-        """For one of `world` processes that divide the Gaussians."""
+    def shard(self, world: int) -> NoDensity:
+        """The settings for one of `world` processes."""
         return self
 
 

@@ -1,1 +1,1 @@
-"""What training optimizes: Gaussians in one parameterization or another, and what belongs to the photos."""
+"""What training optimizes: parameterizations of Gaussians, and the exposures and poses of photos."""

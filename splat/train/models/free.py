@@ -1,4 +1,4 @@
-"""Free Gaussians: every raw value is a parameter of its own, updated by Adam where it was drawn."""
+"""Free Gaussians: every raw value is a parameter, updated by sparse Adam."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from splat.core.devices import to_device
 from splat.core.gaussians import Gaussians
 from splat.core.schedules import StepSizes
 from splat.core.slots import Parameterization, RowGradients
-from splat.native.bindings import to_device
 from splat.native.ops import adam_constants, adam_harmonics, compiled
 from splat.train.models.harmonics import expanded
 from splat.train.models.row_optimizer import RowOptimizer
@@ -25,8 +25,8 @@ ALL: tuple[int, int | None] = (0, None)
 class FreeGaussians(Parameterization):
     """Parameterization without constraints (see `slots.Parameterization`).
 
-    Harmonics above the degree in use are not stored until a schedule reaches them (`use_sh_degree`): they would stay
-    zero, and nobody has to move them.
+    SH coefficients above the degree in use are not stored until a schedule reaches them (`use_sh_degree`): they would
+    be zero, and cost memory and time.
     """
 
     takes_factored_sh = True
@@ -35,7 +35,7 @@ class FreeGaussians(Parameterization):
         used = gaussians.detach().with_sh_degree(_used_degree(gaussians))
         self.rows = RowOptimizer({name: getattr(used, name) for name in FIELDS})
         self.origins: Tensor | None = None
-        """Where each row's first ancestor started [n 3], world units; only where it is tracked."""
+        """Where each row's first ancestor started [n 3], world units; None if not recorded."""
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -43,13 +43,13 @@ class FreeGaussians(Parameterization):
         return self.rows.count
 
     def gaussians(self) -> Gaussians:
-        """All n Gaussians now, without gradient: windows on the storage, valid until the next call that changes it.
-        Harmonics reach up to the degree in use."""
+        """All n Gaussians, without gradient, with SH up to the degree in use: views of the storage, valid until the
+        next call that changes it."""
         return Gaussians(**{name: self.rows[name] for name in FIELDS})
 
     @property
     def sh_degree(self) -> int:
-        """The degree in use."""
+        """The SH degree in use."""
         return math.isqrt(self.rows.values["sh"].shape[1]) - 1
 
     def track_displacement(self) -> None:
@@ -73,20 +73,20 @@ class FreeGaussians(Parameterization):
     # The parts of `update`, for a recording of `apply`, which is replayed with other constants.
 
     def places(self) -> tuple[Any, ...]:
-        """What a recording of `apply` holds on to: the number of rows and where they are."""
+        """The number of rows and their addresses: the key of a captured `apply`."""
         return self.rows.places()
 
     def moves_harmonics_next(self, rates: StepSizes) -> bool:
-        """Whether view-dependent harmonics are due in the next update."""
+        """Whether the next update includes SH degrees above 0."""
         return (self.rows.updates + 1) % rates.sh_rest_every == 0
 
     def count_update(self) -> None:
-        """One more update begins."""
+        """Count an update, which begins."""
         self.rows.count_update()
 
     def adam_constants(self, rates: StepSizes) -> list[float]:
-        """What `apply` reads that changes from step to step, for the update that has begun: three `adam_constants`, of
-        everything but the view-dependent harmonics, of all harmonics, and of the view-dependent alone."""
+        """The values for `apply` that change with the step, for the current update: three `adam_constants`, of
+        everything but the higher SH degrees, of all SH, and of the higher SH degrees alone."""
         r, updates = rates, self.rows.updates
         late, rest = max(1, updates // r.sh_rest_every), r.sh_rest * r.sh_rest_every
         betas = r.beta1**r.sh_rest_every, r.beta2**r.sh_rest_every
@@ -97,7 +97,7 @@ class FreeGaussians(Parameterization):
         ]
 
     def apply(self, gradient: RowGradients, rates: StepSizes, constants: Float[Tensor, "11"]) -> None:
-        """The update that has begun, with `adam_constants` of it on the device."""
+        """The current update, with its `adam_constants` on the device."""
         r, sh, centre = rates, self.rows["sh"], gradient.camera_centre
         fields, every = gradient.fields, rates.sh_rest_every
         rest_is_due = sh.shape[1] > 1 and self.rows.updates % every == 0
@@ -111,14 +111,14 @@ class FreeGaussians(Parameterization):
         parts = [(name, getattr(fields, name), ALL) for name in FIELDS[:4]]
         if not factored or every > 1:
             parts.append(("sh", fields.sh, (0, 3)))
-        rows = gradient.ids, gradient.drawn
+        rows = gradient.ids, gradient.visibility
         self.rows.adam(parts, *rows, (r.beta1, r.beta2), r.eps, constants[: 1 + len(parts)])
         if rest_is_due and not factored:
             betas = r.beta1**every, r.beta2**every
             self.rows.adam([("sh", fields.sh, (3, None))], *rows, betas, r.eps, constants[9:11])
 
     def _update_harmonics(self, gradient: RowGradients, centre: Tensor, r: StepSizes, constants: Tensor) -> None:
-        """All of them every step, or those above the constant for the last `sh_rest_every` steps."""
+        """All SH degrees in every step, or every `sh_rest_every` steps those above 0."""
         count = self.rows.count
         adam_harmonics(
             sh=self.rows["sh"],
@@ -132,33 +132,32 @@ class FreeGaussians(Parameterization):
             beta1=r.beta1**r.sh_rest_every,
             beta2=r.beta2**r.sh_rest_every,
             eps=r.eps,
-            seen=gradient.drawn,
+            visibility=gradient.visibility,
             constants=constants,
         )
 
     # ------------------------------------------------------------------------------------------------------- editing
 
     def edit(self, keep: Tensor, append: Gaussians | None, parents: Int[Tensor, "m"] | None = None) -> None:
-        """Keep the rows marked in `keep` [n] (bool), then append rows whose optimizer state is zero, descendants of
-        rows `parents` (None: of none)."""
+        """See `slots.Parameterization.edit`."""
         if self.origins is not None:
             added_at = self.origins[:0] if append is None else append.means.to(self.origins)
             self.origins = torch.cat([self.origins[keep], added_at if parents is None else self.origins[parents]])
         self.rows.edit(keep, None if append is None else self._fields(append))
 
-    def rearrange(self, order: Int[Tensor, "n"]) -> None:
-        self.rows.rearrange(order)
+    def rearrange(self, permutation: Int[Tensor, "n"]) -> None:
+        self.rows.rearrange(permutation)
         if self.origins is not None:
-            self.origins = self.origins[order]
+            self.origins = self.origins[permutation]
 
     def assign(self, ids: Int[Tensor, "m"], rows: Gaussians, parents: Int[Tensor, "m"] | None = None) -> None:
-        """Overwrite rows in place and reset their optimizer state; `parents` says what they descend from now."""
+        """See `slots.Parameterization.assign`."""
         if self.origins is not None and parents is not None:
             self.origins[ids] = self.origins[parents]
         self.rows.assign(ids, self._fields(rows))
 
     def shift(self, ids: Tensor | None, **deltas: Tensor | float) -> None:
-        """Add to fields of rows in place (None: of all rows), keeping their optimizer state."""
+        """See `slots.Parameterization.shift`."""
         self.rows.shift(ids, **deltas)
 
     def _fields(self, gaussians: Gaussians) -> dict[str, Tensor]:
@@ -177,7 +176,7 @@ class FreeGaussians(Parameterization):
 
 
 def _used_degree(gaussians: Gaussians) -> int:
-    """The highest degree that has a coefficient other than zero."""
+    """The highest degree with a coefficient other than zero."""
     used = gaussians.sh.detach().abs().amax(dim=(0, 2)) if len(gaussians) else gaussians.sh.new_zeros(1)
     last = int(used.nonzero()[-1]) if bool((used > 0).any()) else 0
     return math.isqrt(last) if last else 0

@@ -1,7 +1,6 @@
-"""Tensors that share their rows, and Adam on the rows that a step drew.
+"""Tensors that share their rows, and sparse Adam on them.
 
-What is the same row by row for every parameterization: storage that grows, moments that travel with their row, and the
-edits of density control.
+Common to all parameterizations: growing storage, moments per row, and the edits of density control.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ from splat.native.ops import AdamTensor, fused_adam, gather
 
 
 class RowOptimizer:
-    """Parameters [n ...] by name, with Adam's moments.
+    """Parameters [n ...] by name, with the moments of Adam.
 
-    Only rows that were drawn are updated ("visible-only Adam": moments of others stand still); bias correction counts
-    all updates. Storage grows by half when it is full, so that adding rows rarely copies.
+    Only visible rows are updated (sparse Adam of 3DGS: the moments of others are unchanged); bias correction counts all
+    updates. Storage grows by half when it is full, so that appending rows rarely copies.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self.names = tuple(parameters)
         self.count = 0
         self.updates = 0
-        """Those begun so far: `count_update`."""
+        """Number of updates begun: see `count_update`."""
         self.values: dict[str, Tensor] = {}
-        """Capacity first: rows from `count` on mean nothing."""
+        """[capacity ...]; rows from `count` on are unused."""
         self.first: dict[str, Tensor] = {}
         self.second: dict[str, Tensor] = {}
         self._take({name: p.clone().contiguous() for name, p in parameters.items()}, {}, {})
@@ -39,7 +38,7 @@ class RowOptimizer:
         return self.count
 
     def __getitem__(self, name: str) -> Tensor:
-        """The n rows of a parameter: a window on the storage."""
+        """The n rows of a parameter: a view of the storage."""
         return self.values[name][: self.count]
 
     def _stores(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
@@ -48,39 +47,39 @@ class RowOptimizer:
     # -------------------------------------------------------------------------------------------------------- updating
 
     def count_update(self) -> None:
-        """One more update begins."""
+        """Count an update, which begins."""
         self.updates += 1
 
     def adam(
         self,
         gradients: Sequence[tuple[str, Tensor, tuple[int, int | None]]],
         ids: Int[Tensor, "m"] | None,
-        drawn: Int[Tensor, "m"] | None,
+        visibility: Int[Tensor, "m"] | None,
         betas: tuple[float, float],
         eps: float,
         constants: Float[Tensor, "one_plus_gradients"],
     ) -> None:
-        """One Adam step on rows `ids` (None: all), without those whose `drawn` is 0. Each gradient: the parameter's
-        name, [m ...], and from and to which column of its flattened rows it goes. `constants` are `adam_constants` of
-        the step, one rate per gradient, on the device."""
+        """One Adam step on rows `ids` (None: all) whose `visibility` is not 0 (None: all). Each gradient: name of the
+        parameter, gradient [m ...], and the range of columns of its flattened rows that are updated. `constants`:
+        `adam_constants` of the step, one rate per gradient, on the device."""
         tensors = [
             AdamTensor(self[name], gradient, self.first[name][: self.count], self.second[name][: self.count], 0.0, part)
             for name, gradient, part in gradients
         ]
-        fused_adam(tensors, self.updates, self.some(ids), *betas, eps, drawn, constants)
+        fused_adam(tensors, self.updates, self.some(ids), *betas, eps, visibility, constants)
 
     def some(self, ids: Int[Tensor, "m"] | None) -> Int[Tensor, "m"] | None:
-        """The same rows, None where these are all."""
+        """`ids`, or None if they are all rows."""
         return None if ids is None or len(ids) == self.count else ids
 
     def places(self) -> tuple[Any, ...]:
-        """The number of rows and where they lie in memory: what a recording of updates holds on to."""
+        """The number of rows and their addresses: the key of a captured update."""
         return self.count, *((s[n].data_ptr(), s[n].shape[1:]) for s in self._stores() for n in self.names)
 
     # --------------------------------------------------------------------------------------------------------- editing
 
     def edit(self, keep: Bool[Tensor, "n"], append: Mapping[str, Tensor] | None) -> None:
-        """Keep the marked rows, then append rows without moments."""
+        """Keep the marked rows, then append rows with zero moments."""
         kept = self.count if bool(keep.all()) else int(keep.sum())
         ids = None if kept == self.count else keep.nonzero()[:, 0]
         added = 0 if append is None else len(append[self.names[0]])
@@ -100,11 +99,11 @@ class RowOptimizer:
                 store[name] = new
         self.count = kept + added
 
-    def rearrange(self, order: Int[Tensor, "n"]) -> None:
-        """Row i becomes what row order[i] was, moments and all."""
+    def rearrange(self, permutation: Int[Tensor, "n"]) -> None:
+        """Row i becomes the former row permutation[i], moments included."""
         for store in self._stores():
             for name in self.names:
-                store[name][: self.count] = gather([store[name][: self.count]], order)[0]
+                store[name][: self.count] = gather([store[name][: self.count]], permutation)[0]
 
     def assign(self, ids: Int[Tensor, "m"], rows: Mapping[str, Tensor]) -> None:
         """Overwrite rows in place; their moments become zero."""
@@ -114,7 +113,7 @@ class RowOptimizer:
             self.second[name][ids] = 0.0
 
     def shift(self, ids: Int[Tensor, "m"] | None, **deltas: Tensor | float) -> None:
-        """Add to parameters of rows in place (None: of all rows), keeping moments."""
+        """Add to parameters of rows (None: all) in place, keeping moments."""
         for name, delta in deltas.items():
             if ids is None:
                 self[name].add_(delta)
@@ -124,7 +123,7 @@ class RowOptimizer:
                 self.values[name][ids] += delta
 
     def widen(self, name: str, size: int) -> None:
-        """Let the second axis of a parameter [n k ...] grow to `size`; what is new is zero."""
+        """Grow the second axis of a parameter [n k ...] to `size`, with zeros."""
         for store in self._stores():
             old = store[name]
             store[name] = old.new_zeros(len(old), size, *old.shape[2:])
@@ -133,7 +132,8 @@ class RowOptimizer:
     # --------------------------------------------------------------------------------------------------------- keeping
 
     def state(self) -> dict[str, Any]:
-        """Rows, moments and the number of updates; spare capacity left out: where it was written changes nothing."""
+        """Rows, moments and the number of updates, without the spare capacity, so that saving a checkpoint changes no
+        result."""
         stores = dict(zip(_STORES, self._stores(), strict=True))
         tensors = {k: {n: t[: self.count].clone() for n, t in s.items()} for k, s in stores.items()}
         return {"tensors": tensors, "updates": self.updates}

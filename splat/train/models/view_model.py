@@ -1,7 +1,7 @@
-"""What belongs to a photo and not to the scene: its exposure and the error of its pose.
+"""Corrections per photo: exposure, and the error of the pose.
 
-Both are held to a mean of zero over the training views, so the scene itself stays neutral and in place, and a held-out
-view, which has neither, is drawn as it is.
+Both have a mean of zero over the training views, so that the scene keeps its colours, position and scale, and held-out
+views are rendered without corrections.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from splat.core import devices
 from splat.core.colour import affine_map
+from splat.core.devices import to_device
 from splat.core.geometry import rotation_from_axis_angle
 from splat.core.schedules import log_linear
 from splat.core.slots import Item, Render
-from splat.native import bindings
-from splat.native.bindings import to_device
 
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """What is learned per photo."""
+    """Which corrections are learned, and how."""
 
     exposure: bool = True
-    """An affine map of colours per photo (3x4), whose mean over the photos stays the identity."""
+    """Learn an affine colour map per photo (3x4); the mean over the photos is the identity."""
     exposure_lr: float = 0.02
-    """Adam's step at most; less where many steps per photo add up to more than `exposure_reach`."""
+    """Maximum learning rate; lower if the steps per photo times the rate exceed `exposure_reach`."""
     exposure_reach: float = 3.0
-    """Steps per photo times step size; a tenth of that speed is left at the end."""
+    """Limit on steps per photo times learning rate. The rate decays to a tenth."""
     poses: bool = False
-    """A small rotation and shift per photo."""
+    """Learn a small rotation and translation per photo."""
     rotation_lr: float = 2e-4
     """Radians."""
     translation_lr: float = 2e-4
-    """Times the scene's extent."""
+    """Multiplied by the scene extent."""
     pose_lr_final: float = 0.01
-    """Fraction of the pose learning rates left at the end."""
+    """Factor on the pose learning rates at the end."""
     poses_from: float = 0.05
-    """Fraction of the run before poses move: a blurred scene says nothing about them."""
+    """Fraction of the run after which poses are learned: not from the blurred scene of the start."""
 
 
 class ViewModel:
     """Exposure and pose corrections of `count` training views, with their Adam state.
 
-    `centres` are the camera centres [count 3] in the world, needed to keep the scale when poses are learned.
+    `centres` [count 3]: camera centres in the world, needed to keep the scale when poses are learned.
     """
 
     def __init__(
@@ -69,20 +69,20 @@ class ViewModel:
         self.exposure = _PhotoRows(count, 12, device)
         """Rows of [A - 1 | b] of rgb' = A rgb + b."""
         self.poses = _PhotoRows(count, 6, device)
-        """Axis-angle (radians) and shift (world units), both in world axes, about the camera's centre."""
+        """Axis-angle (radians) and translation (world units), both in world axes, about the camera centre."""
 
     # ------------------------------------------------------------------------------------------------------- a step
 
     def prepare(self, total_photos: int) -> None:
-        """How long training will be, all phases together, in photos drawn."""
+        """Set the length of training, over all phases, in photos rendered."""
         self.total_photos = total_photos
 
     def learns_pose(self, progress: float) -> bool:
-        """`progress`, here and below: fraction of the run, all phases together."""
+        """`progress`, here and below: fraction of the run, over all phases."""
         return self.settings.poses and progress >= self.settings.poses_from
 
     def begin(self, item: Item, progress: float, constants: Float[Tensor, "7"] | None = None) -> ViewCorrection:
-        """What to apply to this item, as leaves of autograd; nothing for a virtual view. `constants` as in `update`."""
+        """The corrections of this item, as leaves of autograd; none for a virtual view. `constants` as in `update`."""
         s, i = self.settings, item.view_id
         if i is None or self.count < 2:
             return ViewCorrection(item, None, None)
@@ -92,14 +92,14 @@ class ViewModel:
         return ViewCorrection(item, exposure, pose)
 
     def count_update(self, view_id: int, progress: float, exposure: bool = True, pose: bool = True) -> None:
-        """An update of this view begins, of its exposure and its pose as far as they are learned."""
+        """Count an update of this view, which begins: of its exposure and its pose, if given."""
         self.exposure.updates[view_id] += exposure and self.settings.exposure
         self.poses.updates[view_id] += pose and self.learns_pose(progress)
 
     def adam_constants(self, view_id: int, progress: float) -> list[float]:
-        """What `update` reads that changes from step to step, for the update that has begun: the row; the exposure's
-        rate and what its moments are divided by, 1 - beta^updates; the fraction that is left of the poses' rates, and
-        likewise."""
+        """The values for `update` that change with the step, for the current update: the row; the learning rate of
+        exposure and the divisors of its two moments, 1 - beta^updates; the factor on the pose learning rates, and the
+        divisors for poses."""
         s = self.settings
         rate = min(s.exposure_lr, s.exposure_reach * self.count / max(1, self.total_photos))
         rate *= log_linear(1.0, 0.1, progress)
@@ -110,9 +110,9 @@ class ViewModel:
         ]
 
     def update(self, correction: ViewCorrection, progress: float, constants: Float[Tensor, "7"] | None = None) -> None:
-        """One Adam step from the gradients that backward left, then back to mean zero. `constants`: those of an update
-        that has begun (`count_update`), on the device: an update with them can be recorded and replayed for another
-        view. None: this is the whole update."""
+        """One Adam step with the gradients of the leaves, then subtract the mean. `constants`: those of the current
+        update (`count_update`), on the device, so that the update can be captured and replayed for another view. None:
+        do the whole update."""
         view_id = correction.item.view_id
         if view_id is None:
             return
@@ -129,7 +129,7 @@ class ViewModel:
             self._fix_gauge()
 
     def _fix_gauge(self) -> None:
-        """Take the scene's own motion out of the poses: no mean rotation, no mean shift, no growth about the centre."""
+        """Remove the mean rotation, the mean translation and the mean scaling about the centre from the poses."""
         values = self.poses.values
         values -= values.mean(0)
         size = self.centred.square().sum().clamp_min(1e-30)  # no cameras apart: all of `centred` is 0
@@ -154,7 +154,7 @@ class ViewModel:
 
 @dataclass(frozen=True, eq=False)
 class ViewCorrection:
-    """The corrections of one item, ready to apply."""
+    """The corrections of one item."""
 
     item: Item
     exposure: Tensor | None
@@ -166,9 +166,8 @@ class ViewCorrection:
     def expose(
         self, render: Render, background: Float[Tensor, "3"]
     ) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "3 4"] | None]:
-        """An image, and the affine map [A | b] of its colours that shows it as this photo's exposure does (None: as it
-        is). Where the photo has alpha its background is ours and is not exposed: only the Gaussians' part is, at once.
-        """
+        """An image, and the affine map [A | b] to apply to its colours (None: identity). If the photo has alpha, the
+        background is not part of the photo: the exposure is then applied here, to the Gaussians' part alone."""
         if self.exposure is None:
             return render.rgb, None
         delta = self.exposure.reshape(3, 4)
@@ -180,17 +179,18 @@ class ViewCorrection:
 
 
 def _finite_gradient(leaf: Tensor | None) -> Tensor | None:
-    """The gradient where it is there and finite. Where asking would wait for a GPU, what is not finite becomes 0."""
+    """The gradient, or None if it is missing or not finite. On a GPU, where checking would block, values that are not
+    finite become 0."""
     gradient = None if leaf is None else leaf.grad
     if gradient is None:
         return None
-    if bindings.waits(gradient.device):
+    if devices.is_asynchronous(gradient.device):
         return gradient.nan_to_num_(0, 0, 0)
     return gradient if bool(gradient.isfinite().all()) else None
 
 
 def _moved(cam_from_world: Float[Tensor, "4 4"], pose: Float[Tensor, "6"]) -> Float[Tensor, "4 4"]:
-    """The camera turned by exp(pose[:3]) about its own centre and shifted by pose[3:], both in world axes."""
+    """The camera rotated by exp(pose[:3]) about its centre and translated by pose[3:], both in world axes."""
     rotation, translation = cam_from_world[:3, :3], cam_from_world[:3, 3]
     centre = -rotation.T @ translation
     turned = rotation @ rotation_from_axis_angle(pose[:3]).T
@@ -211,7 +211,7 @@ class _PhotoRows:
         return self.values[row].clone() if isinstance(row, int) else self.values.index_select(0, row)[0]
 
     def bias_corrections(self, row: int) -> tuple[float, float]:
-        """What this row's moments are divided by."""
+        """Divisors of the moments of this row, 1 - beta^updates."""
         count = max(1, self.updates[row])
         return 1 - 0.9**count, 1 - 0.999**count
 

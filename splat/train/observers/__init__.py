@@ -1,4 +1,4 @@
-"""What watches training and changes nothing about it: each a `slots.Observer`."""
+"""Observers of training: each a `slots.Observer`."""
 
 from splat.train.observers.evaluate import Evaluate
 from splat.train.observers.log import TrainingLog

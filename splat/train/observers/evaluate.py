@@ -1,4 +1,4 @@
-"""Evaluation while training runs."""
+"""Evaluation during training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from splat.core.slots import Snapshot
 
 
 class Evaluate:
-    """Measures the Gaussians after some steps (0: before the first), and adds a line with the figures to a log."""
+    """Evaluates the Gaussians after some steps (0: before the first), and adds a line with the results to a log."""
 
     def __init__(
         self,
@@ -18,8 +18,8 @@ class Evaluate:
         measure: Callable[[int, Gaussians], dict[str, Any]] | None = None,
         add: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        """`measure`: the step and the Gaussians -> JSON-able figures; `add`: takes a line, as `TrainingLog.add` does.
-        Where several processes train together, those that are not rank 0 need neither."""
+        """`measure`: (step, Gaussians) -> JSON-serializable values. `add`: receives a line, as `TrainingLog.add`. With
+        several processes, only rank 0 needs these two."""
         self.steps, self.measure, self.add = frozenset(steps), measure, add
 
     def wants_gaussians(self, step: int, total: int) -> bool:

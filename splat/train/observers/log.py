@@ -1,4 +1,4 @@
-"""The log of a run: a line every 50 steps, and the progress that the user sees."""
+"""The log of a run: a line every 50 steps, and progress for the user."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from splat.core.slots import Reporter, Snapshot
 
 
 class TrainingLog:
-    """Keeps lines (JSON-able dicts) and passes them on; shows progress twice a second. Part of checkpoints, so that a
-    run that goes on has the lines of before."""
+    """Keeps lines (JSON-serializable dicts) and passes them on; shows progress twice a second. Part of checkpoints, so
+    that a resumed run has all lines."""
 
     EVERY = 50
-    """Steps between two lines; there is also one where density control did something, and a last one."""
+    """Steps between two lines. Changes by density control and the last step get a line too."""
     SHOW_SECONDS = 0.5
 
     def __init__(self, report: Reporter, write: Callable[[dict[str, Any]], None] | None = None) -> None:
@@ -46,7 +46,7 @@ class TrainingLog:
             self.add({**head, **figures, **tail})
 
     def add(self, line: dict[str, Any]) -> None:
-        """One more line."""
+        """Add a line."""
         self.history.append(line)
         if self._write is not None:
             self._write(line)

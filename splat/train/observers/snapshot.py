@@ -1,4 +1,4 @@
-"""What observers are shown."""
+"""Helpers for `slots.Snapshot`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from splat.core.gaussians import Gaussians
 
 
 class Figures(Mapping[str, float | str]):
-    """Figures of a step, numbers read when one is looked up: on a GPU that waits."""
+    """Values of a step. Numbers are read on access, which blocks on a GPU."""
 
     def __init__(self, line: dict[str, Any], read: Callable[[], float]) -> None:
         """`line`: texts, numbers and tensors. `read`: reads all losses; returns the running PSNR (dB; NaN: none)."""
@@ -41,6 +41,6 @@ class Figures(Mapping[str, float | str]):
 
 
 def drawable(gaussians: Gaussians) -> Gaussians:
-    """A copy without the rows that no rasterizer draws: fainter than 1/255, or with a value that is not finite."""
+    """A copy without rows that are never drawn: opacity below 1/255, or a value that is not finite."""
     finite = torch.stack([t.isfinite().reshape(len(gaussians), -1).all(1) for t in vars(gaussians).values()]).all(0)
     return gaussians[finite & (gaussians.opacities >= 1 / 255)]
