@@ -211,19 +211,17 @@ def _label_points(
 ) -> None:
     """Each label at the place beside its point where it covers least of other points, of lines, and of labels that
     were put down before it."""
-    from matplotlib.transforms import Bbox
-
     figure: Any = axes.figure
     renderer = figure.canvas.get_renderer()
     at = [axes.transData.transform(p[:2]) for p in points]
-    taken = [Bbox.from_bounds(x - 10, y - 10, 20, 20) for x, y in at]
+    taken = [(x - 10, y - 10, x + 10, y + 10) for x, y in at]
     for start, end in (pair for line in lines for pair in itertools.pairwise(axes.transData.transform(line))):
         count = max(2, round(float(np.hypot(*(end - start))) / 6))
-        taken += [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in np.linspace(start, end, count)]
+        taken += [(x - 3, y - 3, x + 3, y + 3) for x, y in np.linspace(start, end, count)]
     for i, (x, y, text) in enumerate(points):
         if not text:
             continue
-        others = [box for k, box in enumerate(taken) if k != i]
+        others = np.array([box for k, box in enumerate(taken) if k != i]).reshape(-1, 4)
         label = axes.annotate(text, (x, y), (0, 0), textcoords="offset points", fontsize=8.5, annotation_clip=False)
 
         def moved(place: _Place, label: Any = label) -> Bbox:
@@ -233,19 +231,19 @@ def _label_points(
 
         inside = axes.get_window_extent(renderer)
         moved(min(_PLACES, key=_cost(moved, others, inside)))
-        taken.append(label.get_window_extent(renderer))
+        taken.append(label.get_window_extent(renderer).extents)
 
 
-def _cost(moved: Callable[[_Place], Bbox], others: Sequence[Bbox], inside: Bbox) -> Callable[[_Place], float]:
-    """Area in px² of the label that is covered or outside of the axes."""
-    from matplotlib.transforms import Bbox
+def _cost(moved: Callable[[_Place], Bbox], others: np.ndarray, inside: Bbox) -> Callable[[_Place], float]:
+    """Area in px² of the label that is covered by `others` [n, 4] (left, bottom, right, top) or outside of the axes."""
 
-    def area(box: Bbox | None) -> float:
-        return 0.0 if box is None else box.width * box.height
+    def covered(box: np.ndarray, by: np.ndarray) -> float:
+        sides = np.minimum(box[2:], by[:, 2:]) - np.maximum(box[:2], by[:, :2])
+        return float(sides.clip(0).prod(1).sum())
 
     def cost(place: _Place) -> float:
-        box = moved(place)
-        outside = area(box) - area(Bbox.intersection(box, inside))
-        return outside + sum(area(Bbox.intersection(box, other)) for other in others)
+        box = moved(place).extents
+        outside = float((box[2:] - box[:2]).prod()) - covered(box, inside.extents[None])
+        return outside + covered(box, others)
 
     return cost
