@@ -242,8 +242,8 @@ def _cost(moved: Callable[[_Place], Bbox], others: np.ndarray, inside: Bbox) -> 
         return float(sides.clip(0).prod(1).sum())
 
     def cost(place: _Place) -> float:
-        box = moved(place).extents
-        outside = float((box[2:] - box[:2]).prod()) - covered(box, inside.extents[None])
+        box, frame = np.array(moved(place).extents), np.array(inside.extents)
+        outside = float((box[2:] - box[:2]).prod()) - covered(box, frame[None])
         return outside + covered(box, others)
 
     return cost
