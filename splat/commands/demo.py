@@ -14,8 +14,8 @@ from splat.commands.reconstruct import Reconstruct
 from splat.core.files import write_json
 from splat.core.geometry import align_points
 from splat.core.slots import Reporter
+from splat.geometry.drawing import draw_view
 from splat.run.completed import CompletedRun
-from splat.stages.measure import draw
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def compare(run_folder: Path, truth: Any) -> dict[str, float]:
     errors = []
     background = run.trained.background
     for v in views:
-        render = draw(run.trained.gaussians, v, run.raster, run.settings, background)
+        render = draw_view(run.trained.gaussians, v.camera, v.pose, run.raster, run.settings, background)
         depth = render.depth / render.alpha.clamp(min=1e-6) * truth_from_world.scale
         exact = torch.as_tensor(truth.depth(v.name)).float()
         if exact.shape != depth.shape:

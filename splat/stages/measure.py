@@ -14,7 +14,7 @@ from torch import Tensor
 from splat.core.capture import View
 from splat.core.gaussians import Gaussians
 from splat.core.metrics import colour_corrected, psnr, ssim
-from splat.core.slots import Rasterizer, RasterSettings, Render
+from splat.core.slots import Rasterizer, RasterSettings
 from splat.geometry.compositing import composite_photo
 from splat.geometry.drawing import draw_view
 
@@ -40,17 +40,6 @@ class Measured:
         return out | {"lpips": self.lpips}
 
 
-def draw(
-    gaussians: Gaussians,
-    view: View,
-    raster: Rasterizer,
-    settings: RasterSettings,
-    background: Float[Tensor, "3"],
-) -> Render:
-    """The view as the Gaussians show it, without gradients."""
-    return draw_view(gaussians, view.camera, view.pose, raster, settings, background)
-
-
 def measure(
     gaussians: Gaussians,
     views: Sequence[View],
@@ -65,7 +54,7 @@ def measure(
     for i, view in enumerate(views):
         photo = view.load()
         target = composite_photo(photo, background.cpu())
-        image = draw(gaussians, view, raster, settings, background).rgb.cpu()
+        image = draw_view(gaussians, view.camera, view.pose, raster, settings, background).rgb.cpu()
         exposure = exposures[i] if exposures is not None else None
         if exposure is not None:
             image = image @ exposure[:, :3].T.to(image) + exposure[:, 3].to(image)

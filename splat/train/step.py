@@ -20,6 +20,7 @@ from splat.core import devices
 from splat.core.devices import to_device
 from splat.core.schedules import StepSizes
 from splat.core.slots import DensityControl, Item, Parameterization, Phase, Rasterizer, RowGradients, Step
+from splat.geometry.compositing import composite
 from splat.train.models.view_model import ViewCorrection, ViewModel
 from splat.train.rows import gradients_of, leaves, summed
 
@@ -213,8 +214,4 @@ def _weight_of(loss: Tensor, weight: float, waits_for_gpu: bool) -> Tensor:
 
 def _target(item: Item, background: Float[Tensor, "3"]) -> Tensor:
     """The photo as bytes, or as floats composited over the background where it has alpha."""
-    if item.alpha is None:
-        return item.rgb
-    target = item.rgb.float().div_(255)
-    alpha = item.alpha.float()[..., None] / 255
-    return target * alpha + background * (1 - alpha)
+    return item.rgb if item.alpha is None else composite(item.rgb, item.alpha, background)
