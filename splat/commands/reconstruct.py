@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_json
-from splat.core.process_group import ProcessGroup, joined_group
+from splat.core.process_group import ALONE, ProcessGroup, joined_group
 from splat.core.settings import changed_settings, with_defaults
 from splat.core.slots import Init, Method, Poser, PoseResult, ReadOptions, Reporter
 from splat.losses import Losses
@@ -262,11 +262,10 @@ class Reconstruct:
 
     @contextmanager
     def opened(
-        self, report: Reporter | None = None, group: ProcessGroup | None = None
+        self, report: Reporter | None = None, group: ProcessGroup = ALONE
     ) -> Iterator[tuple[Context, list[str]]]:
         """The run folder and what stages work with, and a list that all warnings are added to."""
         self._check()
-        more = {} if group is None else {"group": group}
         run = RunFolder(self.folder, keep_stages=self.keep_stages)
         try:
             with Console(self.quiet) as console:
@@ -279,7 +278,7 @@ class Reconstruct:
                     antialiased=self.antialiased,
                     threads=self.threads,
                     seed=self.seed,
-                    **more,
+                    group=group,
                 )
                 yield context, logged.warnings
         finally:

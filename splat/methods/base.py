@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from splat.core.capture import Capture
 from splat.core.slots import Budget, Init, MatchingRequest, Phase
+from splat.native import build
 
 
 class OnePhase:
@@ -34,3 +35,12 @@ class OnePhase:
     def phases(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
         """One phase on the training photos, as the settings of training have it."""
         return (budget.photo_phase,)
+
+
+class DenseMatching(OnePhase):
+    """What methods that match photos pixel by pixel share besides."""
+
+    def unavailable(self) -> str | None:
+        """Without compiled kernels matching would take hours."""
+        reason = build.unavailable()
+        return None if reason is None else f"dense matching needs the compiled kernels ({reason})"

@@ -10,10 +10,7 @@ from splat.core.capture import Capture
 from splat.core.slots import Initializer, InitPlan, MatchingRequest
 from splat.init import DenseSurfaces
 from splat.init.dense_surfaces import MAX_MATCHING_SIZE, initial_budget
-from splat.methods.base import OnePhase
-from splat.native import build
-
-NEEDS_KERNELS = "dense matching needs the compiled kernels ({reason})"
+from splat.methods.base import DenseMatching
 
 DEFAULTS: Mapping[str, Any] = {
     # Large structure is right from the start: photos are at full size sooner. What no photo supports fades (by 1.5 in
@@ -26,7 +23,7 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Edgs(OnePhase):
+class Edgs(DenseMatching):
     """Method `edgs`: Gaussians on the surfaces that dense matching finds."""
 
     name: ClassVar[str] = "edgs"
@@ -34,11 +31,6 @@ class Edgs(OnePhase):
 
     init: DenseSurfaces = field(default_factory=DenseSurfaces)
     """The first Gaussians."""
-
-    def unavailable(self) -> str | None:
-        """Without compiled kernels matching would take hours."""
-        reason = build.unavailable()
-        return None if reason is None else NEEDS_KERNELS.format(reason=reason)
 
     def defaults(self, preset: str) -> Mapping[str, Any]:
         return DEFAULTS

@@ -10,9 +10,7 @@ from splat.core.capture import Capture
 from splat.core.slots import Initializer, InitPlan, MatchingRequest
 from splat.init import PublishedEdgs
 from splat.init.dense_surfaces import MAX_MATCHING_SIZE
-from splat.methods.base import OnePhase
-from splat.methods.edgs import NEEDS_KERNELS
-from splat.native import build
+from splat.methods.base import DenseMatching
 
 MAX_GAUSSIANS = 1_000_000
 
@@ -43,7 +41,7 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class EdgsPublished(OnePhase):
+class EdgsPublished(DenseMatching):
     """Method `edgs_published`: EDGS as published, initialization and training, to compare with."""
 
     name: ClassVar[str] = "edgs_published"
@@ -51,11 +49,6 @@ class EdgsPublished(OnePhase):
 
     init: PublishedEdgs = field(default_factory=PublishedEdgs)
     """The first Gaussians."""
-
-    def unavailable(self) -> str | None:
-        """Without compiled kernels matching would take hours."""
-        reason = build.unavailable()
-        return None if reason is None else NEEDS_KERNELS.format(reason=reason)
 
     def defaults(self, preset: str) -> Mapping[str, Any]:
         return DEFAULTS
