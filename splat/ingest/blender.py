@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from splat.core.capture import Capture, View
+from splat.core.foreign import read_json
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.exif import read_info
 from splat.ingest.folders import name_in, posix_path
 from splat.ingest.nerfstudio import find_photos
-from splat.ingest.splits import read_json
 from splat.ingest.transforms import frames_of, report_missing, view_of
 
 

@@ -11,12 +11,13 @@ import torch
 
 from splat.core.capture import Capture, PointCloud, View
 from splat.core.errors import SplatError
+from splat.core.foreign import read_json
 from splat.core.geometry import Similarity
 from splat.core.ply import read_ply
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.exif import read_info
 from splat.ingest.folders import PhotoIndex, is_photo_name, named_folder, photo_folders, posix_path
-from splat.ingest.splits import Split, read_json
+from splat.ingest.splits import Split
 from splat.ingest.transforms import common_folder, frames_of, report_missing, view_of
 
 _FILE = "transforms.json"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
+from splat.core.foreign import read_json
 from splat.core.slots import Reporter
 
 
@@ -37,21 +37,6 @@ class Split:
         if both:
             raise SplatError(f'{path} lists {both[0]} under both "train" and "test": remove it from one.')
         return split
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises SplatError naming the file and the line where it is malformed."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as e:
-        raise SplatError(f"{path} cannot be read ({e.strerror or e}): check the path.") from None
-    except UnicodeDecodeError:
-        raise SplatError(f"{path} is not a text file: write it again as JSON.") from None
-    except json.JSONDecodeError as e:
-        raise SplatError(f"{path} is not valid JSON (line {e.lineno}: {e.msg}): correct that line.") from None
-    if not isinstance(data, dict):
-        raise SplatError(f"{path} contains a JSON {type(data).__name__} where an object is expected: write it again.")
-    return data
 
 
 def assign_roles(capture: Capture, split: Split, test_every: int | None, report: Reporter) -> Capture:

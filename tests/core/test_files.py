@@ -98,3 +98,15 @@ def test_text_bytes_and_json_round_trip(tmp_path: Path) -> None:
     assert (tmp_path / "b").read_bytes() == b"\x00\xff"
     write_json(tmp_path / "j", {"a": [1, None, 0.5]})
     assert json.loads((tmp_path / "j").read_text()) == {"a": [1, None, 0.5]}
+
+
+def test_a_link_planted_at_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
+    target, victim = tmp_path / "a.json", tmp_path / "victim"
+    victim.write_text("precious")
+    with atomic_path(target) as part:
+        name = part
+        part.write_text("{}")
+    target.unlink()
+    name.symlink_to(victim)
+    write_json(target, {"new": 1})
+    assert victim.read_text() == "precious" and not target.is_symlink()
