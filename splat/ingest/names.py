@@ -25,8 +25,8 @@ _CONTAINER = re.compile(r"^(images?(_\d+)?|input|photos?|rgb|frames?|data|color|
 _SUFFIX = re.compile(r"\.[a-z][a-z0-9]{1,4}$")
 _HARMFUL = {"Cc", "Cs", "Zl", "Zp"}
 _TURNS_TEXT = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_MAX_PART_BYTES = 200
-"""Of a folder or file in a view's name: suffixes such as `.render.png` follow, and a file system takes 255."""
+_MAX_NAME_BYTES = 220
+"""Of a view's name. It becomes part of file names such as `left_0.jpg.render.png`, and a file system takes 255."""
 
 
 def find_in_folder(folder: Path, names: Sequence[str]) -> list[Path | None]:
@@ -176,7 +176,7 @@ def safe_names(names: Sequence[str]) -> list[str]:
     if any(map(_leads_out, paths)):
         shared = _shared_folders(paths)
         paths = [p[shared:] for p in paths]
-    cleaned = ["/".join(filter(None, map(_cleaned, p))) or "photo" for p in paths]
+    cleaned = [_shortened("/".join(filter(None, map(_cleaned, p)))) or "photo" for p in paths]
     first = dict[str, int]()
     for i in sorted(range(len(names)), key=lambda i: cleaned[i] != names[i]):  # names that stay come first
         first.setdefault(cleaned[i], i)
@@ -198,17 +198,22 @@ def _leads_out(path: Parts) -> bool:
 
 
 def _cleaned(part: str) -> str:
-    """A component of a path without what a terminal, a file system or Windows would take for something else; "" for one
+    """A component of a path without what a terminal or Windows would take for something else; "" for one
     that moves (`..`)."""
     if part in {"..", "/", "//"}:
         return ""
     part = "".join("_" if unicodedata.category(c) in _HARMFUL or c in _TURNS_TEXT else c for c in part)
     if PureWindowsPath(part).drive:
         part = part.replace(":", "_")
-    if len(os.fsencode(part)) > _MAX_PART_BYTES:
-        suffix = PurePosixPath(part).suffix[:20]
-        part = os.fsencode(part)[: _MAX_PART_BYTES - 80].decode("utf-8", "ignore") + suffix
     return part
+
+
+def _shortened(name: str) -> str:
+    """The end of a name that is too long for a file, with its folders or without."""
+    data = os.fsencode(name)
+    if len(data) <= _MAX_NAME_BYTES:
+        return name
+    return data[len(data) - _MAX_NAME_BYTES :].decode("utf-8", "ignore").strip("/")
 
 
 def some_of(names: Sequence[str], limit: int = 3) -> str:
