@@ -84,16 +84,17 @@ def read(path: Path | str, options: ReadOptions | None = None, report: Reporter 
 
 def _one_view_per_photo(capture: Capture, path: Path, report: Reporter) -> Capture:
     """The capture with the first view of each photo, and with names that can be shown and written (`safe_names`)."""
-    first = dict[Path, int]()
-    for i, view in enumerate(capture.views):
-        first.setdefault(view.image_path, i)
-    if len(first) < len(capture.views):
-        repeated = [v.name for i, v in enumerate(capture.views) if first[v.image_path] != i]
+    photos = [os.path.normpath(v.image_path) for v in capture.views]
+    first = dict[str, int]()
+    for i, photo in enumerate(photos):
+        first.setdefault(photo, i)
+    if len(first) < len(photos):
+        repeated = [v.name for i, v in enumerate(capture.views) if first[photos[i]] != i]
         report.warn(
             f"{shown(path)} names {len(repeated)} photos more than once ({some_of(repeated)}): "
             "the first entry of each is used."
         )
-        capture = capture.select([first[v.image_path] == i for i, v in enumerate(capture.views)])
+        capture = capture.select([first[photo] == i for i, photo in enumerate(photos)])
     names = safe_names([v.name for v in capture.views])
     return capture.with_views(tuple(v if v.name == n else replace(v, name=n) for v, n in zip(capture.views, names)))
 

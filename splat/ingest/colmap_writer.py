@@ -76,7 +76,7 @@ def _observations(capture: Capture) -> list[tuple[np.ndarray, np.ndarray]]:
 def _write_photos(views: Sequence[View], folder: Path) -> list[str]:
     """Write `images/` of a dataset folder and return the name of each view there. Raises SplatError where a name, or a
     link in the folder, leads out of it: the photos themselves may lie there."""
-    used = set[str]()
+    used = {v.name for v in views}
     names = []
     for view in views:
         photo = view.load()
@@ -86,8 +86,11 @@ def _write_photos(views: Sequence[View], folder: Path) -> list[str]:
             bgr, suffix, options = np.dstack([bgr, photo.alpha]), ".png", []
         name = PurePosixPath(view.name)
         if name.suffix.lower() not in {suffix, ".jpeg" if suffix == ".jpg" else suffix}:
-            changed = name.with_suffix(suffix)
-            name = changed if changed.as_posix() not in used else name.with_name(name.name + suffix)
+            stem = name.stem
+            name = name.with_suffix(suffix)
+            while name.as_posix() in used:  # 0.jpg and 0.png
+                stem += "_"
+                name = name.with_name(stem + suffix)
         used.add(name.as_posix())
         path = path_inside(folder, f"images/{name.as_posix()}", folder)
         write_atomic(path, cv2.imencode(suffix, bgr, options)[1].tobytes())

@@ -8,6 +8,7 @@ of a rig have photos of equal file names (`left/0.jpg`, `right/0.jpg`).
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import unicodedata
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from splat.core.foreign import shown
-from splat.ingest.folders import list_photos_deep, name_in, posix_path
+from splat.ingest.folders import list_photos_deep, name_in
 
 Parts = tuple[str, ...]
 
@@ -67,12 +68,13 @@ def match(names: Sequence[str], have: Sequence[Parts], above: Parts = ()) -> lis
         flat = [h if len(h) == 1 else () for h in have]
         endings = _endings(flat)
         for k in range(shared + 1, min(map(len, distinct))):
-            if len({loose(w[k:]) for w in distinct}) == len(distinct):
+            if len({loose(w)[k:] for w in distinct}) == len(distinct):
                 rules.append(_by_one_folder(distinct, k, flat, endings, ()))
     found = max(rules, key=len)
     return [found.get(w) for w in wanted]
 
 
+@functools.lru_cache(maxsize=100_000)
 def loose(parts: Parts) -> Parts:
     """Path components without case, Unicode form and the suffix of the last one: equal for names of one photo."""
     *folders, last = _folded(parts)
@@ -84,7 +86,9 @@ def _folded(parts: Parts) -> Parts:
 
 
 def _parts(name: str) -> Parts:
-    return tuple(p for p in PurePosixPath(posix_path(name)).parts if p != ".")
+    plain = name.replace("\\", "/")
+    parts = [p for p in plain.split("/") if p not in {"", "."}]
+    return ("/", *parts) if plain.startswith("/") else tuple(parts)
 
 
 def _shared_folders(names: Sequence[Parts]) -> int:
@@ -117,12 +121,12 @@ def _by_one_folder(
     folded_above = _folded(above)
     by_folder = defaultdict[Parts, dict[Parts, list[int]]](dict)
     for name in names:
-        tail = name[removed:]
-        for i in endings.get(loose(tail), ()):
+        tail = loose(name)[removed:]
+        for i in endings.get(tail, ()):
             by_folder[have[i][: len(have[i]) - len(tail)]].setdefault(name, []).append(i)
         for start in range(1, min(len(tail), len(above) + 1)):
-            if _folded(tail[:start]) == folded_above[-start:]:  # `images/0.jpg` for 0.jpg of the folder images/
-                whole = [i for i in endings.get(loose(tail[start:]), ()) if len(have[i]) == len(tail) - start]
+            if tail[:start] == folded_above[-start:]:  # `images/0.jpg` for 0.jpg of the folder images/
+                whole = [i for i in endings.get(tail[start:], ()) if len(have[i]) == len(tail) - start]
                 by_folder[()].setdefault(name, []).extend(whole)
     if not _is_container(names[0], removed):  # left/0.jpg may be 0.jpg, but not right/0.jpg
         by_folder = defaultdict(dict, {folder: c for folder, c in by_folder.items() if not folder})
@@ -161,8 +165,8 @@ def _distance(name: str, file: str) -> int:
 
 def _by_file_name(names: list[Parts], removed: int, endings: dict[Parts, list[int]]) -> dict[Parts, int]:
     """Names -> the only path with this file name, in any folder."""
-    tails = Counter(loose(n[removed:]) for n in names)
-    found = {n: endings.get(tail, []) for n in names if tails[tail := loose(n[removed:])] == 1}
+    tails = Counter(loose(n)[removed:] for n in names)
+    found = {n: endings.get(tail, []) for n in names if tails[tail := loose(n)[removed:]] == 1}
     return {n: ids[0] for n, ids in found.items() if len(ids) == 1}
 
 
@@ -194,13 +198,13 @@ def safe_names(names: Sequence[str]) -> list[str]:
 
 
 def _leads_out(path: Parts) -> bool:
-    return bool(path) and (path[0] in {"/", "//"} or ".." in path or bool(PureWindowsPath(path[0]).drive))
+    return bool(path) and (path[0] == "/" or ".." in path or bool(PureWindowsPath(path[0]).drive))
 
 
 def _cleaned(part: str) -> str:
     """A component of a path without what a terminal or Windows would take for something else; "" for one
     that moves (`..`)."""
-    if part in {"..", "/", "//"}:
+    if part in {"..", "/"}:
         return ""
     part = "".join("_" if unicodedata.category(c) in _HARMFUL or c in _TURNS_TEXT else c for c in part)
     if PureWindowsPath(part).drive:

@@ -51,7 +51,9 @@ class NerfstudioReader:
             if isinstance(info, str):
                 report.warn(f"{shown(photo)} is left out: {info}.")
                 continue
-            name = (PurePosixPath(file).relative_to(base).parent / photo.name).as_posix()
+            inside = PurePosixPath(file)
+            inside = inside.relative_to(base) if inside.is_relative_to(base) else inside
+            name = (inside.parent / photo.name).as_posix()
             view = view_of(name, frame, info, path)
             if isinstance(view, str):
                 left_out.add(name, view)
