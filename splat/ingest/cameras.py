@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -48,6 +49,30 @@ def group_of_photo(info: PhotoInfo) -> str:
     """`View.camera_group`: the same for photos of one camera body, focal length and size, which share intrinsics."""
     width, height = info.size
     return " ".join(filter(None, [info.make_model, f"{width}x{height}", info.focal_tag]))
+
+
+def posed_view(
+    name: str, lens: Lens, world_from_cam: Rigid, info: PhotoInfo, group: str, mask_path: Path | None = None
+) -> View | str:
+    """A view with the lens and pose that another program gives, as `camera_through` fits them; or the reason why it is
+    left out."""
+    mirrored = info.orientation in {2, 4, 5, 7}
+    if mirrored:  # no pose is that of a mirrored photo
+        info = replace(info, orientation=1)
+    fitted = camera_through(lens, world_from_cam, info)
+    if isinstance(fitted, str):
+        return fitted
+    return View(
+        name=name,
+        image_path=info.path,
+        photo_size=info.size,
+        camera=fitted[0],
+        world_from_cam=fitted[1],
+        as_stored=mirrored,
+        mask_path=mask_path,
+        camera_group=group,
+        focal_from="file",
+    )
 
 
 def camera_through(lens: Lens, world_from_cam: Rigid, info: PhotoInfo) -> tuple[Camera, Rigid] | str:
@@ -103,9 +128,7 @@ def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
 
 def rotated(lens: Lens, orientation: int) -> tuple[Lens, Rigid] | str:
     """The lens of the photo rotated upright (EXIF 3, 6 or 8), and `cam_from_rotated`; or why there is none."""
-    quarter_turns = {1: 0, 6: 1, 3: 2, 8: 3}.get(orientation)
-    if quarter_turns is None:
-        return f"EXIF orientation {orientation} mirrors them, their poses are those of the pixels as stored; remove it"
+    quarter_turns = {1: 0, 6: 1, 3: 2, 8: 3}[orientation]
     if quarter_turns and lens.model not in PARAMETERS:
         return f"EXIF orientation {orientation} turns them, which their {lens.model} lens cannot be; store them upright"
     cam_from_rotated = Rigid.identity()
@@ -140,7 +163,12 @@ def without_poses(capture: Capture) -> Capture:
             raise SplatError(f"{view.image_path} cannot be read: {info}.")
         camera, focal_from = camera_of_photo(info)
         return replace(
-            view, camera=camera, focal_from=focal_from, camera_group=group_of_photo(info), world_from_cam=None
+            view,
+            as_stored=False,
+            camera=camera,
+            focal_from=focal_from,
+            camera_group=group_of_photo(info),
+            world_from_cam=None,
         )
 
     return Capture(tuple(bare(v) for v in capture.views), kind=capture.kind, source=capture.source)

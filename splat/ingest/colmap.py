@@ -20,7 +20,7 @@ from splat.core.errors import SplatError
 from splat.core.foreign import read_text, shown
 from splat.core.geometry import Rigid
 from splat.core.slots import ReadOptions, Reporter
-from splat.ingest.cameras import camera_through
+from splat.ingest.cameras import posed_view
 from splat.ingest.colmap_binary import read_binary
 from splat.ingest.colmap_model import ColmapModel, ModelImage, cam_from_world, lens_camera
 from splat.ingest.colmap_text import read_text_model
@@ -154,18 +154,8 @@ def _view(image: ModelImage, lens: Lens | str | None, info: PhotoInfo) -> View |
     pose = cam_from_world(image)
     if isinstance(pose, str):
         return pose
-    fitted = camera_through(lens, Rigid.from_matrix(torch.from_numpy(np.array(pose.matrix()))).inverse(), info)
-    if isinstance(fitted, str):
-        return fitted
-    return View(
-        name=image.name,
-        image_path=info.path,
-        photo_size=info.size,
-        camera=fitted[0],
-        world_from_cam=fitted[1],
-        camera_group=f"camera {image.camera_id}",
-        focal_from="file",
-    )
+    world_from_cam = Rigid.from_matrix(torch.from_numpy(np.array(pose.matrix()))).inverse()
+    return posed_view(image.name, lens, world_from_cam, info, f"camera {image.camera_id}")
 
 
 def _with_test_list(views: list[View], model: Path, report: Reporter) -> list[View]:

@@ -22,7 +22,7 @@ from splat.core.foreign import shown
 from splat.core.geometry import Rigid, Similarity
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.arrays import npz_names, read_npz
-from splat.ingest.cameras import camera_through
+from splat.ingest.cameras import posed_view
 from splat.ingest.exif import PhotoInfo, read_info
 from splat.ingest.folders import list_photos, name_in, named_folder, photo_folders
 from splat.ingest.left_out import LeftOut
@@ -145,19 +145,8 @@ def _view(name: str, world: np.ndarray | None, scale: Similarity, info: PhotoInf
         return f"their camera is skewed ({k[0, 1]:g} px)"
     width, height = info.stored_size
     lens = Lens("PINHOLE", (k[0, 0], k[1, 1], k[0, 2] + 0.5, k[1, 2] + 0.5), width, height)
-    fitted = camera_through(lens, pose, info)
-    if isinstance(fitted, str):
-        return fitted
-    return View(
-        name=name,
-        image_path=info.path,
-        photo_size=info.size,
-        camera=fitted[0],
-        world_from_cam=fitted[1],
-        mask_path=mask,
-        camera_group=f"{width}x{height} " + " ".join(f"{v:.6g}" for v in lens.params),
-        focal_from="file",
-    )
+    group = f"{width}x{height} " + " ".join(f"{v:.6g}" for v in lens.params)
+    return posed_view(name, lens, pose, info, group, mask)
 
 
 def decomposed(projection: np.ndarray) -> tuple[np.ndarray, Rigid] | None:

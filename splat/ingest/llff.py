@@ -19,7 +19,7 @@ from splat.core.foreign import shown
 from splat.core.geometry import Rigid
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.arrays import read_npy
-from splat.ingest.cameras import camera_through
+from splat.ingest.cameras import posed_view
 from splat.ingest.exif import PhotoInfo, read_info
 from splat.ingest.folders import image_size, list_photos, name_in, named_folder, photo_folders
 from splat.ingest.left_out import LeftOut
@@ -90,18 +90,7 @@ def _view(name: str, row: np.ndarray, info: PhotoInfo) -> View | str:
     lens = Lens("SIMPLE_PINHOLE", (focal, width / 2, height / 2), round(width), round(height))
     down, right, back = axes.T
     pose = Rigid.from_matrix(torch.from_numpy(np.stack([right, down, -back, row[:, 3]], 1)))
-    fitted = camera_through(lens, pose, info)
-    if isinstance(fitted, str):
-        return fitted
-    return View(
-        name=name,
-        image_path=info.path,
-        photo_size=info.size,
-        camera=fitted[0],
-        world_from_cam=fitted[1],
-        camera_group=f"{width:.0f}x{height:.0f} {focal:.6g}",
-        focal_from="file",
-    )
+    return posed_view(name, lens, pose, info, f"{width:.0f}x{height:.0f} {focal:.6g}")
 
 
 def _photo_folder(root: Path, options: ReadOptions) -> Path:

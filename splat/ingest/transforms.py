@@ -20,7 +20,7 @@ from splat.core.foreign import shown
 from splat.core.geometry import Rigid
 from splat.core.lens import lens_problem
 from splat.core.slots import Reporter
-from splat.ingest.cameras import PARAMETERS, camera_through
+from splat.ingest.cameras import PARAMETERS, posed_view
 from splat.ingest.exif import PhotoInfo
 from splat.ingest.folders import posix_path
 
@@ -172,20 +172,9 @@ def view_of(name: str, frame: Json, info: PhotoInfo, path: Path) -> View | str:
         pose, lens = pose_of(frame), lens_of(frame, info)
     except WrongValue as e:
         return str(e)
-    fitted = camera_through(lens, pose, info)
-    if isinstance(fitted, str):
-        return fitted
     mask = frame.get("mask_path")
-    return View(
-        name=name,
-        image_path=info.path,
-        photo_size=info.size,
-        camera=fitted[0],
-        world_from_cam=fitted[1],
-        mask_path=path.parent / posix_path(mask) if isinstance(mask, str) and _can_be_a_path(mask) else None,
-        camera_group=_group(lens),
-        focal_from="file",
-    )
+    mask_path = path.parent / posix_path(mask) if isinstance(mask, str) and _can_be_a_path(mask) else None
+    return posed_view(name, lens, pose, info, _group(lens), mask_path)
 
 
 def _can_be_a_path(name: str) -> bool:
