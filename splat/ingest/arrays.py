@@ -37,7 +37,7 @@ def npz_names(path: Path) -> list[str]:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of real numbers in a `.npz` file, as float64; others are passed over. Raises SplatError where it is
+    """The arrays of real numbers in a `.npz` file, as float64; others are empty. Raises SplatError where it is
     damaged, or holds more than a file of cameras can."""
     arrays = dict[str, np.ndarray]()
     try:
@@ -50,10 +50,11 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                     data = f.read(member.file_size + 1)
                 if len(data) > member.file_size:
                     raise ValueError("its sizes are wrong")
+                name = member.filename.removesuffix(".npy")
                 try:
-                    arrays[member.filename.removesuffix(".npy")] = _parse(data)
+                    arrays[name] = _parse(data)
                 except ValueError:
-                    continue
+                    arrays[name] = np.empty(0)
     except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error) as e:
         raise SplatError(f"{shown(path)} cannot be read ({shown(e)}): copy it again, or use --ignore-poses.") from None
     return arrays
