@@ -114,8 +114,8 @@ def _largest_model(folders: list[Path], report: Reporter) -> ColmapModel:
             errors.append(e)
     if not models:
         raise errors[0]
-    for e in errors:
-        report.warn(f"One of {len(folders)} models is left out: {e}")
+    for error in errors:
+        report.warn(f"One of {len(folders)} models is left out: {error}")
     best = max(models, key=lambda m: len(m.images))
     if len(models) > 1:
         counts = ", ".join(f"{shown(m.folder.name)}: {len(m.images)}" for m in models)

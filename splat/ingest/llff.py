@@ -83,7 +83,7 @@ def _view(name: str, row: np.ndarray, info: PhotoInfo) -> View | str:
     if not (min(height, width) > 0.5 and max(height, width) < 1e9):
         return f"the size of its camera is {width:g}x{height:g}"
     axes = row[:, :3]
-    if np.abs(axes.T @ axes - np.eye(3)).max() > 1e-2 or np.linalg.det(axes) < 0:
+    if np.abs(axes).max() > 2 or np.abs(axes.T @ axes - np.eye(3)).max() > 1e-2 or np.linalg.det(axes) < 0:
         return "their poses are no rotations"
     if np.abs(row[:, 3]).max() > 1e12:
         return f"their poses are {np.abs(row[:, 3]).max():g} units away"
