@@ -70,7 +70,13 @@ def read(path: Path | str, options: ReadOptions | None = None, report: Reporter 
     """
     path, options, report = Path(path), options or ReadOptions(), report or Silent()
     reader = reader_for(path, options.ignore_poses)
-    capture = _one_view_per_photo(reader.read(path, options, report), path, report)
+    try:
+        capture = reader.read(path, options, report)
+    except SplatError:
+        if not options.ignore_poses or not PhotosReader().accepts(path):
+            raise
+        capture = PhotosReader().read(path, options, report)  # damaged poses are not what was asked for
+    capture = _one_view_per_photo(capture, path, report)
     root = path if path.is_dir() else path.parent
     if len(capture.views) < 2:
         raise too_few(path, len(capture.views))

@@ -56,7 +56,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                 except ValueError:
                     arrays[name] = np.empty(0)
     except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error) as e:
-        raise SplatError(f"{shown(path)} cannot be read ({shown(e)[:80]}): copy it again, or use --ignore-poses.") from None
+        raise SplatError(
+            f"{shown(path)} cannot be read ({shown(e)[:80]}): copy it again, or use --ignore-poses."
+        ) from None
     return arrays
 
 

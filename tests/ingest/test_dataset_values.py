@@ -383,3 +383,12 @@ def test_a_cameras_file_of_something_else_does_not_stand_in_the_way(tmp_path: Pa
     assert read(tmp_path).source == "photos"
     write_idr(make_scene(views=8), tmp_path / "other", "cameras_large.npz")
     assert read(tmp_path / "other").source == "idr"
+
+
+def test_without_poses_a_dataset_of_damaged_ones_is_read_as_photos(tmp_path: Path) -> None:
+    write_photos(tmp_path / "train")
+    data = transforms([f"train/{n}" for n in NAMES])
+    (tmp_path / "transforms_train.json").write_text(json.dumps(data | {"fl_x": -1, "fl_y": -1}))
+    with pytest.raises(SplatError, match="--ignore-poses"):
+        read(tmp_path)
+    assert len(read(tmp_path, ReadOptions(ignore_poses=True)).views) == 8
