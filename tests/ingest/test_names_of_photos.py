@@ -146,6 +146,13 @@ def test_photos_outside_the_dataset_are_read(tmp_path: Path, absolute: bool) -> 
     assert len(views) == 8 and not any(v.name.startswith(("/", ".")) for v in views)
 
 
+def test_a_photo_outside_the_folder_of_the_others_is_read(tmp_path: Path) -> None:
+    write_photos(tmp_path, [*(f"images/{i}.jpg" for i in range(7)), "photos/7.jpg"])
+    write_colmap(tmp_path, [*(f"{i}.jpg" for i in range(7)), "../photos/7.jpg"])
+    views = read(tmp_path).views
+    assert sorted(v.name for v in views) == [*(f"{i}.jpg" for i in range(7)), "photos/7.jpg"]
+
+
 def test_a_photo_serves_one_view(tmp_path: Path) -> None:
     path = write_transforms(tmp_path)
     data = json.loads(path.read_text())
