@@ -93,6 +93,8 @@ class ReadOptions:
     """Use the photos alone, even where the dataset has poses."""
     max_frames: int = 120
     """Video: at most this many frames, the sharpest of as many equal windows."""
+    max_pixels: int | None = None
+    """Photos with more pixels are left out (default: 500 million, and no more than the size of the file explains)."""
     workdir: Path | None = None
     """Where a reader may write (video frames)."""
 

@@ -82,7 +82,7 @@ def read(path: Path | str, options: ReadOptions | None = None, report: Reporter 
         raise too_few(path, len(capture.views))
     if options.ignore_poses and capture.views[0].world_from_cam is not None:
         capture = without_poses(capture)
-    capture = check_photos(capture, report)
+    capture = check_photos(capture, report, options.max_pixels)
     capture = attach_masks(capture, root, options, report)
     capture = assign_roles(capture, Split.load(root), options.test_every, report)
     return _near_origin(capture, report)

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from splat.core.errors import SplatError
+from splat.core.image import is_heif, open_photo
 
 _ORIENTATION, _MAKE, _MODEL = 0x0112, 0x010F, 0x0110
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
@@ -73,10 +74,8 @@ class PhotoInfo:
 
 def open_image(path: Path) -> Image.Image:
     """Pillow's image, not decoded and not rotated. Raises SplatError for HEIC without its reader, OSError otherwise."""
-    if path.suffix.lower() in {".heic", ".heif"}:
-        from splat.core.image import open_photo  # registers the HEIF reader, or says how to install it
-
-        return open_photo(path)
+    if is_heif(path):
+        return open_photo(path)  # registers the HEIF reader, or says how to install it
     return Image.open(path)
 
 
@@ -84,14 +83,15 @@ def read_info(path: Path) -> PhotoInfo | str:
     """The header, or the reason why the file is no photo."""
     try:
         with open_image(path) as image:
-            heif = path.suffix.lower() in {".heic", ".heif"}
-            return _info(path, image, heif)
+            return _info(path, image, is_heif(path))
     except SplatError:
         raise
     except FileNotFoundError:
         return "it does not exist"
     except UnidentifiedImageError:
-        return "it is empty" if path.stat().st_size == 0 else "it is not an image"
+        return "it is empty" if path.stat().st_size == 0 else "it is not an image that can be read here"
+    except PermissionError:
+        return "it may not be read; change its permissions"
     except Exception as e:  # decoders of broken headers raise all kinds
         return f"its header cannot be read ({e})"
 
