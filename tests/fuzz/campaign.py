@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzz.targets import TARGETS, Target
-from fuzz.worker import Limits, place_in, run_child, tree_of
+from fuzz.worker import DEFAULT, Limits, place_in, run_child, tree_of
 
 _MUTANTS_PER_CHILD = 2500
 """A child is replaced after so many, so that what libraries leak does not add up."""
@@ -68,22 +68,24 @@ class Result:
         return sum(len(f.seeds) for f in self.faults.values())
 
 
-def fuzz(target: Target, seeds: range, limits: Limits = Limits()) -> Result:
-    """Read the mutants `seeds` of a target. The working folder must be one that may be written."""
+def fuzz(target: Target | str, seeds: range, limits: Limits = DEFAULT) -> Result:
+    """Read the mutants `seeds` of a target."""
+    target = TARGETS[target] if isinstance(target, str) else target
     result, started = Result(target.name), time.perf_counter()
-    tree = tree_of(target)
-    valid = next(iter(_records(target, tree, range(1), limits)))[1]
-    if valid["outcome"] != "accepted":
-        result.unavailable = f"{valid.get('kind', '')} {valid.get('text', '')}".strip()
-        return result
-    at = seeds.start
-    while at < seeds.stop:
-        for seed, record in _records(target, tree, range(at, min(at + _MUTANTS_PER_CHILD, seeds.stop)), limits):
-            if record["kind" if record["outcome"] == "fault" else "outcome"] == "hang" and not _known(result, record):
-                # a busy machine may delay one mutant: again, alone
-                record = next(iter(_records(target, tree, range(seed, seed + 1), limits)))[1]
-            result.add(seed, record)
-            at = seed + 1
+    with working_folder():
+        tree = tree_of(target)
+        valid = next(iter(_records(target, tree, range(1), limits)))[1]
+        if valid["outcome"] != "accepted":
+            result.unavailable = f"{valid.get('kind', '')} {valid.get('text', '')}".strip()
+            return result
+        at = seeds.start
+        while at < seeds.stop:
+            for seed, record in _records(target, tree, range(at, min(at + _MUTANTS_PER_CHILD, seeds.stop)), limits):
+                if record.get("kind") == "hang" and not _known(result, record):
+                    # a busy machine may delay one mutant: again, alone
+                    record = next(iter(_records(target, tree, range(seed, seed + 1), limits)))[1]
+                result.add(seed, record)
+                at = seed + 1
     result.seconds = time.perf_counter() - started
     return result
 
@@ -132,7 +134,16 @@ def _records(target: Target, tree: Any, seeds: range, limits: Limits) -> Iterato
             stack = stacks.read().decode("utf-8", "replace")
             seconds = limits.seconds if kind == "hang" else 0.0
             seed = seeds.start if current is None else current
-            yield seed, {"outcome": "fault", "kind": kind, "place": place_in(stack), "text": stack[-300:] if ended else "", "seconds": seconds}
+            yield (
+                seed,
+                {
+                    "outcome": "fault",
+                    "kind": kind,
+                    "place": place_in(stack),
+                    "text": stack[-300:] if ended else "",
+                    "seconds": seconds,
+                },
+            )
 
 
 def _end(status: int) -> str:
@@ -146,7 +157,9 @@ def working_folder() -> Iterator[Path]:
     """A folder in memory where the machine has one, as the working folder."""
     memory = Path("/dev/shm")
     before = Path.cwd()
-    with tempfile.TemporaryDirectory(prefix="splat-fuzz-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="splat-fuzz-", dir=memory if os.access(memory, os.W_OK) else None
+    ) as folder:
         os.chdir(folder)
         try:
             yield Path(folder)
@@ -155,26 +168,27 @@ def working_folder() -> Iterator[Path]:
 
 
 def chosen(patterns: list[str]) -> list[Target]:
-    """Targets whose names contain one of the patterns; all without patterns. Raises KeyError where none does."""
-    exact = [TARGETS[p] for p in patterns if p in TARGETS]
-    found = exact or [t for t in TARGETS.values() if not patterns or any(p in t.name for p in patterns)]
-    if not found:
-        raise KeyError(f"no target is called {', '.join(patterns)}; there are {', '.join(TARGETS)}")
-    return found
+    """Targets that are called as one of the patterns, or contain it where none is; all without patterns. Raises
+    SystemExit where none does."""
+    found = dict[str, Target]()
+    for pattern in patterns or [""]:
+        names = [pattern] if pattern in TARGETS else [n for n in TARGETS if pattern in n]
+        if not names:
+            raise SystemExit(f"no target is called {pattern}; there are {', '.join(TARGETS)}")
+        found |= {n: TARGETS[n] for n in names}
+    return list(found.values())
 
 
-def table(results: list[Result]) -> str:
-    """target | mutants | accepted | clean errors | faults, then each kind of fault with its first seeds."""
-    head = f"{'target':<16}{'mutants':>8}{'accepted':>9}{'errors':>8}{'faults':>8}{'s':>7}{'worst s':>9}{'worst MB':>9}"
-    lines = [head]
-    for r in results:
-        if r.unavailable:
-            lines.append(f"{r.target:<16} not read here: {r.unavailable[:120]}")
-            continue
-        row = f"{r.target:<16}{r.mutants:>8}{r.accepted:>9}{r.errors:>8}{r.fault_count:>8}{r.seconds:>7.1f}"
-        lines.append(f"{row}{r.slowest[0]:>9.2f}{r.largest[0]:>9.0f}")
-    for r in results:
-        for f in sorted(r.faults.values(), key=lambda f: -len(f.seeds)):
-            some = ", ".join(map(str, f.seeds[:5])) + (", ..." if len(f.seeds) > 5 else "")
-            lines.append(f"{r.target}: {len(f.seeds)} x {f.kind} at {f.place} (seeds {some}): {f.text[:160]!r}")
+HEAD = f"{'target':<16}{'mutants':>8}{'accepted':>9}{'errors':>8}{'faults':>8}{'s':>7}{'worst s':>9}{'worst MB':>9}"
+
+
+def rows(r: Result) -> str:
+    """The line of a target below `HEAD`, then each kind of fault with its first seeds."""
+    if r.unavailable:
+        return f"{r.target:<16} not read here: {r.unavailable[:120]}"
+    row = f"{r.target:<16}{r.mutants:>8}{r.accepted:>9}{r.errors:>8}{r.fault_count:>8}{r.seconds:>7.1f}"
+    lines = [f"{row}{r.slowest[0]:>9.2f}{r.largest[0]:>9.0f}"]
+    for f in sorted(r.faults.values(), key=lambda f: -len(f.seeds)):
+        some = ", ".join(map(str, f.seeds[:5])) + (", ..." if len(f.seeds) > 5 else "")
+        lines.append(f"  {r.target}: {len(f.seeds)} x {f.kind} at {f.place!a} (seeds {some}): {f.text[:160]!a}")
     return "\n".join(lines)

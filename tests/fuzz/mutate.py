@@ -1,4 +1,4 @@
-"""A mutant: a folder of files, made from a valid one by a few changes that the name of its reader and a number decide."""
+"""A mutant: a folder of files, made from a valid one by a few changes that a random generator decides."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def _renamed(name: str, rng: Random) -> str:
     """A name that a file system can hold."""
     folder, _, plain = name.rpartition("/")
     stem, dot, suffix = plain.partition(".")
-    other = rng.choice([n for n in NAMES if "/" not in n and "\0" not in n and "\ud800" not in n and n not in ("", ".", "..")])
+    other = rng.choice(
+        [n for n in NAMES if "/" not in n and "\0" not in n and "\ud800" not in n and n not in ("", ".", "..")]
+    )
     new = rng.choice((other, other.split(".")[0] + dot + suffix, stem + dot + suffix.upper(), stem, plain + ".bak"))
     return "/".join(filter(None, [folder, os.fsdecode(os.fsencode(new)[:250])]))
 

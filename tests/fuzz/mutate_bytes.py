@@ -13,7 +13,22 @@ INTEGERS = (
     *(0, 1, 2, 127, 128, 255, 256, 32767, 32768, 65535, 10**6, 3 * 10**8, 2**31 - 1, 2**31, 2**32 - 1),
     *(10**12, 2**53, 2**63 - 1, 2**63, 2**64 - 1, -1, -2, -(2**31), -(2**63)),
 )
-FLOATS = (float("nan"), float("inf"), -float("inf"), 1e308, -1e308, 1e38, 1e30, 1e12, 1e9, 1e-310, 1e-45, 0.0, -0.0, -1.0)
+FLOATS = (
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    1e308,
+    -1e308,
+    1e38,
+    1e30,
+    1e12,
+    1e9,
+    1e-310,
+    1e-45,
+    0.0,
+    -0.0,
+    -1.0,
+)
 NUMBER_WORDS = (
     *("1e309", "-1e309", "nan", "NaN", "inf", "-inf", "-0", "0", "1", "-1", "2", "3.5", "1e12", "1e9", "1e-320", ""),
     *("9" * 5000, "0." + "1" * 5000, "1e999999999", "0x10", "1_000", "1,5", "--1", "true", "None", "\u0663", "1.0"),
@@ -43,7 +58,7 @@ def repeatedly(rng: Random, edits: tuple[Callable[[bytearray, Random], bytearray
     return bytes(out)
 
 
-# ----------------------------------------------------------------------------------------------------------------- bytes
+# ---------------------------------------------------------------------------------------------------------------- bytes
 
 
 def _at(data: bytearray, rng: Random) -> int:
@@ -139,7 +154,7 @@ def blind(data: bytes, rng: Random) -> bytes:
     return repeatedly(rng, _BLIND, data)
 
 
-# ------------------------------------------------------------------------------------------------------------------ text
+# ----------------------------------------------------------------------------------------------------------------- text
 
 _NUMBER = re.compile(rb"(?<![\w.])[-+]?\d[\d.eE+-]*")
 _WORD = re.compile(rb"\S+")
@@ -187,7 +202,7 @@ def text(data: bytes, rng: Random) -> bytes:
     return data
 
 
-# ------------------------------------------------------------------------------------------------------------------ JSON
+# ----------------------------------------------------------------------------------------------------------------- JSON
 
 _LITERALS = (
     *("1e400", "-1e400", "NaN", "Infinity", "9" * 5000, "1" + "0" * 400, "-0", "1e-400", "1e12", "64000000", "-1", "0"),
@@ -262,17 +277,34 @@ def json_text(data: bytes, rng: Random) -> bytes:
     return out.encode()
 
 
-# ------------------------------------------------------------------------------------------------------------------- PLY
+# ------------------------------------------------------------------------------------------------------------------ PLY
 
 _PLY_LINES = (
     *(b"property float x", b"property list uchar int vertex_indices", b"property list double int v", b"property"),
     *(b"property list int double big", b"property float", b"property quad x", b"element vertex 300000000", b"element"),
-    *(b"element face 0", b"element nothing 300000000", b"element vertex 20", b"comment \x1b[2J", b"comment " + b"c" * 5000),
+    *(
+        b"element face 0",
+        b"element nothing 300000000",
+        b"element vertex 20",
+        b"comment \x1b[2J",
+        b"comment " + b"c" * 5000,
+    ),
     *(b"element vertex -1", b"element vertex 1e3", b"element vertex " + b"9" * 5000, b"format ascii 1.0"),
     *(b"format binary_big_endian 1.0", b"format binary_little_endian 1.0", b"end_header", b"\xff\xfe", b""),
     *(b"property float \0count", b"property float x\0count", b"property float f_rest_99", b"property uchar opacity"),
 )
-_PLY_TYPES = (b"char", b"uchar", b"short", b"ushort", b"int", b"uint", b"float", b"double", b"list uchar float", b"int64")
+_PLY_TYPES = (
+    b"char",
+    b"uchar",
+    b"short",
+    b"ushort",
+    b"int",
+    b"uint",
+    b"float",
+    b"double",
+    b"list uchar float",
+    b"int64",
+)
 
 
 def ply(data: bytes, rng: Random) -> bytes:
@@ -286,7 +318,7 @@ def ply(data: bytes, rng: Random) -> bytes:
     if rng.random() < 0.1:
         return (text if rng.random() < 0.5 else blind)(data, rng)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        lines = head.split(b"\n") + [b""]
+        lines = [*head.split(b"\n"), b""]
         i, j, kind = rng.randrange(len(lines) - 1), rng.randrange(len(lines) - 1), rng.randrange(8)
         if kind == 0:
             lines.insert(i, lines[j])

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fuzz import inputs
-from fuzz.mutate_containers import exif_tags
+from fuzz.mutate_images import exif_tags
 from noting import Noting
 from PIL import features
 
@@ -43,46 +43,55 @@ class Target:
         return any(fnmatch(name, pattern) for pattern in self.focus.split("|"))
 
 
-# -------------------------------------------------------------------------------------------- what the product must make
+# ------------------------------------------------------------------------------------------- what the product must make
 
 
 def judge_capture(capture: Capture) -> None:
     """What the stages after ingest rely on. Photos are loaded."""
-    assert len(capture.views) >= 2
+    assert len(capture.views) >= 2, "fewer than two views"
     assert len({v.name for v in capture.views}) == len(capture.views), "two views have one name"
     for v in capture.views:
         c = v.camera
-        assert isinstance(v.name, str) and type(c.width) is type(c.height) is int
-        assert all(isinstance(x, float | int) and math.isfinite(x) for x in (c.fx, c.fy, c.cx, c.cy)), c
-        assert min(c.fx, c.fy) > 0 and min(c.width, c.height) >= 1, c
+        assert isinstance(v.name, str) and type(c.width) is type(c.height) is int, f"types of {v.name!r}, {c}"
+        assert all(isinstance(x, float | int) and math.isfinite(x) for x in (c.fx, c.fy, c.cx, c.cy)), str(c)
+        assert min(c.fx, c.fy) > 0 and min(c.width, c.height) >= 1, str(c)
+        assert v.role in ("train", "test"), f"role {v.role!r}"
         if v.world_from_cam is not None:
             r, t = v.world_from_cam.rotation, v.world_from_cam.translation
             assert r.isfinite().all() and t.isfinite().all(), "a pose is not finite"
-            assert (r @ r.T - torch.eye(3, dtype=r.dtype)).abs().max() < 1e-3 and torch.linalg.det(r) > 0, "no rotation"
+            off = float((r @ r.T - torch.eye(3, dtype=r.dtype)).abs().max())
+            assert off < 1e-3 and torch.linalg.det(r) > 0, f"a pose is no rotation, by {off:.3g}"
         if v.gps is not None:
-            assert all(map(math.isfinite, v.gps))
+            assert all(map(math.isfinite, v.gps)), f"position {v.gps}"
         photo = v.load()
-        assert photo.rgb.dtype == np.uint8 and photo.rgb.shape == (c.height, c.width, 3)
+        shape = (c.height, c.width)
+        assert photo.rgb.dtype == np.uint8 and photo.rgb.shape == (*shape, 3), f"photo {photo.rgb.shape} for {c}"
         for layer in (photo.alpha, photo.weight):
-            assert layer is None or (layer.dtype == np.uint8 and layer.shape == (c.height, c.width))
+            assert layer is None or (layer.dtype == np.uint8 and layer.shape == shape), "mask of another shape"
     w = capture.world_from_source
-    assert math.isfinite(w.scale) and w.scale > 0 and w.rotation.isfinite().all() and w.translation.isfinite().all()
+    assert math.isfinite(w.scale) and w.scale > 0, f"scale {w.scale}"
+    assert w.rotation.isfinite().all() and w.translation.isfinite().all(), "world_from_source is not finite"
     if capture.points is not None:
-        assert capture.points.positions.isfinite().all() and capture.points.rgb.isfinite().all()
+        assert capture.points.positions.isfinite().all() and capture.points.rgb.isfinite().all(), (
+            "a point is not finite"
+        )
     if capture.tracks is not None:
-        t = capture.tracks
-        assert t.pixels.isfinite().all() and (t.view_ids < len(capture.views)).all() and (t.view_ids >= 0).all()
+        k = capture.tracks
+        assert k.pixels.isfinite().all(), "an observation is not finite"
+        assert (k.view_ids < len(capture.views)).all() and (k.view_ids >= 0).all(), "an observation of no view"
 
 
 def judge_gaussians(g: Gaussians) -> None:
     n = len(g)
     shapes = [tuple(f.shape) for f in (g.means, g.quats_wxyz, g.log_scales, g.logit_opacities)]
-    assert shapes == [(n, 3), (n, 4), (n, 3), (n,)] and g.sh.shape[0] == n and g.sh.shape[1] in (1, 4, 9, 16)
+    assert shapes == [(n, 3), (n, 4), (n, 3), (n,)] and g.sh.shape[0] == n and g.sh.shape[1] in (1, 4, 9, 16), str(
+        shapes
+    )
     for field in (g.means, g.quats_wxyz, g.log_scales, g.logit_opacities, g.sh):
-        assert field.dtype == torch.float32 and field.isfinite().all()
+        assert field.dtype == torch.float32 and field.isfinite().all(), "values that are not finite"
 
 
-# --------------------------------------------------------------------------------------------------------------- readers
+# -------------------------------------------------------------------------------------------------------------- readers
 
 
 def capture(below: str = "") -> Callable[[Path, Noting], object]:
@@ -105,7 +114,7 @@ def _run(root: Path, report: Noting) -> None:
     run = CompletedRun.open(root / "run", "reference")
     judge_capture(run.capture)
     judge_gaussians(run.trained.gaussians)
-    assert run.trained.background.shape == (3,)
+    assert run.trained.background.shape == (3,), f"background {run.trained.background}"
 
 
 def _stage_record(root: Path, report: Noting) -> None:

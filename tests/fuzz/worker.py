@@ -32,11 +32,35 @@ _ADDRESS_SPACE = 6 * 2**30
 _PACKAGE = f"{os.sep}splat{os.sep}"
 
 
+class Watching(Noting):
+    """Keeps for each message the line of code that reported it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: list[tuple[str, str]] = []
+        """(message, file:line function)."""
+
+    def warn(self, message: str) -> None:
+        super().warn(message)
+        self._keep(message)
+
+    def info(self, message: str) -> None:
+        super().info(message)
+        self._keep(message)
+
+    def _keep(self, message: str) -> None:
+        frame = sys._getframe(2)
+        self.places.append((message, f"{_short(frame.f_code.co_filename)}:{frame.f_lineno} {frame.f_code.co_name}"))
+
+
 class Limits(NamedTuple):
     seconds: float = 10.0
     """For one mutant."""
     megabytes: float = 500.0
     """Peak of one mutant above what the process had before."""
+
+
+DEFAULT = Limits()
 
 
 def tree_of(target: Target) -> Tree:
@@ -73,7 +97,7 @@ def run_child(target: Target, tree: Tree, seeds: range, limits: Limits, pipe: in
 
 def read_mutant(target: Target, tree: Tree, seed: int, limits: Limits, stacks: int | None = None) -> dict[str, Any]:
     """Read one mutant. {"outcome": "accepted" | "error" | "fault", "kind", "place", "text", "seconds", "megabytes"}"""
-    root, report = Path(FOLDER), Noting()
+    root, report = Path(FOLDER), Watching()
     write_tree(root, mutant_of(target, tree, seed))
     before, started = _memory("VmRSS"), time.perf_counter()
     high_before = _memory("VmHWM")
@@ -90,10 +114,10 @@ def read_mutant(target: Target, tree: Tree, seed: int, limits: Limits, stacks: i
         if problem := message_problem(str(e), names):
             result = {"outcome": "fault", "kind": f"message {problem}", "place": _place(e), "text": str(e)}
     except BaseException as e:  # what a user would see as a stack trace
-        result = {"outcome": "fault", "kind": type(e).__name__, "place": _place(e), "text": str(e)[:300]}
-    for line in [*report.warnings, *report.lines]:
+        result = {"outcome": "fault", "kind": _kind(e), "place": _place(e), "text": str(e)[:300]}
+    for line, place in report.places:
         if problem := message_problem(line, None):
-            result = {"outcome": "fault", "kind": f"warning {problem}", "place": line[:80], "text": line}
+            result = {"outcome": "fault", "kind": f"warning {problem}", "place": place, "text": line}
     if stacks is not None:
         faulthandler.cancel_dump_traceback_later()
     seconds, high = time.perf_counter() - started, _memory("VmHWM")
@@ -118,6 +142,11 @@ def message_problem(text: str, names: set[str] | None) -> str | None:
     return None
 
 
+def _kind(error: BaseException) -> str:
+    t = type(error)
+    return t.__name__ if t.__module__ == "builtins" else f"{t.__module__}.{t.__name__}"
+
+
 def _place(error: BaseException) -> str:
     """file:line of the innermost frame inside the package, with its function; the last frame where there is none."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -130,7 +159,10 @@ def place_in(stack: str) -> str:
     """The same of a stack that faulthandler wrote (innermost frame first)."""
     for line in stack.splitlines():
         if line.startswith("  File ") and _PACKAGE in line:
-            file, number, name = line.strip().removeprefix("File ").split(", line ")[0], *line.split(", line ")[1].split(" in ")
+            file, number, name = (
+                line.strip().removeprefix("File ").split(", line ")[0],
+                *line.split(", line ")[1].split(" in "),
+            )
             return f"{_short(file.strip(chr(34)))}:{number} {name}"
     return "?"
 
