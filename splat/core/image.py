@@ -37,10 +37,10 @@ class Photo:
         return np.logical_and.reduce(masks) if masks else np.ones(self.rgb.shape[:2], bool)
 
 
-def open_photo(path: Path, min_size: tuple[int, int] | None = None) -> Image.Image:
-    """Open with the EXIF orientation applied. (The decoder of HEIF applies it itself, so its tag is ignored.) With
-    `min_size` (width, height), a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, but not below
-    `min_size`."""
+def open_photo(path: Path, min_size: tuple[int, int] | None = None, as_stored: bool = False) -> Image.Image:
+    """Open with the EXIF orientation applied, unless `as_stored`. (The decoder of HEIF applies it itself, so its tag is
+    ignored.) With `min_size` (width, height), a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster,
+    but not below `min_size`."""
     if path.suffix.lower() in {".heic", ".heif"}:
         try:
             from pillow_heif import register_heif_opener
@@ -50,21 +50,23 @@ def open_photo(path: Path, min_size: tuple[int, int] | None = None) -> Image.Ima
         return Image.open(path)
     image = Image.open(path)
     if min_size is not None and image.format == "JPEG":
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        turned = not as_stored and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         width, height = reversed(min_size) if turned else min_size
         for share in (8, 4, 2):  # only where no row or column would be cut
             small, rest = (image.width // share, image.height // share), (image.width % share, image.height % share)
             if rest == (0, 0) and small[0] >= width and small[1] >= height:
                 image.draft(None, small)
                 break
-    ImageOps.exif_transpose(image, in_place=True)  # in place: without rotation nothing is decoded and copied
+    if not as_stored:
+        ImageOps.exif_transpose(image, in_place=True)  # in place: without rotation nothing is decoded and copied
     return image
 
 
-def read_pixels(path: Path, min_size: tuple[int, int] | None = None) -> np.ndarray:
-    """The whole photo, uint8 [h w 3] or, with transparency, [h w 4]; `min_size` as in `open_photo`."""
+def read_pixels(path: Path, min_size: tuple[int, int] | None = None, as_stored: bool = False) -> np.ndarray:
+    """The whole photo, uint8 [h w 3] or, with transparency, [h w 4]; `min_size` and `as_stored` as in
+    `open_photo`."""
     try:
-        image = open_photo(path, min_size)
+        image = open_photo(path, min_size, as_stored)
         image.load()
     except FileNotFoundError:
         raise SplatError(f"{path} does not exist: check the folder or the file that names it.") from None
@@ -90,14 +92,16 @@ def load_photo(
     invert_mask: bool = False,
     mask_mode: Literal["ignore", "empty"] = "ignore",
     quick: bool = False,
+    as_stored: bool = False,
 ) -> Photo:
-    """Read a photo as `camera` would have taken it: oriented, undistorted, at the camera's size. With `quick`, a JPEG
-    is decoded at reduced size, at least twice the camera's; values may then differ by 1 or 2 of 255.
+    """Read a photo as `camera` would have taken it: oriented (unless `as_stored`), undistorted, at the camera's size.
+    With `quick`, a JPEG is decoded at reduced size, at least twice the camera's; values may then differ by 1 or 2 of
+    255.
 
     Colour is averaged premultiplied by alpha, so transparent pixels do not leak into their neighbours. With `mask_mode`
     "empty" the mask becomes alpha (the minimum of both, if the photo has one); with "ignore" it becomes `weight`.
     """
-    pixels = read_pixels(path, (2 * camera.width, 2 * camera.height) if quick else None)
+    pixels = read_pixels(path, (2 * camera.width, 2 * camera.height) if quick else None, as_stored)
     mask = _read_mask(mask_path, pixels.shape[:2], invert_mask) if mask_path else None
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
     if mask is not None and mask_mode == "empty":

@@ -10,6 +10,7 @@ import torch
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
+from splat.core.foreign import shown
 from splat.core.geometry import Similarity
 from splat.core.image import PHOTO_SUFFIXES
 from splat.core.slots import Reader, ReadOptions, Reporter, Silent
@@ -17,8 +18,10 @@ from splat.ingest.blender import BlenderReader
 from splat.ingest.cameras import without_poses
 from splat.ingest.colmap import ColmapReader
 from splat.ingest.folders import describe_contents, photo_folders
+from splat.ingest.idr import IdrReader
 from splat.ingest.llff import LlffReader
 from splat.ingest.masks import attach_masks
+from splat.ingest.names import safe_names, some_of
 from splat.ingest.nerfstudio import NerfstudioReader
 from splat.ingest.photos import PhotosReader
 from splat.ingest.splits import Split, assign_roles
@@ -29,6 +32,7 @@ READERS: tuple[Reader, ...] = (
     BlenderReader(),
     NerfstudioReader(),
     ColmapReader(),
+    IdrReader(),
     LlffReader(),
     PhotosReader(),
     VideoReader(),
@@ -66,7 +70,13 @@ def read(path: Path | str, options: ReadOptions | None = None, report: Reporter 
     """
     path, options, report = Path(path), options or ReadOptions(), report or Silent()
     reader = reader_for(path, options.ignore_poses)
-    capture = reader.read(path, options, report)
+    try:
+        capture = reader.read(path, options, report)
+    except SplatError:
+        if not options.ignore_poses or not PhotosReader().accepts(path):
+            raise
+        capture = PhotosReader().read(path, options, report)  # damaged poses are not what was asked for
+    capture = _one_view_per_photo(capture, path, report)
     root = path if path.is_dir() else path.parent
     if len(capture.views) < 2:
         raise too_few(path, len(capture.views))
@@ -76,6 +86,23 @@ def read(path: Path | str, options: ReadOptions | None = None, report: Reporter 
     capture = attach_masks(capture, root, options, report)
     capture = assign_roles(capture, Split.load(root), options.test_every, report)
     return _near_origin(capture, report)
+
+
+def _one_view_per_photo(capture: Capture, path: Path, report: Reporter) -> Capture:
+    """The capture with the first view of each photo, and with names that can be shown and written (`safe_names`)."""
+    photos = [os.path.normpath(v.image_path) for v in capture.views]
+    first = dict[str, int]()
+    for i, photo in enumerate(photos):
+        first.setdefault(photo, i)
+    if len(first) < len(photos):
+        repeated = [v.name for i, v in enumerate(capture.views) if first[photos[i]] != i]
+        report.warn(
+            f"{shown(path)} names {len(repeated)} photos more than once ({some_of(repeated)}): "
+            "the first entry of each is used."
+        )
+        capture = capture.select([first[photo] == i for i, photo in enumerate(photos)])
+    names = safe_names([v.name for v in capture.views])
+    return capture.with_views(tuple(v if v.name == n else replace(v, name=n) for v, n in zip(capture.views, names)))
 
 
 def _near_origin(capture: Capture, report: Reporter) -> Capture:

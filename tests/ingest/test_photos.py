@@ -271,7 +271,7 @@ def test_a_split_file_is_honoured(tmp_path: Path) -> None:
         ('{"train": [', r"split\.json is not valid JSON \(line 1"),
         ("[1, 2]", "an object is expected"),
         ({"images": "photos_4", "train": ["0.png"], "test": ["0.png"]}, "0.png under both"),
-        ({"images": "photos_4", "train": ["8.png"], "test": []}, "leaves no photo to train on"),
+        ({"images": "photos_4", "train": [], "test": ["0.png"]}, "leaves no photo to train on"),
         ({"images": "photos_4", "train": "0.png"}, '"train" that is no list'),
         ({"images": "images_9"}, "images_9 contains no photos"),
     ]:
