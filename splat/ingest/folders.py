@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
 from splat.core.errors import SplatError
+from splat.core.foreign import shown
 from splat.core.image import PHOTO_SUFFIXES
 
 _RAW_SUFFIXES = frozenset({".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"})
@@ -57,10 +59,13 @@ def photo_folders(root: Path) -> list[Path]:
 def named_folder(root: Path, name: str) -> Path:
     """The folder that --images or `split.json` names. Raises SplatError when it contains no photos."""
     folder = root / name
-    if list_photos(folder):
-        return folder
-    there = ", ".join(d.name for d in photo_folders(root)) or "none"
-    raise SplatError(f"{folder} contains no photos: name another folder with --images (there: {there}).")
+    with suppress(OSError):  # no name of a folder: it has no photos either
+        if list_photos(folder):
+            return folder
+    there = ", ".join(shown(d.name) for d in photo_folders(root)) or "none"
+    raise SplatError(
+        f"{shown(folder)[:300]} contains no photos: name a folder of {shown(root)} with --images (there: {there})."
+    )
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
