@@ -111,7 +111,7 @@ def _records(target: Target, tree: Any, seeds: range, limits: Limits) -> Iterato
         current, reported, lines, ended = None, True, b"", False
         try:
             while not ended:
-                ready = select.select([reading], [], [], limits.seconds + 1.0 if current is not None else 30.0)[0]
+                ready = select.select([reading], [], [], 1.1 * limits.seconds + 0.2 if current is not None else 30.0)[0]
                 if not ready:
                     break
                 data = os.read(reading, 1 << 16)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,10 @@ def pixels(i: int) -> np.ndarray:
 def write_photos(folder: Path, suffix: str = ".png", **options: Any) -> list[str]:
     """Photos 0 to 2; returns their names."""
     folder.mkdir(parents=True, exist_ok=True)
+    if suffix == ".heic":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     for i in range(COUNT):
         Image.fromarray(pixels(i)).save(folder / f"{i}{suffix}", **options)
     return [f"{i}{suffix}" for i in range(COUNT)]
@@ -214,6 +220,22 @@ def write_ascii_splat(path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_ply(path, {"vertex": vertex_rows(gaussians(0))}, binary=False)
+
+
+def write_spz_zstd(path: Path) -> None:
+    """Version 4: a plain header, the sizes of the streams, the streams."""
+    import zstandard
+
+    write_splat(path, 2)
+    plain = gzip.decompress(path.read_bytes())
+    _, _, n, degree, bits, flags, _ = struct.unpack_from("<4sIIBBBB", plain)
+    at, streams = 16, list[tuple[bytes, int]]()
+    for width in (9, 1, 3, 3, 4, 3 * ((degree + 1) ** 2 - 1)):
+        streams.append((zstandard.ZstdCompressor().compress(plain[at : at + n * width]), n * width))
+        at += n * width
+    head = struct.pack("<4sIIBBBBI", b"NGSP", 4, n, degree, bits, flags, len(streams), 32).ljust(32, b"\0")
+    sizes = b"".join(struct.pack("<QQ", len(packed), size) for packed, size in streams)
+    path.write_bytes(b"".join([head, sizes, *(packed for packed, _ in streams)]))
 
 
 def write_sog_folder(root: Path) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -94,11 +95,11 @@ def judge_gaussians(g: Gaussians) -> None:
 # -------------------------------------------------------------------------------------------------------------- readers
 
 
-def capture(below: str = "") -> Callable[[Path, Noting], object]:
+def capture(below: str = "", ignore_poses: bool = False) -> Callable[[Path, Noting], object]:
     """Reads the folder, or a file in it, as `splat reconstruct` does."""
 
     def consume(root: Path, report: Noting) -> None:
-        judge_capture(read(root / below, ReadOptions(workdir=root / "work"), report))
+        judge_capture(read(root / below, ReadOptions(workdir=root / "work", ignore_poses=ignore_poses), report))
 
     return consume
 
@@ -146,6 +147,8 @@ def _all() -> Iterator[Target]:
     yield from map(_photos, (".png", ".jpg", ".tif", ".bmp", ".webp", ".gif"))
     if features.check("avif"):
         yield _photos(".avif")
+    if find_spec("pillow_heif"):
+        yield _photos(".heic")
     yield Target("exif", inputs.write_turned_photos, capture(), mutation=exif_tags)
     yield Target("exif-bytes", inputs.write_turned_photos, capture())
     yield Target("masks", inputs.write_masked, capture(), "masks/*")
@@ -153,6 +156,7 @@ def _all() -> Iterator[Target]:
     yield Target("video-mp4", lambda r: inputs.write_video(r / "a.mp4", "mp4v"), capture("a.mp4"))
     yield Target("video-frames", _with_frames, _frames_again, "work/*.json")
     yield Target("nerfstudio", inputs.write_nerfstudio, capture(), "*.json")
+    yield Target("ignored-poses", inputs.write_nerfstudio, capture(ignore_poses=True), "*.json")
     yield Target("instant-ngp", inputs.write_instant_ngp, capture(), "*.json")
     yield Target("blender", inputs.write_blender, capture(), "*.json")
     yield Target("split", inputs.write_split, capture(), "split.json")
@@ -169,6 +173,8 @@ def _all() -> Iterator[Target]:
     yield Target("ply-ascii", lambda r: inputs.write_ascii_splat(r / "a.ply"), splat("a.ply"))
     yield Target("compressed-ply", lambda r: inputs.write_splat(r / "a.compressed.ply"), splat("a.compressed.ply"))
     yield Target("spz", lambda r: inputs.write_splat(r / "a.spz", 2), splat("a.spz"))
+    if find_spec("zstandard"):
+        yield Target("spz-zstd", lambda r: inputs.write_spz_zstd(r / "a.spz"), splat("a.spz"))
     yield Target("sog", lambda r: inputs.write_splat(r / "a.sog"), splat("a.sog"))
     yield Target("sog-folder", inputs.write_sog_folder, splat("meta.json"))
     yield Target("splat", lambda r: inputs.write_splat(r / "a.splat", 0), splat("a.splat"))

@@ -25,8 +25,6 @@ from fuzz.worker import Limits, message_problem, mutant_of
 from splat.core.errors import SplatError
 
 ROOT = Path(__file__).resolve().parents[2]
-OPTIONAL = {"photos-avif"}
-"""Targets that need what not every machine has."""
 
 
 def run(*arguments: str | Path, timeout: float) -> tuple[list[dict], str]:
@@ -41,8 +39,8 @@ def test_a_few_mutants_of_every_reader_are_accepted_or_a_sentence(tmp_path: Path
     results, text = run("--count", "25", "--json", tmp_path / "results.json", timeout=300)
     assert {r["target"] for r in results} == set(TARGETS), text
     assert not [r for r in results if r["faults"]], text
-    assert {r["target"] for r in results if r["unavailable"]} <= OPTIONAL, text
-    assert all(r["mutants"] == 25 and r["accepted"] + r["errors"] == 25 for r in results if not r["unavailable"]), text
+    assert not [r for r in results if r["unavailable"]], text
+    assert all(r["mutants"] == 25 and r["accepted"] + r["errors"] == 25 for r in results), text
 
 
 @pytest.mark.slow
@@ -51,8 +49,6 @@ def test_mutants_are_accepted_or_a_sentence(target: str, tmp_path: Path):
     count = os.environ.get("SPLAT_FUZZ", "10000")
     results, text = run(target, "--count", count, "--json", tmp_path / "results.json", timeout=3600)
     print(text)
-    if results and results[0]["unavailable"] and target in OPTIONAL:
-        pytest.skip(results[0]["unavailable"])
     assert results and results[0]["mutants"] == int(count) and not results[0]["faults"], text
 
 
@@ -99,8 +95,8 @@ PLANTED: dict[str, tuple[Callable[[bytes], object], str]] = {
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_fault_is_found_and_the_next_mutants_are_read(name: str):
     fault, kind = PLANTED[name]
-    count = 5 if kind == "hang" else 15
-    result = read_with(fault, range(1, 1 + count), 0.5 if kind == "hang" else 5.0)
+    count = 3 if kind == "hang" else 15
+    result = read_with(fault, range(1, 1 + count), 0.3 if kind == "hang" else 5.0)
     assert {f.kind for f in result.faults.values()} == {kind}, rows(result)
     assert result.mutants == count
     seeds = [s for f in result.faults.values() for s in f.seeds]
