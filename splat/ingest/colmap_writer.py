@@ -76,6 +76,7 @@ def _observations(capture: Capture) -> list[tuple[np.ndarray, np.ndarray]]:
 def _write_photos(views: Sequence[View], folder: Path) -> list[str]:
     """Write `images/` of a dataset folder and return the name of each view there. Raises SplatError where a name, or a
     link in the folder, leads out of it: the photos themselves may lie there."""
+    images = path_inside(folder, "images")
     used = {v.name for v in views}
     names = []
     for view in views:
@@ -92,7 +93,7 @@ def _write_photos(views: Sequence[View], folder: Path) -> list[str]:
                 stem += "_"
                 name = name.with_name(stem + suffix)
         used.add(name.as_posix())
-        path = path_inside(folder, f"images/{name.as_posix()}", folder)
+        path = path_inside(images, name.as_posix(), "a photo")
         write_atomic(path, cv2.imencode(suffix, bgr, options)[1].tobytes())
         names.append(name.as_posix())
     return names

@@ -89,35 +89,6 @@ def describe_contents(folder: Path) -> str:
     return f"no photos ({common}): give a folder of photos, a video, or a dataset"
 
 
-class PhotoIndex:
-    """Finds photos of a folder by the names that other programs use for them."""
-
-    def __init__(self, folder: Path, photos: list[Path] | None = None) -> None:
-        self.folder = folder
-        self.photos = list_photos_deep(folder) if photos is None else photos
-        self._exact: dict[str, Path] = {}
-        self._loose: dict[str, list[Path]] = {}
-        for p in self.photos:
-            name = name_in(folder, p)
-            self._exact[name] = p
-            for key in {name.lower(), _stem(name), PurePosixPath(name).name.lower(), _stem(PurePosixPath(name).name)}:
-                self._loose.setdefault(key, []).append(p)
-
-    def find(self, name: str) -> Path | None:
-        """The photo with this relative path; else the only one whose path is equal without case or suffix; else the
-        same with leading folders of `name` removed one by one. None without a match."""
-        parts = PurePosixPath(posix_path(name)).parts
-        for depth in range(len(parts)):
-            tail = PurePosixPath(*parts[depth:]).as_posix()
-            if tail in self._exact:
-                return self._exact[tail]
-            for key in (tail.lower(), _stem(tail)):
-                found = self._loose.get(key, [])
-                if len(found) == 1:
-                    return found[0]
-        return None
-
-
 def list_photos_deep(folder: Path) -> list[Path]:
     """All photos below a folder, without those in hidden folders and folders of masks or depth maps."""
     if not folder.is_dir():
@@ -134,10 +105,6 @@ def list_photos_deep(folder: Path) -> list[Path]:
 def posix_path(name: str) -> str:
     """A relative path written by another program, with forward slashes and without a leading `./`."""
     return PurePosixPath(name.replace("\\", "/")).as_posix().removeprefix("./")
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).with_suffix("").as_posix().lower()
 
 
 @dataclass(frozen=True)

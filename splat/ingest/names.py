@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from splat.core.foreign import shown
-from splat.ingest.folders import list_photos_deep, name_in
+from splat.ingest.folders import is_photo_name, list_photos_deep, name_in, posix_path
 
 Parts = tuple[str, ...]
 
@@ -31,11 +31,19 @@ _MAX_NAME_BYTES = 220
 
 
 def find_in_folder(folder: Path, names: Sequence[str]) -> list[Path | None]:
-    """The photo below `folder` that each name means, or None; different names never mean the same photo."""
+    """The photo below `folder` that each name means, or None; different names never mean the same photo. Where some are
+    found, others may be the paths of photos elsewhere (`../photos/0.jpg`)."""
     photos = list_photos_deep(folder)
     have = [PurePosixPath(name_in(folder, p)).parts for p in photos]
     found = match(names, have, above=folder.absolute().parts)
-    return [None if i is None else photos[i] for i in found]
+    out = [None if i is None else photos[i] for i in found]
+    if None in out and any(out):
+        used = set(out)
+        for k, name in enumerate(names):
+            path = folder / posix_path(name)
+            if out[k] is None and path not in used and is_photo_name(path) and is_file(path):
+                out[k] = path
+    return out
 
 
 def match_names(names: Sequence[str], have: Sequence[str]) -> list[int | None]:

@@ -6,6 +6,7 @@ import json
 import time
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,13 @@ def test_photos_outside_the_dataset_are_read(tmp_path: Path, absolute: bool) -> 
     assert len(views) == 8 and not any(v.name.startswith(("/", ".")) for v in views)
 
 
+def test_a_photo_outside_the_folder_of_the_others_is_read(tmp_path: Path) -> None:
+    write_photos(tmp_path, [*(f"images/{i}.jpg" for i in range(7)), "photos/7.jpg"])
+    write_colmap(tmp_path, [*(f"{i}.jpg" for i in range(7)), "../photos/7.jpg"])
+    views = read(tmp_path).views
+    assert sorted(v.name for v in views) == [*(f"{i}.jpg" for i in range(7)), "photos/7.jpg"]
+
+
 def test_a_photo_serves_one_view(tmp_path: Path) -> None:
     path = write_transforms(tmp_path)
     data = json.loads(path.read_text())
@@ -252,25 +260,29 @@ def test_names_of_views_are_never_too_long_for_a_file() -> None:
     assert len(set(names)) == 3 and all(len(n.encode()) < 230 and n.endswith(".jpg") for n in names)
 
 
-ATTACKS = ["/{victim}", "../../victim.jpg", "a/../../../victim.jpg", "..\\..\\victim.jpg"]
+ATTACKS = ["{root}/{i}.jpg", "../../{i}.jpg", "a/../../../{i}.jpg", "..\\..\\{i}.jpg"]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_name_in_a_model_overwrites_nothing(tmp_path: Path, attack: str) -> None:
+def test_names_in_a_model_overwrite_nothing(tmp_path: Path, attack: str) -> None:
     """`splat init` writes the photos of a capture under the names of its views."""
     root, out = tmp_path / "scan", tmp_path / "run" / "export" / "colmap"
-    name = attack.format(victim=str(tmp_path / "victim.jpg").lstrip("/"))
-    photos = write_photos(root / "images", [f"{i}.jpg" for i in range(7)] + ["victim.jpg"])
-    write_colmap(root, [f"{i}.jpg" for i in range(7)] + [name])
-    victims = [tmp_path / "victim.jpg", tmp_path / "run" / "victim.jpg", tmp_path / "run" / "export" / "victim.jpg"]
+    names = [attack.format(root=tmp_path, i=i) for i in range(8)]
+    photos = write_photos(root / "images")
+    write_colmap(root, names)
+    victims = [f / f"{i}.jpg" for f in (tmp_path, tmp_path / "run", tmp_path / "run" / "export") for i in range(8)]
     for victim in victims:
         victim.parent.mkdir(parents=True, exist_ok=True)
         victim.write_bytes(b"precious")
     before = {p: p.read_bytes() for p in (*photos, *victims)}
-    capture = read(root, ReadOptions(test_every=0))
-    write_dataset(capture.resized(max_resolution=60), out)
+    capture = read(root, ReadOptions(test_every=0)).resized(max_resolution=60)
+    assert len(capture.views) == 8
+    write_dataset(capture, out)
+    assert {p for p in tmp_path.rglob("*.jpg") if p not in before} == {out / "images" / f"{i}.jpg" for i in range(8)}
+    attacking = capture.with_views(tuple(replace(v, name=n) for v, n in zip(capture.views, names)))
+    with pytest.raises(SplatError, match=r"is an absolute path|leads out of its folder"):
+        write_dataset(attacking, out)  # a capture that no reader made
     assert {p: p.read_bytes() for p in before} == before
-    assert {p for p in tmp_path.rglob("*.jpg") if p not in before} == {out / "images" / v.name for v in capture.views}
 
 
 def test_links_in_the_output_folder_are_not_followed(tmp_path: Path) -> None:
