@@ -86,7 +86,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
         )
     try:
         with path.open("rb") as f:
-            return f.read(max_bytes)
+            return f.read(size)  # the limit would be allocated
     except OSError as e:
         raise SplatError(f"{shown(path)} cannot be read ({_reason(e)}): check its permissions.") from None
 
