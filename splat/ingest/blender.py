@@ -36,7 +36,7 @@ class BlenderReader:
                 try:
                     frames[file] = frames_of(read_json(file), file, report)
                 except SplatError as e:
-                    report.warn(f"Held-out photos are not read: {e}")
+                    report.warn(f"Held-out photos are not read, others are held out instead: {e}")
         files = {file: [posix_path(f["file_path"]) for f in part] for file, part in frames.items()}
         photos, folder = find_photos(path, [n for names in files.values() for n in names], options)
         found = dict[Path, list[Path | None]]()
@@ -51,7 +51,7 @@ class BlenderReader:
                 report_missing(missing[file], len(files[file]), file, folder, report)
                 held_out = _views(path, file, frames[file], found[file], report)
             except SplatError as e:
-                report.warn(f"Held-out photos are not read: {e}")
+                report.warn(f"Held-out photos are not read, others are held out instead: {e}")
                 continue
             views += [replace(v, role="test") for v in held_out if v.image_path not in known]
             break

@@ -100,6 +100,18 @@ def test_keypoints_survive_where_lines_are_missing(tmp_path: Path) -> None:
     assert model.images[1].pixels.tolist() == [[1.5, 2.5], [3.5, 4.5]] and model.images[1].point_ids.tolist() == [-1, 7]
 
 
+def test_keypoints_without_a_point_are_no_observations(tmp_path: Path) -> None:
+    write_photos(tmp_path / "images")
+    folder = write_colmap(tmp_path, NAMES, "1.5 2.5 -1 3.5 4.5 7 5.5 6.5 8 9 9 99\n")
+    (folder / "points3D.txt").write_text("8 0 0 5 1 2 3 0.5 1 2\n\n# c\n7 1 1 6 4 5 6 0.5\nx y\n9 nan 0 0 1 2 3 0\n")
+    capture = read(tmp_path, ReadOptions(test_every=0))
+    assert capture.points is not None and capture.tracks is not None
+    assert capture.points.positions.tolist() == [[1, 1, 6], [0, 0, 5]]
+    assert capture.tracks.view_ids.tolist() == [i // 2 for i in range(16)]
+    assert capture.tracks.point_ids.tolist() == [0, 1] * 8
+    assert torch.allclose(capture.tracks.pixels, torch.tensor([[3.5, 4.5], [5.5, 6.5]] * 8), atol=1e-4)
+
+
 def test_quaternions_of_few_digits_become_rotations(tmp_path: Path) -> None:
     write_photos(tmp_path / "images")
     folder = write_colmap(tmp_path, NAMES)

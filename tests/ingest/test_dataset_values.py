@@ -25,6 +25,7 @@ from splat.core.slots import ReadOptions, Silent
 from splat.ingest import read
 from splat.ingest.cameras import same_shape
 from splat.ingest.idr import decomposed
+from splat.run.capture_io import load_capture, save_capture
 
 NAMES = [f"{i}.jpg" for i in range(8)]
 HUGE = int("9" * 400)
@@ -201,6 +202,19 @@ def test_a_pose_belongs_to_the_stored_pixels(tmp_path: Path, orientation: int, f
     assert view.load().rgb.shape[:2] == (360, 360 if square else 480)
 
 
+def test_a_photo_that_is_read_as_stored_stays_so_in_the_run_folder(tmp_path: Path) -> None:
+    paths = write_photos(tmp_path / "images")
+    exif = Image.Exif()
+    exif[0x0112] = 5
+    for path, view in zip(paths, street()):
+        Image.fromarray(np.ascontiguousarray(view.bgr[..., ::-1])).save(path, exif=exif, quality=100, subsampling=0)
+    write_colmap(tmp_path, NAMES)
+    save_capture(tmp_path / "run", read(tmp_path))
+    for view, truth in zip(load_capture(tmp_path / "run").views, street()):
+        assert view.as_stored and np.abs(view.load(quick=True).rgb[..., ::-1].astype(int) - truth.bgr).mean() < 3
+    assert not any(v.as_stored for v in read(tmp_path, ReadOptions(ignore_poses=True)).views)
+
+
 def test_a_pose_of_the_upright_photo_is_believed_where_its_size_says_so(tmp_path: Path) -> None:
     """Programs that turn photos before they pose them state the turned size."""
     (tmp_path / "images").mkdir()
@@ -282,7 +296,8 @@ def test_an_llff_row_that_is_damaged_costs_its_photo(tmp_path: Path) -> None:
     write_llff(scene, tmp_path)
     scene.write_photos(tmp_path / "images")
     rows = np.load(tmp_path / "poses_bounds.npy")
-    rows[1, 3], rows[2, 14], rows[4, :15], rows[6, 0:3] = np.nan, -1, 0, 7
+    rows[1, 3], rows[2, 14], rows[4, :15] = np.nan, -1, 0
+    rows[6, 0:15:5] *= -1  # mirrored
     np.save(tmp_path / "poses_bounds.npy", rows)
     report = Silent()
     assert [v.name for v in read(tmp_path, ReadOptions(), report).views] == [f"shot_0{i}.png" for i in (0, 3, 5, 7)]
