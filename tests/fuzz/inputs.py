@@ -17,7 +17,9 @@ from PIL import Image
 from splat.core.capture import Capture
 from splat.core.gaussians import Gaussians
 from splat.core.ply import write_ply
+from splat.core.slots import Silent
 from splat.export import save_splat
+from splat.export.header import MIP, MODE, OFFSET
 from splat.ingest import read
 from splat.run.capture_io import save_capture
 from splat.run.trained import Trained, save_trained
@@ -211,8 +213,9 @@ def gaussians(degree: int = 1) -> Gaussians:
 
 
 def write_splat(path: Path, degree: int = 1) -> None:
+    """With a local origin and the mark of anti-aliasing: in the file, or in a JSON beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_splat(path, gaussians(degree))
+    save_splat(path, gaussians(degree), {MODE: MIP, OFFSET: "431000.5 4582000 12.25"}, Silent())
 
 
 def write_ascii_splat(path: Path) -> None:

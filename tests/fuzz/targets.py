@@ -19,7 +19,8 @@ from PIL import features
 from splat.core.capture import Capture
 from splat.core.gaussians import Gaussians
 from splat.core.slots import ReadOptions
-from splat.export import load_splat
+from splat.export import read_splat, save_splat
+from splat.export.header import offset_of
 from splat.ingest import read
 from splat.run.completed import CompletedRun
 from splat.run.folder import StageRecord
@@ -105,8 +106,15 @@ def capture(below: str = "", ignore_poses: bool = False) -> Callable[[Path, Noti
 
 
 def splat(name: str) -> Callable[[Path, Noting], object]:
+    """Reads a splat, and converts what came out, as `splat convert` does."""
+
     def consume(root: Path, report: Noting) -> None:
-        judge_gaussians(load_splat(root / name, report))
+        found = read_splat(root / name, report)
+        judge_gaussians(found.gaussians)
+        save_splat(root / "out.ply", found.gaussians, found.header, report)
+        again = read_splat(root / "out.ply", report)
+        assert len(again.gaussians) == len(found.gaussians), "converted, it has another number of Gaussians"
+        assert offset_of(again.header) == offset_of(found.header), f"header {found.header} became {again.header}"
 
     return consume
 
@@ -178,6 +186,7 @@ def _all() -> Iterator[Target]:
     yield Target("sog", lambda r: inputs.write_splat(r / "a.sog"), splat("a.sog"))
     yield Target("sog-folder", inputs.write_sog_folder, splat("meta.json"))
     yield Target("splat", lambda r: inputs.write_splat(r / "a.splat", 0), splat("a.splat"))
+    yield Target("splat-notes", lambda r: inputs.write_splat(r / "a.splat", 0), splat("a.splat"), "*.json")
     yield Target("run", inputs.write_run, _run, "run/*")
     yield Target("stage-record", inputs.write_stage_record, _stage_record)
     yield Target("checkpoint", inputs.write_checkpoint, _checkpoint)
