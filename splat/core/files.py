@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,3 +51,19 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=1) + "\n")
+
+
+RUN_FOLDERS = frozenset({"ingest", "poses", "init", "priors", "train", "evaluate", "export", "renders", "capture"})
+"""Folders inside a run folder; `capture` is of version 0.1.0."""
+_ASIDE = re.compile(r"(\w+)\.(old|cut-off)-\d+")
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether `folder` is one that `splat reconstruct` writes to: no photos of a scene are looked for there."""
+    return (folder / ".lock").is_file() and any((folder / s / "stage.json").is_file() for s in ("ingest", "capture"))
+
+
+def own_folders(names: list[str]) -> set[str]:
+    """Those of the folders in a run folder that runs write, by their names: photos may lie beside them."""
+    plain = {n: m[1] if (m := _ASIDE.fullmatch(n)) else n for n in names}
+    return {n for n, stage in plain.items() if stage in RUN_FOLDERS}

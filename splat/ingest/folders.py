@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from splat.core.errors import SplatError
+from splat.core.files import is_run_folder
 from splat.core.foreign import shown
 from splat.core.image import PHOTO_SUFFIXES
 
@@ -39,7 +40,7 @@ def list_photos(folder: Path) -> list[Path]:
     entries = list(folder.iterdir())
     photos = [p for p in entries if p.is_file() and is_photo_name(p)]
     if not photos:
-        below = [d for d in entries if d.is_dir() and not d.name.startswith(".") and not _NOT_PHOTOS.match(d.name)]
+        below = [d for d in entries if d.is_dir() and _may_hold_photos(d)]
         photos = [p for d in below for p in d.iterdir() if p.is_file() and is_photo_name(p)]
     return sorted(photos, key=lambda p: p.relative_to(folder).as_posix())
 
@@ -95,11 +96,16 @@ def list_photos_deep(folder: Path) -> list[Path]:
         return []
     found: list[Path] = []
     for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.name.startswith(".") and not _NOT_PHOTOS.match(entry.name):
+        if entry.is_dir() and _may_hold_photos(entry):
             found += list_photos_deep(entry)
         elif entry.is_file() and is_photo_name(entry):
             found.append(entry)
     return found
+
+
+def _may_hold_photos(folder: Path) -> bool:
+    """Not hidden, not of masks or depth maps, not a run of this program."""
+    return not (folder.name.startswith(".") or _NOT_PHOTOS.match(folder.name) or is_run_folder(folder))
 
 
 def posix_path(name: str) -> str:

@@ -1,6 +1,7 @@
 """A run folder resumes what it can and never overwrites what disagrees."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -115,11 +116,19 @@ def test_seconds_of_interrupted_work_add_up(tmp_path: Path) -> None:
 def test_a_fingerprint_notices_an_edited_photo_and_not_the_clock(tmp_path: Path) -> None:
     photo = tmp_path / "a.jpg"
     photo.write_bytes(b"x" * 200_000)
-    before = fingerprint([photo])
+    before = fingerprint([("a.jpg", photo)])
     photo.touch()
-    assert fingerprint([photo]) == before
+    assert fingerprint([("a.jpg", photo)]) == before
     photo.write_bytes(b"y" + b"x" * 199_999)
-    assert fingerprint([photo]) != before
+    edited_head = fingerprint([("a.jpg", photo)])
+    photo.write_bytes(b"x" * 199_999 + b"y")
+    assert len({before, edited_head, fingerprint([("a.jpg", photo)]), fingerprint([("b/a.jpg", photo)])}) == 4
+
+
+def test_fingerprints_take_names_of_any_bytes_and_files_that_may_not_be_read(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    (tmp_path / name).write_bytes(b"x")
+    assert fingerprint([(name, tmp_path / name)]) != fingerprint([(name, tmp_path / "missing.jpg")])
 
 
 def test_a_key_depends_on_every_setting() -> None:
