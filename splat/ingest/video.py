@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic, write_json
+from splat.core.foreign import read_json, regular_file, shown
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.cameras import GUESSED_FOCAL
-from splat.ingest.folders import list_photos, photo_folders
+from splat.ingest.folders import image_size, list_photos, photo_folders
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
 _SECONDS_PER_FRAME = 0.3
@@ -29,6 +31,7 @@ _CANDIDATES = 12
 """Frames per window whose sharpness is measured; motion blur lasts several frames, so more add nothing."""
 _SHARPNESS_SIDE = 480
 _INDEX_VERSION = 1
+_FRAME = re.compile(r"frame_\d+\.jpg")
 
 
 class VideoReader:
@@ -84,7 +87,8 @@ def extract_frames(video: Path, folder: Path, max_frames: int, report: Reporter)
         report.info(f"{len(old['frames'])} frames of {video.name} are already there.")
         return old
     for stale in [*(old["frames"] if old else []), "frames.json"]:
-        (folder / stale).unlink(missing_ok=True)
+        with suppress(IsADirectoryError):  # writing says so
+            (folder / stale).unlink(missing_ok=True)
     total, fps = _length(video)
     windows = windows_for(total / fps, total, max_frames)
     report.info(
@@ -170,16 +174,24 @@ def _length(video: Path) -> tuple[int, float]:
 
 def _fingerprint(video: Path) -> str:
     """File size and a checksum of the first and last MiB: changes with the content, not with the path."""
-    size, end = video.stat().st_size, 1 << 20
-    with video.open("rb") as f:
-        head = f.read(end)
-        f.seek(max(0, size - end))
-        return f"{size}-{zlib.crc32(f.read(end), zlib.crc32(head)):08x}"
+    size, end = regular_file(video), 1 << 20
+    try:
+        with video.open("rb") as f:
+            head = f.read(end)
+            f.seek(max(0, size - end))
+            return f"{size}-{zlib.crc32(f.read(end), zlib.crc32(head)):08x}"
+    except OSError as e:
+        raise SplatError(f"{shown(video)} cannot be read ({e.strerror or e}): change its permissions.") from None
 
 
 def _load_index(path: Path) -> dict[str, Any] | None:
+    """The index of extracted frames; None where there is none, or one that this program did not write like that."""
     try:
-        index = json.loads(path.read_text())
-        return index if isinstance(index["frames"], list) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        index = read_json(path)
+    except SplatError:
         return None
+    names, size = index.get("frames"), (index.get("width"), index.get("height"))
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) and _FRAME.fullmatch(n) for n in names):
+        return None
+    known = all(type(s) is int for s in size) and len(set(names)) == len(names)
+    return index if known and size == image_size(path.with_name(names[0])) else None  # cameras get that size

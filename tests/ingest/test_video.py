@@ -6,6 +6,7 @@ import json
 import struct
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -102,6 +103,32 @@ def test_frames_are_extracted_once_and_again_when_something_changed(clip: Path, 
     assert json.loads((tmp_path / "run" / "frames" / "frames.json").read_text())["video"] == "other.avi"
     (tmp_path / "run" / "frames" / "frames.json").write_text("{broken")
     assert extract(other, 5).keys() == replaced.keys()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"frames": ["../../victim.jpg"], "max_frames": 0},
+        {"frames": ["frame_000000.jpg", 3]},
+        {"frames": []},
+        {"width": 10**9},
+        {"width": float(W)},
+        {"height": None},
+    ],
+    ids=str,
+)
+def test_an_index_of_frames_that_was_damaged_is_made_again(clip: Path, tmp_path: Path, damage: dict[str, Any]) -> None:
+    options = ReadOptions(workdir=tmp_path / "run", max_frames=4)
+    first = read(clip, options)
+    victim = tmp_path / "victim.jpg"
+    victim.write_bytes(b"a photo of mine")
+    index = tmp_path / "run" / "frames" / "frames.json"
+    good = json.loads(index.read_text())
+    index.write_text(json.dumps(good | damage))
+    again = read(clip, options)
+    assert [v.name for v in again.views] == [v.name for v in first.views]
+    assert again.views[0].camera == first.views[0].camera and json.loads(index.read_text()) == good
+    assert victim.read_bytes() == b"a photo of mine"
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "mp4v"), (".webm", "VP90"), (".mkv", "MJPG"), (".MOV", "mp4v")])
