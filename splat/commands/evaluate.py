@@ -10,7 +10,8 @@ from typing import Any, Literal
 from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.lpips import REPORTED, load_lpips
-from splat.export import load_splat
+from splat.export import read_splat
+from splat.export.sidecar import drawn_as_said, from_original_frame
 from splat.run.completed import CompletedRun
 from splat.run.console import Console
 from splat.stages.measure import mean, measure
@@ -23,7 +24,8 @@ class Evaluate:
     run: Path
     """The run folder of a finished `splat reconstruct`."""
     splat: Path | None = None
-    """Measure this splat file instead, given in the run's original frame (e.g. after editing or compression)."""
+    """Measure this splat file instead, given in the run's original frame (e.g. after editing or compression); drawn
+    with or without anti-aliasing as the file says."""
     lpips: Path | None = None
     """Folder with LPIPS weights."""
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
@@ -37,12 +39,13 @@ class Evaluate:
             raise SplatError(f"{self.run} holds out no posed photo: reconstruct with --heldout posed --test-every 8.")
         scorer, note = load_lpips(REPORTED, self.lpips)
         with Console() as report:
-            gaussians = run.trained.gaussians
+            gaussians, settings = run.trained.gaussians, run.settings
             if self.splat is not None:
-                gaussians = load_splat(self.splat, report).transformed(run.capture.world_from_source)
+                splat = read_splat(self.splat, report)
+                gaussians, settings = from_original_frame(splat, run.capture), drawn_as_said(splat, settings)
             gaussians = gaussians.to(run.device)
             background = run.trained.background.to(gaussians.means)
-            rows = [m.figures() for m in measure(gaussians, views, run.raster, run.settings, background, None, scorer)]
+            rows = [m.figures() for m in measure(gaussians, views, run.raster, settings, background, None, scorer)]
         names = ("psnr", "ssim", "cc_psnr", "lpips")
         figures: dict[str, Any] = {k: mean([row[k] for row in rows]) for k in names}
         figures |= {"views": rows, "num_gaussians": len(gaussians)}

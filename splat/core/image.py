@@ -19,10 +19,8 @@ from splat.core.foreign import shown
 from splat.core.lens import undistort
 from splat.core.resampling import resampled, resize_area
 
-PHOTO_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif")
-    + (".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pnm", ".heic", ".heif", ".heics", ".hif")
-)
+_SUFFIXES = "jpg jpeg jpe jfif jif mpo png webp tif tiff bmp gif avif jp2 j2k jpx ppm pgm pnm heic heif heics hif"
+PHOTO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 """Of what Pillow opens and people have as photos; the contents decide how a file is read."""
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 Image.MAX_IMAGE_PIXELS = None  # panoramas of hundreds of megapixels are legitimate photos

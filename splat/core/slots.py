@@ -678,6 +678,16 @@ class Method(Protocol):
 # -------------------------------------------------------------------------------------------------------------- export
 
 
+@dataclass(frozen=True, eq=False)
+class SplatFile:
+    """What a splat file contains."""
+
+    gaussians: Gaussians
+    """Their means are those of the file: `offset` is not added, which float32 could not hold."""
+    header: dict[str, str] = field(default_factory=dict)
+    """SplatRenderMode, offset, Vertical axis: see `splat.export.header`."""
+
+
 @runtime_checkable
 class Codec(Protocol):
     """A splat file format. `splat.export.CODECS` is ordered; the first that accepts a name reads or writes it."""
@@ -685,8 +695,11 @@ class Codec(Protocol):
     name: str
     suffixes: tuple[str, ...]
 
-    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str]) -> None: ...
-    def load(self, path: Path, report: Reporter | None = None) -> Gaussians:
+    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
+        """Write a file. What the format cannot hold is a warning, or a SplatError where the scene would be another."""
+        ...
+
+    def load(self, path: Path, report: Reporter | None = None) -> SplatFile:
         """Read a file. Rows that cannot be used are left out, with a warning."""
         ...
 

@@ -25,7 +25,13 @@ def bundle(
     with np.errstate(divide="ignore"):
         logits = np.log(opacities.astype(np.float64)) - np.log1p(-opacities.astype(np.float64))
     fields = (means, quats_wxyz, log_scales, logits, sh)
-    return Gaussians(*(torch.from_numpy(np.array(f, np.float32, order="C")) for f in fields))
+    with np.errstate(over="ignore"):  # beyond float32: infinite, which `repaired` removes
+        return Gaussians(*(torch.from_numpy(np.require(f, np.float32, ["C", "W"])) for f in fields))
+
+
+def decoded_bytes(n: int, coefficients: int) -> int:
+    """Of n Gaussians in memory, with `coefficients` of SH per channel, the constant included."""
+    return 4 * n * (11 + 3 * coefficients)
 
 
 def colour_from_dc(dc: np.ndarray) -> np.ndarray:

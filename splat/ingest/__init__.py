@@ -11,7 +11,7 @@ import torch
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
-from splat.core.geometry import Similarity
+from splat.core.geometry import Similarity, needs_local_origin
 from splat.core.image import PHOTO_SUFFIXES
 from splat.core.slots import Reader, ReadOptions, Reporter, Silent
 from splat.ingest.blender import BlenderReader
@@ -38,9 +38,6 @@ READERS: tuple[Reader, ...] = (
     VideoReader(),
 )
 """Datasets with poses first, the more specific formats before the others."""
-
-_FAR_FROM_ORIGIN = 1e3
-"""Distance of the cameras from the origin, in multiples of their spread, beyond which float32 is too coarse (UTM)."""
 
 
 def reader_for(path: Path, ignore_poses: bool = False) -> Reader:
@@ -111,7 +108,7 @@ def _near_origin(capture: Capture, report: Reporter) -> Capture:
     if len(centres):
         middle = centres.median(0).values
         spread = float((centres - middle).norm(dim=1).median())
-        if float(middle.norm()) > _FAR_FROM_ORIGIN * max(spread, 1e-9):
+        if needs_local_origin(float(middle.norm()), spread):
             offset = ", ".join(f"{v:.0f}" for v in middle.tolist())
             report.info(f"The cameras are far from the origin ({offset}): shifted for training, restored on export.")
             capture = capture.transformed(Similarity(1.0, torch.eye(3, dtype=torch.float64), -middle))

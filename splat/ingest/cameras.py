@@ -22,6 +22,9 @@ GUESSED_FOCAL = 1.2
 _MAX_SCALE = 32.0
 """Between the size that a dataset states and the photo's; `images_8` has 8."""
 
+MAX_COORDINATE = 1e15
+"""Of sparse points: float32 can hold its square. What is farther is left out, like what is not finite."""
+
 PARAMETERS: dict[str, str] = {
     "SIMPLE_PINHOLE": "f cx cy",
     "PINHOLE": "fx fy cx cy",

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from splat.core.camera import Lens
+from splat.ingest.cameras import MAX_COORDINATE
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +92,9 @@ def cam_from_world(image: ModelImage) -> Any:  # -> pycolmap.Rigid3d | str
 
 
 def sorted_points(ids: np.ndarray, positions: np.ndarray, rgb: np.ndarray) -> ModelPoints | None:
-    """Points by id, without those that are not finite and repeated ids; None where none is left."""
-    good = np.isfinite(positions).all(1)
+    """Points by id, without repeated ids and those that are not finite or too far for float32; None where none is
+    left."""
+    good = (np.abs(positions) < MAX_COORDINATE).all(1)
     ids, first = np.unique(ids[good], return_index=True)
     if not len(ids):
         return None

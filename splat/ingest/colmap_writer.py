@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
+import torch
 
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
@@ -27,6 +29,8 @@ def write_colmap(capture: Capture, folder: Path, photos: bool = True) -> None:
     if not views:
         raise SplatError(f"{folder} was not written: no photo has a pose yet; run the poses stage first.")
     original = capture.select([v.world_from_cam is not None for v in capture.views])
+    if original.points is not None:  # the format has doubles, which coordinates far from the origin need
+        original = replace(original, points=original.points.to(torch.float64))
     original = original.transformed(original.world_from_source.inverse())
     model = pycolmap.Reconstruction()
     camera_ids: dict[tuple, int] = {}

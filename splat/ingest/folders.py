@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -157,10 +158,13 @@ def photo_folders(root: Path) -> list[Path]:
 def named_folder(root: Path, name: str) -> Path:
     """The folder that --images or `split.json` names. Raises SplatError when it contains no photos."""
     folder = root / name
-    if list_photos(folder):
-        return folder
-    there = ", ".join(d.name for d in photo_folders(root)) or "none"
-    raise SplatError(f"{folder} contains no photos: name another folder with --images (there: {there}).")
+    with suppress(OSError):  # no name of a folder: it has no photos either
+        if list_photos(folder):
+            return folder
+    there = ", ".join(shown(d.name) for d in photo_folders(root)) or "none"
+    raise SplatError(
+        f"{shown(folder)[:300]} contains no photos: name a folder of {shown(root)} with --images (there: {there})."
+    )
 
 
 def image_size(path: Path) -> tuple[int, int] | None:

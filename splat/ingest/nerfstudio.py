@@ -15,6 +15,7 @@ from splat.core.foreign import read_json, shown
 from splat.core.geometry import Similarity
 from splat.core.ply import read_ply
 from splat.core.slots import ReadOptions, Reporter
+from splat.ingest.cameras import MAX_COORDINATE
 from splat.ingest.exif import read_info
 from splat.ingest.folders import is_photo_name, named_folder, photo_folders, posix_path
 from splat.ingest.left_out import LeftOut, report_missing
@@ -134,6 +135,7 @@ def _points(data: dict[str, Any], path: Path, report: Reporter) -> PointCloud | 
         return None
     vertex = read_ply(ply).get("vertex")
     names = vertex.dtype.names or () if vertex is not None else ()
+    names = tuple(n for n in names if vertex.dtype[n].kind in "fiu")  # no lists
     if vertex is None or not {"x", "y", "z"} <= set(names):
         raise SplatError(
             f"{shown(ply)} has no vertices with x, y, z: export it again or remove ply_file_path from {path}."
@@ -144,7 +146,7 @@ def _points(data: dict[str, Any], path: Path, report: Reporter) -> PointCloud | 
     if channels:
         peak = 1.0 if vertex.dtype[channels[0]].kind == "f" else float(np.iinfo(vertex.dtype[channels[0]]).max)
         rgb = np.stack([vertex[c].astype(np.float64) / peak for c in channels], 1)
-    finite = np.isfinite(positions).all(1) & np.isfinite(rgb).all(1)
+    finite = (np.abs(positions) < MAX_COORDINATE).all(1) & np.isfinite(rgb).all(1)
     if not finite.any():
         return None
     return PointCloud(torch.from_numpy(positions[finite]), torch.from_numpy(rgb[finite].clip(0, 1)))

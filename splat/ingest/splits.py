@@ -36,7 +36,7 @@ class Split:
         split = Split(path, data.get("images"), names["train"], names["test"])
         both = sorted(set(split.train or ()) & set(split.test or ()))
         if both:
-            raise SplatError(f'{path} lists {both[0]} under both "train" and "test": remove it from one.')
+            raise SplatError(f'{path} lists {shown(both[0])[:120]} under both "train" and "test": remove it from one.')
         return split
 
 
@@ -104,4 +104,6 @@ def _by_lists(capture: Capture, split: Split, test_every: int | None, report: Re
     if not all(keep):
         report.info(f"{keep.count(False)} photos are in neither list of {split.path.name}: left out.")
         capture = capture.select(keep)
+    if len(capture.views) < 2:
+        raise SplatError(f"{shown(split.path)} leaves only one photo: correct its lists or remove the file.")
     return capture if capture.test_views or not split.test else _every(capture, test_every, report)
