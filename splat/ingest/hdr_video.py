@@ -10,7 +10,6 @@ import struct
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 
 Transfer = Literal["HLG", "PQ"]
@@ -25,8 +24,6 @@ _WHITE_NITS = 203.0
 """Of paper white (ITU-R BT.2408); 0.265 of an HLG scene's light."""
 _KNEE = 0.8
 """Of paper white: brighter light is compressed."""
-_STEPS = 65
-"""Of the table along each colour channel; between them values are interpolated."""
 
 
 def transfer_of(video: Path) -> Transfer | None:
@@ -60,35 +57,22 @@ def linear_light(signal: np.ndarray, transfer: Transfer) -> np.ndarray:
     return light / 0.265
 
 
-def srgb_from_hdr(rgb: np.ndarray, transfer: Transfer) -> np.ndarray:
-    """float values [... 3] of [0, 1] in BT.2020 with `transfer` -> sRGB values in [0, 1]."""
-    light = linear_light(rgb, transfer) @ _BT709_FROM_BT2020.T.astype(np.float64)
-    light = np.maximum(light, 0)
+def srgb_from_light(light: np.ndarray) -> np.ndarray:
+    """float32 light [... 3] of BT.2020 primaries, 1 = paper white -> sRGB values in [0, 1]."""
+    light = np.maximum(light @ _BT709_FROM_BT2020.T, 0)
     peak = light.max(-1, keepdims=True)  # by the brightest channel, so that the hue stays
-    over = np.maximum(peak - _KNEE, 0) / (1 - _KNEE)
-    rolled = np.where(peak > _KNEE, _KNEE + (1 - _KNEE) * (1 - np.exp(-over)), peak)
-    light = light * rolled / np.maximum(peak, 1e-9)
+    rolled = _KNEE + (1 - _KNEE) * (1 - np.exp((_KNEE - np.maximum(peak, _KNEE)) / (1 - _KNEE)))
+    light *= np.where(peak > _KNEE, rolled / np.maximum(peak, 1e-9), 1)
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055).clip(0, 1)
 
 
 class ToneMap:
-    """Maps frames of a video; makes its table once."""
+    """Maps the frames of a video of 8 bits a channel."""
 
     def __init__(self, transfer: Transfer) -> None:
-        grid = np.linspace(0, 1, _STEPS)
-        b, g, r = np.meshgrid(grid, grid, grid, indexing="ij")
-        mapped = srgb_from_hdr(np.stack([r, g, b], -1), transfer)
-        self._table = (255 * mapped[..., ::-1]).astype(np.float32)
+        self._light = linear_light(np.arange(256) / 255, transfer).astype(np.float32)
 
     def __call__(self, bgr: np.ndarray) -> np.ndarray:
-        """uint8 [h w 3] BGR -> the same in sRGB, by trilinear interpolation."""
-        where = bgr.astype(np.float32) * ((_STEPS - 1) / 255)
-        low = np.minimum(where.astype(np.int32), _STEPS - 2)
-        rest = where - low
-        out = np.zeros(bgr.shape, np.float32)
-        for corner in range(8):
-            d = np.array([corner >> 2 & 1, corner >> 1 & 1, corner & 1])
-            weight = np.where(d, rest, 1 - rest).prod(-1, keepdims=True)
-            i = low + d
-            out += weight * self._table[i[..., 0], i[..., 1], i[..., 2]]
-        return cv2.convertScaleAbs(out + 0.0)
+        """uint8 [h w 3] BGR as stored -> the same in sRGB."""
+        mapped = srgb_from_light(self._light[bgr[..., ::-1]])
+        return np.ascontiguousarray((255 * mapped[..., ::-1] + 0.5).astype(np.uint8))
