@@ -56,3 +56,10 @@ def attempt_sequence(
             "global mapper", "solves all rotations at once, without an initial pair", more, loose_match, global_mapper
         ),
     )
+
+
+def doubt_attempt(settings: AttemptSettings) -> AttemptSettings:
+    """The attempt after one whose model was complete and contradicted all over: the same features and matches, but all
+    rotations are solved at once, so that no wrong pair decides where the later photos go."""
+    mapper = replace(settings.mapping, method="incremental" if settings.mapping.method == "global" else "global")
+    return replace(settings, name=f"{settings.name}, {mapper.method} mapper", why="the same matches", mapping=mapper)

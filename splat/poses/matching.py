@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from splat.poses.features import PhotoFeatures, quiet
+from splat.poses.parallax import Stayed, stayed_matches
 
 _CHUNK = 512  # rows of the similarity matrix at a time: they stay in the second-level cache
 _PREVIEW = 768  # features, the largest, matched first to reject pairs (preemptive matching, Wu 2013)
@@ -95,13 +96,17 @@ def match_all(
     seed: int,
     threads: int,
     progress: Any,
+    stayed: dict[tuple[int, int], Stayed] | None = None,
 ) -> dict[tuple[int, int], Any]:
-    """Two-view geometries of the verified pairs, in the order of `pairs`. Calls `progress(done, total)`."""
+    """Two-view geometries of the verified pairs, in the order of `pairs`. Calls `progress(done, total)`; adds to
+    `stayed` what did not move of each pair's matches before verification."""
     quiet()
 
     def work(pair: tuple[int, int]) -> Any:
         i, j = pair
         matches = match_pair(features[i], features[j], settings)
+        if stayed is not None:
+            stayed[pair] = stayed_matches(features[i], features[j], matches)[0]
         if len(matches) < settings.min_inliers:
             return None
         geometry = verify_pair(cameras[i], features[i], cameras[j], features[j], matches, settings, seed)

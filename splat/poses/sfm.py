@@ -10,22 +10,20 @@ from typing import Any
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
+from splat.core.foreign import shown
 from splat.core.slots import PoseResult, Reporter
 from splat.poses import features as feature_files
 from splat.poses import mapping, matching, pairs
-from splat.poses.attempts import AttemptSettings, attempt_sequence
-from splat.poses.checks import (
-    PairEvidence,
-    consistency_warnings,
-    duplicated_surfaces,
-    inconsistent_rotations,
-    pair_evidence,
-)
+from splat.poses.attempts import AttemptSettings, attempt_sequence, doubt_attempt
+from splat.poses.checks import consistency_warnings
+from splat.poses.diagnosis import background_stays, nothing_registered, one_place, too_little_texture
 from splat.poses.features import FeatureSettings, PhotoFeatures, cores, make_folder
 from splat.poses.matching import MatchSettings
 from splat.poses.metric import Frame, framed
-from splat.poses.model import Observations, observations, registered_ids, reliable, to_capture
+from splat.poses.model import registered_ids, to_capture
+from splat.poses.parallax import PairMotion, Stayed, motions
 from splat.poses.refine import richer_lens
+from splat.poses.reregistration import Settled, settle
 from splat.poses.unregistered import unregistered_reasons
 
 
@@ -55,30 +53,33 @@ class Sfm:
     """0: all cores."""
 
     def __call__(self, capture: Capture, workdir: Path, report: Reporter) -> PoseResult:
-        """Raises SplatError when no two photos can be registered to each other."""
+        """Raises SplatError when no two photos can be registered to each other, and where their matches show that
+        before: photos without parallax or texture, or a background that stays while an object turns."""
         total = len(capture.views)
         if total < 2:
             raise SplatError(f"{total} photo is not enough to find poses: give at least 2 that overlap.")
         make_folder(workdir)
         runner = AttemptRunner(self, capture, workdir, report)
         tried: list[Attempt] = []
-        sequence = attempt_sequence(total, self.max_features_size, self.max_features)
-        for settings in sequence[: max(1, self.attempts)]:
-            attempt = runner.run(settings)
+        sequence = attempt_sequence(total, self.max_features_size, self.max_features)[: max(1, self.attempts)]
+        sequence, doubted = runner.with_texture(sequence), False
+        while sequence:
+            attempt, sequence = runner.run(sequence[0]), sequence[1:]
             tried.append(attempt)
             note = "" if attempt.trusted else ", but the model contradicts its photos"
             report.info(
-                f"poses ({settings.name}): {len(attempt.registered)} of {total} photos registered in "
+                f"poses ({attempt.settings.name}): {len(attempt.registered)} of {total} photos registered in "
                 f"{attempt.seconds:.0f} s{note}"
             )
-            if attempt.trusted and len(attempt.registered) >= self._target(runner):
-                break
+            if len(attempt.registered) + len(attempt.left_out) >= self._target(runner):
+                # Contradictions all over a complete model: solved once more in another way, which is compared.
+                again = not attempt.trusted and not doubted and len(tried) < self.attempts
+                sequence, doubted = (doubt_attempt(attempt.settings),) if again else (), True
+            elif not attempt.geometries:  # what finds most finds some, or nothing will
+                sequence = tuple(s for s in sequence if s.name == "robust features")
         best = max(tried, key=lambda a: a.score)
         if best.model is None:
-            raise SplatError(
-                f"none of the {total} photos could be registered to another: they may show different places; "
-                "take more photos, each overlapping the last by two thirds."
-            )
+            raise SplatError(nothing_registered(capture.views, best.features, best.geometries, runner.motions))
         return self._result(capture, tried, best, report)
 
     def _target(self, runner: AttemptRunner) -> int:
@@ -88,8 +89,9 @@ class Sfm:
         return max(2, (total if total <= 20 else int(self.enough * total + 0.999)) - textureless)
 
     def _result(self, capture: Capture, tried: list[Attempt], best: Attempt, report: Reporter) -> PoseResult:
-        assert best.model is not None and best.points is not None
-        points = best.points
+        settled = best.settled
+        assert settled is not None
+        points = settled.points
         posed, frame = framed(to_capture(capture, best.model, best.features, points), self.frame, report, self.seed)
         others = [registered_ids(m) for m in best.models[1:]]
         details = {
@@ -99,14 +101,15 @@ class Sfm:
             "reprojection_error": round(best.model.compute_mean_reprojection_error(), 3),
             "points": len(points.xyz),
             "observations_per_point": round(float(points.lengths().mean()), 2) if len(points.xyz) else 0.0,
+            "doubtful": {**settled.moved, **settled.left_out},
             **frame,
         }
+        reasons = unregistered_reasons(capture.views, best.features, best.geometries, set(best.registered), others)
+        moved = [f"{shown(n)} was placed a second time: {why}; look at it." for n, why in settled.moved.items()]
         return PoseResult(
             capture=posed,
-            unregistered=unregistered_reasons(
-                capture.views, best.features, best.geometries, set(best.registered), others
-            ),
-            warnings=tuple(consistency_warnings(posed, best.evidence)),
+            unregistered=reasons | settled.left_out,
+            warnings=(*moved, *consistency_warnings(posed, settled.doubt)),
             total=len(capture.views),
             details=details,
         )
@@ -121,9 +124,8 @@ class Attempt:
     geometries: dict[tuple[int, int], Any]
     models: list[Any]
     """pycolmap.Reconstruction, largest first."""
-    points: Observations | None
-    """The reliable points of the largest model."""
-    evidence: list[PairEvidence]
+    settled: Settled | None
+    """The largest model after single photos in doubt were placed again or left out."""
     pairs_tried: int
     pairing: str
     """How the pairs were chosen."""
@@ -131,23 +133,28 @@ class Attempt:
 
     @property
     def model(self) -> Any | None:
-        return self.models[0] if self.models else None
+        return self.settled.model if self.settled else None
 
     @property
     def registered(self) -> list[int]:
         """Indices of the views in the largest model."""
-        return registered_ids(self.models[0]) if self.models else []
+        return registered_ids(self.model) if self.settled else []
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Photos that SfM registered against the evidence, with the reason."""
+        return self.settled.left_out if self.settled else {}
 
     @property
     def trusted(self) -> bool:
-        """False when pairs of photos contradict the model."""
-        return inconsistent_rotations(self.evidence) is None and duplicated_surfaces(self.evidence) is None
+        """False when pairs all over the model contradict it."""
+        return self.settled is None or not self.settled.doubt.whole
 
     @property
     def score(self) -> tuple[float, int]:
         """Registered photos (times 0.7 where pairs contradict the model), then points: larger is better."""
         count = len(self.registered) * (1.0 if self.trusted else 0.7)
-        return count, len(self.points.xyz) if self.points is not None else 0
+        return count, len(self.settled.points.xyz) if self.settled else 0
 
     def summary(self) -> dict[str, Any]:
         error = None if self.model is None else round(self.model.compute_mean_reprojection_error(), 3)
@@ -156,6 +163,7 @@ class Attempt:
             "why": self.settings.why,
             "registered": len(self.registered),
             "trusted": self.trusted,
+            "doubtful": sorted({**self.settled.moved, **self.left_out}) if self.settled else [],
             "models": [m.num_reg_images() for m in self.models],
             "pairs_verified": len(self.geometries),
             "pairs_tried": self.pairs_tried,
@@ -172,8 +180,12 @@ class AttemptRunner:
         self.sfm, self.capture, self.workdir, self.report = sfm, capture, workdir, report
         self.threads = sfm.threads or cores()
         self.first_features: list[PhotoFeatures] = []
+        self.motions: list[PairMotion] = []
+        """How the verified matches of the first attempt moved."""
         self._features: dict[FeatureSettings, list[PhotoFeatures]] = {}
         self._matches: dict[tuple[FeatureSettings, MatchSettings], tuple[dict, int, str]] = {}
+        self._stayed: dict[tuple[int, int], Stayed] = {}
+        """What did not move of the first attempt's matches."""
 
     def features(self, settings: FeatureSettings) -> list[PhotoFeatures]:
         if settings not in self._features:
@@ -182,6 +194,18 @@ class AttemptRunner:
             )
         self.first_features = self.first_features or self._features[settings]
         return self._features[settings]
+
+    def with_texture(self, sequence: tuple[AttemptSettings, ...]) -> tuple[AttemptSettings, ...]:
+        """The attempts from the first on whose features are enough to match; raises SplatError where there is none."""
+        reason, seen = None, set()
+        for k, settings in enumerate(sequence):
+            if settings.features.robust or settings.features in seen:
+                continue
+            seen.add(settings.features)
+            reason = too_little_texture(self.capture.views, self.features(settings.features))
+            if reason is None:
+                return sequence[k:]
+        raise SplatError(str(reason))
 
     def matches(
         self, settings: AttemptSettings, features: Sequence[PhotoFeatures], cameras: Sequence[Any]
@@ -192,6 +216,7 @@ class AttemptRunner:
             found = matching.match_all(
                 features, cameras, chosen, settings.matching, self.sfm.seed, self.threads,
                 lambda done, total: self.report.progress(done, total, step="matches"),
+                None if self._matches else self._stayed,
             )  # fmt: skip
             self._matches[key] = (found, len(chosen), pairing)
         return self._matches[key]
@@ -199,8 +224,11 @@ class AttemptRunner:
     def run(self, settings: AttemptSettings) -> Attempt:
         start, seed, views = time.monotonic(), self.sfm.seed, self.capture.views
         features = self.features(settings.features)
+        first = not self._matches
         cameras = mapping.make_cameras(views, features)
         found, tried, pairing = self.matches(settings, features, cameras)
+        if first:
+            self._refuse_hopeless(settings, features, cameras, found)
         database = self.workdir / "database.db"
         try:
             mapping.write_database(database, [v.name for v in views], features, cameras, found)
@@ -217,12 +245,19 @@ class AttemptRunner:
             self.report.progress(min(count, len(views)), len(views), step="mapping")
 
         models = mapping.map_photos(database, settings.mapping, len(views), known, seed, self.threads, registered)
-        points, evidence = None, []
+        settled = None
         if models:
             if self.sfm.rich_lens:
                 models[0] = richer_lens(models[0], known, self.threads)
-            points = observations(models[0])
-            points = points.select(reliable(points))
-            evidence = pair_evidence(self.capture, models[0], features, found, points, seed)
+            settled = settle(self.capture, models[0], features, found, known, seed, self.threads, self.report)
         seconds = time.monotonic() - start
-        return Attempt(settings, features, found, models, points, evidence, tried, pairing, seconds)
+        return Attempt(settings, features, found, models, settled, tried, pairing, seconds)
+
+    def _refuse_hopeless(
+        self, settings: AttemptSettings, features: Sequence[PhotoFeatures], cameras: Sequence[Any], found: dict
+    ) -> None:
+        """Raises SplatError where the matches of the first attempt show that no later one can succeed."""
+        self.motions = motions(self.capture.views, features, found)
+        reason = background_stays(features, cameras, self._stayed, settings.matching, self.sfm.seed)
+        if reason := reason or one_place(self.motions):
+            raise SplatError(reason)

@@ -14,15 +14,13 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture, PointCloud, Tracks, View
 from splat.core.geometry import Rigid, rotation_from_axis_angle
 from splat.poses.checks import (
-    PairEvidence,
     consistency_warnings,
-    duplicated_surfaces,
     implausible_field_of_view,
-    inconsistent_rotations,
     points_behind_cameras,
-    rotation_angles,
     trajectory_jumps,
 )
+from splat.poses.doubts import duplicated_surfaces, inconsistent_rotations
+from splat.poses.evidence import PairEvidence, rotation_angles
 from splat.poses.features import PhotoFeatures
 from splat.poses.unregistered import unregistered_reasons
 
@@ -59,7 +57,7 @@ def test_a_leap_between_neighbouring_frames_is_named() -> None:
 def test_jumps_are_only_looked_for_in_videos() -> None:
     eye = torch.eye(3, dtype=torch.float64)
     leap = shifted(walk(), 12, Rigid(eye, torch.tensor([0.0, 3.0, 0.0], dtype=torch.float64)))
-    assert consistency_warnings(leap, []) and not consistency_warnings(replace(leap, kind="photos"), [])
+    assert consistency_warnings(leap) and not consistency_warnings(replace(leap, kind="photos"))
 
 
 def test_standing_still_does_not_make_the_next_step_a_jump() -> None:

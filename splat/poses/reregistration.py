@@ -1,0 +1,179 @@
+"""Photos that a model places against the evidence are placed again by their verified matches, or left out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from splat.core.capture import Capture
+from splat.core.slots import Reporter
+from splat.poses.doubts import Doubt, find_doubts
+from splat.poses.evidence import PairEvidence, pair_evidence
+from splat.poses.features import PhotoFeatures
+from splat.poses.model import Observations, observations, registered_ids, reliable
+
+_MAX_ERROR = 6.0
+"""RANSAC threshold of the new pose, px at the feature size; the points were bent by the wrong pose."""
+_MIN_INLIERS, _MIN_SHARE = 20, 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """A model of which no single photo is in doubt any more."""
+
+    model: Any
+    points: Observations
+    """The reliable points."""
+    evidence: list[PairEvidence]
+    doubt: Doubt
+    """About the whole, if any."""
+    moved: dict[str, str] = field(default_factory=dict)
+    """Photos that were placed again, with the evidence against their first place."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Photos that found no place, with the reason."""
+
+
+def settle(
+    capture: Capture,
+    model: Any,
+    features: Sequence[PhotoFeatures],
+    geometries: Mapping[tuple[int, int], Any],
+    constant_cameras: Collection[int],
+    seed: int,
+    threads: int,
+    report: Reporter,
+) -> Settled:
+    """Judge a model by its pairs; photos whose place most of their certain pairs contradict are removed from it, placed
+    again against the points of the others, and kept where their pairs then agree. The model is adjusted once more
+    after such a change, and is otherwise the one given.
+
+    constant_cameras: ids of cameras whose intrinsics are known.
+    """
+
+    def judged(m: Any) -> tuple[Observations, list[PairEvidence], Doubt]:
+        points = observations(m)
+        points = points.select(reliable(points))
+        evidence = pair_evidence(capture, m, features, geometries, points, seed)
+        return points, evidence, find_doubts(evidence, m.num_reg_images())
+
+    points, evidence, doubt = judged(model)
+    if not doubt.photos or doubt.whole or model.num_reg_images() - len(doubt.photos) < 2:
+        return Settled(model, points, evidence, doubt)
+    import pycolmap
+
+    ids = {v.name: i for i, v in enumerate(capture.views)}
+    doubtful = sorted(ids[name] for name in doubt.photos)
+    changed = pycolmap.Reconstruction(model)
+    for i in doubtful:
+        changed.deregister_frame(changed.image(i + 1).frame_id)
+    if changed.num_points3D() == 0 or changed.num_reg_images() < 2:
+        return Settled(model, points, evidence, doubt)
+    moved: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    for i in doubtful:
+        name = capture.views[i].name
+        against, total = doubt.photos[name]
+        report.info(f"{name} is placed against {against} of its {total} strongest pairs: looking for another place")
+        if _registered_again(changed, i, features[i], geometries, seed) and _agrees(
+            capture, changed, features, geometries, i, seed
+        ):
+            moved[name] = f"{against} of its {total} strongest pairs contradicted where it stood first"
+        else:
+            if i + 1 in changed.reg_image_ids():
+                changed.deregister_frame(changed.image(i + 1).frame_id)
+            left_out[name] = (
+                f"{against} of its {total} strongest pairs with other photos contradict every place found for it: is it "
+                "mirrored, edited, or of something that moved or only looks alike?"
+            )
+    _adjust(changed, constant_cameras, threads)
+    points, evidence, after = judged(changed)
+    if after.photos:  # what is still against its pairs goes without a second try
+        for name, (against, total) in after.photos.items():
+            changed.deregister_frame(changed.image(ids[name] + 1).frame_id)
+            moved.pop(name, None)
+            left_out[name] = f"{against} of its {total} strongest pairs with other photos contradict its place"
+        points, evidence, after = judged(changed)
+        after = Doubt({}, after.whole)
+    if not len(points.xyz):
+        return Settled(model, *judged(model))
+    return Settled(changed, points, evidence, after, moved, left_out)
+
+
+def _registered_again(
+    model: Any, i: int, f: PhotoFeatures, geometries: Mapping[tuple[int, int], Any], seed: int
+) -> bool:
+    """Register view `i` by the points that its verified matches observe in other photos (P3P in LO-RANSAC, then
+    refinement), with the camera that the model has for it."""
+    import pycolmap
+
+    registered = set(registered_ids(model))
+    found: set[tuple[int, int]] = set()
+    for (a, b), geometry in geometries.items():
+        if i not in (a, b):
+            continue
+        other, mine, theirs = (b, 0, 1) if a == i else (a, 1, 0)
+        if other not in registered:
+            continue
+        seen = model.image(other + 1).points2D
+        for row in np.asarray(geometry.inlier_matches):
+            point = seen[int(row[theirs])]
+            if point.has_point3D():
+                found.add((int(row[mine]), int(point.point3D_id)))
+    if len(found) < _MIN_INLIERS:
+        return False
+    both = sorted(found)
+    pixels = f.xy[[feature for feature, _ in both]].astype(np.float64)
+    world = np.array([model.point3D(point).xyz for _, point in both])
+    image = model.image(i + 1)
+    camera = pycolmap.Camera(model.camera(image.camera_id).todict())
+    estimate = pycolmap.AbsolutePoseEstimationOptions()
+    estimate.ransac.max_error = _MAX_ERROR
+    estimate.ransac.random_seed = seed
+    estimate.ransac.min_inlier_ratio = 0.05
+    answer = pycolmap.estimate_and_refine_absolute_pose(pixels, world, camera, estimate)
+    if answer is None or answer["num_inliers"] < max(_MIN_INLIERS, _MIN_SHARE * len(both)):
+        return False
+    frame = model.frame(image.frame_id)
+    frame.rig_from_world = answer["cam_from_world"]
+    model.register_frame(image.frame_id)
+    used_features: set[int] = set()
+    used_points: set[int] = set()
+    for (feature, point), inlier in zip(both, answer["inlier_mask"], strict=True):
+        if inlier and feature not in used_features and point not in used_points:
+            model.add_observation(point, pycolmap.TrackElement(i + 1, feature))
+            used_features.add(feature)
+            used_points.add(point)
+    return True
+
+
+def _agrees(
+    capture: Capture, model: Any, features: Sequence[PhotoFeatures], geometries: Mapping[tuple[int, int], Any], i: int,
+    seed: int,
+) -> bool:  # fmt: skip
+    """Whether the pairs of view `i` agree with where it stands."""
+    points = observations(model)
+    evidence = pair_evidence(capture, model, features, geometries, points, seed, only=frozenset({i}))
+    return capture.views[i].name not in find_doubts(evidence, model.num_reg_images()).photos
+
+
+def _adjust(model: Any, constant_cameras: Collection[int], threads: int) -> None:
+    """Bundle adjustment of the whole model; then what fits badly goes."""
+    import pycolmap
+
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    options.ceres.solver_options.num_threads = threads
+    options.ceres.solver_options.max_num_iterations = 30
+    options.refine_principal_point = False
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in model.reg_image_ids():
+        config.add_image(image_id)
+    for camera in constant_cameras:
+        config.set_constant_cam_intrinsics(camera)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+    pycolmap.ObservationManager(model).filter_all_points3D(4.0, 1.5)
+    model.update_point_3d_errors()
