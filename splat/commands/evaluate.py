@@ -14,6 +14,7 @@ from splat.export import read_splat
 from splat.export.sidecar import drawn_as_said, from_original_frame
 from splat.run.completed import CompletedRun
 from splat.run.console import Console
+from splat.run.machine import available_memory_gb
 from splat.stages.measure import mean, measure
 
 
@@ -41,7 +42,7 @@ class Evaluate:
         with Console() as report:
             gaussians, settings = run.trained.gaussians, run.settings
             if self.splat is not None:
-                splat = read_splat(self.splat, report)
+                splat = read_splat(self.splat, report, available_memory_gb())
                 gaussians, settings = from_original_frame(splat, run.capture), drawn_as_said(splat, settings)
             gaussians = gaussians.to(run.device)
             background = run.trained.background.to(gaussians.means)

@@ -15,6 +15,7 @@ from splat.export.sidecar import drawn_as_said, from_original_frame
 from splat.geometry.camera_paths import interpolated_path, orbit_path
 from splat.run.completed import CompletedRun
 from splat.run.console import Console
+from splat.run.machine import available_memory_gb
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class RenderPath:
         with Console() as report:
             gaussians, settings = run.trained.gaussians, run.settings
             if self.splat is not None:
-                splat = read_splat(self.splat, report)
+                splat = read_splat(self.splat, report, available_memory_gb())
                 gaussians, settings = from_original_frame(splat, run.capture), drawn_as_said(splat, settings)
             report.begin("render")
             files = write_renders(

@@ -18,7 +18,7 @@ import numpy as np
 from splat.core.errors import SplatError
 from splat.core.files import atomic_path
 from splat.core.foreign import regular_file, shown
-from splat.core.reading import reading
+from splat.core.reading import check_expansion, reading
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -30,7 +30,7 @@ _NAMES = {"i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int
 _NAMES |= {"f4": "float", "f8": "double"}
 _BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 _MAX_HEADER_BYTES = 1 << 20
-_MAX_LIST_ROWS = 1_000_000
+_MAX_LIST_ROWS = 500_000
 """Of rows that are read one by one: lists of several lengths, lists in text. A second or two."""
 _TEXT_BLOCK = 1 << 20
 """Bytes of text that are parsed at once."""
@@ -77,7 +77,7 @@ def read_ply(path: Path, names: Collection[str] | None = None) -> dict[str, np.n
     that the file has.
 
     Takes at most a few times the memory of the file. Raises SplatError where the file is missing, is no PLY, ends
-    early, or has lists of several lengths in more than a million rows.
+    early, or has lists of several lengths in more than half a million rows.
     """
     size = regular_file(Path(path))
     with reading(path, "PLY file"), Path(path).open("rb") as f:
@@ -159,11 +159,10 @@ def _read_header(f: BinaryIO, path: Path) -> PlyHeader:
             raise SplatError(
                 f"{shown(path)} has a PLY header line that means nothing: '{shown(line[:80])}'; export it again."
             ) from None
-    for _, _, properties in elements:
-        twice = [n for n, k in Counter(p.name for p in properties).items() if k > 1]
-        twice += [n for n, k in Counter(n for n, _, _ in elements).items() if k > 1]
-        if twice:
-            raise SplatError(f"{shown(path)} names '{shown(twice[0])[:80]}' twice in its PLY header: export it again.")
+    names = [[n for n, _, _ in elements], *([p.name for p in properties] for _, _, properties in elements)]
+    for twice in (next((n for n, k in Counter(group).items() if k > 1), None) for group in names):
+        if twice is not None:
+            raise SplatError(f"{shown(path)} names '{shown(twice)[:80]}' twice in its PLY header: export it again.")
     if not fmt:
         raise SplatError(f"{path} has no PLY 'format' line: export it again.")
     return PlyHeader(fmt, tuple(PlyElement(n, c, tuple(p)) for n, c, p in elements), tuple(comments))
@@ -193,6 +192,8 @@ def _read_binary(f: BinaryIO, element: PlyElement, byte_order: str, left: int, w
     if count * shortest > left:
         got = left // shortest
         raise SplatError(f"{path} is cut short: {got} of {count} '{shown(element.name)}' rows; copy it again.")
+    if wanted:
+        check_expansion(path, count * shortest, left)
     if not wanted and not lists:
         f.seek(count * shortest, os.SEEK_CUR)
         return np.empty(0)
@@ -241,7 +242,7 @@ def _read_binary_ragged(f: BinaryIO, element: PlyElement, byte_order: str, path:
 
 def _take(f: BinaryIO, dtype: str, n: int, element: PlyElement, path: Path) -> np.ndarray:
     size = np.dtype(dtype).itemsize * max(0, n)
-    data = f.read(size)
+    data = f.read(size) if size < _TEXT_BLOCK or size <= os.fstat(f.fileno()).st_size else b""
     if n < 0 or len(data) < size:
         raise SplatError(f"{path} is cut short inside its '{element.name}' rows: copy or export it again.")
     return np.frombuffer(data, dtype, n)
@@ -301,7 +302,9 @@ def _read_ascii(numbers: _Numbers, element: PlyElement, path: Path) -> np.ndarra
         if any(p.count_type is not None for p in element.properties):
             _check_list_rows(element, path)
             return _read_ascii_lists(numbers, element)
-        rows = np.empty(count, [(p.name, p.type) for p in element.properties])
+        row = np.dtype([(p.name, p.type) for p in element.properties])
+        check_expansion(path, count * row.itemsize, numbers.size)
+        rows = np.empty(count, row)
         step = max(1, _TEXT_BLOCK // 8 // max(k, 1))
         with np.errstate(invalid="ignore", over="ignore"):  # NaN as an integer: what it becomes is not our business
             for at in range(0, count if k else 0, step):

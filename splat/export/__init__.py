@@ -6,6 +6,7 @@ from pathlib import Path
 
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
+from splat.core.reading import free_memory
 from splat.core.slots import Codec, Reporter, SplatFile
 from splat.export.compressed_ply import CompressedPlyCodec
 from splat.export.header import OFFSET
@@ -41,13 +42,15 @@ def save_splat(
     codec.save(Path(path), gaussians, header or {}, report)
 
 
-def read_splat(path: Path, report: Reporter | None = None) -> SplatFile:
+def read_splat(path: Path, report: Reporter | None = None, free_gb: float | None = None) -> SplatFile:
     """Read any format of `CODECS`, with what its header says. Warnings (invalid Gaussians) go to `report`, or else to
-    the `splat` logger. Raises SplatError for a file that is missing, damaged, or has no Gaussians."""
+    the `splat` logger. Raises SplatError for a file that is missing, damaged, or has no Gaussians, or needs more memory
+    than the `free_gb` gigabytes that there are."""
     path = Path(path)
     unpacked_sog = path.name == "meta.json" or (path / "meta.json").is_file()
     codec = SogCodec() if unpacked_sog else codec_for(path)
-    return codec.load(path, report)
+    with free_memory(free_gb):
+        return codec.load(path, report)
 
 
 def load_splat(path: Path, report: Reporter | None = None) -> Gaussians:

@@ -17,7 +17,7 @@ from splat.core.gaussians import Gaussians
 from splat.core.ply import read_ply, read_ply_header, write_ply
 from splat.core.reading import reading
 from splat.core.slots import Reporter, SplatFile
-from splat.export.header import comment_lines, header_of
+from splat.export.header import NO_OFFSET, added, comment_lines, header_of
 from splat.export.packing import (
     arrays,
     bundle,
@@ -81,10 +81,11 @@ def load_ply(path: Path, report: Reporter | None = None) -> SplatFile:
     with reading(path, "splat .ply"):
         names = elements["vertex"].dtype.names or () if "vertex" in elements else ()
         if "chunk" in elements and ("packed_position" in names or "x" not in names):
-            gaussians = gaussians_from_elements(elements, path)
+            gaussians, offset = gaussians_from_elements(elements, path), NO_OFFSET
         else:
-            gaussians = gaussians_from_vertices(elements, path, report)
-        return SplatFile(repaired(gaussians, path, report), header_of(read_ply_header(path).comments))
+            gaussians, offset = gaussians_from_vertices(elements, path, report)
+        header = header_of(read_ply_header(path).comments)
+        return SplatFile(repaired(gaussians, path, report), added(header, offset))
 
 
 def gaussians_from_elements(elements: dict[str, np.ndarray], path: Path) -> Gaussians:

@@ -15,9 +15,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.foreign import read_json
+from splat.core.geometry import needs_local_origin
 
 MODE, OFFSET, UP = "SplatRenderMode", "offset", "Vertical axis"
 MIP = "mip"
@@ -89,6 +92,25 @@ def tidy(centre: Iterable[float], spread: float) -> Offset:
     digits = -math.floor(math.log10(spread)) if 0 < spread < math.inf else 0
     x, y, z = (round(float(v), digits) + 0.0 for v in centre)  # + 0.0: no minus zero
     return (x, y, z)
+
+
+def localized(means: np.ndarray) -> tuple[np.ndarray, Offset]:
+    """float64 coordinates [n 3] relative to the returned offset, which is zero unless float32 cannot hold them."""
+    finite = means[np.isfinite(means).all(1)]
+    if len(finite) == 0:
+        return means, NO_OFFSET
+    centre = np.median(finite, axis=0)
+    spread = float(np.median(np.linalg.norm(finite - centre, axis=1)))
+    if not spread or not needs_local_origin(float(np.linalg.norm(centre)), spread):
+        return means, NO_OFFSET
+    offset = tidy(centre.tolist(), spread)
+    return means - np.array(offset), offset
+
+
+def added(header: dict[str, str], offset: Offset) -> dict[str, str]:
+    """`header` with `offset` added to its own."""
+    x, y, z = offset_of(header)
+    return with_offset(header, (x + offset[0], y + offset[1], z + offset[2]))
 
 
 # ------------------------------------------------------------------------ beside a file whose format has no room for it

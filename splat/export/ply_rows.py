@@ -16,6 +16,7 @@ from torch import Tensor
 from splat.core.errors import SplatError
 from splat.core.gaussians import SH_C0, Gaussians
 from splat.core.slots import Reporter
+from splat.export.header import NO_OFFSET, Offset, localized
 from splat.export.repair import warn
 
 FLAT_LOG_RATIO = -7.0
@@ -39,9 +40,12 @@ def vertex_rows(gaussians: Gaussians) -> np.ndarray:
     return rows
 
 
-def gaussians_from_vertices(elements: dict[str, np.ndarray], path: Path, report: Reporter | None) -> Gaussians:
-    """Gaussians from the elements of a file. Properties may be in any order, float or double, with or without normals
-    and f_rest. Raises SplatError for a file that is no splat."""
+def gaussians_from_vertices(
+    elements: dict[str, np.ndarray], path: Path, report: Reporter | None
+) -> tuple[Gaussians, Offset]:
+    """Gaussians from the elements of a file, and the offset that their coordinates are relative to: zero except for
+    doubles that float32 cannot hold. Properties may be in any order, float or double, with or without normals and
+    f_rest. Raises SplatError for a file that is no splat."""
     vertices = elements.get("vertex")
     names = () if vertices is None else vertices.dtype.names or ()
     if vertices is None or not {"x", "y", "z"} <= set(names):
@@ -61,13 +65,18 @@ def gaussians_from_vertices(elements: dict[str, np.ndarray], path: Path, report:
     log_scales = table([c for c in ("scale_0", "scale_1", "scale_2") if c in names])
     if log_scales.shape[1] == 2:
         log_scales = torch.cat([log_scales, log_scales.amin(1, keepdim=True) + FLAT_LOG_RATIO], 1)
-    return Gaussians(
-        means=table(["x", "y", "z"]),
+    means, offset = table(["x", "y", "z"]), NO_OFFSET
+    if all(vertices.dtype[a] == np.float64 for a in "xyz"):
+        local, offset = localized(np.stack([vertices[a] for a in "xyz"], 1))
+        means = torch.from_numpy(local.astype(np.float32)) if any(offset) else means
+    gaussians = Gaussians(
+        means=means,
         quats_wxyz=table([f"rot_{i}" for i in range(4)]),
         log_scales=log_scales,
         logit_opacities=table(["opacity"])[:, 0],
         sh=_harmonics(vertices, names, path, report),
     )
+    return gaussians, offset
 
 
 def _harmonics(vertices: np.ndarray, names: tuple[str, ...], path: Path, report: Reporter | None) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic
@@ -25,7 +25,18 @@ from splat.core.foreign import parse_json, path_inside, read_bytes, regular_file
 from splat.core.gaussians import Gaussians
 from splat.core.reading import check_expansion, reading
 from splat.core.slots import Reporter, SplatFile
-from splat.export.header import MIP, MODE, NO_OFFSET, OFFSET, is_antialiased, offset_of, valid_offset, with_offset
+from splat.export.header import (
+    MIP,
+    MODE,
+    NO_OFFSET,
+    OFFSET,
+    added,
+    is_antialiased,
+    localized,
+    offset_of,
+    valid_offset,
+    with_offset,
+)
 from splat.export.packing import arrays, bundle, codebook, decoded_bytes, from_smallest_three, palette, smallest_three
 from splat.export.repair import repaired
 from splat.geometry.morton import morton_order
@@ -144,6 +155,8 @@ class _Zip:
 
     def __call__(self, name: str) -> bytes:
         limit = min(_MAX_PART, 16 * self.size + _SMALL_PART)
+        if name not in self._z.NameToInfo:
+            raise ValueError(f"it lacks '{name[:80]}'")
         part = self._z.getinfo(name)
         if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"'{name}' is compressed by method {part.compress_type}")
@@ -178,6 +191,7 @@ def decode(read: _Folder | _Zip, path: Path) -> tuple[Gaussians, dict[str, str]]
     with np.errstate(over="ignore", invalid="ignore"):  # infinite: removed by `repaired`
         folded = low + (high - low) * (levels / 65535)
         means = np.sign(folded) * np.expm1(np.abs(folded))
+    means, origin = localized(means)
     log_scales = _floats(_part(meta, "scales")["codebook"], 256)[pixels("scales", 0)[:, :3]]
     packed = pixels("quats", 0)
     if packed[:, 3].min(initial=255) < 252:
@@ -189,7 +203,7 @@ def decode(read: _Folder | _Zip, path: Path) -> tuple[Gaussians, dict[str, str]]
         sh[:, 0] = _floats(_part(meta, "sh0")["codebook"], 256)[colours[:, :3]]
     if bands > 0:
         _harmonics(meta, bands, read, pixels("shN", 1), sh[:, 1:])
-    header = with_offset({}, valid_offset(meta.get(OFFSET)) or NO_OFFSET)
+    header = added(with_offset({}, valid_offset(meta.get(OFFSET)) or NO_OFFSET), origin)
     if meta.get("antialias") is True or meta.get("model") == "antialiased":
         header[MODE] = MIP
     return bundle(means, quats, log_scales, colours[:, 3] / 255, sh), header
@@ -225,9 +239,10 @@ def _file(meta: dict[str, Any], part: str, i: int) -> str:
 
 
 def _whole(value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"a number {str(value)[:20]} where {low} to {high} are expected")
-    return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high or value != int(value):
+        raise ValueError(f"{str(value)[:20]} where a number of {low} to {high} is expected")
+    return int(value)
 
 
 def _floats(values: Any, count: int) -> np.ndarray:
@@ -264,5 +279,5 @@ def _image(data: bytes, max_pixels: int) -> np.ndarray:
             if image.width * image.height > max_pixels:
                 raise ValueError(f"an image of {image.width} x {image.height} px, more than its Gaussians need")
             return np.asarray(image.convert("RGBA"))
-        except Image.DecompressionBombError as e:
-            raise ValueError(str(e)) from None
+        except (Image.DecompressionBombError, UnidentifiedImageError):
+            raise ValueError("an image that cannot be opened") from None

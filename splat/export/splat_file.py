@@ -14,10 +14,10 @@ from splat.core.errors import SplatError
 from splat.core.files import write_atomic
 from splat.core.foreign import regular_file
 from splat.core.gaussians import Gaussians
-from splat.core.reading import reading
+from splat.core.reading import check_expansion, reading
 from splat.core.slots import Reporter, SplatFile
 from splat.export.header import OFFSET, is_antialiased, read_notes, write_notes
-from splat.export.packing import arrays, bundle, colour_from_dc, dc_from_colour, to_bytes
+from splat.export.packing import arrays, bundle, colour_from_dc, dc_from_colour, decoded_bytes, to_bytes
 from splat.export.repair import repaired, warn
 
 _ROW = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("quats", "u1", 4)])
@@ -52,6 +52,7 @@ class SplatFileCodec:
             size = regular_file(path)
             if size % _ROW.itemsize:
                 raise SplatError(f"{path} is cut short or is no .splat (its size is no multiple of 32): copy it again.")
+            check_expansion(path, decoded_bytes(size // _ROW.itemsize, 1), size)
             rows = np.fromfile(path, _ROW)
             with np.errstate(divide="ignore", invalid="ignore"):
                 log_scales = np.log(rows["scales"])

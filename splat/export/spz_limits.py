@@ -13,7 +13,7 @@ from torch import Tensor
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.slots import Reporter
-from splat.export.header import OFFSET, offset_of, tidy, with_offset
+from splat.export.header import OFFSET, added, tidy
 from splat.export.repair import warn
 
 _FRACTION_BITS, _MAX_FRACTION_BITS = 12, 24
@@ -53,9 +53,7 @@ def fitted(
         local = replace(gaussians, means=(means - means.new_tensor(offset)).to(gaussians.means))
         local_bits, local_step = fraction_bits(local.means)
         if local_step < step / 8:
-            there = offset_of(header)
-            whole = (there[0] + offset[0], there[1] + offset[1], there[2] + offset[2])
-            gaussians, header, bits, step = local, with_offset(header, whole), local_bits, local_step
+            gaussians, header, bits, step = local, added(header, offset), local_bits, local_step
             warn(
                 report,
                 f"{path}: .spz is too coarse this far from the origin, so its coordinates are relative to "

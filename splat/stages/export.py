@@ -7,7 +7,8 @@ from pathlib import Path
 
 from splat.core.capture import Capture, PointCloud
 from splat.core.files import write_json
-from splat.core.slots import PathCamera
+from splat.core.gaussians import Gaussians
+from splat.core.slots import PathCamera, Reporter
 from splat.export import save_splat
 from splat.export.header import offset_text, with_offset
 from splat.export.pointcloud import points_from_gaussians, shifted, write_point_cloud
@@ -31,7 +32,7 @@ def export(c: Context, capture: Capture, trained: Trained, result: Evaluation, r
     shown = replace(capture, views=capture.train_views + result.test_views)
 
     def make(folder: Path) -> bool:
-        write_splats(c, folder, capture, trained)
+        write_splats(folder, capture, trained.gaussians, c.settings.mode == "antialiased", c.report)
         write_cameras(folder / "cameras.json", shown)
         if renders:
             write_pictures(c, folder / "renders", capture, trained, result)
@@ -40,12 +41,12 @@ def export(c: Context, capture: Capture, trained: Trained, result: Evaluation, r
     c.run.stage("export", key, {"renders": renders}, make, lambda folder: True, code=code_hash("splat.stages.export"))
 
 
-def write_splats(c: Context, folder: Path, capture: Capture, trained: Trained) -> None:
+def write_splats(folder: Path, capture: Capture, gaussians: Gaussians, antialiased: bool, report: Reporter) -> None:
     """The splat, its sidecar, and point clouds from the Gaussians and from structure from motion."""
     splat, offset = folder / "splat.ply", local_origin(capture)
-    original = to_original_frame(trained.gaussians, capture, offset)
-    mode = "mip" if c.settings.mode == "antialiased" else "default"
-    save_splat(splat, original, with_offset({"SplatRenderMode": mode}, offset), c.report)
+    original = to_original_frame(gaussians, capture, offset)
+    mode = "mip" if antialiased else "default"
+    save_splat(splat, original, with_offset({"SplatRenderMode": mode}, offset), report)
     write_sidecar(splat, capture)
     write_point_cloud(folder / "points.ply", shifted(points_from_gaussians(original), offset))
     if capture.points is not None:
@@ -54,7 +55,7 @@ def write_splats(c: Context, folder: Path, capture: Capture, trained: Trained) -
         cloud = PointCloud(positions if any(offset) else positions.float(), capture.points.rgb)
         write_point_cloud(folder / "points_sfm.ply", cloud)
     if any(offset):
-        c.report.info(
+        report.info(
             f"{splat.name} is relative to {offset_text(offset)}, which its header and {sidecar_path(splat).name} name: "
             "float32 is too coarse so far from the origin. Point clouds and cameras.json have float64."
         )
