@@ -10,7 +10,7 @@ from typing import Literal
 from splat.core.errors import SplatError
 from splat.export import codec_for, save_splat
 from splat.export.sidecar import to_original_frame, write_sidecar
-from splat.run.completed import CompletedRun
+from splat.run.completed import CompletedRun, note_written
 
 
 @dataclass(frozen=True)
@@ -46,4 +46,5 @@ class Export:
             save_splat(target, gaussians, {"SplatRenderMode": mode})
             write_sidecar(target, run.capture, self.frame)
             print(f"{target}: {len(gaussians)} Gaussians", file=sys.stderr)
+        note_written(self.run, "export", (f for t in targets for f in folder.glob(f"{t.stem}*")))
         return 0

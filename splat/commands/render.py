@@ -11,7 +11,7 @@ from splat.core.errors import SplatError
 from splat.core.slots import PathCamera
 from splat.export.renders import write_renders
 from splat.geometry.camera_paths import interpolated_path, orbit_path
-from splat.run.completed import CompletedRun
+from splat.run.completed import CompletedRun, note_written
 from splat.run.console import Console
 
 
@@ -72,5 +72,8 @@ class RenderPath:
                 units_per_world=1 / run.capture.world_from_source.scale,
                 report=report,
             )
+        written = [*files.rgb, *files.depth, *files.previews, *([files.video] if files.video else [])]
+        written += [path.with_name("depth.json") for path in files.depth[:1]]
+        note_written(self.run, "export", written)
         print(f"{files.video or target / self.path}: {len(cameras)} views", file=sys.stderr)
         return 0

@@ -30,13 +30,20 @@ def write_errors(path: Path) -> Iterator[None]:
         name = shown(path)
         if e.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise SplatError(f"{name} was not written: the disk is full; free some space and run again.") from None
-        if os.path.isdir(path):
+        if _is_folder(path):
             raise SplatError(f"{name} is a folder where a file is to be written: move it away and run again.") from None
         if e.errno in _UNWRITABLE:
             raise SplatError(f"{name} cannot be written ({e.strerror}): choose another --out folder.") from None
         if e.errno == errno.ENAMETOOLONG:
             raise SplatError(f"{name[:80]}... cannot be written: the name is too long; shorten it.") from None
         raise
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 @contextmanager

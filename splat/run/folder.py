@@ -4,8 +4,9 @@ A stage's key is a hash of its settings and inputs. A stage that is complete, an
 disagrees is renamed to `<stage>.old-<n>`, never overwritten; one that was cut off starts again (training continues from
 its checkpoint), and what it left, `<stage>.cut-off-<n>`, is removed when it has been made.
 
-What a stage wrote is noted by size and hash (`run.outputs`). A stage whose files are missing, cut or changed is damaged:
-it is made again, saying so. If it comes out with other files than before, so are the stages that were computed from it.
+What a stage wrote is noted by size and hash (`run.outputs`). A stage whose files are missing, cut or changed is
+damaged: it is made again, saying so. If it comes out with other files than before, so are the stages that were computed
+from it.
 
 Beside the key stands the code that made the stage, as `run.code.code_hash` describes it. A stage of other code is made
 again like one of other settings, saying so, unless the folder was opened with `keep_stages`: then it is used, with a
@@ -282,6 +283,7 @@ class RunFolder:
         """Where the stage is, or will be made."""
         folder, older = self.root / name, self.root / OLDER_NAMES.get(name, name)
         return older if older.exists() and not os.path.lexists(folder) else folder
+
     def _takes_older(self, name: str, record: StageRecord, extent: int | None) -> bool:
         """Whether a stage of version 0.1.0 is used."""
         version = record.code or "unknown"

@@ -34,7 +34,7 @@ class Damage:
 
 
 def content_hash(path: Path) -> str:
-    """A hash of a file: of all of it up to 1 MiB, of the first, the last and 14 blocks of 64 KiB between them beyond."""
+    """A hash of a file: of all of it up to 1 MiB; beyond, of the first 64 KiB, the last, and 14 blocks between them."""
     digest = hashlib.sha256()
     with path.open("rb") as f:
         size = os.fstat(f.fileno()).st_size
@@ -77,7 +77,7 @@ def _walk(folder: Path, prefix: str) -> Iterator[str]:
 def written_since(folder: Path, before: Listing) -> Outputs:
     """What was written below `folder` since `listing(folder)` gave `before`: files of others beside it do not count."""
     changed = [name for name, mark in listing(folder).items() if before.get(name) != mark]
-    return {name: (os.stat(folder / name).st_size, content_hash(folder / name)) for name in changed}
+    return {name: ((folder / name).stat().st_size, content_hash(folder / name)) for name in changed}
 
 
 def damage_to(folder: Path, outputs: Outputs) -> Damage | None:
