@@ -151,7 +151,9 @@ def test_spz_refuses_what_it_would_change(tmp_path: Path) -> None:
         save_splat(tmp_path / "a.spz", far)
     assert "\n" not in str(e.value)
     tiny = scene(size=1e-6)
-    with pytest.raises(SplatError, match=r"a\.spz: \.spz stores sizes of 4\.5e-05 to 379 units, which 400 of 400 Gaussians"):
+    with pytest.raises(
+        SplatError, match=r"a\.spz: \.spz stores sizes of 4\.5e-05 to 379 units, which 400 of 400 Gaussians"
+    ):
         save_splat(tmp_path / "a.spz", tiny)
     few = scene()
     few.log_scales[:3] = 7.0
