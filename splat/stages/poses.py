@@ -14,7 +14,7 @@ from splat.poses.normalize import normalize
 from splat.run.capture_io import load_capture, save_capture
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
-from splat.stages.context import Context
+from splat.stages.context import Context, work_folder
 
 
 def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -> PoseResult:
@@ -26,7 +26,8 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     key = hash_of("poses", c.run.identity("ingest"), poser, heldout)
 
     def make(folder: Path) -> PoseResult:
-        result = poser(capture, folder / "work", c.report)
+        with work_folder(folder) as work:
+            result = poser(capture, work, c.report)
         result = replace(result, capture=normalize(result.capture, result.details.get("up", "auto")))
         save_capture(folder, result.capture, c.run.photos)
         details = {"total": result.total, "unregistered": result.unregistered, "warnings": list(result.warnings)}
