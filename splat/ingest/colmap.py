@@ -17,6 +17,7 @@ from splat.core.camera import Lens
 from splat.core.capture import Capture, PointCloud, Tracks, View
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
+from splat.core.interrupts import import_module
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.cameras import camera_through
 from splat.ingest.exif import PhotoInfo, read_info
@@ -86,7 +87,7 @@ def _largest_model(folders: list[Path], report: Reporter) -> tuple[Any, Path]:  
 
 
 def _load(folder: Path) -> Any:
-    import pycolmap
+    pycolmap: Any = import_module("pycolmap")
 
     suffix = ".bin" if (folder / "images.bin").is_file() else ".txt"
     try:

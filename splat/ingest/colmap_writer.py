@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic
+from splat.core.interrupts import import_module
 
 
 def write_colmap(capture: Capture, folder: Path, photos: bool = True) -> None:
@@ -19,7 +21,7 @@ def write_colmap(capture: Capture, folder: Path, photos: bool = True) -> None:
     photos: also write `images/`, undistorted at the working size (JPEG at quality 95, PNG with alpha).
     Views without a pose are left out. Raises SplatError where no view has one.
     """
-    import pycolmap
+    pycolmap: Any = import_module("pycolmap")
 
     views = [v for v in capture.views if v.world_from_cam is not None]
     if not views:
