@@ -29,15 +29,18 @@ class Evaluate:
     with or without anti-aliasing as the file says."""
     lpips: Path | None = None
     """Folder with LPIPS weights."""
+    photos: Path | None = None
+    """Where the photos of the run are now, if they were moved."""
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
     json: Path | None = None
     """Also write the figures here."""
 
     def __call__(self) -> dict[str, Any]:
-        run = CompletedRun.open(self.run, self.raster)
+        run = CompletedRun.open(self.run, self.raster, self.photos)
         views = [v for v in run.capture.test_views if v.world_from_cam is not None]
         if not views:
             raise SplatError(f"{self.run} holds out no posed photo: reconstruct with --heldout posed --test-every 8.")
+        run.require(views)
         scorer, note = load_lpips(REPORTED, self.lpips)
         with Console() as report:
             gaussians, settings = run.trained.gaussians, run.settings

@@ -11,7 +11,7 @@ from splat.core.errors import SplatError
 from splat.export import codec_for, save_splat
 from splat.export.header import relative_to, with_offset
 from splat.export.sidecar import local_origin, to_original_frame, write_sidecar
-from splat.run.completed import CompletedRun
+from splat.run.completed import CompletedRun, note_written
 from splat.run.console import Console
 
 
@@ -51,4 +51,5 @@ class Export:
                 save_splat(target, gaussians, header, report)
                 write_sidecar(target, run.capture, self.frame)
                 print(f"{target}: {len(gaussians)} Gaussians{relative_to(header)}", file=sys.stderr)
+        note_written(self.run, "export", (f for t in targets for f in folder.glob(f"{t.stem}*")))
         return 0

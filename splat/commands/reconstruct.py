@@ -269,7 +269,7 @@ class Reconstruct:
     ) -> Iterator[tuple[Context, list[str]]]:
         """The run folder and what stages work with, and a list that all warnings are added to."""
         self._check()
-        run = RunFolder(self.folder, keep_stages=self.keep_stages)
+        run = RunFolder(self.folder, keep_stages=self.keep_stages, photos=self.photos)
         try:
             with Console(self.quiet) as console:
                 run.report = logged = Logged(report or console, run.log)

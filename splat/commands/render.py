@@ -13,7 +13,7 @@ from splat.export import read_splat
 from splat.export.renders import write_renders
 from splat.export.sidecar import drawn_as_said, from_original_frame
 from splat.geometry.camera_paths import interpolated_path, orbit_path
-from splat.run.completed import CompletedRun
+from splat.run.completed import CompletedRun, note_written
 from splat.run.console import Console
 from splat.run.machine import available_memory_gb
 
@@ -81,5 +81,8 @@ class RenderPath:
                 units_per_world=1 / run.capture.world_from_source.scale,
                 report=report,
             )
+        written = [*files.rgb, *files.depth, *files.previews, *([files.video] if files.video else [])]
+        written += [path.with_name("depth.json") for path in files.depth[:1]]
+        note_written(self.run, "export", written)
         print(f"{files.video or target / self.path}: {len(cameras)} views", file=sys.stderr)
         return 0

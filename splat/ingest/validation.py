@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 from PIL import Image
 
-from splat.core.capture import Capture
+from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
 from splat.core.slots import Reporter
@@ -103,7 +103,7 @@ def check_photos(capture: Capture, report: Reporter, max_pixels: int | None = No
     with LimitedWarnings(report) as warnings:
         for view, check in zip(capture.views, checks):
             usable = not (check.blank or check.problem or check.transparent)
-            original = first_with.setdefault(check.fingerprint, view.name) if usable else view.name
+            original = first_with.setdefault(_clip(view) + check.fingerprint, view.name) if usable else view.name
             if check.problem:
                 problem = f"it cannot be decoded ({check.problem}); copy it again"
                 if "--max-pixels" in check.problem or "may not be read" in check.problem:
@@ -123,6 +123,11 @@ def check_photos(capture: Capture, report: Reporter, max_pixels: int | None = No
         where = paths[0].parent if paths else Path(capture.source)
         raise too_few(where, sum(keep), len(keep) - sum(keep))
     return capture if all(keep) else capture.select(keep)
+
+
+def _clip(view: View) -> bytes:
+    """Frames of two clips are not compared: both belong to the capture."""
+    return view.camera_group.encode(errors="replace") if view.camera_group.startswith("video ") else b""
 
 
 def too_few(where: Path, usable: int, unusable: int = 0) -> SplatError:

@@ -14,6 +14,9 @@ from splat.native import bindings, build
 from splat.run.folder import RunFolder
 from splat.run.machine import available_cores
 
+REFERENCE_SLOWDOWN = 150
+"""Of training on the reference rasterizer, against the compiled kernels."""
+
 
 @dataclass(frozen=True, eq=False)
 class Context:
@@ -56,6 +59,12 @@ def open_context(
     place = torch.device(name)
     chosen = rasterizers.choose(place, raster)
     report.info(f"drawing with {chosen.name} on {place}, {threads} threads")
+    if chosen.name == "reference" and raster == "auto" and place.type == "cpu":
+        reason = (build.unavailable() or "").splitlines()[0]
+        report.warn(
+            f"there are no compiled kernels ({reason}) Training is about {REFERENCE_SLOWDOWN} times slower without "
+            "them, and the figures are not those of a usual run: `splat doctor` says what to do."
+        )
     if group.world > 1:
         if raster not in ("auto", "native"):
             raise SplatError(f"--raster {raster}: several processes draw with native; leave the flag out.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from splat.core.capture import Capture, View
 from splat.core.files import write_json
+from splat.core.foreign import read_json
 from splat.core.geometry import Rigid
 from splat.core.image import write_png
 from splat.core.slots import PoseResult
@@ -174,7 +174,7 @@ def _save(folder: Path, e: Evaluation) -> None:
 
 
 def _load(folder: Path, capture: Capture, held_out: tuple[View, ...] | None) -> Evaluation:
-    saved = json.loads((folder / "views.json").read_text())
+    saved = read_json(folder / "views.json")
 
     def rows(group: str) -> tuple[Pictures, ...]:
         out = []

@@ -38,7 +38,8 @@ def export(c: Context, capture: Capture, trained: Trained, result: Evaluation, r
             write_pictures(c, folder / "renders", capture, trained, result)
         return True
 
-    c.run.stage("export", key, {"renders": renders}, make, lambda folder: True, code=code_hash("splat.stages.export"))
+    code = code_hash("splat.stages.export")
+    c.run.stage("export", key, {"renders": renders}, make, lambda folder: True, code=code, shared=True)
 
 
 def write_splats(folder: Path, capture: Capture, gaussians: Gaussians, antialiased: bool, report: Reporter) -> None:

@@ -23,7 +23,10 @@ def ingest(c: Context, photos: Path, options: ReadOptions) -> Capture:
 
     def make(folder: Path) -> Capture:
         capture = readers.read(photos, replace(options, workdir=folder), c.report)
-        save_capture(folder, capture)
+        save_capture(folder, capture, photos)
         return capture
 
-    return c.run.stage("ingest", key, options, make, load_capture, code=code_hash("splat.ingest"))
+    def load(folder: Path) -> Capture:
+        return load_capture(folder, photos)
+
+    return c.run.stage("ingest", key, options, make, load, code=code_hash("splat.ingest"))
