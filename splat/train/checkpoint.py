@@ -15,7 +15,7 @@ from torch import Tensor
 
 from splat.core.errors import SplatError
 from splat.core.files import atomic_path
-from splat.core.foreign import shown
+from splat.core.foreign import regular_file, shown
 from splat.core.slots import Reporter
 
 FILE_NAME = "training.pt"
@@ -41,6 +41,7 @@ def load(folder: Path, key: str, report: Reporter) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        regular_file(path)  # a pipe would be waited for
         # weights_only: a checkpoint is data; one from a stranger cannot run code.
         saved = torch.load(path, map_location="cpu", weights_only=True)
         version = saved["version"]
