@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,7 +47,8 @@ def write_colmap(capture: Capture, folder: Path, photos: bool = True) -> None:
             camera.camera_id = camera_ids[key]
             model.add_camera_with_trivial_rig(camera)
         rows, pixels = observed[i - 1]
-        image = pycolmap.Image(name=name, keypoints=pixels, camera_id=camera_ids[key], image_id=i)
+        # as bytes: names of files need not be UTF-8
+        image = pycolmap.Image(name=os.fsencode(name), keypoints=pixels, camera_id=camera_ids[key], image_id=i)
         assert view.world_from_cam is not None
         pose = view.world_from_cam.inverse().matrix().numpy()[:3]
         model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(pose))
