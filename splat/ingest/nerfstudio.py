@@ -134,8 +134,9 @@ def _points(data: dict[str, Any], path: Path, report: Reporter) -> PointCloud | 
         report.warn(f"{shown(ply)}, which {path.name} names, does not exist: training starts without sparse points.")
         return None
     vertex = read_ply(ply).get("vertex")
-    names = vertex.dtype.names or () if vertex is not None else ()
-    names = tuple(n for n in names if vertex.dtype[n].kind in "fiu")  # no lists
+    names: tuple[str, ...] = ()
+    if vertex is not None:
+        names = tuple(n for n in vertex.dtype.names or () if vertex.dtype[n].kind in "fiu")  # no lists
     if vertex is None or not {"x", "y", "z"} <= set(names):
         raise SplatError(
             f"{shown(ply)} has no vertices with x, y, z: export it again or remove ply_file_path from {path}."

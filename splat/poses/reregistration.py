@@ -85,8 +85,8 @@ def settle(
             if i + 1 in changed.reg_image_ids():
                 changed.deregister_frame(changed.image(i + 1).frame_id)
             left_out[name] = (
-                f"{against} of its {total} strongest pairs with other photos contradict every place found for it: is it "
-                "mirrored, edited, or of something that moved or only looks alike?"
+                f"{against} of its {total} strongest pairs with other photos contradict every place found for it: is "
+                "it mirrored, edited, or of something that moved or only looks alike?"
             )
     _adjust(changed, constant_cameras, threads)
     points, evidence, after = judged(changed)

@@ -71,7 +71,7 @@ def checksum(value: Any) -> str:
         if isinstance(v, Tensor):
             digest.update(f"{v.dtype}{tuple(v.shape)}".encode())
             data = v.detach().cpu().contiguous().reshape(-1)
-            digest.update(data.view(torch.uint8).numpy() if len(data) else b"")
+            digest.update(data.view(torch.uint8).numpy().data if len(data) else b"")
         elif isinstance(v, dict):
             digest.update(f"dict{len(v)}".encode())
             for k, item in v.items():
