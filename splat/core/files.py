@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,6 +84,21 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=1) + "\n")
+
+
+@contextmanager
+def utf8_path(path: Path) -> Iterator[Path]:
+    """`path` for libraries that take UTF-8 names alone, and crash on others: a link to it where its name is none. It
+    need not exist yet."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory(prefix="splat-") as folder:
+            link = Path(folder) / f"link{path.suffix if path.suffix.isascii() else ''}"
+            link.symlink_to(path.absolute())
+            yield link
+    else:
+        yield path
 
 
 RUN_FOLDERS = frozenset({"ingest", "poses", "init", "priors", "train", "evaluate", "export", "renders", "capture"})

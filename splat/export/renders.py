@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from splat.core.camera import Camera
-from splat.core.files import write_json
+from splat.core.files import utf8_path, write_json
 from splat.core.foreign import path_inside
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
@@ -122,7 +122,8 @@ def write_renders(
         near, far = _range(histogram)
         _describe_depth(folder / "depth" / "depth.json", step, near, far)
         for path in depth_paths:
-            levels = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+            with utf8_path(path) as readable:
+                levels = np.asarray(cv2.imread(str(readable), cv2.IMREAD_UNCHANGED))
             previews.append(path.with_suffix(".preview.png"))
             write_png(previews[-1], depth_preview(levels, near, far))
     return RenderFiles(tuple(rgb_paths), tuple(depth_paths), tuple(previews), video)

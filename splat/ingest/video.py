@@ -16,7 +16,7 @@ import numpy as np
 from splat.core.camera import Camera
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
-from splat.core.files import write_atomic, write_json
+from splat.core.files import utf8_path, write_atomic, write_json
 from splat.core.foreign import path_inside, read_json, regular_file, shown
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.cameras import GUESSED_FOCAL
@@ -190,7 +190,8 @@ def _sharpness(frame: np.ndarray) -> float:
 def _open(video: Path) -> cv2.VideoCapture:
     regular_file(video)  # FFmpeg would wait for a pipe
     # absolute: FFmpeg takes "2024-05-01T12:30.mp4" for a protocol, and "-" for standard input
-    capture = cv2.VideoCapture(str(video.absolute()), cv2.CAP_FFMPEG)
+    with utf8_path(video.absolute()) as readable:
+        capture = cv2.VideoCapture(str(readable), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise SplatError(
             f"{shown(video)} cannot be opened as a video: convert it to H.264 (.mp4) or cut it into photos."

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from splat import raster as rasterizers
 from splat.core.errors import SplatError
+from splat.core.files import utf8_path
 from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.slots import Rasterizer, RasterSettings, Reporter
 from splat.native import bindings, build
@@ -32,6 +36,14 @@ class Context:
     seed: int = 0
     group: ProcessGroup = ALONE
     """The processes that train together; this one is rank 0."""
+
+
+@contextmanager
+def work_folder(folder: Path) -> Iterator[Path]:
+    """`folder / "work"`, made: for what a stage needs on its way."""
+    (folder / "work").mkdir(parents=True, exist_ok=True)
+    with utf8_path(folder / "work") as work:
+        yield work
 
 
 def open_context(

@@ -9,12 +9,14 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.foreign import read_json
+from splat.core.interrupts import interruptible
 from splat.core.slots import Poser, PoseResult
+from splat.poses.features import quiet
 from splat.poses.normalize import normalize
 from splat.run.capture_io import load_capture, save_capture
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
-from splat.stages.context import Context
+from splat.stages.context import Context, work_folder
 
 
 def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -> PoseResult:
@@ -26,7 +28,9 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     key = hash_of("poses", c.run.identity("ingest"), poser, heldout)
 
     def make(folder: Path) -> PoseResult:
-        result = poser(capture, folder / "work", c.report)
+        quiet()
+        with work_folder(folder) as work, interruptible():
+            result = poser(capture, work, c.report)
         result = replace(result, capture=normalize(result.capture, result.details.get("up", "auto")))
         save_capture(folder, result.capture, c.run.photos)
         details = {"total": result.total, "unregistered": result.unregistered, "warnings": list(result.warnings)}
