@@ -134,17 +134,10 @@ def _points(data: dict[str, Any], path: Path, report: Reporter) -> PointCloud | 
         report.warn(f"{shown(ply)}, which {path.name} names, does not exist: training starts without sparse points.")
         return None
     vertex = read_ply(ply).get("vertex")
-<<<<<<< HEAD
-    names: tuple[str, ...] = ()
-    if vertex is not None:
-        names = tuple(n for n in vertex.dtype.names or () if vertex.dtype[n].kind in "fiu")  # no lists
-    if vertex is None or not {"x", "y", "z"} <= set(names):
-=======
     names = set[str]()
     if vertex is not None:
         names = {n for n in vertex.dtype.names or () if vertex.dtype[n].kind in "fiu"}  # no lists
     if vertex is None or not {"x", "y", "z"} <= names:
->>>>>>> fuzz
         raise SplatError(
             f"{shown(ply)} has no vertices with x, y, z: export it again or remove ply_file_path from {path}."
         )

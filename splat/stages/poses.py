@@ -57,6 +57,8 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
 def load_poses(folder: Path, photos: Path | None = None) -> PoseResult:
     """What the stage wrote. `photos` as in `load_capture`."""
     saved = read_json(folder / "poses.json")
-    unregistered: dict[str, str] = saved.get("unregistered", saved.get("dropped")) or {}  # the name in runs of version 0.1.0
+    unregistered: dict[str, str] = (
+        saved.get("unregistered", saved.get("dropped")) or {}
+    )  # the name in runs of version 0.1.0
     warnings = tuple(saved["warnings"])
     return PoseResult(load_capture(folder, photos), unregistered, warnings, saved["total"], saved["details"])
