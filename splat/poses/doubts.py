@@ -39,9 +39,9 @@ def find_doubts(pairs: Sequence[PairEvidence], registered: int) -> Doubt:
         culprits = sorted(excess, key=lambda n: -excess[n])
         if not culprits or excess[culprits[0]] <= 0:
             break
-        # Two photos that only contradict each other: either may be wrong.
-        if len(culprits) > 1 and excess[culprits[1]] == excess[culprits[0]]:
-            break
+        equal = {n for n in culprits if excess[n] == excess[culprits[0]]}
+        if any({p.name_a, p.name_b} <= equal and not p.agrees for p in left):
+            break  # of two that contradict each other alike either may be wrong
         name = culprits[0]
         photos[name] = count[name]
         left = [p for p in left if name not in (p.name_a, p.name_b)]

@@ -34,7 +34,7 @@ class PairEvidence:
     """Share of the verified matches that the model's own relative pose explains."""
 
     def turned(self, degrees: float = 10.0) -> bool:
-        """The pair is certain of a rotation that the model does not have, and the model does not explain its matches."""
+        """The pair is certain of a rotation that the model does not have, nor does the model explain its matches."""
         return self.rotation_error is not None and self.rotation_error > degrees and self.explained < 0.5
 
     @property

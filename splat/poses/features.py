@@ -17,8 +17,8 @@ import numpy as np
 from splat.core.capture import View
 from splat.core.errors import SplatError
 from splat.core.files import atomic_path
-from splat.core.interrupts import import_module
 from splat.core.image import read_pixels
+from splat.core.interrupts import import_module
 from splat.core.resampling import resize_area
 from splat.core.slots import Reporter
 
