@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from splat.core.foreign import shown
-from splat.poses.evidence import PairEvidence
+from splat.poses.evidence import TURNED, PairEvidence
 
 MAX_SHARE = 0.15
 """Contradiction of more than this share of the photos (and of more than one) is about the model, not about them."""
@@ -71,7 +71,7 @@ def _sentences(pairs: Sequence[PairEvidence]) -> tuple[str, ...]:
     return tuple(s for s in (inconsistent_rotations(pairs), duplicated_surfaces(pairs)) if s)
 
 
-def inconsistent_rotations(pairs: Sequence[PairEvidence], degrees: float = 10.0, share: float = 0.1) -> str | None:
+def inconsistent_rotations(pairs: Sequence[PairEvidence], degrees: float = TURNED, share: float = 0.1) -> str | None:
     """Pairs whose own relative rotation contradicts the model's, as where a loop of photos was closed wrongly."""
     informative = [p for p in pairs if p.rotation_error is not None]
     wrong = [p for p in informative if p.turned(degrees)]
