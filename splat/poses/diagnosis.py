@@ -121,9 +121,9 @@ def nothing_registered(
     still = sum(m.same_place for m in motions)
     if motions and still >= 0.8 * len(motions):
         return (
-            f"none of the {n} photos could be registered to another: {still} of {len(motions)} pairs that were "
-            "compared show no parallax, as if the camera had only turned or everything were flat or far away: "
-            "move the camera between photos."
+            f"none of the {n} photos could be registered to another: {still} of {len(motions)} pairs compared "
+            "show no parallax, as if the camera had only turned or everything were flat or far away: move the camera "
+            "between photos."
         )
     usual = int(np.median([len(f) for f in features]))
     if not geometries:

@@ -93,7 +93,7 @@ _WIDTHS = (0.3, 0.1, 0.03, 0.01, 0.004, 0.002, 0.002)
 
 
 def _rotation_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Distances [m] between bearings b and the bearings a turned by the rotation that fits most (Procrustes)."""
+    """Distances [m] between bearings b and bearings a turned by the rotation that fits most of them (Procrustes)."""
     weight, error = np.ones(len(a)), np.zeros(len(a))
     for width in _WIDTHS:
         u, _, vt = np.linalg.svd((b * weight[:, None]).T @ a)

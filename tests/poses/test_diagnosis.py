@@ -155,15 +155,15 @@ def test_photos_without_texture_or_contrast_say_so(tmp_path: Path) -> None:
 
 
 def test_masks_that_leave_nothing_are_named(tmp_path: Path) -> None:
-    capture = capture_of(tmp_path, [v.bgr for v in street()[:3]])
-    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((HEIGHT, WIDTH), np.uint8))
+    capture = capture_of(tmp_path, [cv2.resize(v.bgr, (240, 180)) for v in street()[:2]])
+    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((180, 240), np.uint8))
     views = tuple(replace(v, mask_path=tmp_path / "mask.png") for v in capture.views)
     with pytest.raises(SplatError, match="masks leave almost nothing"):
         QUICK(Capture(views), tmp_path / "work", Silent())
 
 
 def test_photos_that_share_nothing_are_tried_twice_not_five_times(tmp_path: Path) -> None:
-    photos = [turntable(1, 100, seed)[0] for seed in (1, 2, 3)]
+    photos = [cv2.resize(turntable(1, 100, seed)[0], (240, 180)) for seed in (1, 2, 3)]
     lines = Lines()
     with pytest.raises(SplatError, match="no two show the same points"):
         QUICK(capture_of(tmp_path, photos), tmp_path / "work", lines)
