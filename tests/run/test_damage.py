@@ -88,7 +88,9 @@ OF_FOLDERS: dict[str, Callable[[Path], Any]] = {
     "file": lambda p: (shutil.rmtree(p), p.write_text("mine")),
     "dead link": lambda p: (shutil.rmtree(p), p.symlink_to("nowhere")),
     "link": moved_behind_a_link,
-    "link to another stage": lambda p: (shutil.rmtree(p), p.symlink_to(p.parent / "ingest")) if p.name != "ingest" else 0,
+    "link to another stage": lambda p: (
+        (shutil.rmtree(p), p.symlink_to(p.parent / "ingest")) if p.name != "ingest" else 0
+    ),
 }
 CASES = [(f, kind) for f in FILES for kind in OF_FILES] + [(d, kind) for d in STAGES for kind in OF_FOLDERS]
 QUICK = {
