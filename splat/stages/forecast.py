@@ -18,6 +18,7 @@ from splat.run.folder import hash_of
 from splat.stages.context import REFERENCE_SLOWDOWN, Context
 from splat.stages.memory import (
     BYTES_BASE,
+    BYTES_BESIDE_MATCHING,
     BYTES_LEFT_OF_POSES,
     BYTES_PER_MATCHED_PIXEL,
     MIN_FEATURE_SIDE,
@@ -118,7 +119,7 @@ def plan_matching(capture: Capture, limits: Limits, cap: int, request: MatchingR
     run = 60 * estimate(capture, limits.iterations, cap, False, cores).minutes - _SECONDS_BESIDE
     max_seconds = run * MATCHING_SHARE / (1 - MATCHING_SHARE)
     budget = limits.memory_gb()
-    before = BYTES_BASE + BYTES_LEFT_OF_POSES
+    before = BYTES_BASE + BYTES_LEFT_OF_POSES + BYTES_BESIDE_MATCHING
     max_bytes = float("inf") if budget is None else 1e9 * budget - before
     total = len(capture.views)
 
@@ -237,7 +238,8 @@ def _refuse_too_little(working: Capture, cap: int, budget: float | None, limits:
         what = "--memory gives" if limits.memory else "there are"
         raise SplatError(
             f"{len(working.views)} photos take at least {smallest.peak / 1e9:.1f} GB of memory, most of it in "
-            f"{smallest.largest}, and {what} {budget:.1f} GB: close other programs, raise the limit, or give fewer photos (--max-frames)."
+            f"{smallest.largest}, and {what} {budget:.1f} GB: close other programs, raise the limit, or give fewer "
+            "photos (--max-frames)."
         )
 
 

@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from splat.core.capture import Capture
+from splat.core.capture import BYTES_PER_READ_PIXEL, Capture
 from splat.poses.attempts import attempt_sequence
 from splat.poses.features import bytes_per_thread, feature_size
 
-# Bytes, fitted to the peaks of ten runs by stage (`scripts/memory_forecast.py` measures them again).
+# Bytes, fitted to the peaks of runs by stage (`scripts/memory_forecast.py` tabulates them).
 BYTES_BASE = 0.26e9
 """Python, torch, OpenCV and the compiled kernels, once loaded."""
-_BYTES_SFM_LIBRARY = 0.10e9  # pycolmap, and what malloc keeps of many small blocks
-_BYTES_PER_FEATURE = 900.0  # the feature, its matches and its share of the model
-BYTES_LEFT_OF_POSES = 0.14e9  # of the library and of the model, while later stages work
+BYTES_LEFT_OF_POSES = 0.12e9
+"""pycolmap, the model and heaps that are not given back, while later stages work."""
+BYTES_PER_MATCHED_PIXEL = 145.0
+BYTES_BESIDE_MATCHING = 0.03e9
+_BYTES_SFM_LIBRARY = 0.10e9
+_BYTES_PER_FEATURE = 600.0  # the feature, its matches and its share of the model
 _BYTES_PER_DECODED_PIXEL = 5.0
 _PIXELS_DECODED = 120_000_000  # at once, at most, where photos are checked
-BYTES_PER_MATCHED_PIXEL = 140.0
 _BYTES_PER_GAUSSIAN = 2200.0  # parameters, Adam moments, gradients and per-row buffers at SH degree 3
+_BYTES_PER_TRAINED_GAUSSIAN = 240.0
 _BYTES_PER_PHOTO_PIXEL = 6.0  # uint8, over all levels of the resolution schedule
 _BYTES_PER_RENDER_PIXEL = 220.0
-_BYTES_PER_EXPORTED_GAUSSIAN = 1200.0
+_BYTES_PER_MEASURED_PIXEL = 450.0  # SSIM and the colour map that fits best, beside the render
+_BYTES_BESIDE_MEASURING = 0.03e9
+_BYTES_PER_EXPORTED_GAUSSIAN = 1500.0
+_BYTES_BESIDE_EXPORT = 0.03e9  # encoders of pictures and videos
 MIN_FEATURE_SIDE = 480
 """px; no photo is made smaller than that to find its features."""
 
@@ -59,16 +65,18 @@ def expected_memory(
     BYTES_BASE; fewer threads find features where they would take more.
     """
     later = BYTES_BASE + (BYTES_LEFT_OF_POSES if finds_features(working, needs_sfm) else 0.0)
-    trained = later + training_bytes(working, cap)
+    reading = _reading_bytes(working, threads)
+    pixels = max((v.camera.width * v.camera.height for v in working.views), default=0)
+    kept = later + pixels * _BYTES_PER_RENDER_PIXEL + cap * _BYTES_PER_TRAINED_GAUSSIAN
     found = pose_bytes(working, needs_sfm, threads, feature_side, spare)
     return Memory(
         {
             "ingest": BYTES_BASE + _decoding_bytes(working, threads),
             "poses": BYTES_BASE + found,
-            "init": later + matched * BYTES_PER_MATCHED_PIXEL,
-            "train": trained,
-            "evaluate": trained,
-            "export": later + cap * _BYTES_PER_EXPORTED_GAUSSIAN,
+            "init": later + (BYTES_BESIDE_MATCHING + matched * BYTES_PER_MATCHED_PIXEL if matched else 0.0),
+            "train": later + reading + training_bytes(working, cap),
+            "evaluate": kept + pixels * _BYTES_PER_MEASURED_PIXEL + _BYTES_BESIDE_MEASURING + reading / threads,
+            "export": kept + cap * _BYTES_PER_EXPORTED_GAUSSIAN + _BYTES_BESIDE_EXPORT,
         }
     )
 
@@ -90,7 +98,7 @@ def pose_bytes(
     if not finds_features(capture, needs_sfm) or not capture.views:
         return 0.0
     side = feature_side or default_feature_side(capture, needs_sfm)
-    count = attempt_sequence(len(capture.views))[0].features.max_count
+    count = attempt_sequence(len(capture.views))[0].features.max_count if needs_sfm else 2048
     kept = _BYTES_SFM_LIBRARY + len(capture.views) * count * _BYTES_PER_FEATURE
     each = max(bytes_per_thread(feature_size(v, side), v.photo_size) for v in capture.views)
     at_once = min(threads, 8, len(capture.views))
@@ -104,6 +112,12 @@ def training_bytes(working: Capture, cap: int) -> float:
     sizes = [v.camera.width * v.camera.height for v in working.views]
     photos = sum(sizes) * _BYTES_PER_PHOTO_PIXEL + max(sizes, default=0) * _BYTES_PER_RENDER_PIXEL
     return photos + cap * _BYTES_PER_GAUSSIAN
+
+
+def _reading_bytes(capture: Capture, threads: int) -> float:
+    """Of photos at full size that are read at the same time."""
+    largest = max((v.photo_size[0] * v.photo_size[1] for v in capture.views), default=0)
+    return threads * largest * BYTES_PER_READ_PIXEL
 
 
 def _decoding_bytes(capture: Capture, threads: int) -> float:
