@@ -51,9 +51,13 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     # Torch's threads spin while they wait and would take the cores from the kernels' own pool.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from splat.cli import run
+    try:
+        from splat.cli import run
 
-    return run(argv[0], COMMANDS[argv[0]][0], argv[1:])
+        return run(argv[0], COMMANDS[argv[0]][0], argv[1:])
+    except KeyboardInterrupt:  # while modules are imported: nothing has begun
+        print("splat: stopped.", file=sys.stderr)
+        return 130
 
 
 def entry() -> int:

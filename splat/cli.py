@@ -105,6 +105,21 @@ def run(name: str, target: str, argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"splat: {STOPPED}", file=sys.stderr)
         return EXIT_CODE
-    except MemoryError:
-        print("splat: out of memory: lower --max-resolution or --cap.", file=sys.stderr)
+    except BrokenPipeError:
+        raise
+    except Exception as e:
+        if not out_of_memory(e):
+            raise
+        print(
+            "splat: out of memory; what was done is kept: run the same command again with a lower --max-resolution or "
+            "--cap, or give --memory.",
+            file=sys.stderr,
+        )
         return 2
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, torch, OpenCV or a C++ library says that there was not enough memory."""
+    words = ("can't allocate memory", "not enough memory", "bad_alloc", "insufficient memory", "out of memory")
+    text = f"{type(error).__name__}: {error}".lower()
+    return isinstance(error, MemoryError) or any(w in text for w in words) or "cannot allocate memory" in text

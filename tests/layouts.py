@@ -237,6 +237,23 @@ def write_llff(scene: Scene, root: Path) -> None:
     np.save(root / "poses_bounds.npy", np.array(rows))
 
 
+SCALE = np.array([[2.5, 0, 0, 0.3], [0, 2.5, 0, -0.2], [0, 0, 2.5, 0.1], [0, 0, 0, 1]])
+"""`scale_mat` of IDR: world from normalized coordinates."""
+
+
+def write_idr(scene: Scene, root: Path, file: str = "cameras_sphere.npz") -> None:
+    """Projections with pixel centres at whole numbers, each with a factor and sign of its own."""
+    k = np.eye(4)
+    k[:3, :3] = scene.shot.k
+    k[:2, 2] -= 0.5
+    arrays = {}
+    for i, pose in enumerate(scene.world_from_cam):
+        arrays[f"world_mat_{i}"] = (k @ np.linalg.inv(pose)) * (-1) ** i * (1 + i)
+        arrays[f"scale_mat_{i}"] = SCALE
+        scene.write_photo(root / "image" / f"{i:06d}{scene.shot.suffix}", i)
+    np.savez(root / file, **arrays)
+
+
 # ----------------------------------------------------------------------------------------------------------- measuring
 
 

@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -236,10 +237,10 @@ def compiler() -> Check:
         named = os.environ.get("CXX")
         if named:
             return Check(
-                "compiler", "note", f"CXX={named} does not exist", "unset CXX, or name a C++ compiler that is there"
+                "compiler", "note", f"CXX={named} is no compiler", "unset CXX, or name a C++ compiler that is there"
             )
         return Check("compiler", "note", "no C++ compiler", "install g++ (Debian, Ubuntu: apt install g++)")
-    return Check("compiler", "ok", _first_line([*found.split(), "--version"]))
+    return Check("compiler", "ok", _first_line([*shlex.split(found), "--version"]))
 
 
 def kernels() -> Check:
@@ -248,7 +249,7 @@ def kernels() -> Check:
 
     reason = build.unavailable()
     if reason is None:
-        return Check("kernels", "ok", f"CPU kernels load from {build.cache_dir()}")
+        return Check("kernels", "ok", f"CPU kernels load ({build.cache_dir()})")
     short = reason if len(reason) < 400 else f"{reason[:400]} ..."
     without = "install g++ (Debian, Ubuntu: apt install g++)"
     fix = without if build.compiler() is None else "name another C++17 compiler: CXX=clang++ splat doctor"
@@ -365,7 +366,9 @@ def hub_cache() -> Path:
     """Where Hugging Face's libraries keep what they have downloaded."""
     if os.environ.get("HF_HUB_CACHE"):
         return Path(os.environ["HF_HUB_CACHE"])
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    from splat.native.build import user_cache
+
+    home = os.environ.get("HF_HOME") or (user_cache() or Path(tempfile.gettempdir())) / "huggingface"
     return Path(home) / "hub"
 
 
@@ -402,7 +405,7 @@ def disk() -> Check:
 
 
 def _existing(path: Path) -> Path:
-    return next(p for p in (path, *path.parents) if p.exists())
+    return next(p for p in (path, *path.parents) if p.is_dir())
 
 
 def _first_line(command: list[str]) -> str:

@@ -10,9 +10,11 @@ from typing import Any, Literal
 from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.lpips import REPORTED, load_lpips
-from splat.export import load_splat
+from splat.export import read_splat
+from splat.export.sidecar import drawn_as_said, from_original_frame
 from splat.run.completed import CompletedRun
 from splat.run.console import Console
+from splat.run.machine import available_memory_gb
 from splat.stages.measure import mean, measure
 
 
@@ -23,26 +25,31 @@ class Evaluate:
     run: Path
     """The run folder of a finished `splat reconstruct`."""
     splat: Path | None = None
-    """Measure this splat file instead, given in the run's original frame (e.g. after editing or compression)."""
+    """Measure this splat file instead, given in the run's original frame (e.g. after editing or compression); drawn
+    with or without anti-aliasing as the file says."""
     lpips: Path | None = None
     """Folder with LPIPS weights."""
+    photos: Path | None = None
+    """Where the photos of the run are now, if they were moved."""
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
     json: Path | None = None
     """Also write the figures here."""
 
     def __call__(self) -> dict[str, Any]:
-        run = CompletedRun.open(self.run, self.raster)
+        run = CompletedRun.open(self.run, self.raster, self.photos)
         views = [v for v in run.capture.test_views if v.world_from_cam is not None]
         if not views:
             raise SplatError(f"{self.run} holds out no posed photo: reconstruct with --heldout posed --test-every 8.")
+        run.require(views)
         scorer, note = load_lpips(REPORTED, self.lpips)
         with Console() as report:
-            gaussians = run.trained.gaussians
+            gaussians, settings = run.trained.gaussians, run.settings
             if self.splat is not None:
-                gaussians = load_splat(self.splat, report).transformed(run.capture.world_from_source)
+                splat = read_splat(self.splat, report, available_memory_gb())
+                gaussians, settings = from_original_frame(splat, run.capture), drawn_as_said(splat, settings)
             gaussians = gaussians.to(run.device)
             background = run.trained.background.to(gaussians.means)
-            rows = [m.figures() for m in measure(gaussians, views, run.raster, run.settings, background, None, scorer)]
+            rows = [m.figures() for m in measure(gaussians, views, run.raster, settings, background, None, scorer)]
         names = ("psnr", "ssim", "cc_psnr", "lpips")
         figures: dict[str, Any] = {k: mean([row[k] for row in rows]) for k in names}
         figures |= {"views": rows, "num_gaussians": len(gaussians)}

@@ -9,8 +9,10 @@ from typing import Literal
 
 from splat.core.errors import SplatError
 from splat.export import codec_for, save_splat
-from splat.export.sidecar import to_original_frame, write_sidecar
-from splat.run.completed import CompletedRun
+from splat.export.header import relative_to, with_offset
+from splat.export.sidecar import local_origin, to_original_frame, write_sidecar
+from splat.run.completed import CompletedRun, note_written
+from splat.run.console import Console
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,15 @@ class Export:
         gaussians = run.trained.gaussians
         if self.sh_degree is not None:
             gaussians = gaussians.with_sh_degree(min(self.sh_degree, gaussians.sh_degree))
+        offset = local_origin(run.capture, self.frame)
         if self.frame == "source":
-            gaussians = to_original_frame(gaussians, run.capture)
+            gaussians = to_original_frame(gaussians, run.capture, offset)
         mode = "mip" if run.settings.mode == "antialiased" else "default"
-        for target in targets:
-            save_splat(target, gaussians, {"SplatRenderMode": mode})
-            write_sidecar(target, run.capture, self.frame)
-            print(f"{target}: {len(gaussians)} Gaussians", file=sys.stderr)
+        header = with_offset({"SplatRenderMode": mode}, offset)
+        with Console() as report:
+            for target in targets:
+                save_splat(target, gaussians, header, report)
+                write_sidecar(target, run.capture, self.frame)
+                print(f"{target}: {len(gaussians)} Gaussians{relative_to(header)}", file=sys.stderr)
+        note_written(self.run, "export", (f for t in targets for f in folder.glob(f"{t.stem}*")))
         return 0

@@ -10,8 +10,9 @@ from splat.commands.reconstruct import Reconstruct
 from splat.core.capture import PointCloud
 from splat.core.slots import Reporter
 from splat.export import save_splat
-from splat.export.pointcloud import write_point_cloud
-from splat.export.sidecar import to_original_frame, write_sidecar
+from splat.export.header import with_offset
+from splat.export.pointcloud import shifted, write_point_cloud
+from splat.export.sidecar import local_origin, to_original_frame, write_sidecar
 from splat.ingest.colmap_writer import write_colmap
 
 
@@ -33,11 +34,13 @@ class InitOnly(Reconstruct):
         with self.opened(report) as (c, _):
             prepared = self.until_init(c)
         capture, first = prepared.capture, prepared.init.gaussians
-        original = to_original_frame(first, capture)
+        offset = local_origin(capture)
+        original = to_original_frame(first, capture, offset)
         folder = self.folder / "export"
-        save_splat(folder / "init.ply", original)
+        save_splat(folder / "init.ply", original, with_offset({}, offset))
         write_sidecar(folder / "init.ply", capture)
-        write_point_cloud(folder / "points.ply", PointCloud(original.means, original.base_rgb.clamp(0, 1)))
+        points = PointCloud(original.means, original.base_rgb.clamp(0, 1))
+        write_point_cloud(folder / "points.ply", shifted(points, offset))
         cloud = PointCloud(first.means, first.base_rgb.clamp(0, 1))
         write_colmap(replace(capture, points=cloud, tracks=None), folder / "colmap")
         print(f"{folder / 'init.ply'}: {len(original)} Gaussians", file=sys.stderr)

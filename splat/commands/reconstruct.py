@@ -108,6 +108,8 @@ class Reconstruct:
     """ignore: masked pixels say nothing. empty: they are empty background."""
     max_frames: int = 120
     """Video: most frames taken, the sharpest of as many equal windows."""
+    max_pixels: int | None = None
+    """Leave out photos with more pixels (default: 500 million, and no more than the size of the file explains)."""
     sfm: Sfm = field(default_factory=Sfm)
     """Finding poses from photos."""
     known: Known = field(default_factory=Known)
@@ -229,6 +231,7 @@ class Reconstruct:
             test_every=self.test_every or None,
             ignore_poses=self.ignore_poses,
             max_frames=self.max_frames,
+            max_pixels=self.max_pixels,
         )
 
     @property
@@ -266,7 +269,7 @@ class Reconstruct:
     ) -> Iterator[tuple[Context, list[str]]]:
         """The run folder and what stages work with, and a list that all warnings are added to."""
         self._check()
-        run = RunFolder(self.folder, keep_stages=self.keep_stages)
+        run = RunFolder(self.folder, keep_stages=self.keep_stages, photos=self.photos)
         try:
             with Console(self.quiet) as console:
                 run.report = logged = Logged(report or console, run.log)

@@ -9,10 +9,13 @@ from typing import Literal
 
 from splat.core.errors import SplatError
 from splat.core.slots import PathCamera
+from splat.export import read_splat
 from splat.export.renders import write_renders
+from splat.export.sidecar import drawn_as_said, from_original_frame
 from splat.geometry.camera_paths import interpolated_path, orbit_path
-from splat.run.completed import CompletedRun
+from splat.run.completed import CompletedRun, note_written
 from splat.run.console import Console
+from splat.run.machine import available_memory_gb
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class RenderPath:
     """Write an MP4 (for orbit and path)."""
     images: bool = False
     """Write every frame as PNG (always for train and test)."""
+    splat: Path | None = None
+    """Draw this splat file instead, given in the run's original frame (e.g. after editing or compression)."""
     depth: bool = False
     """Write depth as 16-bit PNG with a coloured preview."""
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
@@ -56,13 +61,17 @@ class RenderPath:
         target = self.out or self.run / "export" / "renders"
         rgb = tuple(float(v) for v in run.trained.background)
         with Console() as report:
+            gaussians, settings = run.trained.gaussians, run.settings
+            if self.splat is not None:
+                splat = read_splat(self.splat, report, available_memory_gb())
+                gaussians, settings = from_original_frame(splat, run.capture), drawn_as_said(splat, settings)
             report.begin("render")
             files = write_renders(
                 target / self.path,
-                run.trained.gaussians.to(run.device),
+                gaussians.to(run.device),
                 cameras,
                 run.raster,
-                run.settings,
+                settings,
                 background=(rgb[0], rgb[1], rgb[2]),
                 names=names,
                 images=self.images or still,
@@ -72,5 +81,8 @@ class RenderPath:
                 units_per_world=1 / run.capture.world_from_source.scale,
                 report=report,
             )
+        written = [*files.rgb, *files.depth, *files.previews, *([files.video] if files.video else [])]
+        written += [path.with_name("depth.json") for path in files.depth[:1]]
+        note_written(self.run, "export", written)
         print(f"{files.video or target / self.path}: {len(cameras)} views", file=sys.stderr)
         return 0

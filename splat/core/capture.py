@@ -54,6 +54,8 @@ class View:
     world_from_cam: Rigid | None = None
     """None until the photo is registered."""
     role: Literal["train", "test"] = "train"
+    as_stored: bool = False
+    """The photo's EXIF orientation is not applied: it would mirror the photo, and its pose is that of the pixels."""
     mask_path: Path | None = None
     invert_mask: bool = False
     mask_mode: Literal["ignore", "empty"] = "ignore"
@@ -78,7 +80,8 @@ class View:
         camera = camera or self.camera
         if self.cached is not None and self.cached[0] == camera:
             return self.cached[1]
-        return load_photo(self.image_path, camera, self.mask_path, self.invert_mask, self.mask_mode, quick)
+        masking = self.mask_path, self.invert_mask, self.mask_mode
+        return load_photo(self.image_path, camera, *masking, quick, self.as_stored)
 
     def rgb(self, scale: float = 1.0) -> Float[Tensor, "h w 3"]:
         """The photo as float32 in [0, 1], without alpha or mask, at `scale` x the working size."""

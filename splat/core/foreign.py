@@ -86,9 +86,11 @@ def read_bytes(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
         )
     try:
         with path.open("rb") as f:
-            return f.read(max_bytes)
+            return f.read(size)  # reading "at most" would take that much memory first
     except OSError as e:
         raise SplatError(f"{shown(path)} cannot be read ({_reason(e)}): check its permissions.") from None
+    except MemoryError:
+        raise SplatError(f"{shown(path)} has {size / 1e6:.0f} MB, more than the memory: check what it is.") from None
 
 
 def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:

@@ -84,6 +84,16 @@ def rotation_from_axis_angle(axis_angle: Float[Tensor, "*n 3"]) -> Float[Tensor,
     return torch.eye(3, dtype=skew.dtype, device=skew.device) + a * skew + b * (skew @ skew)
 
 
+def needs_local_origin(distance: float, spread: float) -> bool:
+    """Whether float32 is too coarse for coordinates of a scene of size `spread` at a `distance` from the origin, as in
+    UTM or state plane coordinates: it has 24 bits, so a step is 6e-8 to 1.2e-7 of the distance.
+
+    True beyond a thousand spreads (steps of a ten-thousandth of the scene), and beyond 8192 units (steps of a
+    millimetre, where a unit is a metre) where a local origin gains at least a digit.
+    """
+    return distance > 1e3 * max(spread, 1e-9) or (distance > 8192 and distance > 10 * spread)
+
+
 @dataclass(frozen=True, eq=False)
 class Rigid:
     """A rotation followed by a translation: `x_a = rotation @ x_b + translation` for `a_from_b`."""

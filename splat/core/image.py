@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -13,10 +15,14 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from splat.core.camera import Camera
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic
+from splat.core.foreign import shown
 from splat.core.lens import undistort
 from splat.core.resampling import resampled, resize_area
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif"})
+_SUFFIXES = "jpg jpeg jpe jfif jif mpo png webp tif tiff bmp gif avif jp2 j2k jpx ppm pgm pnm heic heif heics hif"
+PHOTO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
+"""Of what Pillow opens and people have as photos; the contents decide how a file is read."""
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 Image.MAX_IMAGE_PIXELS = None  # panoramas of hundreds of megapixels are legitimate photos
 
 
@@ -37,39 +43,62 @@ class Photo:
         return np.logical_and.reduce(masks) if masks else np.ones(self.rgb.shape[:2], bool)
 
 
-def open_photo(path: Path, min_size: tuple[int, int] | None = None) -> Image.Image:
-    """Open with the EXIF orientation applied. (The decoder of HEIF applies it itself, so its tag is ignored.) With
-    `min_size` (width, height), a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, but not below
-    `min_size`."""
-    if path.suffix.lower() in {".heic", ".heif"}:
+def open_photo(path: Path, min_size: tuple[int, int] | None = None, as_stored: bool = False) -> Image.Image:
+    """Open with the EXIF orientation applied, unless `as_stored`. (The decoder of HEIF applies it itself, so its tag is
+    ignored.) With `min_size` (width, height), a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster,
+    but not below `min_size`."""
+    if is_heif(path):
         try:
             from pillow_heif import register_heif_opener
         except ImportError:
-            raise SplatError(f"{path} is HEIC: install the reader with `pip install splat3d[heif]`.") from None
+            raise SplatError(f"{shown(path)} is HEIC: install the reader with `pip install splat3d[heif]`.") from None
         register_heif_opener()
         return Image.open(path)
     image = Image.open(path)
     if min_size is not None and image.format == "JPEG":
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        turned = not as_stored and _orientation(image) in (5, 6, 7, 8)
         width, height = reversed(min_size) if turned else min_size
         for share in (8, 4, 2):  # only where no row or column would be cut
             small, rest = (image.width // share, image.height // share), (image.width % share, image.height % share)
             if rest == (0, 0) and small[0] >= width and small[1] >= height:
                 image.draft(None, small)
                 break
-    ImageOps.exif_transpose(image, in_place=True)  # in place: without rotation nothing is decoded and copied
+    if not as_stored:
+        with suppress(*BROKEN_EXIF):
+            ImageOps.exif_transpose(image, in_place=True)  # in place: without rotation nothing is decoded and copied
     return image
 
 
-def read_pixels(path: Path, min_size: tuple[int, int] | None = None) -> np.ndarray:
-    """The whole photo, uint8 [h w 3] or, with transparency, [h w 4]; `min_size` as in `open_photo`."""
+BROKEN_EXIF = (ValueError, TypeError, AttributeError, LookupError, OverflowError, SyntaxError, struct.error)
+"""What Pillow raises for EXIF values of the wrong type or size; the pixels may still be valid."""
+
+
+def is_heif(path: Path) -> bool:
+    """Whether the contents of a file are HEIC or HEIF, whatever its suffix."""
+    with path.open("rb") as f:
+        head = f.read(32)
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and b"avif" not in head
+
+
+def _orientation(image: Image.Image) -> Any:
     try:
-        image = open_photo(path, min_size)
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except BROKEN_EXIF:
+        return 1
+
+
+def read_pixels(path: Path, min_size: tuple[int, int] | None = None, as_stored: bool = False) -> np.ndarray:
+    """The whole photo, uint8 [h w 3] or, with transparency, [h w 4]; `min_size` and `as_stored` as in
+    `open_photo`."""
+    try:
+        image = open_photo(path, min_size, as_stored)
         image.load()
     except FileNotFoundError:
-        raise SplatError(f"{path} does not exist: check the folder or the file that names it.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
-        raise SplatError(f"{path} cannot be read ({e}): replace or remove this photo.") from None
+        raise SplatError(f"{shown(path)} does not exist: check the folder or the file that names it.") from None
+    except (UnidentifiedImageError, OSError, EOFError, Image.DecompressionBombError, *BROKEN_EXIF) as e:
+        raise SplatError(f"{shown(path)} cannot be read ({shown(e)}): replace or remove this photo.") from None
+    if image.mode == "LAB":
+        image = _srgb_from_lab(image)
     if image.mode.startswith("I") or image.mode == "F":
         values = np.nan_to_num(np.asarray(image, dtype=np.float32))
         # Only "I;16" says how many bits it has; 32-bit integers and floats tell by their largest value.
@@ -83,6 +112,16 @@ def read_pixels(path: Path, min_size: tuple[int, int] | None = None) -> np.ndarr
     return np.array(image if image.mode == wanted else image.convert(wanted))  # a copy: what PIL lends is read-only
 
 
+def _srgb_from_lab(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    converted = ImageCms.profileToProfile(
+        image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
+    assert converted is not None
+    return converted
+
+
 def load_photo(
     path: Path,
     camera: Camera,
@@ -90,14 +129,16 @@ def load_photo(
     invert_mask: bool = False,
     mask_mode: Literal["ignore", "empty"] = "ignore",
     quick: bool = False,
+    as_stored: bool = False,
 ) -> Photo:
-    """Read a photo as `camera` would have taken it: oriented, undistorted, at the camera's size. With `quick`, a JPEG
-    is decoded at reduced size, at least twice the camera's; values may then differ by 1 or 2 of 255.
+    """Read a photo as `camera` would have taken it: oriented (unless `as_stored`), undistorted, at the camera's size.
+    With `quick`, a JPEG is decoded at reduced size, at least twice the camera's; values may then differ by 1 or 2 of
+    255.
 
     Colour is averaged premultiplied by alpha, so transparent pixels do not leak into their neighbours. With `mask_mode`
     "empty" the mask becomes alpha (the minimum of both, if the photo has one); with "ignore" it becomes `weight`.
     """
-    pixels = read_pixels(path, (2 * camera.width, 2 * camera.height) if quick else None)
+    pixels = read_pixels(path, (2 * camera.width, 2 * camera.height) if quick else None, as_stored)
     mask = _read_mask(mask_path, pixels.shape[:2], invert_mask) if mask_path else None
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
     if mask is not None and mask_mode == "empty":
@@ -111,10 +152,26 @@ def load_photo(
     return Photo(rgb=np.ascontiguousarray(rgb), alpha=alpha, weight=weight)
 
 
+def _use_of(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
+    """What a mask's pixels [h w 3 or 4] say: uint8 [h w], above 127 = use, and whether it is a label map. An alpha
+    channel that is not opaque everywhere wins over the colour. Of label maps, whose values are all below 128, every
+    label but 0 means use."""
+    says = pixels.shape[2] == 4 and pixels[..., 3].min() < 255
+    mask = pixels[..., 3] if says else pixels[..., :3].max(2)
+    labels = bool(0 < mask.max() <= 127)
+    return (np.where(mask > 0, np.uint8(255), np.uint8(0)) if labels else mask), labels
+
+
+def mask_share(path: Path, invert: bool) -> tuple[float, bool]:
+    """The share of a mask's pixels that are used, and whether it is a label map."""
+    mask, labels = _use_of(read_pixels(path))
+    share = float((mask > 127).mean())
+    return 1 - share if invert else share, labels
+
+
 def _read_mask(path: Path, size: tuple[int, int], invert: bool) -> np.ndarray:
-    """uint8 [h w], 255 = use. White means use unless `invert`; an alpha channel wins over the colour."""
-    pixels = read_pixels(path)
-    mask = pixels[..., 3] if pixels.shape[2] == 4 else pixels.max(2)
+    """uint8 [h w], 255 = use. White means use unless `invert`."""
+    mask, _ = _use_of(read_pixels(path))
     mask = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
     mask = np.where(mask > 127, np.uint8(255), np.uint8(0))
     return 255 - mask if invert else mask

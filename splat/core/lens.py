@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -13,6 +14,12 @@ from splat.core.interrupts import import_module
 from splat.core.resampling import resampled, resize_area
 
 _PINHOLES = {"SIMPLE_PINHOLE", "PINHOLE"}
+_MAX_SIDE = 100_000
+"""Of a photo, px. Undistortion follows its border and takes seconds for this many."""
+_FOCAL_RANGE = 0.01, 10_000.0
+"""Focal length in multiples of the long side: far beyond any lens, but what damaged numbers rarely keep to."""
+_MAX_STRETCH = 10.0
+"""Between the two focal lengths, and by distortion."""
 
 
 def pinhole_for(lens: Lens, blank_pixels: float = 0.0, max_upscale: float = 1.0) -> Camera:
@@ -34,6 +41,50 @@ def pinhole_for(lens: Lens, blank_pixels: float = 0.0, max_upscale: float = 1.0)
     target = pycolmap.undistort_camera(options, source)
     k = target.calibration_matrix().tolist()
     return Camera(k[0][0], k[1][1], k[0][2], k[1][2], target.width, target.height, lens)
+
+
+def lens_problem(lens: Lens) -> str | None:
+    """Why no photo has these intrinsics, such as "the focal length is 4e-310 px for 480x360"; None where they
+    are believable. Judged are the size, focal length, principal point and distortion, in this order; each against the
+    size. Nothing here takes longer for larger numbers."""
+
+    w, h = lens.width, lens.height
+    if not 0 < min(w, h) <= max(w, h) <= _MAX_SIDE:
+        return f"the size of its camera is {w}x{h}"
+    if not np.isfinite(lens.params).all():
+        return f"the intrinsics are not finite ({_listed(lens.params)})"
+    try:
+        camera = _colmap_camera(lens)
+        known = camera.verify_params()
+    except (RuntimeError, ValueError, TypeError, KeyError, OverflowError):
+        known = False
+    if not known:
+        return f"the intrinsics do not belong to a {lens.model} camera ({_listed(lens.params)})"
+    focals = [lens.params[i] for i in camera.focal_length_idxs()]
+    smallest, largest = (f * max(w, h) for f in _FOCAL_RANGE)
+    for f in focals:
+        if not smallest <= f <= largest:
+            return f"the focal length is {f:g} px for {w}x{h}"
+    if focals and max(focals) > _MAX_STRETCH * min(focals):
+        return f"the focal lengths are {_listed(focals)} px"
+    for i, size in zip(camera.principal_point_idxs(), (w, h)):
+        if abs(lens.params[i] - size / 2) > 2 * size:
+            return f"the principal point is at {lens.params[i]:g} px of {size}"
+    if focals and camera.extra_params_idxs():
+        # along the short side, where the polynomials of real lenses still hold
+        angles = np.array([0.25, 0.5, 0.75]) * min(min(w, h) / 2 / min(focals), 1.2)
+        ahead = np.stack([0 * angles, np.sin(angles), np.cos(angles)], 1)
+        centre = np.array([lens.params[i] for i in camera.principal_point_idxs()])
+        with np.errstate(all="ignore"):
+            stretch = np.linalg.norm(np.asarray(camera.img_from_cam(ahead)) - centre, axis=1) / (angles * focals[-1])
+        if not ((stretch > 1 / _MAX_STRETCH) & (stretch < _MAX_STRETCH)).all():
+            extras = [lens.params[i] for i in camera.extra_params_idxs()]
+            return f"the distortion is impossible ({_listed(extras)})"
+    return None
+
+
+def _listed(values: Sequence[float]) -> str:
+    return " ".join(f"{v:g}" for v in values[:12])
 
 
 def undistort(

@@ -7,7 +7,8 @@ a list property whose lists all have k entries becomes a field of shape [k], oth
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,8 @@ import numpy as np
 
 from splat.core.errors import SplatError
 from splat.core.files import atomic_path
+from splat.core.foreign import regular_file, shown
+from splat.core.reading import check_expansion, reading
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -27,6 +30,12 @@ _NAMES = {"i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int
 _NAMES |= {"f4": "float", "f8": "double"}
 _BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 _MAX_HEADER_BYTES = 1 << 20
+_MAX_LIST_ROWS = 500_000
+"""Of rows that are read one by one: lists of several lengths, lists in text. A second or two."""
+_TEXT_BLOCK = 1 << 20
+"""Bytes of text that are parsed at once."""
+_MAX_WORD = 100
+"""Characters of a number in text."""
 
 
 @dataclass(frozen=True)
@@ -58,27 +67,36 @@ class PlyHeader:
 
 def read_ply_header(path: Path) -> PlyHeader:
     """Only the header: counts, property names and comments, however large the file is."""
-    try:
-        with Path(path).open("rb") as f:
-            return _read_header(f, path)
-    except OSError as e:
-        raise SplatError(f"{path} cannot be read ({e.strerror or e}): check the path.") from None
+    regular_file(Path(path))
+    with reading(path, "PLY file"), Path(path).open("rb") as f:
+        return _read_header(f, path)
 
 
-def read_ply(path: Path) -> dict[str, np.ndarray]:
-    """All elements, in the file's order, as structured arrays in the machine's byte order.
+def read_ply(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Elements, in the file's order, as structured arrays in the machine's byte order: all of them, or those of `names`
+    that the file has.
 
-    Raises SplatError where the file is missing, is no PLY, or ends early.
+    Takes at most a few times the memory of the file. Raises SplatError where the file is missing, is no PLY, ends
+    early, or has lists of several lengths in more than half a million rows.
     """
-    try:
-        with Path(path).open("rb") as f:
-            header = _read_header(f, path)
-            if header.format == "ascii":
-                return _read_ascii(f, header, path)
-            byte_order = _BYTE_ORDERS[header.format]
-            return {e.name: _read_binary(f, e, byte_order, path) for e in header.elements}
-    except OSError as e:
-        raise SplatError(f"{path} cannot be read ({e.strerror or e}): check the path.") from None
+    size = regular_file(Path(path))
+    with reading(path, "PLY file"), Path(path).open("rb") as f:
+        header = _read_header(f, path)
+        wanted = [e.name for e in header.elements if names is None or e.name in names]
+        if not wanted:
+            return {}
+        numbers = _Numbers(f, size - f.tell()) if header.format == "ascii" else None
+        found = {}
+        for e in header.elements:
+            if numbers is not None:
+                rows = _read_ascii(numbers, e, path)
+            else:
+                rows = _read_binary(f, e, _BYTE_ORDERS[header.format], size - f.tell(), e.name in wanted, path)
+            if e.name in wanted:
+                found[e.name] = rows
+            if e.name == wanted[-1]:
+                break
+        return found
 
 
 def write_ply(
@@ -129,7 +147,7 @@ def _read_header(f: BinaryIO, path: Path) -> PlyHeader:
                     comments.append(line.partition(" ")[2].strip())
                 case ["element", name, count] if int(count) >= 0:
                     elements.append((name, int(count), []))
-                case ["property", "list", count_type, kind, name]:
+                case ["property", "list", count_type, kind, name] if _TYPES[count_type][0] in "iu":
                     elements[-1][2].append(PlyProperty(name, _TYPES[kind], _TYPES[count_type]))
                 case ["property", kind, name]:
                     elements[-1][2].append(PlyProperty(name, _TYPES[kind]))
@@ -139,8 +157,12 @@ def _read_header(f: BinaryIO, path: Path) -> PlyHeader:
                     raise ValueError
         except (ValueError, KeyError, IndexError):
             raise SplatError(
-                f"{path} has a PLY header line that means nothing: '{line[:80]}'; export it again."
+                f"{shown(path)} has a PLY header line that means nothing: '{shown(line[:80])}'; export it again."
             ) from None
+    names = [[n for n, _, _ in elements], *([p.name for p in properties] for _, _, properties in elements)]
+    for twice in (next((n for n, k in Counter(group).items() if k > 1), None) for group in names):
+        if twice is not None:
+            raise SplatError(f"{shown(path)} names '{shown(twice)[:80]}' twice in its PLY header: export it again.")
     if not fmt:
         raise SplatError(f"{path} has no PLY 'format' line: export it again.")
     return PlyHeader(fmt, tuple(PlyElement(n, c, tuple(p)) for n, c, p in elements), tuple(comments))
@@ -159,25 +181,38 @@ def _dtype(element: PlyElement, byte_order: str, list_sizes: Mapping[str, int], 
     return np.dtype(fields)
 
 
-def _read_binary(f: BinaryIO, element: PlyElement, byte_order: str, path: Path) -> np.ndarray:
-    lists = [p for p in element.properties if p.count_type is not None]
+def _read_binary(f: BinaryIO, element: PlyElement, byte_order: str, left: int, wanted: bool, path: Path) -> np.ndarray:
+    """The rows, in at most `left` bytes. Where they are not `wanted` perhaps none: the file then stands behind them."""
+    count, lists = element.count, [p for p in element.properties if p.count_type is not None]
     start = f.tell()
-    sizes = _first_list_sizes(f, element, byte_order, path) if lists and element.count else {p.name: 0 for p in lists}
+    # the shortest rows: lists without entries. A wrong count must not ask for all memory
+    shortest = _dtype(element, byte_order, {p.name: 0 for p in lists}, with_counts=True).itemsize
+    if count and not shortest:
+        raise SplatError(f"{path} has '{shown(element.name)}' rows without properties: export it again.")
+    if count * shortest > left:
+        got = left // shortest
+        raise SplatError(f"{path} is cut short: {got} of {count} '{shown(element.name)}' rows; copy it again.")
+    if wanted:
+        check_expansion(path, count * shortest, left)
+    if not wanted and not lists:
+        f.seek(count * shortest, os.SEEK_CUR)
+        return np.empty(0)
+    sizes = _first_list_sizes(f, element, byte_order, path) if lists and count else {p.name: 0 for p in lists}
+    f.seek(start)
     # Fast path: every row has the list sizes of the first one (a mesh of triangles), so rows have one fixed length.
     packed = _dtype(element, byte_order, sizes, with_counts=True)
-    left = f.seek(0, os.SEEK_END) - start
-    f.seek(start)
-    data = f.read(min(packed.itemsize * element.count, left))  # a wrong count must not ask for all memory
-    if len(data) == packed.itemsize * element.count:
-        rows = np.frombuffer(data, packed)
+    if packed.itemsize * count <= left:
+        rows = np.empty(count, packed)
+        if count and f.readinto(memoryview(rows.view(np.uint8))) < rows.nbytes:  # type: ignore[attr-defined, arg-type]
+            raise SplatError(f"{path} is cut short inside its '{shown(element.name)}' rows: copy it again.")
         if all((rows[f"{p.name}\0count"] == sizes[p.name]).all() for p in lists):
-            native = np.empty(element.count, _dtype(element, "=", sizes, with_counts=False))
+            native = _dtype(element, "=", sizes, with_counts=False)
+            if native == packed:
+                return rows
+            turned = np.empty(count, native)
             for p in element.properties:
-                native[p.name] = rows[p.name]
-            return native
-    if not lists:
-        got = len(data) // packed.itemsize
-        raise SplatError(f"{path} is cut short: {got} of {element.count} '{element.name}' rows; copy it again.")
+                turned[p.name] = rows[p.name]
+            return turned
     f.seek(start)
     return _read_binary_ragged(f, element, byte_order, path)
 
@@ -193,6 +228,7 @@ def _first_list_sizes(f: BinaryIO, element: PlyElement, byte_order: str, path: P
 
 
 def _read_binary_ragged(f: BinaryIO, element: PlyElement, byte_order: str, path: Path) -> np.ndarray:
+    _check_list_rows(element, path)
     rows = np.empty(element.count, [(p.name, object if p.count_type else p.type) for p in element.properties])
     for i in range(element.count):
         for p in element.properties:
@@ -206,49 +242,97 @@ def _read_binary_ragged(f: BinaryIO, element: PlyElement, byte_order: str, path:
 
 def _take(f: BinaryIO, dtype: str, n: int, element: PlyElement, path: Path) -> np.ndarray:
     size = np.dtype(dtype).itemsize * max(0, n)
-    data = f.read(size)
+    data = f.read(size) if size < _TEXT_BLOCK or size <= os.fstat(f.fileno()).st_size else b""
     if n < 0 or len(data) < size:
         raise SplatError(f"{path} is cut short inside its '{element.name}' rows: copy or export it again.")
     return np.frombuffer(data, dtype, n)
 
 
-def _read_ascii(f: BinaryIO, header: PlyHeader, path: Path) -> dict[str, np.ndarray]:
-    words = f.read().split()
-    elements, at = {}, 0
-    for e in header.elements:
-        try:
-            if all(p.count_type is None for p in e.properties):
-                k = len(e.properties)
-                table = words[at : at + e.count * k]
-                if len(table) < e.count * k:
-                    raise IndexError
-                rows = np.empty(e.count, [(p.name, p.type) for p in e.properties])
-                for j, p in enumerate(e.properties):
-                    rows[p.name] = np.array(table[j::k], dtype=bytes).astype("f8") if e.count else 0
-                at += e.count * k
-            else:
-                rows, at = _read_ascii_ragged(words, at, e)
-        except IndexError:
-            raise SplatError(f"{path} is cut short inside its '{e.name}' rows: copy or export it again.") from None
-        except ValueError as error:
-            raise SplatError(f"{path} has a value that is no number ({error}): export it again.") from None
-        elements[e.name] = rows
-    return elements
+def _check_list_rows(element: PlyElement, path: Path) -> None:
+    if element.count > _MAX_LIST_ROWS:
+        raise SplatError(
+            f"{path} has {element.count:,} '{shown(element.name)}' rows of lists, of which at most {_MAX_LIST_ROWS:,} "
+            "are read: export it as binary triangles or without them."
+        )
 
 
-def _read_ascii_ragged(words: list[bytes], at: int, element: PlyElement) -> tuple[np.ndarray, int]:
+class _Numbers:
+    """The numbers of a text file, in blocks: its words would take ten times their text."""
+
+    def __init__(self, f: BinaryIO, size: int) -> None:
+        self.size = size
+        """Bytes of text."""
+        self._file, self._rest = f, b""
+        self._block = np.zeros(0)
+
+    def take(self, n: int) -> np.ndarray:
+        """The next n numbers, float64. Raises EOFError where the file ends first, ValueError for other words."""
+        out, at = np.empty(n), 0
+        while at < n:
+            if len(self._block) == 0:
+                self._block = self._next()
+            part = self._block[: n - at]
+            out[at : at + len(part)] = part
+            at += len(part)
+            self._block = self._block[len(part) :]
+        return out
+
+    def _next(self) -> np.ndarray:
+        while True:
+            text = self._file.read(_TEXT_BLOCK)
+            data = self._rest + text
+            words = data.split()
+            self._rest = words.pop() if text and words and not data[-1:].isspace() else b""
+            longest = max(map(len, (*words, self._rest)), default=0)
+            if longest > _MAX_WORD:
+                raise ValueError(f"a word of more than {_MAX_WORD} characters")
+            if words:
+                return np.array(words, dtype=bytes).astype("f8")
+            if not text:
+                raise EOFError
+
+
+def _read_ascii(numbers: _Numbers, element: PlyElement, path: Path) -> np.ndarray:
+    count, k = element.count, len(element.properties)
+    try:
+        if count and not k:
+            raise ValueError("rows without properties")
+        if 2 * count * k > numbers.size + 1:  # a digit and a space each
+            raise EOFError
+        if any(p.count_type is not None for p in element.properties):
+            _check_list_rows(element, path)
+            return _read_ascii_lists(numbers, element)
+        row = np.dtype([(p.name, p.type) for p in element.properties])
+        check_expansion(path, count * row.itemsize, numbers.size)
+        rows = np.empty(count, row)
+        step = max(1, _TEXT_BLOCK // 8 // max(k, 1))
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN as an integer: what it becomes is not our business
+            for at in range(0, count if k else 0, step):
+                table = numbers.take(min(step, count - at) * k).reshape(-1, k)
+                for j, p in enumerate(element.properties):
+                    rows[p.name][at : at + step] = table[:, j]
+        return rows
+    except EOFError:
+        raise SplatError(
+            f"{path} is cut short inside its '{shown(element.name)}' rows: copy or export it again."
+        ) from None
+    except ValueError as error:
+        raise SplatError(
+            f"{path} has a value that is no number ({shown(str(error))[:120]}): export it again."
+        ) from None
+
+
+def _read_ascii_lists(numbers: _Numbers, element: PlyElement) -> np.ndarray:
     columns: dict[str, list] = {p.name: [] for p in element.properties}
     for _ in range(element.count):
         for p in element.properties:
+            first = float(numbers.take(1)[0])
             if p.count_type is None:
-                columns[p.name].append(float(words[at]))
-                at += 1
+                columns[p.name].append(first)
+            elif not 0 <= first <= numbers.size:
+                raise EOFError
             else:
-                n = int(words[at])
-                if at + 1 + n > len(words):
-                    raise IndexError
-                columns[p.name].append(np.array([float(w) for w in words[at + 1 : at + 1 + n]]).astype(p.type))
-                at += 1 + n
+                columns[p.name].append(numbers.take(int(first)).astype(p.type))
     fields: list[tuple] = []
     for p in element.properties:
         lengths = {len(v) for v in columns[p.name]} if p.count_type else set()
@@ -265,7 +349,7 @@ def _read_ascii_ragged(words: list[bytes], at: int, element: PlyElement) -> tupl
                 rows[name][i] = v
         elif values:
             rows[name] = np.asarray(values)
-    return rows, at
+    return rows
 
 
 def _binary_rows(rows: np.ndarray) -> bytes:

@@ -93,6 +93,8 @@ class ReadOptions:
     """Use the photos alone, even where the dataset has poses."""
     max_frames: int = 120
     """Video: at most this many frames, the sharpest of as many equal windows."""
+    max_pixels: int | None = None
+    """Photos with more pixels are left out (default: 500 million, and no more than the size of the file explains)."""
     workdir: Path | None = None
     """Where a reader may write (video frames)."""
 
@@ -676,6 +678,16 @@ class Method(Protocol):
 # -------------------------------------------------------------------------------------------------------------- export
 
 
+@dataclass(frozen=True, eq=False)
+class SplatFile:
+    """What a splat file contains."""
+
+    gaussians: Gaussians
+    """Their means are those of the file: `offset` is not added, which float32 could not hold."""
+    header: dict[str, str] = field(default_factory=dict)
+    """SplatRenderMode, offset, Vertical axis: see `splat.export.header`."""
+
+
 @runtime_checkable
 class Codec(Protocol):
     """A splat file format. `splat.export.CODECS` is ordered; the first that accepts a name reads or writes it."""
@@ -683,8 +695,11 @@ class Codec(Protocol):
     name: str
     suffixes: tuple[str, ...]
 
-    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str]) -> None: ...
-    def load(self, path: Path, report: Reporter | None = None) -> Gaussians:
+    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
+        """Write a file. What the format cannot hold is a warning, or a SplatError where the scene would be another."""
+        ...
+
+    def load(self, path: Path, report: Reporter | None = None) -> SplatFile:
         """Read a file. Rows that cannot be used are left out, with a warning."""
         ...
 

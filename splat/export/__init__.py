@@ -6,9 +6,12 @@ from pathlib import Path
 
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
-from splat.core.slots import Codec, Reporter
+from splat.core.reading import free_memory
+from splat.core.slots import Codec, Reporter, SplatFile
 from splat.export.compressed_ply import CompressedPlyCodec
+from splat.export.header import OFFSET
 from splat.export.ply import PlyCodec
+from splat.export.repair import warn
 from splat.export.sog import SogCodec
 from splat.export.splat_file import SplatFileCodec
 from splat.export.spz import SpzCodec
@@ -27,14 +30,32 @@ def codec_for(path: Path) -> Codec:
     raise SplatError(f"{path} has no suffix of a splat format: use one of {known}.")
 
 
-def save_splat(path: Path, gaussians: Gaussians, header: dict[str, str] | None = None) -> None:
-    """Write `gaussians` in the format of the suffix of `path`. `header` keys: SplatRenderMode, Vertical axis, ..."""
-    codec_for(path).save(Path(path), gaussians, header or {})
+def save_splat(
+    path: Path, gaussians: Gaussians, header: dict[str, str] | None = None, report: Reporter | None = None
+) -> None:
+    """Write `gaussians` in the format of the suffix of `path`. `header`: see `splat.export.header`. What the format
+    cannot hold goes to `report` as a warning, or else to the `splat` logger. Raises SplatError where there are no
+    Gaussians, or the format cannot hold the scene."""
+    codec = codec_for(path)
+    if len(gaussians) == 0:
+        raise SplatError(f"{path} was not written: the splat has no Gaussians; check what removed them.")
+    codec.save(Path(path), gaussians, header or {}, report)
 
 
-def load_splat(path: Path, report: Reporter | None = None) -> Gaussians:
-    """Read any format of `CODECS`. Warnings (invalid Gaussians) go to `report`, or else to the `splat` logger."""
+def read_splat(path: Path, report: Reporter | None = None, free_gb: float | None = None) -> SplatFile:
+    """Read any format of `CODECS`, with what its header says. Warnings (invalid Gaussians) go to `report`, or else to
+    the `splat` logger. Raises SplatError for a file that is missing, damaged, or has no Gaussians, or needs more memory
+    than the `free_gb` gigabytes that there are."""
     path = Path(path)
     unpacked_sog = path.name == "meta.json" or (path / "meta.json").is_file()
     codec = SogCodec() if unpacked_sog else codec_for(path)
-    return codec.load(path, report)
+    with free_memory(free_gb):
+        return codec.load(path, report)
+
+
+def load_splat(path: Path, report: Reporter | None = None) -> Gaussians:
+    """The Gaussians of `read_splat`. Where the file has a local origin they are relative to it, with a warning."""
+    splat = read_splat(path, report)
+    if OFFSET in splat.header:
+        warn(report, f"{path} has its origin at {splat.header[OFFSET]}: the coordinates read are relative to that.")
+    return splat.gaussians

@@ -14,8 +14,10 @@ import torch
 
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
-from splat.core.ply import read_ply, write_ply
-from splat.core.slots import Reporter
+from splat.core.ply import read_ply, read_ply_header, write_ply
+from splat.core.reading import reading
+from splat.core.slots import Reporter, SplatFile
+from splat.export.header import NO_OFFSET, added, comment_lines, header_of
 from splat.export.packing import (
     arrays,
     bundle,
@@ -24,7 +26,7 @@ from splat.export.packing import (
     from_smallest_three,
     smallest_three,
 )
-from splat.export.ply_rows import comment_lines, gaussians_from_vertices
+from splat.export.ply_rows import gaussians_from_vertices
 from splat.export.repair import repaired
 from splat.geometry.morton import morton_order
 
@@ -40,7 +42,7 @@ class CompressedPlyCodec:
     name = "compressed-ply"
     suffixes: tuple[str, ...] = (".compressed.ply",)
 
-    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str]) -> None:
+    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
         means, quats, log_scales, opacities, sh = arrays(gaussians)
         order = morton_order(torch.from_numpy(means)).numpy()
         means, quats, log_scales, opacities, sh = (a[order] for a in (means, quats, log_scales, opacities, sh))
@@ -68,12 +70,22 @@ class CompressedPlyCodec:
             elements["sh"] = packed
         write_ply(path, elements, comments=comment_lines(header))
 
-    def load(self, path: Path, report: Reporter | None = None) -> Gaussians:
-        elements = read_ply(path)
-        if "chunk" not in elements:
-            gaussians = gaussians_from_vertices(elements, path, report)  # an uncompressed PLY under this name
-            return repaired(gaussians, path, report)
-        return repaired(gaussians_from_elements(elements, path), path, report)
+    def load(self, path: Path, report: Reporter | None = None) -> SplatFile:
+        return load_ply(path, report)  # also an uncompressed PLY under this name
+
+
+def load_ply(path: Path, report: Reporter | None = None) -> SplatFile:
+    """A splat `.ply`, compressed or not, whatever its name. Raises SplatError for a file that is damaged or is no
+    splat."""
+    elements = read_ply(path, {"chunk", "vertex", "sh"})
+    with reading(path, "splat .ply"):
+        names = elements["vertex"].dtype.names or () if "vertex" in elements else ()
+        if "chunk" in elements and ("packed_position" in names or "x" not in names):
+            gaussians, offset = gaussians_from_elements(elements, path), NO_OFFSET
+        else:
+            gaussians, offset = gaussians_from_vertices(elements, path, report)
+        header = header_of(read_ply_header(path).comments)
+        return SplatFile(repaired(gaussians, path, report), added(header, offset))
 
 
 def gaussians_from_elements(elements: dict[str, np.ndarray], path: Path) -> Gaussians:

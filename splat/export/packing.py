@@ -14,7 +14,8 @@ def arrays(gaussians: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     g = g.with_sh_degree(min(g.sh_degree, 3))
     quats = torch.nn.functional.normalize(g.quats_wxyz.float(), dim=1)
     opacities = g.logit_opacities.double().sigmoid().float()
-    fields = (g.means.float(), quats, g.log_scales.float(), opacities, g.sh.float())
+    sh = g.sh.float().clamp(-1e30, 1e30)  # colours are multiples of it, in float32
+    fields = (g.means.float(), quats, g.log_scales.float(), opacities, sh)
     return tuple(f.numpy() for f in fields)  # type: ignore[return-value]
 
 
@@ -25,7 +26,13 @@ def bundle(
     with np.errstate(divide="ignore"):
         logits = np.log(opacities.astype(np.float64)) - np.log1p(-opacities.astype(np.float64))
     fields = (means, quats_wxyz, log_scales, logits, sh)
-    return Gaussians(*(torch.from_numpy(np.array(f, np.float32, order="C")) for f in fields))
+    with np.errstate(over="ignore"):  # beyond float32: infinite, which `repaired` removes
+        return Gaussians(*(torch.from_numpy(np.require(f, np.float32, ["C", "W"])) for f in fields))
+
+
+def decoded_bytes(n: int, coefficients: int) -> int:
+    """Of n Gaussians in memory, with `coefficients` of SH per channel, the constant included."""
+    return 4 * n * (11 + 3 * coefficients)
 
 
 def colour_from_dc(dc: np.ndarray) -> np.ndarray:

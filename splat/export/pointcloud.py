@@ -17,6 +17,7 @@ from splat.core.gaussians import Gaussians
 from splat.core.geometry import matrix_from_quat
 from splat.core.ply import write_ply
 from splat.export import open3d_io
+from splat.export.header import Offset
 
 
 def points_from_gaussians(
@@ -57,7 +58,7 @@ def _truncated_normal(n: int, generator: torch.Generator) -> Float[Tensor, "n 3"
 
 
 def write_point_cloud(path: Path, cloud: PointCloud, writer: Literal["auto", "own", "open3d"] = "auto") -> None:
-    """Write x y z and 8-bit red green blue, atomically.
+    """Write x y z, double where the positions are float64 and else float, and 8-bit red green blue, atomically.
 
     "auto" uses Open3D where it is installed and works, and the own writer (`.ply` only) otherwise.
     """
@@ -76,9 +77,18 @@ def write_point_cloud(path: Path, cloud: PointCloud, writer: Literal["auto", "ow
         raise SplatError(f"{path}: without Open3D point clouds are written as .ply; rename it, or {reason or 'use it'}")
 
 
+def shifted(cloud: PointCloud, offset: Offset) -> PointCloud:
+    """The cloud at its place in the source frame, float64; as it is where the offset is zero."""
+    if not any(offset):
+        return cloud
+    positions = cloud.positions.detach().cpu().double()
+    return PointCloud(positions + positions.new_tensor(offset), cloud.rgb)
+
+
 def _rows(cloud: PointCloud) -> np.ndarray:
-    rows = np.empty(len(cloud), [*((a, "<f4") for a in "xyz"), *((c, "u1") for c in ("red", "green", "blue"))])
-    positions = cloud.positions.detach().cpu().float().numpy()
+    positions = cloud.positions.detach().cpu().numpy()
+    kind = "<f8" if positions.dtype == np.float64 else "<f4"
+    rows = np.empty(len(cloud), [*((a, kind) for a in "xyz"), *((c, "u1") for c in ("red", "green", "blue"))])
     rgb = (cloud.rgb.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     for i, axis in enumerate("xyz"):
         rows[axis] = positions[:, i]

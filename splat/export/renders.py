@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
 import torch
 
 from splat.core.camera import Camera
-from splat.core.files import write_json
+from splat.core.files import utf8_path, write_json
+from splat.core.foreign import path_inside
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.core.image import write_png
@@ -24,6 +26,8 @@ SOLID = 0.5
 """Depth is known where at least this much of the ray is stopped."""
 
 _DEFAULTS = RasterSettings()
+_MAX_STEM_BYTES = 200
+"""Of a file written for a view: `.preview.png` and the marks of a temporary file follow, and 255 is the limit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +92,7 @@ def write_renders(
     original frame's: 1 / world_from_source.scale). Frames are drawn, written and forgotten one by one.
     """
     report = report or Silent()
-    stems = [flat_name(n) for n in names] if names is not None else [f"{i:04d}" for i in range(len(cameras))]
+    stems = flat_names(names) if names is not None else [f"{i:04d}" for i in range(len(cameras))]
     step = depth_step(gaussians, cameras) * units_per_world if depth and cameras else 0.0
     histogram = np.zeros(65536, np.int64)
     rgb_paths: list[Path] = []
@@ -98,12 +102,12 @@ def write_renders(
         for i, (stem, c) in enumerate(zip(stems, cameras)):
             frame = render_frame(gaussians, c.camera, c.world_from_cam, rasterizer, settings, background)
             if images:
-                rgb_paths.append(folder / f"{stem}.png")
+                rgb_paths.append(path_inside(folder, f"{stem}.png"))
                 write_png(rgb_paths[-1], frame.rgb)
             if depth:
                 levels = depth_levels(frame.depth * units_per_world, step)
                 histogram[:] += np.bincount(levels.ravel(), minlength=65536)
-                depth_paths.append(folder / "depth" / f"{stem}.png")
+                depth_paths.append(path_inside(folder, f"depth/{stem}.png"))
                 write_png(depth_paths[-1], levels)
             report.progress(i + 1, len(cameras))
             yield frame.rgb
@@ -118,16 +122,36 @@ def write_renders(
         near, far = _range(histogram)
         _describe_depth(folder / "depth" / "depth.json", step, near, far)
         for path in depth_paths:
-            levels = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+            with utf8_path(path) as readable:
+                levels = np.asarray(cv2.imread(str(readable), cv2.IMREAD_UNCHANGED))
             previews.append(path.with_suffix(".preview.png"))
             write_png(previews[-1], depth_preview(levels, near, far))
     return RenderFiles(tuple(rgb_paths), tuple(depth_paths), tuple(previews), video)
 
 
 def flat_name(name: str) -> str:
-    """A view's name as one file stem: `left/IMG_1.jpg` -> `left_IMG_1`."""
-    path = Path(name)
-    return "_".join([*path.parent.parts, path.stem])
+    """A view's name as one file stem, which stays in its folder whatever the name is: `left/IMG_1.jpg` ->
+    `left_IMG_1`, `../../IMG_1.jpg` -> `IMG_1`."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    parts = [p for p in (*path.parent.parts, path.stem) if p.strip("/") not in {"", ".", ".."}]
+    stem = "_".join(parts).replace("\0", "_").replace(":", "_") or "view"
+    data = stem.encode("utf-8", "surrogatepass")
+    if len(data) > _MAX_STEM_BYTES:
+        stem = data[: _MAX_STEM_BYTES - 13].decode("utf-8", "ignore") + "_" + hashlib.sha256(data).hexdigest()[:12]
+    return stem
+
+
+def flat_names(names: Sequence[str]) -> list[str]:
+    """`flat_name` of each, made different where two are the same (`a/b.jpg` and `a_b.jpg`)."""
+    stems = [flat_name(n) for n in names]
+    all_stems, used, out = set(stems), set[str](), list[str]()
+    for stem in stems:
+        unique, k = stem, 2
+        while unique in used or (unique != stem and unique in all_stems):
+            unique, k = f"{stem}_{k}", k + 1
+        used.add(unique)
+        out.append(unique)
+    return out
 
 
 def depth_step(gaussians: Gaussians, cameras: Sequence[PathCamera]) -> float:

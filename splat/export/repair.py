@@ -32,9 +32,11 @@ def repaired(gaussians: Gaussians, path: Path, report: Reporter | None = None) -
     """Gaussians with valid values: infinite logits and log scales become the limits above, zero quaternions become the
     identity, and Gaussians with other values that are not finite are removed with one warning.
 
-    Raises SplatError where that removes all Gaussians of a file.
+    Raises SplatError where a file has no Gaussians, or that removes all of them.
     """
     g = gaussians
+    if len(g) == 0:
+        raise SplatError(f"{path} has no Gaussians: a crop or a training that left nothing; give another file.")
     logits = torch.where(
         g.logit_opacities.isinf(), g.logit_opacities.clamp(-LOGIT_LIMIT, LOGIT_LIMIT), g.logit_opacities
     )
@@ -47,7 +49,7 @@ def repaired(gaussians: Gaussians, path: Path, report: Reporter | None = None) -
     if bad == 0:
         return g
     if bad == len(g):
-        raise SplatError(f"{path} has no Gaussian whose values are all finite: export it again from its program.")
+        raise SplatError(f"{path} has no Gaussians whose values are all finite: export it again from its program.")
     warn(
         report,
         f"{path} has {bad} of {len(g)} Gaussians with NaN or infinite values, which were left out: "

@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from splat.core.capture import Capture
 from splat.core.files import write_json
 from splat.core.gaussians import Gaussians
-from splat.core.geometry import Similarity
+from splat.core.geometry import Similarity, needs_local_origin
+from splat.core.slots import RasterSettings, SplatFile
+from splat.export.header import MODE, NO_OFFSET, OFFSET, Offset, is_antialiased, offset_of, tidy
 
 Frame = Literal["source", "world"]
+_OFFSET_MEANS = "to be added to the coordinates of the splat file (float32) for those of the frame (float64)"
 
 
-def to_original_frame(gaussians: Gaussians, capture: Capture) -> Gaussians:
-    """Gaussians in the source frame of the capture (that of the dataset or of SfM), with rotated SH."""
-    return gaussians.transformed(capture.world_from_source.inverse())
+def local_origin(capture: Capture, frame: Frame = "source") -> Offset:
+    """The origin, in the source frame, that coordinates of exported files are relative to: zero, except where the
+    scene is so far from its own (UTM) that float32 would round them. Splat files have float32 alone."""
+    if frame == "world":
+        return NO_OFFSET
+    source_from_world = capture.world_from_source.inverse()  # in the world frame the scene is about one in size
+    centre, spread = source_from_world.translation, source_from_world.scale
+    return tidy(centre.tolist(), spread) if needs_local_origin(float(centre.norm()), spread) else NO_OFFSET
+
+
+def _source_from_file(offset: Offset) -> Similarity:
+    return Similarity(1.0, torch.eye(3, dtype=torch.float64), torch.tensor(offset, dtype=torch.float64))
+
+
+def to_original_frame(gaussians: Gaussians, capture: Capture, offset: Offset = NO_OFFSET) -> Gaussians:
+    """Gaussians in the source frame of the capture (that of the dataset or of SfM), with rotated SH; their coordinates
+    relative to `offset`."""
+    return gaussians.transformed(_source_from_file(offset).inverse() @ capture.world_from_source.inverse())
+
+
+def from_original_frame(splat: SplatFile, capture: Capture) -> Gaussians:
+    """The Gaussians of a file in the source frame, its offset included, in the world frame of the capture."""
+    return splat.gaussians.transformed(capture.world_from_source @ _source_from_file(offset_of(splat.header)))
+
+
+def drawn_as_said(splat: SplatFile, settings: RasterSettings) -> RasterSettings:
+    """`settings`, with or without anti-aliasing where the file says which."""
+    if MODE not in splat.header:
+        return settings
+    return replace(settings, mode="antialiased" if is_antialiased(splat.header) else "classic")
 
 
 def sidecar_path(splat_path: Path) -> Path:
@@ -27,9 +60,11 @@ def write_sidecar(splat_path: Path, capture: Capture, frame: Frame = "source", *
     """Write `sidecar_path(splat_path)` with the frame of the splat and the transforms between both frames; return its
     path.
 
-    "source": the coordinates of the dataset or of SfM. "world": the normalized coordinates of training.
+    "source": the coordinates of the dataset or of SfM, relative to the `offset` that the file then has. "world": the
+    normalized coordinates of training.
     """
     path = sidecar_path(splat_path)
+    offset = local_origin(capture, frame)
     write_json(
         path,
         {
@@ -43,6 +78,7 @@ def write_sidecar(splat_path: Path, capture: Capture, frame: Frame = "source", *
             "source": capture.source,
             "world_from_source": _similarity_json(capture.world_from_source),
             "source_from_world": _similarity_json(capture.world_from_source.inverse()),
+            **({OFFSET: list(offset), "offset_means": _OFFSET_MEANS} if any(offset) else {}),
             **extra,
         },
     )

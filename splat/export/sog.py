@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import warnings
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,23 @@ from PIL import Image, UnidentifiedImageError
 
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic
+from splat.core.foreign import parse_json, path_inside, read_bytes, regular_file
 from splat.core.gaussians import Gaussians
-from splat.core.slots import Reporter
-from splat.export.packing import arrays, bundle, codebook, from_smallest_three, palette, smallest_three
+from splat.core.reading import check_expansion, reading
+from splat.core.slots import Reporter, SplatFile
+from splat.export.header import (
+    MIP,
+    MODE,
+    NO_OFFSET,
+    OFFSET,
+    added,
+    is_antialiased,
+    localized,
+    offset_of,
+    valid_offset,
+    with_offset,
+)
+from splat.export.packing import arrays, bundle, codebook, decoded_bytes, from_smallest_three, palette, smallest_three
 from splat.export.repair import repaired
 from splat.geometry.morton import morton_order
 
@@ -31,6 +45,11 @@ _COEFFICIENTS = (0, 3, 8, 15)
 _PALETTE = 65536
 _PER_ROW = 64
 """Palette entries side by side in the image of centroids."""
+_MAX_PART = 2**30
+_SMALL_PART = 1 << 20
+"""Bytes of a part that need no explanation: a meta.json."""
+_SMALL_IMAGE = 1 << 16
+"""Pixels beyond those of the Gaussians: sides are rounded up."""
 
 
 class SogCodec:
@@ -39,27 +58,29 @@ class SogCodec:
     name = "sog"
     suffixes: tuple[str, ...] = (".sog",)
 
-    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str]) -> None:
+    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
         """Write one zip. Encoding a million Gaussians with harmonics takes a minute or two."""
         meta, images = encode(gaussians)
-        if header.get("SplatRenderMode") == "mip":
-            meta["antialias"] = True
+        if is_antialiased(header):
+            meta |= {"antialias": True, "model": "antialiased"}
+        if OFFSET in header:
+            meta[OFFSET] = list(offset_of(header))
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as z:
             for name, data in [("meta.json", json.dumps(meta).encode()), *images.items()]:
                 z.writestr(zipfile.ZipInfo(name), data)  # with a fixed date: the same scene gives the same file
         write_atomic(path, packed.getvalue())
 
-    def load(self, path: Path, report: Reporter | None = None) -> Gaussians:
+    def load(self, path: Path, report: Reporter | None = None) -> SplatFile:
         """Read a zip, or an unpacked folder (or its meta.json)."""
-        try:
+        with reading(path, ".sog"):
             if path.is_dir() or path.name == "meta.json":
-                folder = path if path.is_dir() else path.parent
-                return repaired(decode(lambda name: _read_file(folder, name)), path, report)
-            with zipfile.ZipFile(path) as z:
-                return repaired(decode(z.read), path, report)
-        except (OSError, zipfile.BadZipFile, KeyError, ValueError, IndexError, TypeError, UnidentifiedImageError) as e:
-            raise SplatError(f"{path} is no .sog or is damaged ({e}): copy or export it again.") from None
+                gaussians, header = decode(_Folder(path if path.is_dir() else path.parent), path)
+            else:
+                size = regular_file(path)
+                with zipfile.ZipFile(path) as z:
+                    gaussians, header = decode(_Zip(z, size), path)
+            return SplatFile(repaired(gaussians, path, report), header)
 
 
 def encode(gaussians: Gaussians) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -112,44 +133,125 @@ def encode(gaussians: Gaussians) -> tuple[dict[str, Any], dict[str, bytes]]:
     return meta, images
 
 
-def decode(read: Callable[[str], bytes]) -> Gaussians:
-    """The Gaussians of a file whose parts `read(name)` returns. Raises ValueError, KeyError or OSError when damaged."""
-    meta = json.loads(read("meta.json"))
+class _Folder:
+    """The parts of an unpacked file, by name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
+
+    def __call__(self, name: str) -> bytes:
+        """Raises ValueError for names with a path, and SplatError for links out of the folder, pipes and folders."""
+        if Path(name).name != name:
+            raise ValueError(f"'{name}' is not a plain file name")
+        return read_bytes(path_inside(self._folder, name), _MAX_PART)
+
+
+class _Zip:
+    """The parts of a zip, by name, none larger than the whole explains: images do not shrink further in it."""
+
+    def __init__(self, z: zipfile.ZipFile, size: int) -> None:
+        self._z, self.size = z, size
+
+    def __call__(self, name: str) -> bytes:
+        limit = min(_MAX_PART, 16 * self.size + _SMALL_PART)
+        if name not in self._z.NameToInfo:
+            raise ValueError(f"it lacks '{name[:80]}'")
+        part = self._z.getinfo(name)
+        if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"'{name}' is compressed by method {part.compress_type}")
+        with self._z.open(part) as f:
+            data = f.read(limit + 1)
+        if len(data) > limit:
+            raise ValueError(f"'{name}' is larger than the file explains")
+        return data
+
+
+def decode(read: _Folder | _Zip, path: Path) -> tuple[Gaussians, dict[str, str]]:
+    """The Gaussians and the header of a file whose parts `read(name)` returns.
+
+    Raises ValueError, KeyError, TypeError or OSError where it is damaged, SplatError where it is a bomb.
+    """
+    meta = parse_json(read("meta.json").decode("utf-8-sig"), f"the meta.json of {path}")
     if meta.get("version") != 2:
-        raise ValueError(f"version {meta.get('version', 1)}; only version 2 is read")
-    n = int(meta["count"])
+        raise ValueError(f"version {meta.get('version', 1)!r}; only version 2 is read")
+    n = _whole(meta["count"], 0, 1 << 31)
+    bands = _whole(_part(meta, "shN")["bands"], 1, 3) if "shN" in meta else 0
+    check_expansion(path, decoded_bytes(n, 1 + _COEFFICIENTS[bands]), read.size)
 
     def pixels(part: str, i: int) -> np.ndarray:
-        flat = _image(read(meta[part]["files"][i])).reshape(-1, 4)
+        flat = _image(read(_file(meta, part, i)), 4 * n + _SMALL_IMAGE).reshape(-1, 4)
         if len(flat) < n:
             raise ValueError(f"{part} has {len(flat)} of {n} Gaussians")
         return flat[:n]
 
-    levels = pixels("means", 0)[:, :3].astype(np.uint16) | pixels("means", 1)[:, :3].astype(np.uint16) << 8
-    low, high = (np.array(meta["means"][k], np.float64) for k in ("mins", "maxs"))
-    folded = low + (high - low) * (levels / 65535)
-    means = np.sign(folded) * np.expm1(np.abs(folded))
-    log_scales = np.array(meta["scales"]["codebook"], np.float64)[pixels("scales", 0)[:, :3]]
+    levels = pixels("means", 0)[:, :3].astype(np.uint16)
+    levels |= pixels("means", 1)[:, :3].astype(np.uint16) << 8
+    low, high = (_floats(_part(meta, "means")[k], 3) for k in ("mins", "maxs"))
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite: removed by `repaired`
+        folded = low + (high - low) * (levels / 65535)
+        means = np.sign(folded) * np.expm1(np.abs(folded))
+    means, origin = localized(means)
+    log_scales = _floats(_part(meta, "scales")["codebook"], 256)[pixels("scales", 0)[:, :3]]
     packed = pixels("quats", 0)
     if packed[:, 3].min(initial=255) < 252:
         raise ValueError("quats names no component")
     quats = from_smallest_three(packed[:, 3].astype(np.int64) - 252, (packed[:, :3] / 255 - 0.5) * math.sqrt(2))
     colours = pixels("sh0", 0)
-    sh = np.array(meta["sh0"]["codebook"], np.float64)[colours[:, None, :3]]
-    if "shN" in meta:
-        sh = np.concatenate([sh, _harmonics(meta["shN"], read, pixels("shN", 1))], 1)
-    return bundle(means, quats, log_scales, colours[:, 3] / 255, sh)
+    sh = np.empty((n, 1 + _COEFFICIENTS[bands], 3), np.float32)
+    with np.errstate(over="ignore"):
+        sh[:, 0] = _floats(_part(meta, "sh0")["codebook"], 256)[colours[:, :3]]
+    if bands > 0:
+        _harmonics(meta, bands, read, pixels("shN", 1), sh[:, 1:])
+    header = added(with_offset({}, valid_offset(meta.get(OFFSET)) or NO_OFFSET), origin)
+    if meta.get("antialias") is True or meta.get("model") == "antialiased":
+        header[MODE] = MIP
+    return bundle(means, quats, log_scales, colours[:, 3] / 255, sh), header
 
 
-def _harmonics(part: dict[str, Any], read: Callable[[str], bytes], labels: np.ndarray) -> np.ndarray:
-    """SH coefficients above degree 0, [n k-1 3]."""
-    k = _COEFFICIENTS[int(part["bands"])]
-    image = _image(read(part["files"][0]))[..., :3]
+def _harmonics(meta: dict[str, Any], bands: int, read: _Folder | _Zip, labels: np.ndarray, out: np.ndarray) -> None:
+    """Write SH coefficients above degree 0 into `out` [n k-1 3]."""
+    k = _COEFFICIENTS[bands]
+    image = _image(read(_file(meta, "shN", 0)), (_PALETTE + _PER_ROW) * k)[..., :3]
     if image.shape[1] != _PER_ROW * k:
         raise ValueError(f"shN has {image.shape[1]} columns for {k} coefficients")
-    ids = labels[:, 0].astype(np.int64) | labels[:, 1].astype(np.int64) << 8
-    centroids = np.array(part["codebook"], np.float64)[image.reshape(-1, k, 3)]
-    return centroids[ids]
+    ids = labels[:, 0].astype(np.int32) | labels[:, 1].astype(np.int32) << 8
+    with np.errstate(over="ignore"):
+        book = _floats(_part(meta, "shN")["codebook"], 256).astype(np.float32)
+    centroids = book[image.reshape(-1, k, 3)]
+    if len(ids) and int(ids.max()) >= len(centroids):
+        raise ValueError(f"shN has {len(centroids)} entries, and Gaussians of more")
+    out[:] = centroids[ids]
+
+
+def _part(meta: dict[str, Any], name: str) -> dict[str, Any]:
+    part = meta[name]
+    if not isinstance(part, dict):
+        raise ValueError(f"{name} is no object")
+    return part
+
+
+def _file(meta: dict[str, Any], part: str, i: int) -> str:
+    name = _part(meta, part)["files"][i]
+    if not isinstance(name, str):
+        raise ValueError(f"a file of {part} is no name")
+    return name
+
+
+def _whole(value: Any, low: int, high: int) -> int:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high or value != int(value):
+        raise ValueError(f"{str(value)[:20]} where a number of {low} to {high} is expected")
+    return int(value)
+
+
+def _floats(values: Any, count: int) -> np.ndarray:
+    """float64 [count] of a JSON array of at least `count` numbers."""
+    if not isinstance(values, list) or len(values) < count:
+        raise ValueError(f"no array of {count} numbers")
+    if not all(isinstance(v, int | float) for v in values):
+        raise ValueError("an array of other things than numbers")
+    return np.array(values[: max(count, 256)], np.float64)
 
 
 def _webp(rows: np.ndarray, n: int) -> bytes:
@@ -168,13 +270,14 @@ def _encoded(image: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def _image(data: bytes) -> np.ndarray:
-    """uint8 [h w 4]."""
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
-
-
-def _read_file(folder: Path, name: str) -> bytes:
-    """The bytes of a file directly in `folder`. Raises ValueError for names with a path."""
-    if Path(name).name != name:
-        raise ValueError(f"'{name}' is not a plain file name")
-    return (folder / name).read_bytes()
+def _image(data: bytes, max_pixels: int) -> np.ndarray:
+    """uint8 [h w 4]. Raises ValueError for images of more than `max_pixels`, before they are decoded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's about large images: `max_pixels` decides
+        try:
+            image = Image.open(io.BytesIO(data), formats=("WEBP", "PNG"))
+            if image.width * image.height > max_pixels:
+                raise ValueError(f"an image of {image.width} x {image.height} px, more than its Gaussians need")
+            return np.asarray(image.convert("RGBA"))
+        except (Image.DecompressionBombError, UnidentifiedImageError):
+            raise ValueError("an image that cannot be opened") from None

@@ -12,12 +12,17 @@ import numpy as np
 
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic
+from splat.core.foreign import regular_file
 from splat.core.gaussians import Gaussians
-from splat.core.slots import Reporter
-from splat.export.packing import arrays, bundle, colour_from_dc, dc_from_colour, to_bytes
-from splat.export.repair import repaired
+from splat.core.reading import check_expansion, reading
+from splat.core.slots import Reporter, SplatFile
+from splat.export.header import OFFSET, is_antialiased, read_notes, write_notes
+from splat.export.packing import arrays, bundle, colour_from_dc, dc_from_colour, decoded_bytes, to_bytes
+from splat.export.repair import repaired, warn
 
 _ROW = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("quats", "u1", 4)])
+MAX_LOG = 88.0
+"""The logarithm of the largest float32, rounded down."""
 
 
 class SplatFileCodec:
@@ -26,27 +31,32 @@ class SplatFileCodec:
     name = "splat"
     suffixes: tuple[str, ...] = (".splat",)
 
-    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str]) -> None:
+    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
         means, quats, log_scales, opacities, sh = arrays(gaussians)
         order = np.argsort(-(log_scales.sum(1) + np.log(np.maximum(opacities, 1e-12))), kind="stable")
         rows = np.empty(len(means), _ROW)
         rows["means"] = means
-        rows["scales"] = np.exp(log_scales)
+        rows["scales"] = np.exp(np.minimum(log_scales, MAX_LOG))
         rows["rgba"] = to_bytes(255 * np.concatenate([colour_from_dc(sh[:, 0]), opacities[:, None]], 1))
         rows["quats"] = to_bytes(128 + 128 * quats)
         write_atomic(path, rows[order].tobytes())
+        notes = write_notes(path, header)
+        if notes is not None:
+            lost = ["that it was trained with anti-aliasing"] if is_antialiased(header) else []
+            lost += ["where its origin is"] if OFFSET in header else []
+            what = " and ".join(lost)
+            warn(report, f"{path} cannot say {what}: {notes.name} beside it does, which other programs do not read.")
 
-    def load(self, path: Path, report: Reporter | None = None) -> Gaussians:
-        try:
-            data = path.read_bytes()
-        except OSError as e:
-            raise SplatError(f"{path} cannot be read ({e.strerror or e}): check the path.") from None
-        if len(data) == 0 or len(data) % _ROW.itemsize:
-            raise SplatError(f"{path} is cut short or is no .splat (its size is no multiple of 32): copy it again.")
-        rows = np.frombuffer(data, _ROW)
-        rgba = rows["rgba"] / 255
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_scales = np.log(rows["scales"])
-        quats = (rows["quats"].astype(np.float32) - 128) / 128
-        g = bundle(rows["means"], quats, log_scales, rgba[:, 3], dc_from_colour(rgba[:, None, :3]))
-        return repaired(g, path, report)
+    def load(self, path: Path, report: Reporter | None = None) -> SplatFile:
+        with reading(path, ".splat"):
+            size = regular_file(path)
+            if size % _ROW.itemsize:
+                raise SplatError(f"{path} is cut short or is no .splat (its size is no multiple of 32): copy it again.")
+            check_expansion(path, decoded_bytes(size // _ROW.itemsize, 1), size)
+            rows = np.fromfile(path, _ROW)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                log_scales = np.log(rows["scales"])
+            quats = (rows["quats"].astype(np.float32) - 128) / 128
+            dc = dc_from_colour(rows["rgba"][:, None, :3] / 255)
+            g = bundle(rows["means"], quats, log_scales, rows["rgba"][:, 3] / 255, dc)
+            return SplatFile(repaired(g, path, report), read_notes(path) or {})

@@ -11,7 +11,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +19,26 @@ import torch
 
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic
+from splat.core.foreign import read_bytes
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Similarity
-from splat.core.slots import Reporter
-from splat.export.packing import arrays, bundle, from_smallest_three, smallest_three, to_bytes
+from splat.core.reading import check_expansion, reading
+from splat.core.slots import Reporter, SplatFile
+from splat.export.header import MIP, MODE, OFFSET, header_of, is_antialiased
+from splat.export.packing import arrays, bundle, decoded_bytes, from_smallest_three, smallest_three, to_bytes
 from splat.export.repair import repaired, warn
+from splat.export.spz_limits import check_scales, fitted
 from splat.geometry.morton import morton_order
 
 _MAGIC = b"NGSP"
 _COLOUR_SCALE = 0.15
 _ANTIALIASED = 1
 _HALF_TURN = Similarity(1.0, torch.diag(torch.tensor([1.0, -1.0, -1.0])).double(), torch.zeros(3).double())
-_MAX_FRACTION_BITS = 12
 _COEFFICIENTS = (0, 3, 8, 15, 24)
+_GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT = 4, 8, 16
+_BLOCK = 1 << 20
+_MAX_FILE = 64 * 2**30
+_ZSTD_WINDOW = 1 << 27
 
 
 class SpzCodec:
@@ -40,21 +47,16 @@ class SpzCodec:
     name = "spz"
     suffixes: tuple[str, ...] = (".spz",)
 
-    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str]) -> None:
+    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
+        check_scales(path, gaussians, report)
+        gaussians, header, bits = fitted(path, gaussians, header, report)
         means, quats, log_scales, opacities, sh = arrays(_rotated(gaussians))
         order = morton_order(torch.from_numpy(means)).numpy()
         means, quats, log_scales, opacities, sh = (a[order] for a in (means, quats, log_scales, opacities, sh))
-        reach = float(np.abs(means).max()) if len(means) else 1.0
-        # 23 bits and a sign: large scenes get fewer fraction bits
-        bits = min(_MAX_FRACTION_BITS, 23 - math.ceil(math.log2(max(reach * 1.0001, 1e-6))))
-        if bits < 0:
-            raise SplatError(
-                f"{path}: .spz stores coordinates up to 8 million, this scene reaches {reach:.3g}; use .ply."
-            )
         fixed = np.rint(means.astype(np.float64) * (1 << bits)).astype("<i4")
         degree = round(sh.shape[1] ** 0.5) - 1
-        antialiased = header.get("SplatRenderMode") == "mip"
-        head = struct.pack("<4sIIBBBB", _MAGIC, 3, len(means), degree, bits, _ANTIALIASED if antialiased else 0, 0)
+        flags = _ANTIALIASED if is_antialiased(header) else 0
+        head = struct.pack("<4sIIBBBB", _MAGIC, 3, len(means), degree, bits, flags, 0)
         streams = [
             fixed.view(np.uint8).reshape(-1, 4)[:, :3],
             to_bytes(opacities * 255),
@@ -64,24 +66,20 @@ class SpzCodec:
             _pack_harmonics(sh[:, 1:]),
         ]
         data = b"".join([head, *(np.ascontiguousarray(s).tobytes() for s in streams)])
-        write_atomic(path, gzip.compress(data, 6, mtime=0))
+        comment = f"{OFFSET} {header[OFFSET]}" if OFFSET in header else ""
+        write_atomic(path, compressed(data, comment))
 
-    def load(self, path: Path, report: Reporter | None = None) -> Gaussians:
-        try:
-            data = path.read_bytes()
-        except OSError as e:
-            raise SplatError(f"{path} cannot be read ({e.strerror or e}): check the path.") from None
-        try:
-            header, streams = _open_v4(data, path) if data[:4] == _MAGIC else _open_gzip(data)
-            version, n, degree, bits = header
-            if degree >= len(_COEFFICIENTS) or version > 4:
-                raise ValueError(f"version {version}, degree {degree}")
-            g = _unpack(streams, version, n, degree, bits)
-        except (ValueError, EOFError, OSError, zlib.error, struct.error) as e:
-            raise SplatError(f"{path} is no .spz or is damaged ({e}): copy or export it again.") from None
-        if degree > 3:
-            warn(report, f"{path} has harmonics of degree {degree}; only degrees up to 3 are used.")
-        return repaired(_rotated(g), path, report)
+    def load(self, path: Path, report: Reporter | None = None) -> SplatFile:
+        with reading(path, ".spz"):
+            data = read_bytes(path, _MAX_FILE)
+            head, streams, comment = _open_v4(data, path) if data[:4] == _MAGIC else _open_gzip(data, path)
+            g = _unpack(streams, head)
+            if head.degree > 3:
+                warn(report, f"{path} has harmonics of degree {head.degree}; only degrees up to 3 are used.")
+            header = header_of([comment])
+            if head.flags & _ANTIALIASED:
+                header[MODE] = MIP
+            return SplatFile(repaired(_rotated(g), path, report), header)
 
 
 def _rotated(g: Gaussians) -> Gaussians:
@@ -93,38 +91,112 @@ def _rotated(g: Gaussians) -> Gaussians:
     return replace(g.transformed(_HALF_TURN), quats_wxyz=g.quats_wxyz * flip)
 
 
-_Header = tuple[int, int, int, int]
-"""version, number of Gaussians, degree, fraction bits."""
+@dataclass(frozen=True)
+class _Head:
+    version: int
+    n: int
+    degree: int
+    bits: int
+    """Fraction bits."""
+    flags: int
+
+    def __post_init__(self) -> None:
+        if self.degree >= len(_COEFFICIENTS) or not 1 <= self.version <= 4 or self.bits > 31:
+            raise ValueError(f"version {self.version}, degree {self.degree}, {self.bits} fraction bits")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Bytes per Gaussian in each stream."""
+        rotation = 4 if self.version >= 3 else 3
+        return (6 if self.version == 1 else 9, 1, 3, 3, rotation, 3 * _COEFFICIENTS[self.degree])
+
+
 _Streams = list[np.ndarray]
 """positions, opacities, colours, scales, rotations, harmonics as bytes."""
 
 
-def _widths(version: int, degree: int) -> tuple[int, ...]:
-    """Bytes per Gaussian in each stream."""
-    return (6 if version == 1 else 9, 1, 3, 3, 4 if version >= 3 else 3, 3 * _COEFFICIENTS[degree])
+def compressed(data: bytes, comment: str = "") -> bytes:
+    """A gzip file, the same for the same data, with the comment that its header can hold (RFC 1952)."""
+    if not comment:
+        return gzip.compress(data, 6, mtime=0)
+    raw = zlib.compressobj(6, zlib.DEFLATED, -15)
+    body = raw.compress(data) + raw.flush()
+    head = b"\x1f\x8b\x08" + bytes([_GZIP_COMMENT]) + b"\0\0\0\0\0\xff" + comment.encode("latin-1") + b"\0"
+    return head + body + struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF)
 
 
-def _open_gzip(data: bytes) -> tuple[_Header, _Streams]:
-    plain = gzip.decompress(data)
-    magic, version, n, degree, bits, _, _ = struct.unpack_from("<4sIIBBBB", plain)
-    if magic != _MAGIC or degree >= len(_COEFFICIENTS):
+def _comment(data: bytes) -> str:
+    """The comment of a gzip header; "" where there is none."""
+    if len(data) < 10 or not data[3] & _GZIP_COMMENT:
+        return ""
+    at = 10
+    if data[3] & _GZIP_EXTRA:
+        at += 2 + int.from_bytes(data[at : at + 2], "little")
+    if data[3] & _GZIP_NAME:
+        at = data.index(b"\0", at) + 1
+    return data[at : data.index(b"\0", at)][:200].decode("latin-1")
+
+
+class _Gzip:
+    """Decompresses as much as is asked for, whatever the data would expand to."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = memoryview(data), 0
+        self._unpack = zlib.decompressobj(31)
+        self._input: bytes | memoryview = b""
+
+    def read(self, size: int) -> bytearray:
+        """The next `size` bytes. Raises ValueError where there are fewer."""
+        out = bytearray()
+        while len(out) < size:
+            out += self._part(min(size - len(out), _BLOCK))
+        return out
+
+    def finish(self, limit: int) -> None:
+        """Read up to the checksum, past at most `limit` bytes (what later versions append)."""
+        while not self._unpack.eof:
+            limit -= len(self._part(_BLOCK))
+            if limit < 0:
+                raise ValueError("it is longer than its header says")
+
+    def _part(self, size: int) -> bytes:
+        if len(self._input) == 0:
+            self._input = self._data[self._at : self._at + _BLOCK]
+            self._at += len(self._input)
+        if self._unpack.eof or len(self._input) == 0:
+            part = b"" if self._unpack.eof else self._unpack.decompress(b"", size)
+            if not part:
+                raise ValueError("it is cut short")
+            return part
+        part = self._unpack.decompress(self._input, size)
+        self._input = self._unpack.unconsumed_tail
+        return part
+
+
+def _open_gzip(data: bytes, path: Path) -> tuple[_Head, _Streams, str]:
+    stream = _Gzip(data)
+    head_bytes = stream.read(16)
+    magic, version, n, degree, bits, flags, _ = struct.unpack("<4sIIBBBB", head_bytes)
+    if magic != _MAGIC:
         raise ValueError("its header is wrong")
-    streams, at = [], 16
-    for width in _widths(version, degree):
-        if at + n * width > len(plain):
-            raise ValueError("it is cut short")
+    head = _Head(version, n, degree, bits, flags)
+    check_expansion(path, decoded_bytes(n, min(_COEFFICIENTS[degree], 15) + 1), len(data))
+    plain = stream.read(n * sum(head.widths))
+    stream.finish(len(plain) + _BLOCK)
+    streams, at = [], 0
+    for width in head.widths:
         streams.append(np.frombuffer(plain, np.uint8, n * width, at))
         at += n * width
-    return (version, n, degree, bits), streams
+    return head, streams, _comment(data)
 
 
-def _open_v4(data: bytes, path: Path) -> tuple[_Header, _Streams]:
+def _open_v4(data: bytes, path: Path) -> tuple[_Head, _Streams, str]:
     """Plain header of 32 bytes, then (compressed, plain) sizes of each stream, then the streams."""
-    _, version, n, degree, bits, _, count, table = struct.unpack_from("<4sIIBBBBI", data)
-    if degree >= len(_COEFFICIENTS):
-        raise ValueError(f"degree {degree}")
+    _, version, n, degree, bits, flags, count, table = struct.unpack_from("<4sIIBBBBI", data)
+    head = _Head(version, n, degree, bits, flags)
+    check_expansion(path, decoded_bytes(n, min(_COEFFICIENTS[degree], 15) + 1), len(data))
     decompress = _zstd(path)
-    widths = [w for w in _widths(version, degree) if w > 0]
+    widths = [w for w in head.widths if w > 0]
     if count < len(widths):
         raise ValueError(f"{count} streams")
     at, streams = table + 16 * count, []
@@ -136,7 +208,7 @@ def _open_v4(data: bytes, path: Path) -> tuple[_Header, _Streams]:
         if len(streams[-1]) != plain:
             raise ValueError("a stream is cut short")
         at += packed
-    return (version, n, degree, bits), [*streams, np.zeros(0, np.uint8)][:6]
+    return head, [*streams, np.zeros(0, np.uint8)][:6], ""
 
 
 def _zstd(path: Path) -> Callable[[bytes, int], bytes]:
@@ -150,26 +222,34 @@ def _zstd(path: Path) -> Callable[[bytes, int], bytes]:
 
     def decompress(data: bytes, size: int) -> bytes:
         try:
-            return zstandard.ZstdDecompressor().decompress(data, max_output_size=size)
+            said = zstandard.frame_content_size(data)  # what it says is allocated
+            if said not in (-1, size):
+                raise ValueError(f"a stream of {said} bytes where {size} are expected")
+            return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompress(data, max_output_size=size)
         except zstandard.ZstdError as e:
             raise ValueError(str(e)) from None
 
     return decompress
 
 
-def _unpack(streams: _Streams, version: int, n: int, degree: int, bits: int) -> Gaussians:
+def _unpack(streams: _Streams, head: _Head) -> Gaussians:
     positions, opacities, colours, scales, rotations, harmonics = streams
-    if version == 1:
-        means = positions.view("<f2").reshape(n, 3).astype(np.float64)
+    n, k = head.n, _COEFFICIENTS[head.degree]
+    if head.version == 1:
+        means = positions.view("<f2").reshape(n, 3).astype(np.float32)
     else:
         wide = np.zeros((n * 3, 4), np.uint8)
         wide[:, 1:] = positions.reshape(-1, 3)  # in the upper bytes, so that the right shift extends the sign
-        means = (wide.view("<i4").reshape(n, 3) >> 8) / float(1 << bits)
-    dc = (colours.reshape(n, 1, 3) / 255 - 0.5) / _COLOUR_SCALE
-    rest = (harmonics.reshape(n, _COEFFICIENTS[degree], 3)[:, :15].astype(np.float64) - 128) / 128
-    log_scales = scales.reshape(n, 3) / 16 - 10
-    quats = _unpack_rotation(rotations.reshape(n, -1))
-    return bundle(means, quats, log_scales, opacities / 255, np.concatenate([dc, rest], 1))
+        # 24 bits and a power of two: exact in float32
+        means = (wide.view("<i4").reshape(n, 3) >> 8).astype(np.float32) / np.float32(1 << head.bits)
+    sh = np.empty((n, 1 + min(k, 15), 3), np.float32)
+    sh[:, 0] = (colours.reshape(n, 3) / 255 - 0.5) / _COLOUR_SCALE
+    if k > 0:
+        np.subtract(harmonics.reshape(n, k, 3)[:, :15], np.float32(128), out=sh[:, 1:])
+        sh[:, 1:] /= 128
+    log_scales = scales.reshape(n, 3).astype(np.float32) / 16 - 10
+    quats = _unpack_rotation(rotations.reshape(n, -1) if n else rotations.reshape(0, 4))
+    return bundle(means, quats, log_scales, opacities / 255, sh)
 
 
 def _pack_rotation(quats_wxyz: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from splat.core.errors import SplatError
-from splat.core.files import atomic_path
+from splat.core.files import atomic_path, utf8_path
 
 _AHEAD = 4
 """Maximum number of frames in the queue of the encoder."""
@@ -29,7 +29,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 30.0) -> 
     writer: cv2.VideoWriter | None = None
     pending: deque[Future[None]] = deque()
     # libvpx uses one core: encode in a thread while the next frames are rendered
-    with atomic_path(path) as temporary, ThreadPoolExecutor(1) as encoder:
+    with atomic_path(path) as temporary, utf8_path(temporary) as writable, ThreadPoolExecutor(1) as encoder:
         try:
             for frame in frames:
                 height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
@@ -37,7 +37,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 30.0) -> 
                     size = (width, height)
                     # 'vp09' is the tag .mp4 uses for VP9 (FFmpeg's own name for it is VP90)
                     code = cv2.VideoWriter.fourcc(*"vp09")
-                    writer = cv2.VideoWriter(str(temporary), cv2.CAP_FFMPEG, code, fps, size)
+                    writer = cv2.VideoWriter(str(writable), cv2.CAP_FFMPEG, code, fps, size)
                     if not writer.isOpened():
                         raise SplatError(
                             f"{path} was not written: this OpenCV has no VP9 encoder; "
@@ -69,7 +69,8 @@ def _encode(writer: cv2.VideoWriter, bgr: np.ndarray) -> None:
 
 
 def _first_frame_reads(path: Path) -> bool:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    with utf8_path(path) as readable:
+        capture = cv2.VideoCapture(str(readable), cv2.CAP_FFMPEG)
     try:
         return bool(capture.isOpened() and capture.read()[0])
     finally:

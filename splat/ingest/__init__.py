@@ -10,15 +10,18 @@ import torch
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
-from splat.core.geometry import Similarity
+from splat.core.foreign import shown
+from splat.core.geometry import Similarity, needs_local_origin
 from splat.core.image import PHOTO_SUFFIXES
 from splat.core.slots import Reader, ReadOptions, Reporter, Silent
 from splat.ingest.blender import BlenderReader
 from splat.ingest.cameras import without_poses
 from splat.ingest.colmap import ColmapReader
 from splat.ingest.folders import describe_contents, photo_folders
+from splat.ingest.idr import IdrReader
 from splat.ingest.llff import LlffReader
 from splat.ingest.masks import attach_masks
+from splat.ingest.names import safe_names, some_of
 from splat.ingest.nerfstudio import NerfstudioReader
 from splat.ingest.photos import PhotosReader
 from splat.ingest.splits import Split, assign_roles
@@ -29,14 +32,12 @@ READERS: tuple[Reader, ...] = (
     BlenderReader(),
     NerfstudioReader(),
     ColmapReader(),
+    IdrReader(),
     LlffReader(),
     PhotosReader(),
     VideoReader(),
 )
 """Datasets with poses first, the more specific formats before the others."""
-
-_FAR_FROM_ORIGIN = 1e3
-"""Distance of the cameras from the origin, in multiples of their spread, beyond which float32 is too coarse (UTM)."""
 
 
 def reader_for(path: Path, ignore_poses: bool = False) -> Reader:
@@ -66,16 +67,39 @@ def read(path: Path | str, options: ReadOptions | None = None, report: Reporter 
     """
     path, options, report = Path(path), options or ReadOptions(), report or Silent()
     reader = reader_for(path, options.ignore_poses)
-    capture = reader.read(path, options, report)
+    try:
+        capture = reader.read(path, options, report)
+    except SplatError:
+        if not options.ignore_poses or not PhotosReader().accepts(path):
+            raise
+        capture = PhotosReader().read(path, options, report)  # damaged poses are not what was asked for
+    capture = _one_view_per_photo(capture, path, report)
     root = path if path.is_dir() else path.parent
     if len(capture.views) < 2:
         raise too_few(path, len(capture.views))
     if options.ignore_poses and capture.views[0].world_from_cam is not None:
         capture = without_poses(capture)
-    capture = check_photos(capture, report)
+    capture = check_photos(capture, report, options.max_pixels)
     capture = attach_masks(capture, root, options, report)
     capture = assign_roles(capture, Split.load(root), options.test_every, report)
     return _near_origin(capture, report)
+
+
+def _one_view_per_photo(capture: Capture, path: Path, report: Reporter) -> Capture:
+    """The capture with the first view of each photo, and with names that can be shown and written (`safe_names`)."""
+    photos = [os.path.normpath(v.image_path) for v in capture.views]
+    first = dict[str, int]()
+    for i, photo in enumerate(photos):
+        first.setdefault(photo, i)
+    if len(first) < len(photos):
+        repeated = [v.name for i, v in enumerate(capture.views) if first[photos[i]] != i]
+        report.warn(
+            f"{shown(path)} names {len(repeated)} photos more than once ({some_of(repeated)}): "
+            "the first entry of each is used."
+        )
+        capture = capture.select([first[photo] == i for i, photo in enumerate(photos)])
+    names = safe_names([v.name for v in capture.views])
+    return capture.with_views(tuple(v if v.name == n else replace(v, name=n) for v, n in zip(capture.views, names)))
 
 
 def _near_origin(capture: Capture, report: Reporter) -> Capture:
@@ -84,7 +108,7 @@ def _near_origin(capture: Capture, report: Reporter) -> Capture:
     if len(centres):
         middle = centres.median(0).values
         spread = float((centres - middle).norm(dim=1).median())
-        if float(middle.norm()) > _FAR_FROM_ORIGIN * max(spread, 1e-9):
+        if needs_local_origin(float(middle.norm()), spread):
             offset = ", ".join(f"{v:.0f}" for v in middle.tolist())
             report.info(f"The cameras are far from the origin ({offset}): shifted for training, restored on export.")
             capture = capture.transformed(Similarity(1.0, torch.eye(3, dtype=torch.float64), -middle))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -12,11 +13,17 @@ from splat.core.camera import Camera, Lens
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
-from splat.core.lens import pinhole_for
+from splat.core.lens import lens_problem, pinhole_for
 from splat.ingest.exif import PhotoInfo, read_info
 
 GUESSED_FOCAL = 1.2
 """Focal length without EXIF data, in multiples of the long side (0.75 to 1.2 for a phone's main camera)."""
+
+_MAX_SCALE = 32.0
+"""Between the size that a dataset states and the photo's; `images_8` has 8."""
+
+MAX_COORDINATE = 1e15
+"""Of sparse points: float32 can hold its square. What is farther is left out, like what is not finite."""
 
 PARAMETERS: dict[str, str] = {
     "SIMPLE_PINHOLE": "f cx cy",
@@ -47,36 +54,64 @@ def group_of_photo(info: PhotoInfo) -> str:
     return " ".join(filter(None, [info.make_model, f"{width}x{height}", info.focal_tag]))
 
 
-def camera_through(
-    lens: Lens, world_from_cam: Rigid, info: PhotoInfo, stored_pixels: bool = False
-) -> tuple[Camera, Rigid]:
-    """The pinhole camera and pose of an upright photo, from the lens and pose that another program gives.
-
-    The photo may have another size than the lens (`images_4`). Programs that ignore EXIF orientation (COLMAP) describe
-    the photo as stored; camera and pose are then rotated with the photo. `stored_pixels`: the program is one of them;
-    otherwise this is inferred from a swapped width and height. Raises SplatError for impossible intrinsics and for
-    lenses without a pinhole equivalent.
-    """
-    bad = SplatError(
-        f"{info.path} has impossible intrinsics {lens.model} {lens.params}: correct them or --ignore-poses."
+def posed_view(
+    name: str, lens: Lens, world_from_cam: Rigid, info: PhotoInfo, group: str, mask_path: Path | None = None
+) -> View | str:
+    """A view with the lens and pose that another program gives, as `camera_through` fits them; or the reason why it is
+    left out."""
+    mirrored = info.orientation in {2, 4, 5, 7}
+    if mirrored:  # no pose is that of a mirrored photo
+        info = replace(info, orientation=1)
+    fitted = camera_through(lens, world_from_cam, info)
+    if isinstance(fitted, str):
+        return fitted
+    return View(
+        name=name,
+        image_path=info.path,
+        photo_size=info.size,
+        camera=fitted[0],
+        world_from_cam=fitted[1],
+        as_stored=mirrored,
+        mask_path=mask_path,
+        camera_group=group,
+        focal_from="file",
     )
-    if min(lens.width, lens.height) <= 0 or not all(map(math.isfinite, lens.params)):
-        raise bad
-    if info.orientation != 1:
-        swapped = _same_shape((lens.width, lens.height), info.stored_size)
-        upright = _same_shape((lens.width, lens.height), info.size)
-        if swapped and (stored_pixels or not upright):
-            lens, cam_from_rotated = rotated(lens, info.orientation)
-            world_from_cam = world_from_cam @ cam_from_rotated
+
+
+def camera_through(lens: Lens, world_from_cam: Rigid, info: PhotoInfo) -> tuple[Camera, Rigid] | str:
+    """The pinhole camera and pose of an upright photo, from the lens and pose that another program gives; or the reason
+    why they cannot be those of this photo, for `LeftOut`.
+
+    The photo may have another size than the lens (`images_4`), but not another shape. Lens and pose describe the
+    pixels as stored, since the programs that write poses ignore EXIF orientation (COLMAP, nerfstudio, instant-ngp):
+    both are turned with the photo. Only where the lens has the shape of the upright photo alone do they describe that.
+    """
+    problem = lens_problem(lens)
+    if problem:
+        return problem
+    described = lens.width, lens.height
+    if not same_shape(described, info.stored_size) and not same_shape(described, info.size):
+        (w, h), (lens_w, lens_h) = info.stored_size, described
+        return f"their shape is not their camera's ({w}x{h} where it says {lens_w}x{lens_h})"
+    if (
+        not 1 / _MAX_SCALE
+        <= info.size[0] / (lens.width if same_shape(described, info.size) else lens.height)
+        <= _MAX_SCALE
+    ):
+        (w, h), (lens_w, lens_h) = info.stored_size, described
+        return f"their size is not their camera's ({w}x{h} where it says {lens_w}x{lens_h})"
+    if info.orientation != 1 and same_shape(described, info.stored_size):
+        turned = rotated(lens, info.orientation)
+        if isinstance(turned, str):
+            return turned
+        lens, cam_from_rotated = turned
+        world_from_cam = world_from_cam @ cam_from_rotated
     try:
         camera = pinhole_for(lens)
     except (RuntimeError, ValueError):
-        raise SplatError(
-            f"{info.path} was taken with a {lens.model} camera that has no pinhole equivalent: "
-            "cut it into perspective views first, or use --ignore-poses."
-        ) from None
+        return f"a {lens.model} camera has no pinhole equivalent; cut the photos into perspective views"
     if not all(map(math.isfinite, (camera.fx, camera.fy, camera.cx, camera.cy))) or min(camera.fx, camera.fy) <= 0:
-        raise bad
+        return "their lens cannot be removed"
     width, height = info.size
     if (width, height) == (lens.width, lens.height):
         return camera, world_from_cam
@@ -85,18 +120,20 @@ def camera_through(
     return camera.resized(max(1, w), max(1, h)), world_from_cam
 
 
-def _same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    return abs(math.log(a[0] / a[1]) - math.log(b[0] / b[1])) < 0.02
+def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether one size is the other scaled: to 2 %, or as nearly as whole pixels allow."""
+    if abs(math.log(a[0] / a[1]) - math.log(b[0] / b[1])) < 0.02:
+        return True
+    large, small = (a, b) if max(a) > max(b) else (b, a)
+    low = max((s - 1) / big for s, big in zip(small, large))
+    return low < min((s + 1) / big for s, big in zip(small, large))
 
 
-def rotated(lens: Lens, orientation: int) -> tuple[Lens, Rigid]:
-    """The lens of the photo rotated upright (EXIF 3, 6 or 8), and `cam_from_rotated`."""
-    quarter_turns = {1: 0, 6: 1, 3: 2, 8: 3}.get(orientation)
-    if quarter_turns is None or (quarter_turns and lens.model not in PARAMETERS):
-        raise SplatError(
-            f"Photos with EXIF orientation {orientation} and a {lens.model} lens cannot be read with their poses: "
-            "turn the photos upright, or use --ignore-poses."
-        )
+def rotated(lens: Lens, orientation: int) -> tuple[Lens, Rigid] | str:
+    """The lens of the photo rotated upright (EXIF 3, 6 or 8), and `cam_from_rotated`; or why there is none."""
+    quarter_turns = {1: 0, 6: 1, 3: 2, 8: 3}[orientation]
+    if quarter_turns and lens.model not in PARAMETERS:
+        return f"EXIF orientation {orientation} turns them, which their {lens.model} lens cannot be; store them upright"
     cam_from_rotated = Rigid.identity()
     for _ in range(quarter_turns):
         lens = _rotated_clockwise(lens)
@@ -129,7 +166,12 @@ def without_poses(capture: Capture) -> Capture:
             raise SplatError(f"{view.image_path} cannot be read: {info}.")
         camera, focal_from = camera_of_photo(info)
         return replace(
-            view, camera=camera, focal_from=focal_from, camera_group=group_of_photo(info), world_from_cam=None
+            view,
+            as_stored=False,
+            camera=camera,
+            focal_from=focal_from,
+            camera_group=group_of_photo(info),
+            world_from_cam=None,
         )
 
     return Capture(tuple(bare(v) for v in capture.views), kind=capture.kind, source=capture.source)

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from splat.core.errors import SplatError
+from splat.core.image import is_heif, open_photo
 
 _ORIENTATION, _MAKE, _MODEL = 0x0112, 0x010F, 0x0110
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
@@ -18,6 +19,10 @@ _FOCAL_MM, _FOCAL_35MM = 0x920A, 0xA405
 _PIXELS_X, _PIXELS_Y = 0xA002, 0xA003
 _PLANE_X_RESOLUTION, _PLANE_UNIT = 0xA20E, 0xA210
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0}
+_PNG_TEXT = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
+_MAX_PNG_CHUNKS = 100_000
+_MAX_PIXELS_PER_PNG_BYTE = 8 * 1032
+"""At one bit a pixel: deflate makes at most 1,032 bytes of one."""
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 
 _SENSOR_WIDTHS_MM: tuple[tuple[str, float], ...] = (
@@ -73,10 +78,8 @@ class PhotoInfo:
 
 def open_image(path: Path) -> Image.Image:
     """Pillow's image, not decoded and not rotated. Raises SplatError for HEIC without its reader, OSError otherwise."""
-    if path.suffix.lower() in {".heic", ".heif"}:
-        from splat.core.image import open_photo  # registers the HEIF reader, or says how to install it
-
-        return open_photo(path)
+    if is_heif(path):
+        return open_photo(path)  # registers the HEIF reader, or says how to install it
     return Image.open(path)
 
 
@@ -84,21 +87,24 @@ def read_info(path: Path) -> PhotoInfo | str:
     """The header, or the reason why the file is no photo."""
     try:
         with open_image(path) as image:
-            heif = path.suffix.lower() in {".heic", ".heif"}
-            return _info(path, image, heif)
+            return _info(path, image, is_heif(path))
     except SplatError:
         raise
     except FileNotFoundError:
         return "it does not exist"
     except UnidentifiedImageError:
-        return "it is empty" if path.stat().st_size == 0 else "it is not an image"
+        return "it is empty" if path.stat().st_size == 0 else "it is not an image that can be read here"
+    except PermissionError:
+        return "it may not be read; change its permissions"
     except Exception as e:  # decoders of broken headers raise all kinds
         return f"its header cannot be read ({e})"
 
 
 def _info(path: Path, image: Image.Image, heif: bool) -> PhotoInfo:
     try:
-        exif = image.getexif()
+        # Pillow decodes a whole PNG to find what follows its pixels
+        needless = image.format == "PNG" and not _text_follows_pixels(path, image.size)
+        exif = Image.Image.getexif(image) if needless else image.getexif()
         main, detail, gps = dict(exif), dict(exif.get_ifd(_EXIF_IFD)), dict(exif.get_ifd(_GPS_IFD))
     except Exception:  # broken EXIF data are common, and the pixels may still be valid
         main, detail, gps = {}, {}, {}
@@ -108,6 +114,25 @@ def _info(path: Path, image: Image.Image, heif: bool) -> PhotoInfo:
     make_model = _make_model(main)
     focal_px, tag = focal_from_exif(make_model, detail, image.size)
     return PhotoInfo(path, image.size, orientation, make_model, focal_px, tag, _gps(gps))
+
+
+def _text_follows_pixels(path: Path, size: tuple[int, int]) -> bool:
+    """Whether a PNG has EXIF data or text (XMP) behind its pixels, which cannot be more than its size explains."""
+    if size[0] * size[1] > _MAX_PIXELS_PER_PNG_BYTE * path.stat().st_size:
+        return False
+    with path.open("rb") as f:
+        f.seek(8)
+        pixels = False
+        for _ in range(_MAX_PNG_CHUNKS):
+            head = f.read(8)
+            kind = head[4:]
+            if pixels and kind in _PNG_TEXT:
+                return True
+            if len(head) < 8 or kind == b"IEND":
+                return False
+            pixels |= kind == b"IDAT"
+            f.seek(int.from_bytes(head[:4], "big") + 4, 1)
+    return False
 
 
 def _make_model(main: dict[int, Any]) -> str:

@@ -15,11 +15,14 @@ import torch
 from splat.core.camera import Lens
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
+from splat.core.foreign import shown
 from splat.core.geometry import Rigid
 from splat.core.slots import ReadOptions, Reporter
-from splat.ingest.cameras import camera_through
-from splat.ingest.exif import read_info
+from splat.ingest.arrays import read_npy
+from splat.ingest.cameras import posed_view
+from splat.ingest.exif import PhotoInfo, read_info
 from splat.ingest.folders import image_size, list_photos, name_in, named_folder, photo_folders
+from splat.ingest.left_out import LeftOut
 from splat.ingest.splits import Split
 
 _FILE = "poses_bounds.npy"
@@ -42,47 +45,52 @@ class LlffReader:
         photos = list_photos(folder)
         if len(photos) != len(poses):
             raise SplatError(
-                f"{root / _FILE} has {len(poses)} poses for {len(photos)} photos in {folder}: "
+                f"{shown(root / _FILE)} has {len(poses)} poses for {len(photos)} photos in {folder}: "
                 "restore the original photos, or use --ignore-poses."
             )
         views = []
+        left_out = LeftOut(root / _FILE, report)
         for row, photo in zip(poses, photos):
             info = read_info(photo)
             if isinstance(info, str):
-                report.warn(f"{photo} is left out: {info}.")
+                report.warn(f"{shown(photo)} is left out: {info}.")
                 continue
-            height, width, focal = row[:, 4]
-            lens = Lens("SIMPLE_PINHOLE", (focal, width / 2, height / 2), round(width), round(height))
-            down, right, back = row[:, 0], row[:, 1], row[:, 2]
-            pose = Rigid.from_matrix(torch.from_numpy(np.stack([right, down, -back, row[:, 3]], 1)))
-            camera, pose = camera_through(lens, pose, info)
-            view = View(
-                name=name_in(folder, photo),
-                image_path=photo,
-                photo_size=info.size,
-                camera=camera,
-                world_from_cam=pose,
-                camera_group=f"{width:.0f}x{height:.0f} {focal:.6g}",
-                focal_from="file",
-            )
-            views.append(view)
+            name = name_in(folder, photo)
+            view = _view(name, row, info)
+            if isinstance(view, str):
+                left_out.add(name, view)
+            else:
+                views.append(view)
+        left_out.close(len(views))
         return Capture(tuple(views), source=self.name)
 
 
 def _load(path: Path) -> np.ndarray:
-    """float64 [n 3 5]. Raises SplatError where the file is invalid."""
-    try:
-        table = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
-        raise SplatError(f"{path} cannot be read ({e}): copy it again, or use --ignore-poses.") from None
-    if table.ndim != 2 or table.shape[1] != 17 or not np.isfinite(table).all():
-        raise SplatError(f"{path} has {table.shape} values where n x 17 finite ones are expected: make it again.")
-    poses = table[:, :15].reshape(-1, 3, 5).astype(np.float64)
-    axes = poses[:, :, :3]
-    upright = np.abs(axes.transpose(0, 2, 1) @ axes - np.eye(3)).max(initial=0) < 1e-2
-    if not upright or (poses[:, :, 4] <= 0).any() or (np.linalg.det(axes) < 0).any():
-        raise SplatError(f"{path} has poses that are no rotations, or sizes below 1: make it again.")
-    return poses
+    """float64 [n 3 5], values as they are. Raises SplatError where the file is invalid."""
+    table = read_npy(path)
+    if table.ndim != 2 or table.shape[1] != 17:
+        raise SplatError(
+            f"{shown(path)} has {table.shape} values where n x 17 finite ones are expected: make it again."
+        )
+    return table[:, :15].reshape(-1, 3, 5)
+
+
+def _view(name: str, row: np.ndarray, info: PhotoInfo) -> View | str:
+    """The view of a row [3 5], or the reason why it is left out."""
+    if not np.isfinite(row).all():
+        return "their poses are not finite"
+    height, width, focal = row[:, 4].tolist()
+    if not (min(height, width) > 0.5 and max(height, width) < 1e9):
+        return f"the size of its camera is {width:g}x{height:g}"
+    axes = row[:, :3]
+    if np.abs(axes).max() > 2 or np.abs(axes.T @ axes - np.eye(3)).max() > 1e-2 or np.linalg.det(axes) < 0:
+        return "their poses are no rotations"
+    if np.abs(row[:, 3]).max() > 1e12:
+        return f"their poses are {np.abs(row[:, 3]).max():g} units away"
+    lens = Lens("SIMPLE_PINHOLE", (focal, width / 2, height / 2), round(width), round(height))
+    down, right, back = axes.T
+    pose = Rigid.from_matrix(torch.from_numpy(np.stack([right, down, -back, row[:, 3]], 1)))
+    return posed_view(name, lens, pose, info, f"{width:.0f}x{height:.0f} {focal:.6g}")
 
 
 def _photo_folder(root: Path, options: ReadOptions) -> Path:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
+from splat.core.foreign import shown
+from splat.core.image import mask_share
 from splat.core.slots import ReadOptions, Reporter
-from splat.ingest.folders import MaskIndex, image_size
+from splat.ingest.folders import MaskIndex, image_size, normal
 from splat.ingest.validation import LimitedWarnings, check_image
 
 
@@ -23,15 +28,16 @@ def attach_masks(capture: Capture, root: Path, options: ReadOptions, report: Rep
     if options.masks is not None:
         folder = next((f for f in (options.masks, root / options.masks) if f.is_dir()), None)
         if folder is None:
-            raise SplatError(f"{options.masks} is not a folder of masks: correct --masks.")
+            raise SplatError(f"{shown(options.masks)} is not a folder of masks: correct --masks.")
     index = MaskIndex.of(folder) if folder else None
     beside: dict[Path, MaskIndex] = {}
+    files = Counter(normal(PurePosixPath(v.name).name) for v in capture.views)
 
     def find(view: View) -> Path | None:
         if options.masks is None and view.mask_path is not None:
             return view.mask_path
         if index is not None:
-            return index.find(view.name)
+            return index.find(view.name, alone=files[normal(PurePosixPath(view.name).name)] == 1)
         parent = view.image_path.parent
         if parent not in beside:
             beside[parent] = MaskIndex.of(parent, below=False)
@@ -39,9 +45,13 @@ def attach_masks(capture: Capture, root: Path, options: ReadOptions, report: Rep
 
     found = [find(v) for v in capture.views]
     if index is not None and not any(found):
-        report.warn(f"{folder} matches no photo: name each mask as its photo, for example {capture.views[0].name}.png.")
+        report.warn(
+            f"{shown(folder)} matches no photo: name each mask as its photo, "
+            f"for example {shown(capture.views[0].name)}.png."
+        )
     with LimitedWarnings(report) as warnings:
         usable = [_usable(mask, view, warnings) for mask, view in zip(found, capture.views)]
+    empty = _judge(usable, capture, options.invert_masks, report)
     count = sum(m is not None for m in usable)
     if count:
         report.info(f"Masks for {count} of {len(usable)} photos ({options.mask_mode}).")
@@ -51,7 +61,27 @@ def attach_masks(capture: Capture, root: Path, options: ReadOptions, report: Rep
         else v
         for v, m in zip(capture.views, usable)
     ]
-    return capture.with_views(tuple(views))
+    capture = capture.with_views(tuple(views))
+    return capture.select([not e for e in empty]) if any(empty) else capture
+
+
+def _judge(masks: list[Path | None], capture: Capture, invert: bool, report: Reporter) -> list[bool]:
+    """Which photos are masked wholly, with a warning that names them. Raises SplatError where all are."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        shares = list(pool.map(lambda m: None if m is None else mask_share(m, invert), masks))
+    labels = [m.name for m, s in zip(masks, shares) if m is not None and s is not None and s[1]]
+    if labels:
+        report.info(f"{len(labels)} masks hold labels ({shown(labels[0])}, ...): every label but 0 is used.")
+    empty = [s is not None and s[0] == 0 for s in shares]
+    names = [shown(v.name) for v, e in zip(capture.views, empty) if e]
+    if len(names) > len(empty) - 2 and names:
+        other = "" if invert else " (--invert-masks, if black is what to use)"
+        where = next(m for m in masks if m is not None).parent
+        raise SplatError(f"The masks in {shown(where)} leave no pixel of {len(names)} photos: white is used{other}.")
+    if names:
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        report.warn(f"{len(names)} photos are masked wholly and left out: {some}.")
+    return empty
 
 
 def _default_folder(capture: Capture, root: Path) -> Path | None:
@@ -65,20 +95,20 @@ def _usable(mask: Path | None, view: View, report: LimitedWarnings) -> Path | No
     if mask is None:
         return None
     if not mask.is_file():
-        report.warn(f"{mask} does not exist: {view.name} is used without a mask.")
+        report.warn(f"{shown(mask)} does not exist: {shown(view.name)} is used without a mask.")
         return None
     problem = check_image(mask).problem
     size = image_size(mask)
     if problem or size is None:
-        report.warn(f"{mask} cannot be decoded ({problem}): {view.name} is used without a mask.")
+        report.warn(f"{shown(mask)} cannot be decoded ({problem}): {shown(view.name)} is used without a mask.")
         return None
     # Another size is resized later; another aspect ratio means another picture, or a mask of the unrotated photo.
     stretch = (size[0] / size[1]) / (view.photo_size[0] / view.photo_size[1])
     if not 0.97 < stretch < 1.03:
         w, h = view.photo_size
         report.warn(
-            f"{mask} is {size[0]}x{size[1]} where its photo is {w}x{h}: {view.name} is used without a mask; "
-            "make the mask from the upright photo."
+            f"{shown(mask)} is {size[0]}x{size[1]} where its photo is {w}x{h}: {shown(view.name)} is used without a "
+            "mask; make the mask from the upright photo."
         )
         return None
     return mask

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from splat.core.capture import Capture, View
+from splat.core.foreign import shown
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.cameras import camera_of_photo, group_of_photo
 from splat.ingest.exif import PhotoInfo, read_info
-from splat.ingest.folders import list_photos, name_in, named_folder, photo_folders
+from splat.ingest.folders import list_photos, name_in, named_folder, photo_folders, photos_among
+from splat.ingest.passed_over import report_passed_over
 from splat.ingest.splits import Split
 from splat.ingest.validation import LimitedWarnings
 
 
 class PhotosReader:
-    """JPEG, PNG, WebP, TIFF or BMP files (HEIC with its extra) in a folder, in its `images/`, or in sub-folders."""
+    """JPEG, PNG, WebP, TIFF, AVIF, ... files (HEIC with its extra) in a folder, in its `images/`, or in sub-folders."""
 
     name = "photos"
 
@@ -24,6 +26,7 @@ class PhotosReader:
     def read(self, path: Path, options: ReadOptions, report: Reporter) -> Capture:
         folder = photo_folder(path, options)
         photos = list_photos(folder)
+        report_passed_over(path, folder, photos, report)
         infos = headers(photos, report)
         views = []
         for info in infos:
@@ -46,8 +49,11 @@ def photo_folder(root: Path, options: ReadOptions) -> Path:
     named = options.images or Split.load(root).images
     if named:
         return named_folder(root, named)
-    # photos may also lie beside an `images/` folder (previews, scans of notes): the fuller folder is the capture
-    return max([*photo_folders(root)[:1], root], key=lambda folder: len(list_photos(folder)))
+    # photos may also lie beside an `images/` folder (previews, scans of notes): the fuller folder is the capture; those
+    # below other folders (images_2, input beside images) are copies of the same photos
+    usual = photo_folders(root)[:1]
+    direct = len(photos_among(p for p in root.iterdir() if p.is_file()))
+    return usual[0] if usual and len(list_photos(usual[0])) >= direct else root
 
 
 def headers(photos: list[Path], report: Reporter) -> list[PhotoInfo]:
@@ -57,7 +63,7 @@ def headers(photos: list[Path], report: Reporter) -> list[PhotoInfo]:
         for photo in photos:
             info = read_info(photo)
             if isinstance(info, str):
-                warnings.warn(f"{photo} is left out: {info}.")
+                warnings.warn(f"{shown(photo)} is left out: {info}.")
             else:
                 infos.append(info)
     return infos

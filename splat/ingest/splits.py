@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
-from splat.core.capture import Capture, View
+from splat.core.capture import Capture
 from splat.core.errors import SplatError
-from splat.core.foreign import read_json
+from splat.core.foreign import read_json, shown
 from splat.core.slots import Reporter
+from splat.ingest.names import match_names, some_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Split:
         split = Split(path, data.get("images"), names["train"], names["test"])
         both = sorted(set(split.train or ()) & set(split.test or ()))
         if both:
-            raise SplatError(f'{path} lists {both[0]} under both "train" and "test": remove it from one.')
+            raise SplatError(f'{path} lists {shown(both[0])[:120]} under both "train" and "test": remove it from one.')
         return split
 
 
@@ -43,7 +44,12 @@ def assign_roles(capture: Capture, split: Split, test_every: int | None, report:
     """The capture with roles from `split.json`, else those of the dataset, else with every n-th view by name held out
     (index % n == 0). Raises SplatError where no photo would be left for training."""
     if split.train is not None or split.test is not None:
-        return _by_lists(capture, split, report)
+        return _by_lists(capture, split, test_every, report)
+    return _every(capture, test_every, report)
+
+
+def _every(capture: Capture, test_every: int | None, report: Reporter) -> Capture:
+    """Every n-th view by name held out, where none is yet."""
     if not test_every or capture.test_views:
         return capture
     if test_every == 1:
@@ -63,40 +69,41 @@ def _with_test(capture: Capture, held_out: set[int]) -> Capture:
     return capture.with_views(tuple(replace(v, role=role(i)) for i, v in enumerate(capture.views)))
 
 
-def _by_lists(capture: Capture, split: Split, report: Reporter) -> Capture:
-    train, unmatched_train = _named(capture.views, split.train)
-    test, unmatched_test = _named(capture.views, split.test)
-    unmatched = unmatched_train + unmatched_test
+def _by_lists(capture: Capture, split: Split, test_every: int | None, report: Reporter) -> Capture:
+    """Roles by the lists of `split.json`. A list in which no photo is found is ignored with a warning."""
+    found = match_names([*(split.train or ()), *(split.test or ())], [v.name for v in capture.views])
+    lists = {"train": split.train, "test": split.test}
+    ids = dict[str, set[int] | None]()
+    unmatched = list[str]()
+    for key, names in lists.items():
+        mine, found = found[: len(names or ())], found[len(names or ()) :]
+        ids[key] = None if names is None else {i for i in mine if i is not None}
+        unmatched += [n for n, i in zip(names or (), mine) if i is None]
     if unmatched:
-        report.warn(f"{split.path} names {len(unmatched)} photos that do not exist (first: {unmatched[0]}).")
-    if split.train is None:
-        train = set(range(len(capture.views))) - test
-    elif split.test is None:
-        test = set(range(len(capture.views))) - train
+        report.warn(
+            f"{shown(split.path)} names {len(unmatched)} photos that do not exist (first: {some_of(unmatched[:1])})."
+        )
+    for key, names in lists.items():
+        if names and not ids[key]:
+            report.warn(f'None of the photos in "{key}" of {shown(split.path)} is there: the list is ignored.')
+            ids[key] = None
+    train, test = ids["train"], ids["test"]
+    if train is None and test is None:
+        return _every(capture, test_every, report)
+    everything = set(range(len(capture.views)))
+    if test is None:
+        test = everything - (train or set()) if split.test is None else set()
+    if train is None:
+        train = everything - test
     if not train:
-        raise SplatError(f'{split.path} leaves no photo to train on: correct its "train" list or remove the file.')
+        raise SplatError(
+            f'{shown(split.path)} leaves no photo to train on: correct its "train" list or remove the file.'
+        )
     capture = _with_test(capture, test)
     keep = [i in train or i in test for i in range(len(capture.views))]
     if not all(keep):
         report.info(f"{keep.count(False)} photos are in neither list of {split.path.name}: left out.")
         capture = capture.select(keep)
-    return capture
-
-
-def _named(views: tuple[View, ...], names: tuple[str, ...] | None) -> tuple[set[int], list[str]]:
-    """Indices of the views that `names` refer to (by name, file name, or stem if it is unique), and unmatched names."""
-    found, unmatched = set[int](), list[str]()
-    levels: list[dict[str, list[int]]] = [{}, {}, {}]
-    for i, view in enumerate(views):
-        path = PurePosixPath(view.name)
-        for level, key in zip(levels, (view.name, path.name, path.stem)):
-            level.setdefault(key, []).append(i)
-    for name in names or ():
-        path = PurePosixPath(name.replace("\\", "/"))
-        for level, key in zip(levels, (path.as_posix(), path.name, path.stem)):
-            if len(level.get(key, [])) == 1:
-                found.add(level[key][0])
-                break
-        else:
-            unmatched.append(name)
-    return found, unmatched
+    if len(capture.views) < 2:
+        raise SplatError(f"{shown(split.path)} leaves only one photo: correct its lists or remove the file.")
+    return capture if capture.test_views or not split.test else _every(capture, test_every, report)

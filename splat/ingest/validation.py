@@ -11,8 +11,9 @@ from types import TracebackType
 import numpy as np
 from PIL import Image
 
-from splat.core.capture import Capture
+from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
+from splat.core.foreign import shown
 from splat.core.slots import Reporter
 from splat.ingest.exif import open_image
 
@@ -20,6 +21,14 @@ _THUMBNAIL = (24, 24)
 _EMPTY_DEVIATION = 2.0
 """Standard deviation (of 255) of the thumbnail below which a photo is blank: a lens cap, an empty page."""
 _MAX_WARNINGS = 4
+MAX_PIXELS = 500_000_000
+"""Of one photo: the largest panoramas that people stitch."""
+_SMALL_PIXELS = 20_000_000
+"""Photos up to this size are read whatever their files hold."""
+_PIXELS_PER_BYTE = 100
+"""JPEG of one flat colour reaches 130; photographs stay below 30."""
+_PIXELS_AT_ONCE = 120_000_000
+"""Of the photos that are decoded at the same time; a pixel takes about 4 bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,26 +40,46 @@ class ImageCheck:
     fingerprint: bytes = b""
     """Size and thumbnail: equal for duplicates."""
     blank: bool = False
+    transparent: bool = False
+    """No pixel is visible at all."""
 
 
-def check_image(path: Path) -> ImageCheck:
+def too_large(path: Path, size: tuple[int, int], max_pixels: int | None) -> str | None:
+    """Why a photo of this size is not decoded: more pixels than `max_pixels`, or by default than photos have and the
+    size of the file explains (a few hundred bytes can claim gigabytes)."""
+    pixels = size[0] * size[1]
+    explained = max(_SMALL_PIXELS, _PIXELS_PER_BYTE * path.stat().st_size)
+    if pixels <= (min(MAX_PIXELS, explained) if max_pixels is None else max_pixels):
+        return None
+    return f"it has {size[0]}x{size[1]} pixels in {path.stat().st_size} bytes; --max-pixels {pixels} reads it"
+
+
+def check_image(path: Path, max_pixels: int | None = None) -> ImageCheck:
     """Decode a whole image file, at reduced resolution where the format allows (JPEG: low frequencies only)."""
     try:
         with open_image(path) as image:
             size, has_alpha = image.size, "A" in image.getbands() or "transparency" in image.info
+            if (problem := too_large(path, size, max_pixels)) is not None:
+                return ImageCheck(problem=problem)
             image.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
             image.load()
-            grey = image if image.mode.startswith(("I", "F")) else image.convert("L")
+            transparent = "A" in image.getbands() and image.getchannel("A").getextrema()[1] == 0
+            if image.mode == "LAB":
+                grey = image.getchannel("L")
+            else:
+                grey = image if image.mode.startswith(("I", "F")) else image.convert("L")
             thumbnail = np.asarray(grey.resize(_THUMBNAIL, Image.Resampling.BOX), dtype=np.float32)
     except SplatError:
         raise
     except Exception as e:  # decoders of broken files raise all kinds
-        return ImageCheck(problem=str(e) or type(e).__name__)
+        reason = "it may not be read" if isinstance(e, PermissionError) else shown(str(e) or type(e).__name__)[:200]
+        return ImageCheck(problem=reason)
     deviation = float(thumbnail.std()) * (1 if thumbnail.max() <= 255 else 255 / float(thumbnail.max()))
-    return ImageCheck(None, repr(size).encode() + thumbnail.tobytes(), deviation < _EMPTY_DEVIATION and not has_alpha)
+    blank = deviation < _EMPTY_DEVIATION and not has_alpha
+    return ImageCheck(None, repr(size).encode() + thumbnail.tobytes(), blank, transparent)
 
 
-def check_photos(capture: Capture, report: Reporter) -> Capture:
+def check_photos(capture: Capture, report: Reporter, max_pixels: int | None = None) -> Capture:
     """The capture without photos that cannot be decoded, are duplicates or are blank, with a warning for each.
 
     Duplicate and blank photos that have a pose are kept, with a warning. Raises SplatError when fewer than two photos
@@ -58,37 +87,54 @@ def check_photos(capture: Capture, report: Reporter) -> Capture:
     """
     paths = [v.image_path for v in capture.views]
     checks = list[ImageCheck]()
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for check in pool.map(check_image, paths):
+    largest = max((v.photo_size[0] * v.photo_size[1] for v in capture.views), default=1)
+    at_once = max(1, min(8, os.cpu_count() or 1, _PIXELS_AT_ONCE // max(largest, 1)))
+    with ThreadPoolExecutor(at_once) as pool:
+        for check in pool.map(lambda p: check_image(p, max_pixels), paths):
             checks.append(check)
             report.progress(len(checks), len(paths))
+    invisible = [v for v, check in zip(capture.views, checks) if check.transparent]
+    if len(invisible) > len(checks) - 2 and invisible:
+        raise SplatError(
+            f"{shown(invisible[0].image_path.parent)} has {len(invisible)} photos that are transparent everywhere "
+            f"({shown(invisible[0].name)}, ...): save them without the alpha channel."
+        )
     keep, first_with = [], dict[bytes, str]()
     with LimitedWarnings(report) as warnings:
         for view, check in zip(capture.views, checks):
-            usable = not (check.blank or check.problem)
-            original = first_with.setdefault(check.fingerprint, view.name) if usable else view.name
+            usable = not (check.blank or check.problem or check.transparent)
+            original = first_with.setdefault(_clip(view) + check.fingerprint, view.name) if usable else view.name
             if check.problem:
                 problem = f"it cannot be decoded ({check.problem}); copy it again"
+                if "--max-pixels" in check.problem or "may not be read" in check.problem:
+                    problem = check.problem
+            elif check.transparent:
+                problem = "it is transparent everywhere"
             elif check.blank:
                 problem = "it is one flat colour"
             elif original != view.name:
-                problem = f"it is the same picture as {original}"
+                problem = f"it is the same picture as {shown(original)}"
             else:
                 keep.append(True)
                 continue
-            keep.append(view.world_from_cam is not None and not check.problem)
-            warnings.warn(f"{view.image_path} {'looks wrong' if keep[-1] else 'is left out'}: {problem}.")
+            keep.append(view.world_from_cam is not None and not (check.problem or check.transparent))
+            warnings.warn(f"{shown(view.image_path)} {'looks wrong' if keep[-1] else 'is left out'}: {problem}.")
     if sum(keep) < 2:
         where = paths[0].parent if paths else Path(capture.source)
         raise too_few(where, sum(keep), len(keep) - sum(keep))
     return capture if all(keep) else capture.select(keep)
 
 
+def _clip(view: View) -> bytes:
+    """Frames of two clips are not compared: both belong to the capture."""
+    return view.camera_group.encode(errors="replace") if view.camera_group.startswith("video ") else b""
+
+
 def too_few(where: Path, usable: int, unusable: int = 0) -> SplatError:
     """The error of a capture with fewer than two photos."""
     left_out = f" ({unusable} cannot be used)" if unusable else ""
     count = {0: "no usable photo", 1: "only one usable photo"}.get(usable, f"{usable} usable photos")
-    return SplatError(f"{where} has {count}{left_out}: a scene needs at least two that overlap.")
+    return SplatError(f"{shown(where)} has {count}{left_out}: a scene needs at least two that overlap.")
 
 
 class LimitedWarnings:

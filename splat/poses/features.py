@@ -131,7 +131,7 @@ def _extract_chunk(views: list[View], settings: FeatureSettings, folder: Path, t
 def _prepare(view: View, settings: FeatureSettings, path: Path) -> tuple[np.ndarray, np.ndarray | None, float]:
     """Writes the grey photo to `path`; returns the downscaled colours, the mask (True = use) and the sharpness."""
     width, height = feature_size(view, settings.max_size)
-    pixels = read_pixels(view.image_path)
+    pixels = read_pixels(view.image_path, as_stored=view.as_stored)
     rgb = resize_area(np.ascontiguousarray(pixels[..., :3]), width, height)
     mask = None
     if pixels.shape[2] == 4 and pixels[..., 3].min() < 255:

@@ -162,7 +162,7 @@ def triangulate(
         model = pycolmap.Reconstruction()
         for i, (view, camera, pose) in enumerate(zip(views, cameras, cam_from_world), 1):
             model.add_camera_with_trivial_rig(camera)
-            image = pycolmap.Image(name=view.name, camera_id=camera.camera_id, image_id=i)
+            image = pycolmap.Image(name=mapping.in_utf8(view.name), camera_id=camera.camera_id, image_id=i)
             matrix = np.concatenate([pose.rotation.numpy(), pose.translation.numpy()[:, None]], 1)
             model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(matrix))
         options = pycolmap.IncrementalPipelineOptions()

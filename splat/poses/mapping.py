@@ -63,6 +63,11 @@ def make_cameras(views: Sequence[View], features: Sequence[PhotoFeatures]) -> li
     return cameras
 
 
+def in_utf8(name: str) -> str:
+    """A view's name for COLMAP's objects, which take UTF-8 alone; bytes of file names that are none as escapes."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def write_database(
     path: Path,
     names: Sequence[str],
@@ -83,7 +88,7 @@ def write_database(
             rig.add_ref_sensor(camera.sensor_id)
             database.write_rig(rig, use_rig_id=True)
         for i, (name, f, camera) in enumerate(zip(names, features, cameras), 1):
-            image = pycolmap.Image(name=name, camera_id=camera.camera_id, image_id=i)
+            image = pycolmap.Image(name=in_utf8(name), camera_id=camera.camera_id, image_id=i)
             database.write_image(image, use_image_id=True)
             frame = pycolmap.Frame(frame_id=i, rig_id=camera.camera_id)
             frame.add_data_id(image.data_id)

@@ -93,7 +93,7 @@ class Sfm:
         self, capture: Capture, tried: list[Attempt], best: Attempt, workdir: Path, report: Reporter
     ) -> PoseResult:
         settled = best.settled
-        assert settled is not None
+        assert settled is not None and best.model is not None
         points = settled.points
         posed, frame = framed(to_capture(capture, best.model, best.features, points), self.frame, report, self.seed)
         others = [registered_ids(m) for m in best.models[1:]]

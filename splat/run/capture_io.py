@@ -1,8 +1,12 @@
-"""A capture on disk: `views.json` for people and programs, `points.npz` for the numbers."""
+"""A capture on disk: `views.json` for people and programs, `points.npz` for the numbers.
+
+A photo is found again where it was (an absolute path), where it lies beside the run folder, when both were moved
+together, or below the folder of photos that a command is given. Its fingerprint says whether it is that photo.
+"""
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,13 +16,17 @@ import torch
 
 from splat.core.camera import Camera, Lens
 from splat.core.capture import Capture, PointCloud, Tracks, View
+from splat.core.errors import SplatError
 from splat.core.files import atomic_path, write_json
+from splat.core.foreign import read_json, regular_file, shown
 from splat.core.geometry import Rigid, Similarity
+from splat.run.folder import file_fingerprint
 
 
-def save_capture(folder: Path, capture: Capture) -> None:
+def save_capture(folder: Path, capture: Capture, photos: Path | None = None) -> None:
+    """`folder`: of a stage in a run folder. `photos`: the folder that the photos were read from."""
     world = capture.world_from_source
-    views = [_view_to_json(v) for v in capture.views]
+    views = [_view_to_json(v, _Places(folder.parent, photos)) for v in capture.views]
     arrays: dict[str, np.ndarray] = {}
     if capture.points is not None:
         arrays |= {"positions": capture.points.positions.numpy(), "rgb": capture.points.rgb.numpy()}
@@ -43,18 +51,39 @@ def save_capture(folder: Path, capture: Capture) -> None:
     )
 
 
-def load_capture(folder: Path) -> Capture:
-    data = json.loads((folder / "views.json").read_text())
+def load_capture(folder: Path, photos: Path | None = None) -> Capture:
+    """The capture that a stage saved. `photos`: a folder to look for its photos in besides where they were.
+
+    Raises SplatError where a photo or mask is gone or has changed.
+    """
+    capture, lost = read_capture(folder, photos)
+    for sentence in lost.values():
+        raise SplatError(sentence)
+    return capture
+
+
+def read_capture(folder: Path, photos: Path | None = None) -> tuple[Capture, dict[str, str]]:
+    """As `load_capture`, for those who may do without the photos. Also name of view -> what is wrong with its photo or
+    mask, for the views that cannot be loaded."""
+    data = read_json(folder / "views.json")
     world = data["world_from_source"]
+    places = _Places(folder.parent, photos)
     points = tracks = None
     if (folder / "points.npz").exists():
+        regular_file(folder / "points.npz")
         with np.load(folder / "points.npz") as z:
             if "positions" in z:
                 points = PointCloud(torch.from_numpy(z["positions"]), torch.from_numpy(z["rgb"]))
             if "view_ids" in z:
                 tracks = Tracks(*(torch.from_numpy(z[k]) for k in ("view_ids", "point_ids", "pixels")))
-    return Capture(
-        views=tuple(_view_from_json(v) for v in data["views"]),
+    views, lost = [], {}
+    for row in data["views"]:
+        view, problem = _view_from_json(row, places)
+        views.append(view)
+        if problem:
+            lost[view.name] = problem
+    capture = Capture(
+        views=tuple(views),
         points=points,
         tracks=tracks,
         world_from_source=Similarity(
@@ -65,17 +94,56 @@ def load_capture(folder: Path) -> Capture:
         kind=data["kind"],
         source=data["source"],
     )
+    return capture, lost
 
 
-def _view_to_json(v: View) -> dict[str, Any]:
+class _Places:
+    """Where files of a capture may lie: relative to the run folder, and to the folder of its photos."""
+
+    def __init__(self, run: Path, photos: Path | None) -> None:
+        self.run = Path(run).absolute()
+        self.photos = None if photos is None else Path(photos).absolute()
+
+    def describe(self, path: Path) -> dict[str, str | None]:
+        here = path.absolute()
+        below = None if self.photos is None else os.path.relpath(here, self.photos)
+        return {
+            "path": str(here),
+            "from_run": os.path.relpath(here, self.run),
+            "from_photos": None if below is None or below.startswith("..") else below,
+            "fingerprint": file_fingerprint(path),
+        }
+
+    def find(self, described: dict[str, str | None], name: str) -> tuple[Path, str]:
+        """The file, and what is wrong with it ("": nothing)."""
+        here = Path(str(described["path"]))
+        from_run, from_photos = described["from_run"], described["from_photos"]
+        candidates = [here]
+        if from_run is not None:
+            moved = Path(os.path.normpath(self.run / from_run))
+            # frames of a video lie in the run folder: a copy of it uses its own
+            candidates.insert(len(candidates) if from_run.startswith("..") else 0, moved)
+        if self.photos is not None:
+            candidates += [self.photos / below for below in (from_photos, name) if below]
+        there = [c for c in dict.fromkeys(candidates) if c.is_file()]
+        for path in there:
+            if file_fingerprint(path) == described["fingerprint"]:
+                return path, ""
+        what = "has changed since the run was made" if there else "is not where it was"
+        place = shown(there[0] if there else here)
+        return here, f"the photo or mask {place} {what}: say where those of the run are with --photos FOLDER."
+
+
+def _view_to_json(v: View, places: _Places) -> dict[str, Any]:
     out: dict[str, Any] = {
         "name": v.name,
-        "image_path": str(v.image_path),
+        "photo": places.describe(v.image_path),
         "photo_size": list(v.photo_size),
         "camera": asdict(v.camera),
         "world_from_cam": None if v.world_from_cam is None else v.world_from_cam.matrix().tolist(),
         "role": v.role,
-        "mask_path": None if v.mask_path is None else str(v.mask_path),
+        "as_stored": v.as_stored,
+        "mask": None if v.mask_path is None else places.describe(v.mask_path),
         "invert_mask": v.invert_mask,
         "mask_mode": v.mask_mode,
         "camera_group": v.camera_group,
@@ -85,23 +153,34 @@ def _view_to_json(v: View) -> dict[str, Any]:
     return out
 
 
-def _view_from_json(d: dict[str, Any]) -> View:
+def _view_from_json(d: dict[str, Any], places: _Places) -> tuple[View, str]:
+    """The view, and what is wrong with its files ("": nothing)."""
     camera = dict(d["camera"])
     lens = camera.pop("lens")
     if lens is not None:
         lens = Lens(lens["model"], tuple(lens["params"]), lens["width"], lens["height"])
     pose = d["world_from_cam"]
-    return View(
+    mask_path, problem_of_mask = None, ""
+    if "photo" in d:
+        image_path, problem = places.find(d["photo"], d["name"])
+        if d["mask"] is not None:
+            mask_path, problem_of_mask = places.find(d["mask"], "")
+    else:  # written before photos could move
+        image_path, problem = Path(d["image_path"]), ""
+        mask_path = None if d["mask_path"] is None else Path(d["mask_path"])
+    view = View(
         name=d["name"],
-        image_path=Path(d["image_path"]),
+        image_path=image_path,
         photo_size=(d["photo_size"][0], d["photo_size"][1]),
         camera=Camera(**camera, lens=lens),
         world_from_cam=None if pose is None else Rigid.from_matrix(torch.tensor(pose, dtype=torch.float64)),
         role=d["role"],
-        mask_path=None if d["mask_path"] is None else Path(d["mask_path"]),
+        as_stored=bool(d.get("as_stored")),
+        mask_path=mask_path,
         invert_mask=d["invert_mask"],
         mask_mode=d["mask_mode"],
         camera_group=d["camera_group"],
         focal_from=d["focal_from"],
         gps=None if d.get("gps") is None else (d["gps"][0], d["gps"][1], d["gps"][2]),
     )
+    return view, problem or problem_of_mask

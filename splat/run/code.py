@@ -36,6 +36,8 @@ EXCLUDED = frozenset(
         # how arrays and captures are written decides whether what lies on disk can be read.
         "splat.run.code",
         "splat.run.folder",
+        "splat.run.record",
+        "splat.run.outputs",
         "splat.run.console",
         "splat.run.machine",
         "splat.run.completed",

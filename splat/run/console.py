@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from splat.core.slots import Reporter
+from splat.run.machine import stage_peak_mb
 
 
 class Console:
@@ -86,6 +87,9 @@ class Logged:
         self._report, self._log, self._stage = report, log, ""
 
     def begin(self, stage: str) -> None:
+        peak = stage_peak_mb()
+        if self._stage:
+            self._log({"kind": "memory", "stage": self._stage, "peak_mb": round(peak, 1)})
         self._stage = stage
         self._report.begin(stage)
 

@@ -2,7 +2,11 @@
 
 A stage's key is a hash of its settings and inputs. A stage that is complete, and whose key agrees, is loaded; one that
 disagrees is renamed to `<stage>.old-<n>`, never overwritten; one that was cut off starts again (training continues from
-its checkpoint).
+its checkpoint), and what it left, `<stage>.cut-off-<n>`, is removed when it has been made.
+
+What a stage wrote is noted by size and hash (`run.outputs`). A stage whose files are missing, cut or changed is
+damaged: it is made again, saying so. If it comes out with other files than before, so are the stages that were computed
+from it.
 
 Beside the key stands the code that made the stage, as `run.code.code_hash` describes it. A stage of other code is made
 again like one of other settings, saying so, unless the folder was opened with `keep_stages`: then it is used, with a
@@ -26,18 +30,25 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
+import stat
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import splat
-from splat.core.errors import SplatError
-from splat.core.files import write_json
+from splat.core.errors import Interrupted, SplatError
+from splat.core.files import RUN_FOLDERS, write_errors, write_json
+from splat.core.foreign import shown
 from splat.core.slots import Reporter, Silent
+from splat.run.outputs import Damage, damage_to, listing, remove_partial_files, written_since
+from splat.run.record import StageRecord, digest_of
 
 T = TypeVar("T")
 
+FILES = ("config.json", "metrics.json", "memory.json", "report.html")
+"""Files beside the stages."""
 OLDER_NAMES = {"ingest": "capture"}
 """Stage -> what its folder was called in version 0.1.0."""
 
@@ -60,80 +71,58 @@ def hash_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def fingerprint(paths: Iterable[Path]) -> str:
-    """A hash of files by name, size and their first and last 64 KiB: enough to notice an edited or replaced photo."""
+def fingerprint(files: Iterable[tuple[str, Path]]) -> str:
+    """A hash of (name, file) pairs by name, size and the files' first and last 64 KiB: enough to notice an edited or
+    replaced photo. A file that may not be read counts by its name."""
     digest = hashlib.sha256()
-    for path in sorted(paths):
+    for name, path in sorted(files, key=lambda f: os.fsencode(f[0])):
+        digest.update(os.fsencode(name) + b":" + file_fingerprint(path).encode() + b"\n")
+    return digest.hexdigest()[:16]
+
+
+def file_fingerprint(path: Path) -> str:
+    """A hash of one file's size, first and last 64 KiB; "unreadable" where it may not be read."""
+    digest = hashlib.sha256()
+    try:
         size = path.stat().st_size
-        digest.update(f"{path.name}:{size}:".encode())
+        digest.update(f"{size}:".encode())
         with path.open("rb") as f:
             digest.update(f.read(65536))
             if size > 131072:
                 f.seek(-65536, os.SEEK_END)
             digest.update(f.read(65536))
+    except OSError:
+        return "unreadable"
     return digest.hexdigest()[:16]
-
-
-@dataclasses.dataclass(frozen=True)
-class StageRecord:
-    """What a stage's `stage.json` says."""
-
-    key: str
-    """Settings and inputs."""
-    code: str
-    """The code that began the stage."""
-    version: str
-    """Of the package; empty in folders of version 0.1.0, whose `code` is that version."""
-    extent: int | None
-    seconds: float
-    complete: bool
-
-    @staticmethod
-    def read(path: Path) -> StageRecord | None:
-        """None where there is no record, or none that can be understood."""
-        try:
-            found = json.loads(path.read_text())
-            record = StageRecord(
-                key=found["key"],
-                code=found.get("code", ""),
-                version=found.get("version", ""),
-                extent=found.get("extent"),
-                seconds=found.get("seconds", 0.0),
-                complete=found.get("complete", found.get("finished", False)) is True,
-            )
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return None
-        texts = isinstance(record.key, str) and isinstance(record.code, str) and isinstance(record.version, str)
-        numbers = isinstance(record.extent, int | None) and isinstance(record.seconds, int | float)
-        return record if texts and numbers else None
-
-    @property
-    def older_layout(self) -> bool:
-        """Made by version 0.1.0, which hashed no code."""
-        return not self.version
 
 
 class RunFolder:
     """The folder of one run. Opening it takes a lock that dies with the process.
 
-    `keep_stages`: use stages that other code made. Set `report` once there is a console: it hears which stages are made
-    again because of their code.
+    `keep_stages`: use stages that other code made. `photos`: where the photos are, as given now: captures on disk are
+    looked for there too. Set `report` once there is a console: it hears which stages are made again, and why.
     """
 
-    def __init__(self, root: Path, keep_stages: bool = False) -> None:
+    def __init__(self, root: Path, keep_stages: bool = False, photos: Path | None = None) -> None:
         self.root = Path(root)
         self.keep_stages = keep_stages
+        self.photos = photos
         self.report: Reporter = Silent()
         self.seconds: dict[str, float] = {}
         self._identities: dict[str, str] = {}
+        self._digests: dict[str, str] = {}
         self._named_older = False
+        self._created = [p for p in (self.root, *self.root.parents) if not os.path.lexists(p)]
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / ".lock"
             self._lock = probe.open("a+")
         except OSError as e:
-            raise SplatError(f"{self.root} cannot be written ({e.strerror}): choose another --out folder.") from None
+            raise SplatError(
+                f"{shown(self.root)} cannot be written ({e.strerror}): choose another --out folder."
+            ) from None
         self._take_lock()
+        remove_partial_files(self.root, FILES, RUN_FOLDERS)
 
     def _take_lock(self) -> None:
         try:
@@ -143,10 +132,29 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise SplatError(f"{self.root} is in use by another run: wait for it or choose another --out.") from None
+            self._lock.close()
+            raise SplatError(
+                f"{shown(self.root)} is in use by another run: wait for it or choose another --out."
+            ) from None
 
     def close(self) -> None:
+        """Release the folder. One that this run created and made nothing in is removed."""
+        if self._created and not self.seconds:
+            self._remove_created()
         self._lock.close()
+
+    def _remove_created(self) -> None:
+        record = StageRecord.read(self.root / "ingest" / "stage.json")
+        if record is not None and not record.complete:
+            shutil.rmtree(self.root / "ingest", ignore_errors=True)
+        try:
+            if {p.name for p in self.root.iterdir()} <= {".lock", "log.jsonl"}:
+                for name in ("log.jsonl", ".lock"):
+                    (self.root / name).unlink(missing_ok=True)
+                for folder in self._created:
+                    folder.rmdir()
+        except OSError:  # somebody put something there
+            pass
 
     def stage(
         self,
@@ -157,34 +165,85 @@ class RunFolder:
         load: Callable[[Path], T],
         extent: int | None = None,
         code: str = "",
+        shared: bool = False,
     ) -> T:
-        """Load stage `name` if it is complete and key and code agree, else make it in its folder and mark it complete.
+        """Load stage `name` if it is complete and undamaged and key and code agree, else make it in its folder and mark
+        it complete.
 
         `key`: settings and inputs, of which the identities of other stages are part. `code`: see `run.code.code_hash`.
         `extent` marks a stage that can be continued (training steps): an attempt that was cut off, or that is complete
-        with a smaller extent, is left in place for `make` to go on from; the seconds spent on it add up. Continued with
-        `keep_stages`, it stays a stage of the code that began it.
+        with a smaller extent, or damaged, is left in place for `make` to go on from; the seconds spent on it add up.
+        Continued with `keep_stages`, it stays a stage of the code that began it. `shared`: other commands write files
+        of theirs to the folder; none of these is ever deleted.
         """
         folder = self._folder_of(name)
         record = StageRecord.read(folder / "stage.json")
         state = _compared(record, key, extent)
-        if record is None or state in ("other", "cut off"):
+        if record is not None and state in ("complete", "begun") and self._has_other_inputs(record):
+            state = "stale" if record.complete else "cut off"
+        if record is None or state in ("unknown", "other", "cut off", "stale"):
             used = False
         elif state == "older":
             used = self._takes_older(name, record, extent)
         else:
             used = record.code == code or self._takes_other_code(name, state)
+        damage = None
         if record is not None and used and state != "begun":
-            self.seconds[name] = float(record.seconds)
-            self._identities[name] = hash_of(record.key, record.code)
-            return load(folder)
+            result, damage = _loaded(folder, record, load)
+            if damage is None:
+                self.seconds[name] = float(record.seconds)
+                self._identities[name], self._digests[name] = hash_of(record.key, record.code), record.digest
+                self._remove_leftovers(name)
+                return result[0]
+        same = record is not None and not record.older_layout and record.key == key and (used or record.code == code)
+        stays = used and state == "begun"
+        if record is not None and same and damage is not None:
+            stays = extent is not None or (shared and not damage.edited)
+        elif record is not None and same and state == "cut off":
+            stays = shared and extent is None
         spent = 0.0
-        if record is not None and used:
-            code, spent = record.code, float(record.seconds)
+        before = None
+        if record is not None and stays:
+            if extent is not None:
+                code, spent = record.code, float(record.seconds)
+                before = record.outputs
+            if damage is not None:
+                self.report.info(f"{name} is damaged ({damage.what}): made again")
+                for output in record.outputs or ():
+                    if not (folder / output).is_file():  # a folder in the place of a file, say
+                        _move_aside(folder / output, "old")
         else:
-            _move_aside(folder, "cut-off" if state == "cut off" else "old")
+            self._set_aside(name, folder, record, state, damage, shared)
         self._identities[name] = hash_of(key, code)
-        return self._make(name, make, {"key": key, "code": code, "config": plain(config), "extent": extent}, spent)
+        inputs = {n: digest for n, digest in self._digests.items() if n != name}
+        marks = {"key": key, "code": code, "config": plain(config), "extent": extent, "inputs": inputs}
+        if before is not None:
+            marks["outputs"] = before
+        return self._make(name, make, marks, spent)
+
+    def _has_other_inputs(self, record: StageRecord) -> bool:
+        """Whether a stage that this one was computed from has been made again since, and came out otherwise."""
+        return any(self._digests.get(n, digest) != digest for n, digest in record.inputs.items())
+
+    def _set_aside(
+        self, name: str, folder: Path, record: StageRecord | None, state: State, damage: Damage | None, shared: bool
+    ) -> None:
+        """Rename what is in the place of a stage that is to be made, if anything is, and say what becomes of it."""
+        keep = shared or record is None or record.older_layout or (record.complete if damage is None else damage.edited)
+        aside = _move_aside(folder, "old" if keep else "cut-off" if damage is None else "damaged")
+        if aside is None or state == "older":  # which says so once for all stages
+            return
+        why = {
+            "unknown": f"{name} holds no result that can be recognized and is made again",
+            "other": f"{name} is made again, for other photos or settings",
+            "stale": f"{name} is made again: what it was computed from has changed",
+            "cut off": f"{name} was cut off and starts again",
+        }.get(state)
+        if damage is not None:
+            why = f"{name} is damaged ({damage.what}): made again"
+        kept = f"what was there is kept as {aside.name}" if keep else None
+        if why or kept:
+            self.report.info("; ".join(t for t in (why, kept) if t))
 
     def _make(self, name: str, make: Callable[[Path], T], marks: dict[str, Any], spent: float) -> T:
         """Make the stage, its `stage.json` true at every moment. `spent`: seconds of the attempt it continues."""
@@ -192,6 +251,7 @@ class RunFolder:
         marks = {**marks, "version": splat.__version__, "seconds": spent}
         write_json(folder / "stage.json", marks)
         started = time.monotonic()
+        before = listing(folder)
 
         def elapsed() -> float:
             return round(spent + time.monotonic() - started, 3)
@@ -202,9 +262,18 @@ class RunFolder:
             if marks["extent"] is not None:  # what was spent before an interrupt counts; other stages start afresh
                 write_json(folder / "stage.json", marks | {"seconds": elapsed()})
             raise
-        self.seconds[name] = elapsed()
-        write_json(folder / "stage.json", marks | {"seconds": self.seconds[name], "complete": True})
+        outputs = written_since(folder, before)
+        self.seconds[name], self._digests[name] = elapsed(), digest_of(outputs)
+        done = {"seconds": self.seconds[name], "complete": True, "outputs": outputs}
+        write_json(folder / "stage.json", marks | done)
+        self._remove_leftovers(name)
         return result
+
+    def _remove_leftovers(self, name: str) -> None:
+        """Delete what attempts that were cut off, or damaged stages, left of a stage that has been made since."""
+        for word in ("cut-off", "damaged"):
+            for folder in self.root.glob(f"{name}.{word}-*"):
+                _remove(folder)
 
     def identity(self, name: str) -> str:
         """The hash of key and code of a stage as it was loaded, or is being made. KeyError: it is neither yet."""
@@ -213,7 +282,7 @@ class RunFolder:
     def _folder_of(self, name: str) -> Path:
         """Where the stage is, or will be made."""
         folder, older = self.root / name, self.root / OLDER_NAMES.get(name, name)
-        return older if older.exists() and not folder.exists() else folder
+        return older if older.exists() and not os.path.lexists(folder) else folder
 
     def _takes_older(self, name: str, record: StageRecord, extent: int | None) -> bool:
         """Whether a stage of version 0.1.0 is used."""
@@ -249,31 +318,77 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to `log.jsonl`."""
-        with (self.root / "log.jsonl").open("a") as f:
+        path = self.root / "log.jsonl"
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            _move_aside(path, "old")
+        with write_errors(path), path.open("a") as f:
             f.write(json.dumps(record) + "\n")
 
 
-State = Literal["complete", "begun", "cut off", "other", "older"]
+State = Literal["complete", "begun", "cut off", "other", "stale", "older", "unknown"]
 
 
 def _compared(record: StageRecord | None, key: str, extent: int | None) -> State:
-    """What a stage folder is, to a run that wants this key and extent; `begun`: can be continued."""
+    """What a stage folder is, to a run that wants this key and extent; `begun`: can be continued; `other`: complete,
+    for other settings; `unknown`: its record is damaged or missing, it may hold anything."""
     if record is None:
-        return "cut off"
+        return "unknown"
     if record.older_layout:
         return "older"
-    if record.key != key:
-        return "other"
-    if record.complete and record.extent == extent:
-        return "complete"
-    return "begun" if extent is not None and (record.extent or 0) <= extent else "cut off"
+    if record.key == key:
+        if record.complete and record.extent == extent:
+            return "complete"
+        if extent is not None and (record.extent or 0) <= extent:
+            return "begun"
+    return "other" if record.complete else "cut off"
 
 
-def _move_aside(folder: Path, word: str) -> None:
-    """Rename what is there, if anything is, to a name that is free."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
+def _loaded(folder: Path, record: StageRecord, load: Callable[[Path], T]) -> tuple[list[T], Damage | None]:
+    """The stage, in a list, or what is wrong with it."""
+    damage = None if record.outputs is None else damage_to(folder, record.outputs)
+    if damage is not None:
+        return [], damage
+    try:
+        return [load(folder)], None
+    except Interrupted:
+        raise
+    except Exception as e:  # bytes that were changed can raise anything
+        return [], Damage(shown(e).rstrip(".") if isinstance(e, SplatError) else f"{type(e).__name__}: {shown(e)}")
+
+
+def _move_aside(path: Path, word: str) -> Path | None:
+    """Rename what is there, if anything is, to a name that is free; returns that."""
+    if not os.path.lexists(path):
+        return None
+    if path.is_dir() and not path.is_symlink():
+        try:
+            if all(p.name.startswith(".") and p.is_file() for p in path.iterdir()):
+                return None
+        except OSError:  # it may not be read, but may be renamed
+            pass
     n = 1
-    while (aside := folder.with_name(f"{folder.name}.{word}-{n}")).exists():
+    while os.path.lexists(aside := path.with_name(f"{path.name}.{word}-{n}")):
         n += 1
-    folder.rename(aside)
+    with write_errors(path):
+        path.rename(aside)
+    return aside
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder that holds a stage; its record last, so that what is left of a deletion cut short is known."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    try:
+        entries = list(folder.iterdir())
+        if entries and StageRecord.read(folder / "stage.json") is None:
+            return  # of an earlier version, which set files of others aside under this name
+        for entry in entries:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != "stage.json":
+                entry.unlink()
+        (folder / "stage.json").unlink(missing_ok=True)
+        folder.rmdir()
+    except OSError:  # it stays; the next run tries again
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -14,30 +15,138 @@ def available_cores() -> int:
 
 
 def available_memory_gb() -> float | None:
-    """Memory this process may still take, cgroup limits included; None where the system does not say."""
-    best: float | None = None
+    """Memory this process may still take: what is free, within the limits of its control groups (of both versions, and
+    of the groups around them) and of `ulimit -v` and `-d`; None where the system does not say."""
+    bounds = [_free_bytes(), *_cgroup_bytes(), *_rlimit_bytes()]
+    known = [b for b in bounds if b is not None]
+    return max(0.0, min(known) / 1e9) if known else None
+
+
+def limited_memory() -> bool:
+    """Whether this process has less memory than is free in the machine: a control group or `ulimit -v`."""
+    free = _free_bytes()
+    return any(b < (free or float("inf")) for b in [*_cgroup_bytes(), *_rlimit_bytes()])
+
+
+def _free_bytes() -> float | None:
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in _PROC.joinpath("meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                best = int(line.split()[1]) * 1024 / 1e9
-    except OSError:
-        pass
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    try:
-        text = limit.read_text().strip()
-        if text != "max":
-            left = (int(text) - int(used.read_text())) / 1e9
-            best = left if best is None else min(best, left)
+                return float(line.split()[1]) * 1024
     except (OSError, ValueError):
         pass
-    return best
+    return None
+
+
+_PROC = Path("/proc")
+_CGROUPS = Path("/sys/fs/cgroup")
+_UNLIMITED = 1 << 60
+"""Version 1 writes "no limit" as nearly 2^63."""
+_ADDRESS_OVERHEAD = 1.5e9
+"""Of address space that threads and libraries map while a run works, beyond what they fill: arenas, stacks."""
+
+
+def _cgroup_bytes() -> list[float]:
+    """What each control group that this process is in, and each around it, leaves."""
+    try:
+        lines = _PROC.joinpath("self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    left = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers == "":
+            root, limit, used = _CGROUPS, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            root, limit, used = _CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        here = root / path.lstrip("/")
+        # inside a container the path may be the host's: then the root of what is mounted is the group itself
+        for folder in dict.fromkeys([here, *here.parents, root]):
+            if folder.is_relative_to(root) and (found := _left(folder, limit, used)) is not None:
+                left.append(found)
+    return left
+
+
+def _left(folder: Path, limit: str, used: str) -> float | None:
+    try:
+        text = (folder / limit).read_text().strip()
+        if text == "max" or int(text) >= _UNLIMITED:
+            return None
+        taken = int((folder / used).read_text())
+        # pages of files count as used, but are given up where memory is needed
+        for line in (folder / "memory.stat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name in {"inactive_file", "total_inactive_file"}:
+                taken -= int(value)
+                break
+        return float(int(text) - max(taken, 0))
+    except (OSError, ValueError):
+        return None
+
+
+def _rlimit_bytes() -> list[float]:
+    """What `ulimit -v` (address space) and `-d` (data) leave."""
+    try:
+        import resource
+    except ImportError:
+        return []
+    mapped = {"VmSize": 0.0, "VmData": 0.0}
+    try:
+        for line in _PROC.joinpath("self/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in mapped:
+                mapped[name] = int(value.split()[0]) * 1024
+    except (OSError, ValueError):
+        return []
+    left = []
+    for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        soft = resource.getrlimit(limit)[0]
+        if soft not in (-1, resource.RLIM_INFINITY):
+            left.append(soft - mapped[name] - _ADDRESS_OVERHEAD)
+    return left
+
+
+_highest = 0.0
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process so far."""
+    """Peak resident memory of this process so far, also of the times before `stage_peak_mb` began to count anew."""
+    global _highest
+    _highest = max(_highest, _peak_mb())
+    return _highest
+
+
+def stage_peak_mb() -> float:
+    """Peak resident memory since the last call, and begin anew (Linux; elsewhere since the process began)."""
+    found = _peak_mb()
+    peak_memory_mb()
+    with suppress(OSError):
+        _PROC.joinpath("self/clear_refs").write_text("5")  # the peak becomes what is resident now
+    return found
+
+
+def _peak_mb() -> float:
+    try:
+        for line in _PROC.joinpath("self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except (OSError, ValueError):
+        pass
     try:
         import resource
     except ImportError:
         return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1024 if os.uname().sysname != "Darwin" else peak / 1024**2
+
+
+def resident_memory_mb() -> float | None:
+    """Memory that this process fills now; None where the system does not say."""
+    try:
+        pages = int(_PROC.joinpath("self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except (OSError, ValueError):
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splat.core.files import write_json
+from splat.core.foreign import read_json
 from splat.core.gaussians import Gaussians
 from splat.run.arrays_io import load_gaussians, save_gaussians
 
@@ -61,7 +61,7 @@ def save_trained(folder: Path, trained: Trained) -> None:
 
 
 def load_trained(folder: Path) -> Trained:
-    saved = json.loads((folder / "trained.json").read_text())
+    saved = read_json(folder / "trained.json")
     return Trained(
         gaussians=load_gaussians(folder / "gaussians.npz"),
         exposures={n: torch.tensor(e) for n, e in saved["exposures"].items()},

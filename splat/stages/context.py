@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from splat import raster as rasterizers
 from splat.core.errors import SplatError
+from splat.core.files import utf8_path
 from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.slots import Rasterizer, RasterSettings, Reporter
 from splat.native import bindings, build
 from splat.run.folder import RunFolder
 from splat.run.machine import available_cores
+
+REFERENCE_SLOWDOWN = 150
+"""Of training on the reference rasterizer, against the compiled kernels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +36,14 @@ class Context:
     seed: int = 0
     group: ProcessGroup = ALONE
     """The processes that train together; this one is rank 0."""
+
+
+@contextmanager
+def work_folder(folder: Path) -> Iterator[Path]:
+    """`folder / "work"`, made: for what a stage needs on its way."""
+    (folder / "work").mkdir(parents=True, exist_ok=True)
+    with utf8_path(folder / "work") as work:
+        yield work
 
 
 def open_context(
@@ -56,6 +71,12 @@ def open_context(
     place = torch.device(name)
     chosen = rasterizers.choose(place, raster)
     report.info(f"drawing with {chosen.name} on {place}, {threads} threads")
+    if chosen.name == "reference" and raster == "auto" and place.type == "cpu":
+        reason = (build.unavailable() or "").splitlines()[0]
+        report.warn(
+            f"there are no compiled kernels ({reason}) Training is about {REFERENCE_SLOWDOWN} times slower without "
+            "them, and the figures are not those of a usual run: `splat doctor` says what to do."
+        )
     if group.world > 1:
         if raster not in ("auto", "native"):
             raise SplatError(f"--raster {raster}: several processes draw with native; leave the flag out.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from splat.core.capture import Capture, View
 from splat.core.files import write_json
+from splat.core.foreign import read_json
 from splat.core.geometry import Rigid
 from splat.core.image import write_png
 from splat.core.slots import PoseResult
@@ -19,7 +19,7 @@ from splat.poses.photometric import PoseSearch
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
 from splat.run.trained import Trained
-from splat.stages.context import Context
+from splat.stages.context import Context, work_folder
 from splat.stages.measure import Measured, mean, measure
 
 _MAX_TRAINING_VIEWS = 24  # measured for the report; evenly spread over the capture
@@ -140,7 +140,8 @@ def _place(
         moved = [replace(v, world_from_cam=capture.world_from_source.apply_pose(v.pose)) for v in held_out]
         found = {v.name: v for v in moved}
     else:
-        found = localize(posed.capture, held_out, folder / "work", c.report)
+        with work_folder(folder) as work:
+            found = localize(posed.capture, held_out, work, c.report)
     size = max(max(v.camera.width, v.camera.height) for v in capture.views)
     views = []
     for v in held_out:
@@ -174,7 +175,7 @@ def _save(folder: Path, e: Evaluation) -> None:
 
 
 def _load(folder: Path, capture: Capture, held_out: tuple[View, ...] | None) -> Evaluation:
-    saved = json.loads((folder / "views.json").read_text())
+    saved = read_json(folder / "views.json")
 
     def rows(group: str) -> tuple[Pictures, ...]:
         out = []

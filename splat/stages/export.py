@@ -7,11 +7,13 @@ from pathlib import Path
 
 from splat.core.capture import Capture, PointCloud
 from splat.core.files import write_json
-from splat.core.slots import PathCamera
+from splat.core.gaussians import Gaussians
+from splat.core.slots import PathCamera, Reporter
 from splat.export import save_splat
-from splat.export.pointcloud import points_from_gaussians, write_point_cloud
+from splat.export.header import offset_text, with_offset
+from splat.export.pointcloud import points_from_gaussians, shifted, write_point_cloud
 from splat.export.renders import write_renders
-from splat.export.sidecar import to_original_frame, write_sidecar
+from splat.export.sidecar import local_origin, sidecar_path, to_original_frame, write_sidecar
 from splat.geometry.camera_paths import CameraPath, interpolated_path, orbit_path
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
@@ -30,31 +32,39 @@ def export(c: Context, capture: Capture, trained: Trained, result: Evaluation, r
     shown = replace(capture, views=capture.train_views + result.test_views)
 
     def make(folder: Path) -> bool:
-        write_splats(c, folder, capture, trained)
+        write_splats(folder, capture, trained.gaussians, c.settings.mode == "antialiased", c.report)
         write_cameras(folder / "cameras.json", shown)
         if renders:
             write_pictures(c, folder / "renders", capture, trained, result)
         return True
 
-    c.run.stage("export", key, {"renders": renders}, make, lambda folder: True, code=code_hash("splat.stages.export"))
+    code = code_hash("splat.stages.export")
+    c.run.stage("export", key, {"renders": renders}, make, lambda folder: True, code=code, shared=True)
 
 
-def write_splats(c: Context, folder: Path, capture: Capture, trained: Trained) -> None:
+def write_splats(folder: Path, capture: Capture, gaussians: Gaussians, antialiased: bool, report: Reporter) -> None:
     """The splat, its sidecar, and point clouds from the Gaussians and from structure from motion."""
-    splat = folder / "splat.ply"
-    original = to_original_frame(trained.gaussians, capture)
-    mode = "mip" if c.settings.mode == "antialiased" else "default"
-    save_splat(splat, original, {"SplatRenderMode": mode})
+    splat, offset = folder / "splat.ply", local_origin(capture)
+    original = to_original_frame(gaussians, capture, offset)
+    mode = "mip" if antialiased else "default"
+    save_splat(splat, original, with_offset({"SplatRenderMode": mode}, offset), report)
     write_sidecar(splat, capture)
-    write_point_cloud(folder / "points.ply", points_from_gaussians(original))
+    write_point_cloud(folder / "points.ply", shifted(points_from_gaussians(original), offset))
     if capture.points is not None:
         undo = capture.world_from_source.inverse()
-        positions = undo.apply(capture.points.positions.double()).float()
-        write_point_cloud(folder / "points_sfm.ply", PointCloud(positions, capture.points.rgb))
+        positions = undo.apply(capture.points.positions.double())
+        cloud = PointCloud(positions if any(offset) else positions.float(), capture.points.rgb)
+        write_point_cloud(folder / "points_sfm.ply", cloud)
+    if any(offset):
+        report.info(
+            f"{splat.name} is relative to {offset_text(offset)}, which its header and {sidecar_path(splat).name} name: "
+            "float32 is too coarse so far from the origin. Point clouds and cameras.json have float64."
+        )
 
 
 def write_cameras(path: Path, capture: Capture) -> None:
-    """Every posed view's pinhole and `world_from_cam` in the original frame, for other programs."""
+    """Every posed view's pinhole and `world_from_cam` in the original frame, for other programs. `splat_offset`: what
+    the coordinates of the splat, but not these, are relative to."""
     undo = capture.world_from_source.inverse()
     views = []
     for v in capture.views:
@@ -65,7 +75,8 @@ def write_cameras(path: Path, capture: Capture) -> None:
         pose = undo.apply_pose(v.world_from_cam).matrix().tolist()
         views.append({"name": v.name, "role": v.role, "world_from_cam": pose, **intrinsics})
     axes = "camera axes: +x right, +y down, +z ahead; pixel centres at .5; frame: the input's own"
-    write_json(path, {"convention": axes, "views": views})
+    offset = local_origin(capture)
+    write_json(path, {"convention": axes, **({"splat_offset": list(offset)} if any(offset) else {}), "views": views})
 
 
 def write_pictures(c: Context, folder: Path, capture: Capture, trained: Trained, result: Evaluation) -> None:

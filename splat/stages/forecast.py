@@ -12,7 +12,7 @@ from splat.core.slots import MatchingRequest, Method
 from splat.methods.presets import cap_for
 from splat.run.folder import hash_of
 from splat.run.machine import available_cores, available_memory_gb
-from splat.stages.context import Context
+from splat.stages.context import REFERENCE_SLOWDOWN, Context
 
 # Seconds of a training step on two AVX-512 cores at 3 GHz: a least-squares fit to the ten captures at the default
 # preset (within 40 % of each), where the count of Gaussians grows to its cap, and photos to their size, on the way.
@@ -171,6 +171,8 @@ def announce(c: Context, name: str, capture: Capture, limits: Limits, method: Me
     cap = limits.cap_for(working, method)
     e = estimate(working, limits.iterations, cap, not capture.posed, limits.threads)
     minutes, gigabytes = e.minutes, e.gigabytes
+    if c.raster.name == "reference":
+        minutes *= REFERENCE_SLOWDOWN
     if (request := method.matching()) is not None:
         matching = plan_matching(working.training(), limits, cap, request, matching_size)
         minutes, gigabytes = minutes + matching.seconds / 60, max(gigabytes, matching.gigabytes)

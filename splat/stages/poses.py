@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.files import write_json
+from splat.core.foreign import read_json
 from splat.core.interrupts import interruptible
 from splat.core.slots import Poser, PoseResult
 from splat.poses.features import quiet
@@ -16,7 +16,7 @@ from splat.poses.normalize import normalize
 from splat.run.capture_io import load_capture, save_capture
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
-from splat.stages.context import Context
+from splat.stages.context import Context, work_folder
 
 
 def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -> PoseResult:
@@ -29,15 +29,18 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
 
     def make(folder: Path) -> PoseResult:
         quiet()
-        with interruptible():
-            result = poser(capture, folder / "work", c.report)
+        with work_folder(folder) as work, interruptible():
+            result = poser(capture, work, c.report)
         result = replace(result, capture=normalize(result.capture, result.details.get("up", "auto")))
-        save_capture(folder, result.capture)
+        save_capture(folder, result.capture, c.run.photos)
         details = {"total": result.total, "unregistered": result.unregistered, "warnings": list(result.warnings)}
         write_json(folder / "poses.json", details | {"details": result.details})
         return result
 
-    result = c.run.stage("poses", key, poser, make, load_poses, code=code_hash("splat.poses", type(poser).__module__))
+    def load(folder: Path) -> PoseResult:
+        return load_poses(folder, c.run.photos)
+
+    result = c.run.stage("poses", key, poser, make, load, code=code_hash("splat.poses", type(poser).__module__))
     c.report.info(f"registered {len(result.capture.views)} of {result.total} photos")
     for name, reason in sorted(result.unregistered.items()):
         c.report.warn(f"{name} was not registered: {reason}")
@@ -51,9 +54,11 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     return result
 
 
-def load_poses(folder: Path) -> PoseResult:
-    """What the stage wrote."""
-    saved = json.loads((folder / "poses.json").read_text())
-    unregistered = saved.get("unregistered", saved.get("dropped"))  # the name in runs of version 0.1.0
+def load_poses(folder: Path, photos: Path | None = None) -> PoseResult:
+    """What the stage wrote. `photos` as in `load_capture`."""
+    saved = read_json(folder / "poses.json")
+    unregistered: dict[str, str] = (
+        saved.get("unregistered", saved.get("dropped")) or {}
+    )  # the name in runs of version 0.1.0
     warnings = tuple(saved["warnings"])
-    return PoseResult(load_capture(folder), unregistered, warnings, saved["total"], saved["details"])
+    return PoseResult(load_capture(folder, photos), unregistered, warnings, saved["total"], saved["details"])

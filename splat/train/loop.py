@@ -167,7 +167,7 @@ def _save(run: TrainingRun, observers: Sequence[Observer], folder: Path | None, 
 def _restore(run: TrainingRun, observers: Sequence[Observer], folder: Path | None) -> float:
     """Load the checkpoint, if there is one. Returns the seconds of training before it."""
     group, seconds = run.execution.group, 0.0
-    state = checkpoint.load(folder, run.settings.key) if folder else None
+    state = checkpoint.load(folder, run.settings.key, run.report) if folder else None
     if state is not None:
         shards = state.get("shards", [state])
         if len(shards) != group.world:

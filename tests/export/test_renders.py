@@ -13,7 +13,7 @@ from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import Rigid
 from splat.core.slots import PathCamera
-from splat.export.renders import depth_levels, depth_preview, flat_name, render_frame, write_renders
+from splat.export.renders import depth_levels, depth_preview, flat_name, flat_names, render_frame, write_renders
 from splat.export.video import write_video
 from splat.raster.reference import Reference
 
@@ -69,6 +69,16 @@ def test_the_preview_is_warm_where_near_and_cold_where_far():
 
 def test_names_of_views_become_one_file_name():
     assert flat_name("left/IMG_1.JPG") == "left_IMG_1" and flat_name("a.b.png") == "a.b"
+    assert flat_names(["a/b.jpg", "a_b.jpg", "a_b_2.jpg", "a/b.png"]) == ["a_b", "a_b_3", "a_b_2", "a_b_4"]
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../../../a.jpg", "C:\\a\\b.jpg", "..", "/", "", "a\0b/../..", "x/" * 300]
+)
+def test_a_render_stays_in_its_folder_whatever_its_view_is_called(tmp_path: Path, name: str):
+    path = tmp_path / f"{flat_name(name)}.preview.png"
+    assert path.parent.resolve() == tmp_path.resolve()
+    path.write_bytes(b"")
 
 
 def frames(n: int, width: int = 96, height: int = 64) -> list[np.ndarray]:

@@ -97,7 +97,7 @@ def test_a_file_of_nothing_but_nan_is_an_error(tmp_path: Path):
     g = scene(5)
     g.quats_wxyz[:] = float("nan")
     save_splat(tmp_path / "bad.ply", g)
-    with pytest.raises(SplatError, match=r"bad\.ply has no Gaussian whose values are all finite"):
+    with pytest.raises(SplatError, match=r"bad\.ply has no Gaussians whose values are all finite"):
         load_splat(tmp_path / "bad.ply")
 
 

@@ -113,9 +113,7 @@ def test_a_broken_model_is_one_sentence(tmp_path: Path, scene: Scene, name: str)
     scene.write_photos(tmp_path / "images")
     file = tmp_path / "sparse" / "0" / name
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(
-        SplatError, match=r"(sparse/0 |shot_00.png has impossible intrinsics).*--ignore-poses"
-    ) as caught:
+    with pytest.raises(SplatError, match=rf"sparse/0/{name} is not a readable COLMAP file.*--ignore-poses") as caught:
         read(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -182,8 +180,8 @@ def test_file_lists_of_the_dataset_give_the_roles(tmp_path: Path, scene: Scene) 
     [
         ({"frames": []}, '"frames"'),
         ({"frames": [{"transform_matrix": []}]}, '"file_path"'),
-        ({"fl_x": None, "fl_y": None}, "no focal length for images/shot_00.png"),
-        ({"fl_x": "wide"}, "\"fl_x\" in .* is 'wide'"),
+        ({"fl_x": None, "fl_y": None}, "no focal length .*shot_00.png"),
+        ({"fl_x": "wide"}, "\"fl_x\" is 'wide'"),
         ({"camera_model": "EQUIRECTANGULAR"}, "cameras of type EQUIRECTANGULAR"),
         ({"camera_angle_x": 9.0, "fl_x": None, "fl_y": None}, '"camera_angle_x"'),
     ],
@@ -200,23 +198,28 @@ def test_a_wrong_value_is_named(tmp_path: Path, scene: Scene, change: dict, said
 @pytest.mark.parametrize(
     ("matrix", "said"),
     [
-        (None, "There is no"),
+        (None, "there is no"),
         ([[1, 0], [0, 1]], "not 4x4"),
-        ([[1, 0, 0, "a"]] * 4, "not a number"),
-        (np.diag([1.0, 1, -1, 1]).tolist(), "not a rotation"),
+        ([[1, 0, 0, "a"]] * 4, "not a matrix of numbers"),
+        (np.diag([1.0, 1, -1, 1]).tolist(), "mirrors the scene"),
         (np.diag([1.0, 2, 1, 1]).tolist(), "not a rotation"),
         (np.zeros((4, 4)).tolist(), "not a rotation"),
     ],
 )
-def test_a_wrong_pose_is_named(tmp_path: Path, scene: Scene, matrix: list | None, said: str) -> None:
+def test_a_wrong_pose_leaves_its_photo_out_and_is_named(
+    tmp_path: Path, scene: Scene, matrix: list | None, said: str
+) -> None:
     data = write_transforms(scene, tmp_path)
     scene.write_photos(tmp_path / "images")
     data["frames"][2]["transform_matrix"] = matrix
     if matrix is None:
         del data["frames"][2]["transform_matrix"]
     (tmp_path / "transforms.json").write_text(json.dumps(data))
-    with pytest.raises(SplatError, match=f"(?s){said}.*shot_03.png|shot_03.png.*{said}"):
-        read(tmp_path)
+    report = Silent()
+    assert [v.name for v in read(tmp_path, ReadOptions(), report).views] == [
+        f"shot_{i:02d}.png" for i in (0, 1, 2, 4, 5)
+    ]
+    assert len(report.warnings) == 1 and "shot_03.png" in report.warnings[0] and said in report.warnings[0]
 
 
 def test_a_pose_that_is_not_finite_leaves_its_photo_out(tmp_path: Path, scene: Scene) -> None:
@@ -303,6 +306,8 @@ def test_of_several_sizes_llff_takes_a_comfortable_one(tmp_path: Path, scene: Sc
         (tmp_path / folder).mkdir()
         for stem in scene.stems:
             noise = Image.fromarray(rng.integers(0, 255, (4, 5, 3), dtype=np.uint8))
-            noise.resize((side, 40), Image.Resampling.BICUBIC).save(tmp_path / folder / f"{stem}.jpg")
+            noise.resize((side, round(side * 44 / 60)), Image.Resampling.BILINEAR).save(
+                tmp_path / folder / f"{stem}.jpg"
+            )
     assert read(tmp_path).views[0].photo_size[0] == 750
     assert read(tmp_path, ReadOptions(images="images_8")).views[0].photo_size[0] == 375

@@ -18,6 +18,7 @@ from layouts import (
     write_blender,
     write_colmap_binary,
     write_colmap_text,
+    write_idr,
     write_instant_ngp,
     write_llff,
     write_transforms,
@@ -61,6 +62,7 @@ def llff(images: str = "images") -> Callable:
 
 
 JPEG = {"suffix": ".jpg"}
+SQUARE = {"width": 200, "height": 200, "cx": 93.0, "cy": 104.5, "distortion": (-0.12, 0.05, 0, 0), "suffix": ".jpg"}
 HALVED = Shot(480, 360, 420.0, 410.0, 226.0, 193.0, distortion=LENS, file_scale=0.5)
 CASES: dict[str, tuple[Callable, Shot]] = {
     "colmap text pinhole": (colmap("PINHOLE", binary=False), Shot()),
@@ -81,6 +83,20 @@ CASES: dict[str, tuple[Callable, Shot]] = {
     "instant-ngp lens": (instant_ngp, Shot(distortion=LENS)),
     "instant-ngp fisheye": (instant_ngp, Shot(distortion=FISHEYE, fisheye=True)),
     "instant-ngp photo turned by 6": (instant_ngp, Shot(distortion=LENS, orientation=6, **JPEG)),
+    "nerfstudio photo turned by 3": (nerfstudio(), Shot(distortion=LENS, orientation=3, **JPEG)),
+    "nerfstudio square photo turned by 6": (nerfstudio(), Shot(**SQUARE, orientation=6)),
+    "nerfstudio size from the photo, turned by 8": (nerfstudio(w=None, h=None), Shot(orientation=8, **JPEG)),
+    "colmap square photo turned by 8": (colmap("OPENCV"), Shot(**SQUARE, orientation=8)),
+    "blender photo turned by 3": (write_blender, centred(orientation=3)),
+    "blender photo turned by 6": (write_blender, centred(orientation=6)),
+    "llff photo turned by 3": (llff(), centred(orientation=3, **JPEG)),
+    "llff photo turned by 6": (llff(), centred(orientation=6, **JPEG)),
+    "nerfstudio photo mirrored by 2": (nerfstudio(), Shot(distortion=LENS, orientation=2, **JPEG)),
+    "colmap photo mirrored by 4": (colmap("OPENCV"), Shot(distortion=LENS, orientation=4, **JPEG)),
+    "colmap photo mirrored by 5": (colmap("OPENCV"), Shot(distortion=LENS, orientation=5, **JPEG)),
+    "llff photo mirrored by 7": (llff(), centred(orientation=7, **JPEG)),
+    "idr": (write_idr, Shot()),
+    "idr photo turned by 8": (write_idr, Shot(orientation=8, **JPEG)),
     "blender": (write_blender, centred(alpha=True)),
     "llff": (llff(), centred()),
     "llff smaller photos": (llff("images_4"), centred(width=480, height=360, fx=416.0, fy=416.0, cx=240.0, cy=180.0,

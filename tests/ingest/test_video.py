@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from noting import Noting
 
 from splat.core.errors import SplatError
 from splat.core.slots import ReadOptions, Silent
 from splat.ingest import read
+from splat.ingest.hdr_video import ToneMap, linear_light, transfer_of
 from splat.ingest.video import sharpest_frames, windows_for
 
 W, H = 96, 64
@@ -104,25 +108,82 @@ def test_frames_are_extracted_once_and_again_when_something_changed(clip: Path, 
     assert extract(other, 5).keys() == replaced.keys()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"frames": ["../../victim.jpg"], "max_frames": 0},
+        {"frames": ["frame_000000.jpg", 3]},
+        {"frames": []},
+        {"width": 10**9},
+        {"width": float(W)},
+        {"height": None},
+    ],
+    ids=str,
+)
+def test_an_index_of_frames_that_was_damaged_is_made_again(clip: Path, tmp_path: Path, damage: dict[str, Any]) -> None:
+    options = ReadOptions(workdir=tmp_path / "run", max_frames=4)
+    first = read(clip, options)
+    victim = tmp_path / "victim.jpg"
+    victim.write_bytes(b"a photo of mine")
+    index = tmp_path / "run" / "frames" / "frames.json"
+    good = json.loads(index.read_text())
+    index.write_text(json.dumps(good | damage))
+    again = read(clip, options)
+    assert [v.name for v in again.views] == [v.name for v in first.views]
+    assert again.views[0].camera == first.views[0].camera and json.loads(index.read_text()) == good
+    assert victim.read_bytes() == b"a photo of mine"
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "mp4v"), (".webm", "VP90"), (".mkv", "MJPG"), (".MOV", "mp4v")])
 def test_other_containers_are_read(tmp_path: Path, suffix: str, codec: str) -> None:
     video = write(tmp_path / f"a{suffix}", [frame(i, True) for i in range(12)], codec=codec)
     assert len(read(video, ReadOptions(workdir=tmp_path, max_frames=6)).views) == 6
 
 
-def test_a_folder_may_hold_one_video_and_no_more(clip: Path, tmp_path: Path) -> None:
-    options = ReadOptions(workdir=tmp_path / "run" / "deep", max_frames=4)
+def test_a_folder_of_clips_is_one_capture_with_intrinsics_for_each(clip: Path, tmp_path: Path) -> None:
+    options = ReadOptions(workdir=tmp_path / "run" / "deep", max_frames=16)
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "one.avi").write_bytes(clip.read_bytes())
     (folder / "README.txt").write_text("a clip")
     assert read(folder, options).kind == "video"
-    (folder / "two.mp4").write_bytes(b"")
-    with pytest.raises(SplatError, match=r"2 videos \(one.avi, two.mp4\)"):
-        read(folder, options)
-    for i in range(2):
-        cv2.imwrite(str(folder / f"{i}.png"), frame(i, True))
-    assert read(folder, options).kind == "photos"
+    write(folder / "2024-05-01T12:30.avi", [255 - frame(i, i in SHARP) for i in range(40)])
+    (folder / "broken.mp4").write_bytes(b"")
+    note = Noting()
+    capture = read(folder, options, note)
+    assert {v.name.split("/")[0] for v in capture.views} == {"one.avi", "2024-05-01T12:30.avi"}
+    assert len({v.camera_group for v in capture.views}) == 2 and capture.kind == "photos"
+    assert len({v.name for v in capture.views}) == len(capture.views) and all(
+        v.image_path.exists() for v in capture.views
+    )
+    assert any("broken.mp4 is left out" in w for w in note.warnings)
+
+
+def test_ffmpeg_takes_no_name_for_a_protocol_and_waits_for_no_pipe(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "2024-05-01T12:30.avi").write_bytes(clip.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert len(read(Path("2024-05-01T12:30.avi"), ReadOptions(workdir=tmp_path / "w", max_frames=4)).views) >= 2
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(SplatError, match="a pipe"):
+        read(tmp_path / "pipe.mp4", ReadOptions(workdir=tmp_path / "w2"))
+
+
+def test_hdr_is_recognized_in_the_header_and_mapped_so_that_paper_white_is_bright(tmp_path: Path) -> None:
+    box = b"colrnclx" + struct.pack(">HHHB", 9, 18, 9, 0)
+    for code, name in ((18, "HLG"), (16, "PQ"), (1, None)):
+        file = tmp_path / "a.mov"
+        file.write_bytes(bytes(5_000_000) + box.replace(struct.pack(">H", 18), struct.pack(">H", code)) + bytes(20))
+        assert transfer_of(file) == name
+    grey = ToneMap("HLG")(np.full((1, 1, 3), 191, np.uint8)) / 255  # the signal of paper white, BT.2408
+    assert np.ptp(grey) < 0.01 and 0.85 < grey.mean() < 0.97
+    assert (
+        abs(linear_light(np.array([0.58]), "PQ") - 1) < 0.02 and abs(linear_light(np.array([0.75]), "HLG") - 1) < 0.01
+    )
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+    mapped = ToneMap("PQ")(ramp)
+    assert (np.diff(mapped[0, :, 0].astype(int)) >= 0).all() and mapped.max() > 250 and mapped.min() == 0
 
 
 def test_a_rotation_tag_turns_the_frames(tmp_path: Path) -> None:

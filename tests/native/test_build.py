@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -78,20 +79,88 @@ def test_a_compiler_that_fails_is_quoted(tiny):
         build.build()
 
 
-@needs_compiler
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_cache_that_cannot_be_written_is_named(tiny, tmp_path):
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache").chmod(stat.S_IRUSR | stat.S_IXUSR)
-    with pytest.raises(build.NativeUnavailable, match="XDG_CACHE_HOME"):
-        build.build()
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """The folder for temporary files."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(build.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return tmp_path / "tmp"
 
 
 @needs_compiler
-def test_a_file_where_the_cache_should_be_is_named(tiny, tmp_path):
+def test_where_the_cache_cannot_be_written_a_folder_of_the_user_s_own_serves(tiny, tmp_path, elsewhere):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    library = build.build()
+    assert library.parent.parent == elsewhere and stat.S_IMODE(library.parent.stat().st_mode) == 0o700
+    assert ctypes.CDLL(str(library)).answer() == 42 and build.build() == library
+
+
+@needs_compiler
+def test_a_shared_folder_that_others_may_write_is_not_used(tiny, tmp_path, elsewhere):
     (tmp_path / "cache").write_text("")
+    planted = build.cache_dirs()[-1]
+    planted.mkdir()
+    planted.chmod(0o777)
     with pytest.raises(build.NativeUnavailable, match="XDG_CACHE_HOME"):
         build.build()
+
+
+def test_without_a_home_folder_the_temporary_folder_serves(monkeypatch, elsewhere):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda p: p)  # what it gives to a user without an entry in passwd
+    assert build.user_cache() is None and build.cache_dir().parent == elsewhere
+
+
+@needs_compiler
+@pytest.mark.parametrize("damage", ["empty", "cut", "foreign", "no hash"])
+def test_a_damaged_library_in_the_cache_is_built_again_before_it_is_loaded(tiny, damage):
+    library = build.build()
+    good = library.read_bytes()
+    if damage == "no hash":
+        library.with_suffix(".sha256").unlink()
+    else:
+        library.write_bytes({"empty": b"", "cut": good[: len(good) // 2], "foreign": b"\x7fELF" + bytes(9000)}[damage])
+    assert not build.is_intact(library)
+    assert build.build() == library and build.is_intact(library) and ctypes.CDLL(str(library)).answer() == 42
+
+
+@needs_compiler
+def test_an_object_file_that_was_cut_off_is_compiled_again(tiny):
+    library = build.build()
+    for path in library.parent.iterdir():
+        path.write_bytes(b"") if path.suffix == ".o" else path.unlink()
+    assert ctypes.CDLL(str(build.build())).answer() == 42
+
+
+@pytest.mark.parametrize("named", ["' unbalanced", "no-such-compiler -O2", "  "])
+def test_a_malformed_cxx_is_named_or_ignored(tiny, monkeypatch, named):
+    monkeypatch.setenv("CXX", named)
+    if named.strip():
+        with pytest.raises(build.NativeUnavailable, match="CXX="):
+            build.build()
+    else:
+        assert build.compiler() == build.shutil.which("g++") or build.compiler() is None or "++" in build.compiler()
+
+
+def test_a_compiler_that_hangs_is_stopped(tiny, tmp_path, monkeypatch):
+    slow = tmp_path / "slow++"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("CXX", str(slow))
+    monkeypatch.setattr(build, "COMPILER_SECONDS", 0.3)
+    with pytest.raises(build.NativeUnavailable, match="was stopped"):
+        build.build()
+
+
+@needs_compiler
+def test_a_prebuilt_library_that_was_cut_off_is_passed_over(tiny, monkeypatch):
+    library = build.build()
+    (tiny / "prebuilt").mkdir()
+    (tiny / "prebuilt" / "splat-cpu-x86-64-v3.so").write_bytes(library.read_bytes()[:-3000])
+    monkeypatch.setattr(build, "cpu_model", lambda: "flags : abm avx avx2 bmi1 bmi2 f16c fma movbe")
+    assert build.prebuilt() is None
 
 
 @needs_compiler

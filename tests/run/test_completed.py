@@ -61,18 +61,19 @@ def test_what_training_left_is_the_same_when_it_is_read(run: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.json", "poses/views.json", "train/trained.json"])
-@pytest.mark.parametrize("text", [None, "[]", "{}", "3", '{"antial'])
-def test_a_folder_without_a_run_that_has_ended_is_one_sentence(run: Path, name: str, text: str | None) -> None:
+@pytest.mark.parametrize("text", [None, "[]", "{}", "3", '{"antial', "[" * 100_000, b"\xff\xfe\x00"])
+def test_a_run_that_has_not_ended_or_is_damaged_is_one_sentence(run: Path, name: str, text: str | bytes | None) -> None:
     if text is None:
         (run / name).unlink()
     else:
-        (run / name).write_text(text)
-    with pytest.raises(SplatError, match="no finished run"):
+        (run / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SplatError, match=r"run (that|the same `splat reconstruct`) again") as e:
         CompletedRun.open(run, "reference")
+    assert name.split("/")[0] in str(e.value)
 
 
 def test_arrays_cut_off_are_one_sentence(run: Path) -> None:
     path = run / "train" / "gaussians.npz"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(SplatError, match="no finished run"):
+    with pytest.raises(SplatError, match="train"):
         CompletedRun.open(run, "reference")

@@ -1,6 +1,7 @@
 """A run folder resumes what it can and never overwrites what disagrees."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def test_a_larger_extent_continues_in_place_and_a_smaller_one_does_not(tmp_path:
     assert _count(run, "a", extent=20) == ["loaded"]
     _count(run, "a", extent=5)
     assert (tmp_path / "run" / "work" / "partial.txt").read_text() == "x"
-    assert (tmp_path / "run" / "work.cut-off-1").is_dir()
+    assert (tmp_path / "run" / "work.old-1").is_dir(), "a finished stage is kept"
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
@@ -115,11 +116,19 @@ def test_seconds_of_interrupted_work_add_up(tmp_path: Path) -> None:
 def test_a_fingerprint_notices_an_edited_photo_and_not_the_clock(tmp_path: Path) -> None:
     photo = tmp_path / "a.jpg"
     photo.write_bytes(b"x" * 200_000)
-    before = fingerprint([photo])
+    before = fingerprint([("a.jpg", photo)])
     photo.touch()
-    assert fingerprint([photo]) == before
+    assert fingerprint([("a.jpg", photo)]) == before
     photo.write_bytes(b"y" + b"x" * 199_999)
-    assert fingerprint([photo]) != before
+    edited_head = fingerprint([("a.jpg", photo)])
+    photo.write_bytes(b"x" * 199_999 + b"y")
+    assert len({before, edited_head, fingerprint([("a.jpg", photo)]), fingerprint([("b/a.jpg", photo)])}) == 4
+
+
+def test_fingerprints_take_names_of_any_bytes_and_files_that_may_not_be_read(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    (tmp_path / name).write_bytes(b"x")
+    assert fingerprint([(name, tmp_path / name)]) != fingerprint([(name, tmp_path / "missing.jpg")])
 
 
 def test_a_key_depends_on_every_setting() -> None:
@@ -135,10 +144,13 @@ def test_a_stage_of_other_code_is_made_again_and_says_so(tmp_path: Path) -> None
     run, said = _opened(tmp_path / "run")
     _count(run, "a", code="1")
     assert _count(run, "a", code="2") == ["made"]
-    assert said.lines == ["work was made by other code and is made again; --keep-stages keeps it"]
+    assert said.lines == [
+        "work was made by other code and is made again; --keep-stages keeps it",
+        "what was there is kept as work.old-1",
+    ]
     assert (tmp_path / "run" / "work.old-1" / "value.txt").read_text() == "a"
     assert _count(run, "a", code="2") == ["loaded"]
-    assert len(said.lines) == 1 and not said.warnings
+    assert len(said.lines) == 2 and not said.warnings
 
 
 def test_training_that_other_code_began_starts_again(tmp_path: Path) -> None:
@@ -147,7 +159,7 @@ def test_training_that_other_code_began_starts_again(tmp_path: Path) -> None:
         _count(run, "a", extent=10, fail=True, code="1")
     assert _count(run, "a", extent=10, code="2") == ["made"]
     assert (tmp_path / "run" / "work" / "partial.txt").read_text() == "x"
-    assert (tmp_path / "run" / "work.old-1").is_dir()
+    assert [p.name for p in (tmp_path / "run").iterdir() if p.is_dir()] == ["work"], "half of it is not kept"
     assert "begun by other code" in said.lines[0]
 
 
@@ -259,13 +271,13 @@ def test_training_of_version_0_1_0_is_kept_only_when_it_has_the_steps_asked_for(
         *('{"key": "a", "extent": "ten"}', '{"key": "a", "code": {}}', b"\xff\xfe\x00"),
     ],
 )
-def test_a_damaged_record_is_a_stage_that_was_cut_off(tmp_path: Path, text: str | bytes) -> None:
+def test_a_stage_with_a_damaged_record_is_made_again_and_kept(tmp_path: Path, text: str | bytes) -> None:
     run, _ = _opened(tmp_path / "run")
     _count(run, "a", code="1")
     mark = tmp_path / "run" / "work" / "stage.json"
     mark.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert _count(run, "a", code="1") == ["made"]
-    assert (tmp_path / "run" / "work.cut-off-1" / "value.txt").exists()
+    assert (tmp_path / "run" / "work.old-1" / "value.txt").exists(), "it may be anybody's"
     assert _count(run, "a", code="1") == ["loaded"]
 
 
@@ -273,7 +285,7 @@ def test_a_file_in_the_place_of_a_stage_is_renamed(tmp_path: Path) -> None:
     run, _ = _opened(tmp_path / "run")
     (tmp_path / "run" / "work").write_text("notes")
     assert _count(run, "a") == ["made"]
-    assert (tmp_path / "run" / "work.cut-off-1").read_text() == "notes"
+    assert (tmp_path / "run" / "work.old-1").read_text() == "notes"
 
 
 def test_a_run_folder_can_be_moved(tmp_path: Path) -> None:
