@@ -26,6 +26,7 @@ _PUBLIC = {
     "Camera": "splat.core.camera",
     "Capture": "splat.core.capture",
     "load_splat": "splat.export",
+    "read_splat": "splat.export",
     "save_splat": "splat.export",
 }
 __all__ = ["__version__", *_PUBLIC]

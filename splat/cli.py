@@ -18,6 +18,7 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 
 from splat.core.errors import Interrupted, SplatError
+from splat.core.interrupts import EXIT_CODE, STOPPED
 
 CONFIG = (tyro.conf.PositionalRequiredArgs, tyro.conf.AvoidSubcommands, tyro.conf.HelptextFromCommentsOff)
 HELP, HELP_ALL = {"-h", "--help"}, "--help-all"
@@ -102,8 +103,8 @@ def run(name: str, target: str, argv: Sequence[str]) -> int:
         print(f"splat: {e}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print("splat: stopped; run the same command again to go on from where it stopped.", file=sys.stderr)
-        return 130
+        print(f"splat: {STOPPED}", file=sys.stderr)
+        return EXIT_CODE
     except BrokenPipeError:
         raise
     except Exception as e:

@@ -127,7 +127,7 @@ FILES: dict[str, bytes | Callable[[], bytes]] = {
     "a list of 4e9.ply": bare_ply(("element vertex 1", "property list uint double x"), b"\xff" * 100),
     "a list counted in floats.ply": bare_ply(("element vertex 1", "property list float float x"), bytes(100)),
     "a list for x.ply": ply(lines=(), body=bytes(4 * 57)).replace(b"property float x", b"property list uchar float x"),
-    "no end.ply": lambda: b"ply\nformat ascii 1.0\n" + b"comment nothing\n" * 100_000,
+    "no end.ply": lambda: b"ply\nformat ascii 1.0\n" + (b"comment " + b"x" * 300 + b"\n") * 5_000,
     "one endless line.ply": lambda: b"ply\nformat ascii 1.0\ncomment " + b"x" * 5_000_000,
     "one endless word.ply": lambda: ply(4, form="ascii", body=b"1" * 5_000_000),
     "words of 90 characters.ply": lambda: ply(50_000, form="ascii", body=b" ".join([b"1" * 101] * 20_000)),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 
 from splat.core.camera import Camera, Lens
+from splat.core.interrupts import import_module
 from splat.core.resampling import resampled, resize_area
 
 _PINHOLES = {"SIMPLE_PINHOLE", "PINHOLE"}
@@ -27,7 +29,7 @@ def pinhole_for(lens: Lens, blank_pixels: float = 0.0, max_upscale: float = 1.0)
     of the photo. `Camera.lens` of the result is set, so reading a photo for it removes the distortion. Lenses wider
     than 90 degrees keep their focal length.
     """
-    import pycolmap
+    pycolmap: Any = import_module("pycolmap")
 
     source = _colmap_camera(lens)
     if lens.model in _PINHOLES:
@@ -109,7 +111,7 @@ def undistort(
 
 
 def _colmap_camera(lens: Lens):  # -> pycolmap.Camera
-    import pycolmap
+    pycolmap: Any = import_module("pycolmap")
 
     return pycolmap.Camera(model=lens.model, width=lens.width, height=lens.height, params=list(lens.params))
 

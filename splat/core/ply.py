@@ -203,7 +203,7 @@ def _read_binary(f: BinaryIO, element: PlyElement, byte_order: str, left: int, w
     packed = _dtype(element, byte_order, sizes, with_counts=True)
     if packed.itemsize * count <= left:
         rows = np.empty(count, packed)
-        if count and f.readinto(memoryview(rows.view(np.uint8))) < rows.nbytes:  # type: ignore[attr-defined]
+        if count and f.readinto(memoryview(rows.view(np.uint8))) < rows.nbytes:  # type: ignore[attr-defined, arg-type]
             raise SplatError(f"{path} is cut short inside its '{shown(element.name)}' rows: copy it again.")
         if all((rows[f"{p.name}\0count"] == sizes[p.name]).all() for p in lists):
             native = _dtype(element, "=", sizes, with_counts=False)

@@ -14,7 +14,8 @@ def arrays(gaussians: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     g = g.with_sh_degree(min(g.sh_degree, 3))
     quats = torch.nn.functional.normalize(g.quats_wxyz.float(), dim=1)
     opacities = g.logit_opacities.double().sigmoid().float()
-    fields = (g.means.float(), quats, g.log_scales.float(), opacities, g.sh.float())
+    sh = g.sh.float().clamp(-1e30, 1e30)  # colours are multiples of it, in float32
+    fields = (g.means.float(), quats, g.log_scales.float(), opacities, sh)
     return tuple(f.numpy() for f in fields)  # type: ignore[return-value]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from splat.core.camera import Lens
+from splat.core.interrupts import import_module
 from splat.ingest.cameras import MAX_COORDINATE
 
 
@@ -58,7 +59,7 @@ class ColmapModel:
 
 def camera_models() -> dict[int, tuple[str, int]]:
     """COLMAP's camera models: id -> (name, number of parameters)."""
-    import pycolmap
+    pycolmap: Any = import_module("pycolmap")
 
     out = {}
     for name, model in pycolmap.CameraModelId.__members__.items():
@@ -68,14 +69,14 @@ def camera_models() -> dict[int, tuple[str, int]]:
 
 
 def lens_camera(lens: Lens) -> Any:  # -> pycolmap.Camera
-    import pycolmap
+    pycolmap: Any = import_module("pycolmap")
 
     return pycolmap.Camera(model=lens.model, width=lens.width, height=lens.height, params=list(lens.params))
 
 
 def cam_from_world(image: ModelImage) -> Any:  # -> pycolmap.Rigid3d | str
     """The pose of an image, or the reason why it has none."""
-    import pycolmap
+    pycolmap: Any = import_module("pycolmap")
 
     w, x, y, z = image.quat_wxyz
     quat, translation = np.array([x, y, z, w]), np.array(image.translation)

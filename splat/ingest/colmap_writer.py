@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic
 from splat.core.foreign import path_inside
+from splat.core.interrupts import import_module
 
 
 def write_colmap(capture: Capture, folder: Path, photos: bool = True) -> None:
@@ -24,7 +26,7 @@ def write_colmap(capture: Capture, folder: Path, photos: bool = True) -> None:
     photos: also write `images/`, undistorted at the working size (JPEG at quality 95, PNG with alpha).
     Views without a pose are left out. Raises SplatError where no view has one.
     """
-    import pycolmap
+    pycolmap: Any = import_module("pycolmap")
 
     views = [v for v in capture.views if v.world_from_cam is not None]
     if not views:

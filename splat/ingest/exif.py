@@ -19,6 +19,10 @@ _FOCAL_MM, _FOCAL_35MM = 0x920A, 0xA405
 _PIXELS_X, _PIXELS_Y = 0xA002, 0xA003
 _PLANE_X_RESOLUTION, _PLANE_UNIT = 0xA20E, 0xA210
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0}
+_PNG_TEXT = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
+_MAX_PNG_CHUNKS = 100_000
+_MAX_PIXELS_PER_PNG_BYTE = 8 * 1032
+"""At one bit a pixel: deflate makes at most 1,032 bytes of one."""
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 
 _SENSOR_WIDTHS_MM: tuple[tuple[str, float], ...] = (
@@ -98,7 +102,9 @@ def read_info(path: Path) -> PhotoInfo | str:
 
 def _info(path: Path, image: Image.Image, heif: bool) -> PhotoInfo:
     try:
-        exif = image.getexif()
+        # Pillow decodes a whole PNG to find what follows its pixels
+        needless = image.format == "PNG" and not _text_follows_pixels(path, image.size)
+        exif = Image.Image.getexif(image) if needless else image.getexif()
         main, detail, gps = dict(exif), dict(exif.get_ifd(_EXIF_IFD)), dict(exif.get_ifd(_GPS_IFD))
     except Exception:  # broken EXIF data are common, and the pixels may still be valid
         main, detail, gps = {}, {}, {}
@@ -108,6 +114,25 @@ def _info(path: Path, image: Image.Image, heif: bool) -> PhotoInfo:
     make_model = _make_model(main)
     focal_px, tag = focal_from_exif(make_model, detail, image.size)
     return PhotoInfo(path, image.size, orientation, make_model, focal_px, tag, _gps(gps))
+
+
+def _text_follows_pixels(path: Path, size: tuple[int, int]) -> bool:
+    """Whether a PNG has EXIF data or text (XMP) behind its pixels, which cannot be more than its size explains."""
+    if size[0] * size[1] > _MAX_PIXELS_PER_PNG_BYTE * path.stat().st_size:
+        return False
+    with path.open("rb") as f:
+        f.seek(8)
+        pixels = False
+        for _ in range(_MAX_PNG_CHUNKS):
+            head = f.read(8)
+            kind = head[4:]
+            if pixels and kind in _PNG_TEXT:
+                return True
+            if len(head) < 8 or kind == b"IEND":
+                return False
+            pixels |= kind == b"IDAT"
+            f.seek(int.from_bytes(head[:4], "big") + 4, 1)
+    return False
 
 
 def _make_model(main: dict[int, Any]) -> str:

@@ -134,15 +134,16 @@ def _points(data: dict[str, Any], path: Path, report: Reporter) -> PointCloud | 
         report.warn(f"{shown(ply)}, which {path.name} names, does not exist: training starts without sparse points.")
         return None
     vertex = read_ply(ply).get("vertex")
-    names = vertex.dtype.names or () if vertex is not None else ()
-    names = tuple(n for n in names if vertex.dtype[n].kind in "fiu")  # no lists
-    if vertex is None or not {"x", "y", "z"} <= set(names):
+    names = set[str]()
+    if vertex is not None:
+        names = {n for n in vertex.dtype.names or () if vertex.dtype[n].kind in "fiu"}  # no lists
+    if vertex is None or not {"x", "y", "z"} <= names:
         raise SplatError(
             f"{shown(ply)} has no vertices with x, y, z: export it again or remove ply_file_path from {path}."
         )
     positions = np.stack([vertex[a].astype(np.float64) for a in "xyz"], 1)
     rgb = np.full_like(positions, 0.5)
-    channels = next((c for c in (("red", "green", "blue"), ("r", "g", "b")) if set(c) <= set(names)), None)
+    channels = next((c for c in (("red", "green", "blue"), ("r", "g", "b")) if set(c) <= names), None)
     if channels:
         peak = 1.0 if vertex.dtype[channels[0]].kind == "f" else float(np.iinfo(vertex.dtype[channels[0]]).max)
         rgb = np.stack([vertex[c].astype(np.float64) / peak for c in channels], 1)

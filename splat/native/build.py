@@ -249,12 +249,12 @@ def cached_library(
                 return part
 
             try:
-                part = linked()
+                made = linked()
             except NativeUnavailable:
-                part = linked()
-            note = part.with_suffix(".sha256")
-            note.write_text(digest_of(part) + "\n")
-            os.replace(part, library)
+                made = linked()
+            note = made.with_suffix(".sha256")
+            note.write_text(digest_of(made) + "\n")
+            os.replace(made, library)
             os.replace(note, library.with_suffix(".sha256"))
     except OSError as e:
         raise NativeUnavailable(

@@ -9,9 +9,9 @@ from splat.poses.doubts import Doubt
 from splat.poses.evidence import rotation_angles
 
 
-def consistency_warnings(capture: Capture, doubt: Doubt = Doubt()) -> list[str]:
+def consistency_warnings(capture: Capture, doubt: Doubt | None = None) -> list[str]:
     """One sentence for each check that a posed capture fails."""
-    found = [*doubt.whole, points_behind_cameras(capture), implausible_field_of_view(capture)]
+    found = [*(doubt.whole if doubt else ()), points_behind_cameras(capture), implausible_field_of_view(capture)]
     if capture.kind == "video":
         found.append(trajectory_jumps(capture))
     return [sentence for sentence in found if sentence]

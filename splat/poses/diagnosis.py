@@ -121,7 +121,7 @@ def nothing_registered(
     still = sum(m.same_place for m in motions)
     if motions and still >= 0.8 * len(motions):
         return (
-            f"none of the {n} photos could be registered to another: {still} of {len(motions)} pairs that were compared "
+            f"none of the {n} photos could be registered to another: {still} of {len(motions)} pairs compared "
             "show no parallax, as if the camera had only turned or everything were flat or far away: move the camera "
             "between photos."
         )
@@ -129,7 +129,8 @@ def nothing_registered(
     if not geometries:
         return (
             f"none of the {n} photos could be registered to another: each has features (about {usual}) but no two show "
-            "the same points; they may show different places; take more photos, each overlapping the last by two thirds."
+            "the same points; they may show different places; take more photos, each overlapping the last by two "
+            "thirds."
         )
     (i, j), best = max(geometries.items(), key=lambda item: len(item[1].inlier_matches))
     pair = f"{shown(views[i].name)} and {shown(views[j].name)}"

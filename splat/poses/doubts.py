@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from splat.core.foreign import shown
-from splat.poses.evidence import PairEvidence
+from splat.poses.evidence import TURNED, PairEvidence
 
 MAX_SHARE = 0.15
 """Contradiction of more than this share of the photos (and of more than one) is about the model, not about them."""
@@ -39,9 +39,9 @@ def find_doubts(pairs: Sequence[PairEvidence], registered: int) -> Doubt:
         culprits = sorted(excess, key=lambda n: -excess[n])
         if not culprits or excess[culprits[0]] <= 0:
             break
-        # Two photos that only contradict each other: either may be wrong.
-        if len(culprits) > 1 and excess[culprits[1]] == excess[culprits[0]]:
-            break
+        equal = {n for n in culprits if excess[n] == excess[culprits[0]]}
+        if any({p.name_a, p.name_b} <= equal and not p.agrees for p in left):
+            break  # of two that contradict each other alike either may be wrong
         name = culprits[0]
         photos[name] = count[name]
         left = [p for p in left if name not in (p.name_a, p.name_b)]
@@ -71,7 +71,7 @@ def _sentences(pairs: Sequence[PairEvidence]) -> tuple[str, ...]:
     return tuple(s for s in (inconsistent_rotations(pairs), duplicated_surfaces(pairs)) if s)
 
 
-def inconsistent_rotations(pairs: Sequence[PairEvidence], degrees: float = 10.0, share: float = 0.1) -> str | None:
+def inconsistent_rotations(pairs: Sequence[PairEvidence], degrees: float = TURNED, share: float = 0.1) -> str | None:
     """Pairs whose own relative rotation contradicts the model's, as where a loop of photos was closed wrongly."""
     informative = [p for p in pairs if p.rotation_error is not None]
     wrong = [p for p in informative if p.turned(degrees)]

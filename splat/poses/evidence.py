@@ -12,6 +12,8 @@ from splat.core.capture import Capture
 from splat.poses.features import PhotoFeatures
 from splat.poses.model import Observations, registered_ids
 
+TURNED = 10.0
+"""Degrees between two rotations from which on they contradict each other."""
 _RESAMPLES, _MAX_SPREAD = 4, 5.0
 """A pair's own rotation is certain when that of random halves of its matches is within this many degrees of it."""
 _MAX_ERROR = 6.0
@@ -33,8 +35,8 @@ class PairEvidence:
     explained: float = 0.0
     """Share of the verified matches that the model's own relative pose explains."""
 
-    def turned(self, degrees: float = 10.0) -> bool:
-        """The pair is certain of a rotation that the model does not have, and the model does not explain its matches."""
+    def turned(self, degrees: float = TURNED) -> bool:
+        """The pair is certain of a rotation that the model does not have, nor does the model explain its matches."""
         return self.rotation_error is not None and self.rotation_error > degrees and self.explained < 0.5
 
     @property
@@ -117,6 +119,20 @@ def own_pose(
     return OwnPose(turn, np.array(pose.translation), inliers, bool(certain))
 
 
+def own_rotation_error(
+    camera_a: Any, xy_a: np.ndarray, camera_b: Any, xy_b: np.ndarray, rotation: np.ndarray, seed: int
+) -> float | None:
+    """Angle (degrees) between the pair's own relative rotation and the given b_from_a; None where its own is not
+    certain. Random halves are asked only where the two differ: agreement of two sources needs no more."""
+    own = own_pose(camera_a, xy_a, camera_b, xy_b, seed, resamples=0)
+    if own is None or not own.certain:
+        return None
+    error = float(rotation_angles((own.rotation.T @ rotation)[None])[0])
+    if error > TURNED:
+        own = own_pose(camera_a, xy_a, camera_b, xy_b, seed)
+    return error if own is not None and own.certain else None
+
+
 def explained_share(
     camera_a: Any, xy_a: np.ndarray, camera_b: Any, xy_b: np.ndarray, rotation: np.ndarray, translation: np.ndarray,
     max_error: float = _MAX_ERROR,
@@ -166,8 +182,7 @@ def pair_evidence(
         xy_a, xy_b = features[i].xy[rows[:, 0]], features[j].xy[rows[:, 1]]
         relative = b.cam_from_world() * a.cam_from_world().inverse()
         turn, shift = np.array(relative.rotation.matrix()), np.array(relative.translation)
-        own = own_pose(camera_a, xy_a, camera_b, xy_b, seed)
-        error = float(rotation_angles((own.rotation.T @ turn)[None])[0]) if own and own.certain else None
+        error = own_rotation_error(camera_a, xy_a, camera_b, xy_b, turn, seed)
         share = explained_share(camera_a, xy_a, camera_b, xy_b, turn, shift)
         shared = len(seen_by[i] & seen_by[j])
         out.append(PairEvidence(capture.views[i].name, capture.views[j].name, len(rows), shared, error, share))

@@ -18,6 +18,7 @@ from splat.core.capture import View
 from splat.core.errors import SplatError
 from splat.core.files import atomic_path
 from splat.core.image import read_pixels
+from splat.core.interrupts import import_module
 from splat.core.resampling import resize_area
 from splat.core.slots import Reporter
 
@@ -204,8 +205,7 @@ def _load(path: Path) -> PhotoFeatures:
 
 def quiet() -> None:
     """Turns off COLMAP's log, which is meant for its developers."""
-    import pycolmap
-
+    pycolmap = import_module("pycolmap")
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
 
 

@@ -39,7 +39,7 @@ class PairMotion:
     @property
     def same_place(self) -> bool:
         """No parallax: the camera stood still or turned on the spot."""
-        return self.stayed >= 0.8 or self.turned >= 0.85
+        return self.stayed >= 0.8 or self.turned >= 0.8
 
     @property
     def certain(self) -> bool:
@@ -61,12 +61,22 @@ def pair_motion(
     stayed = float((np.linalg.norm(a - b, axis=1) < max(_STAYED, pixel)).mean()) if alike else 0.0
     tolerance = max(_EXPLAINED, pixel)
     slid_error = float(np.median(_similarity_error(a, b)))
-    turned, turned_error = 0.0, np.inf
+    turned, turned_error, best = 0.0, np.inf, (1.0, 0.0)
+
+    def attempt(f: float, k: float) -> None:
+        nonlocal turned, turned_error, best
+        error = f * _rotation_error(_bearings(a, f, k), _bearings(b, f, k))
+        turned = max(turned, float((error < tolerance).mean()))
+        if (middle := float(np.median(error))) < turned_error:
+            turned_error, best = middle, (f, k)
+
     for f in _FOCALS if focal is None else (0.9 * focal, focal, 1.1 * focal):
         for k in _DISTORTIONS:
-            error = f * _rotation_error(_bearings(a, f, k), _bearings(b, f, k))
-            turned = max(turned, float((error < tolerance).mean()))
-            turned_error = min(turned_error, float(np.median(error)))
+            attempt(f, k)
+    f, k = best
+    if focal is None and turned > 0.5:  # between the steps
+        for step in (0.92, 0.96, 1.04, 1.08):
+            attempt(step * f, k)
     return PairMotion(stayed, turned, turned_error, slid_error)
 
 
@@ -83,7 +93,7 @@ _WIDTHS = (0.3, 0.1, 0.03, 0.01, 0.004, 0.002, 0.002)
 
 
 def _rotation_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Distances [m] between bearings b and the bearings a turned by the rotation that fits most of them (Procrustes)."""
+    """Distances [m] between bearings b and bearings a turned by the rotation that fits most of them (Procrustes)."""
     weight, error = np.ones(len(a)), np.zeros(len(a))
     for width in _WIDTHS:
         u, _, vt = np.linalg.svd((b * weight[:, None]).T @ a)

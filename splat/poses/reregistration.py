@@ -18,6 +18,8 @@ from splat.poses.model import Observations, observations, registered_ids, reliab
 _MAX_ERROR = 6.0
 """RANSAC threshold of the new pose, px at the feature size; the points were bent by the wrong pose."""
 _MIN_INLIERS, _MIN_SHARE = 20, 0.5
+_FEW_POINTS, _SMALL_SHARE = 12, 0.03
+"""A photo that observes fewer points of the model than both of these (the latter times the median) stands nowhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +61,11 @@ def settle(
         evidence = pair_evidence(capture, m, features, geometries, points, seed)
         return points, evidence, find_doubts(evidence, m.num_reg_images())
 
+    model, unheld = _without_unheld(capture, model)
     points, evidence, doubt = judged(model)
+    settled = Settled(model, points, evidence, doubt, left_out=unheld)
     if not doubt.photos or doubt.whole or model.num_reg_images() - len(doubt.photos) < 2:
-        return Settled(model, points, evidence, doubt)
+        return settled
     import pycolmap
 
     ids = {v.name: i for i, v in enumerate(capture.views)}
@@ -70,9 +74,9 @@ def settle(
     for i in doubtful:
         changed.deregister_frame(changed.image(i + 1).frame_id)
     if changed.num_points3D() == 0 or changed.num_reg_images() < 2:
-        return Settled(model, points, evidence, doubt)
+        return settled
     moved: dict[str, str] = {}
-    left_out: dict[str, str] = {}
+    left_out: dict[str, str] = dict(unheld)
     for i in doubtful:
         name = capture.views[i].name
         against, total = doubt.photos[name]
@@ -85,8 +89,8 @@ def settle(
             if i + 1 in changed.reg_image_ids():
                 changed.deregister_frame(changed.image(i + 1).frame_id)
             left_out[name] = (
-                f"{against} of its {total} strongest pairs with other photos contradict every place found for it: is it "
-                "mirrored, edited, or of something that moved or only looks alike?"
+                f"{against} of its {total} strongest pairs with other photos contradict every place found for it: is "
+                "it mirrored, edited, or of something that moved or only looks alike?"
             )
     _adjust(changed, constant_cameras, threads)
     points, evidence, after = judged(changed)
@@ -98,8 +102,30 @@ def settle(
         points, evidence, after = judged(changed)
         after = Doubt({}, after.whole)
     if not len(points.xyz):
-        return Settled(model, *judged(model))
+        return settled
     return Settled(changed, points, evidence, after, moved, left_out)
+
+
+def _without_unheld(capture: Capture, model: Any) -> tuple[Any, dict[str, str]]:
+    """The model without photos that observe almost none of its points, and why: bundle adjustment found nearly all of
+    the matches that placed them wrong. The model itself where there are none, or where it is small."""
+    import pycolmap
+
+    counts = {i: int(model.image(i + 1).num_points3D) for i in registered_ids(model)}
+    usual = float(np.median(list(counts.values())))
+    unheld = [i for i, n in counts.items() if n < max(_FEW_POINTS, _SMALL_SHARE * usual) and n < 0.2 * usual]
+    if not unheld or len(counts) - len(unheld) < 3:
+        return model, {}
+    kept = pycolmap.Reconstruction(model)
+    for i in unheld:
+        kept.deregister_frame(kept.image(i + 1).frame_id)
+    return kept, {
+        capture.views[
+            i
+        ].name: f"only {counts[i]} points of the model hold it, where the others have about {usual:.0f}: "
+        "what it matched was found wrong"
+        for i in unheld
+    }
 
 
 def _registered_again(

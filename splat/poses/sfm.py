@@ -20,6 +20,7 @@ from splat.poses.diagnosis import background_stays, nothing_registered, one_plac
 from splat.poses.features import FeatureSettings, PhotoFeatures, cores, make_folder
 from splat.poses.matching import MatchSettings
 from splat.poses.metric import Frame, framed
+from splat.poses.mirrored import mirrored_reasons
 from splat.poses.model import registered_ids, to_capture
 from splat.poses.parallax import PairMotion, Stayed, motions
 from splat.poses.refine import richer_lens
@@ -80,7 +81,7 @@ class Sfm:
         best = max(tried, key=lambda a: a.score)
         if best.model is None:
             raise SplatError(nothing_registered(capture.views, best.features, best.geometries, runner.motions))
-        return self._result(capture, tried, best, report)
+        return self._result(capture, tried, best, workdir, report)
 
     def _target(self, runner: AttemptRunner) -> int:
         """Number of registered photos that ends the attempts; photos without texture are not counted."""
@@ -88,9 +89,11 @@ class Sfm:
         total = len(runner.capture.views)
         return max(2, (total if total <= 20 else int(self.enough * total + 0.999)) - textureless)
 
-    def _result(self, capture: Capture, tried: list[Attempt], best: Attempt, report: Reporter) -> PoseResult:
+    def _result(
+        self, capture: Capture, tried: list[Attempt], best: Attempt, workdir: Path, report: Reporter
+    ) -> PoseResult:
         settled = best.settled
-        assert settled is not None
+        assert settled is not None and best.model is not None
         points = settled.points
         posed, frame = framed(to_capture(capture, best.model, best.features, points), self.frame, report, self.seed)
         others = [registered_ids(m) for m in best.models[1:]]
@@ -105,10 +108,14 @@ class Sfm:
             **frame,
         }
         reasons = unregistered_reasons(capture.views, best.features, best.geometries, set(best.registered), others)
+        mirrored = mirrored_reasons(
+            capture.views, best.features, mapping.make_cameras(capture.views, best.features), best.geometries,
+            best.registered, (best.settings.features, best.settings.matching), workdir, self.seed,
+        )  # fmt: skip
         moved = [f"{shown(n)} was placed a second time: {why}; look at it." for n, why in settled.moved.items()]
         return PoseResult(
             capture=posed,
-            unregistered=reasons | settled.left_out,
+            unregistered=reasons | settled.left_out | mirrored,
             warnings=(*moved, *consistency_warnings(posed, settled.doubt)),
             total=len(capture.views),
             details=details,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from splat.core.files import atomic_path
+from splat.core.foreign import regular_file
 from splat.core.gaussians import Gaussians
 from splat.core.slots import Init
 
@@ -24,6 +25,7 @@ def save_init(path: Path, init: Init) -> None:
 
 
 def load_init(path: Path) -> Init:
+    regular_file(path)
     with np.load(path) as z:
         arrays = {k: torch.from_numpy(z[k]) for k in z.files}
     gaussians = Gaussians(**{k: arrays[k] for k in _FIELDS})

@@ -18,7 +18,7 @@ from splat.core.camera import Camera, Lens
 from splat.core.capture import Capture, PointCloud, Tracks, View
 from splat.core.errors import SplatError
 from splat.core.files import atomic_path, write_json
-from splat.core.foreign import read_json, shown
+from splat.core.foreign import read_json, regular_file, shown
 from splat.core.geometry import Rigid, Similarity
 from splat.run.folder import file_fingerprint
 
@@ -70,6 +70,7 @@ def read_capture(folder: Path, photos: Path | None = None) -> tuple[Capture, dic
     places = _Places(folder.parent, photos)
     points = tracks = None
     if (folder / "points.npz").exists():
+        regular_file(folder / "points.npz")
         with np.load(folder / "points.npz") as z:
             if "positions" in z:
                 points = PointCloud(torch.from_numpy(z["positions"]), torch.from_numpy(z["rgb"]))

@@ -117,7 +117,9 @@ def _read(root: Path, name: str, read: Callable[[Path], T]) -> T:
     try:
         return read(root / name)
     except Exception as e:  # bytes that were changed can raise anything
-        what = str(e).rsplit(": ", 1)[0] if isinstance(e, SplatError) else f"{name}: {type(e).__name__} {shown(e)}"
+        what = (
+            str(e).rsplit(": ", 1)[0] if isinstance(e, SplatError) else f"{name}: {type(e).__name__} {shown(e)[:200]}"
+        )
         raise _damaged(root, what) from None
 
 

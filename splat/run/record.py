@@ -47,7 +47,7 @@ class StageRecord:
                 outputs=None if found.get("outputs") is None else _outputs(found["outputs"]),
                 inputs={str(k): str(v) for k, v in found.get("inputs", {}).items()},
             )
-        except (SplatError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (SplatError, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
             return None
         texts = isinstance(record.key, str) and isinstance(record.code, str) and isinstance(record.version, str)
         numbers = isinstance(record.extent, int | None) and isinstance(record.seconds, int | float)

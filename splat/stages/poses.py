@@ -9,7 +9,9 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.foreign import read_json
+from splat.core.interrupts import interruptible
 from splat.core.slots import Poser, PoseResult
+from splat.poses.features import quiet
 from splat.poses.normalize import normalize
 from splat.run.capture_io import load_capture, save_capture
 from splat.run.code import code_hash
@@ -26,7 +28,8 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     key = hash_of("poses", c.run.identity("ingest"), poser, heldout)
 
     def make(folder: Path) -> PoseResult:
-        with work_folder(folder) as work:
+        quiet()
+        with work_folder(folder) as work, interruptible():
             result = poser(capture, work, c.report)
         result = replace(result, capture=normalize(result.capture, result.details.get("up", "auto")))
         save_capture(folder, result.capture, c.run.photos)
@@ -54,6 +57,8 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
 def load_poses(folder: Path, photos: Path | None = None) -> PoseResult:
     """What the stage wrote. `photos` as in `load_capture`."""
     saved = read_json(folder / "poses.json")
-    unregistered = saved.get("unregistered", saved.get("dropped"))  # the name in runs of version 0.1.0
+    unregistered: dict[str, str] = (
+        saved.get("unregistered", saved.get("dropped")) or {}
+    )  # the name in runs of version 0.1.0
     warnings = tuple(saved["warnings"])
     return PoseResult(load_capture(folder, photos), unregistered, warnings, saved["total"], saved["details"])

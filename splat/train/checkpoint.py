@@ -7,6 +7,7 @@ more than a snapshot has, and several processes must save at the same step.
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from splat.core.errors import SplatError
 from splat.core.files import atomic_path
-from splat.core.foreign import shown
+from splat.core.foreign import regular_file, shown
 from splat.core.slots import Reporter
 
 FILE_NAME = "training.pt"
@@ -41,6 +42,10 @@ def load(folder: Path, key: str, report: Reporter) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        size = regular_file(path)  # a pipe would be waited for
+        with zipfile.ZipFile(path) as archive:  # written without compression: what unpacks to more is not ours
+            if sum(member.file_size for member in archive.infolist()) > size:
+                raise ValueError
         # weights_only: a checkpoint is data; one from a stranger cannot run code.
         saved = torch.load(path, map_location="cpu", weights_only=True)
         version = saved["version"]
@@ -66,7 +71,7 @@ def checksum(value: Any) -> str:
         if isinstance(v, Tensor):
             digest.update(f"{v.dtype}{tuple(v.shape)}".encode())
             data = v.detach().cpu().contiguous().reshape(-1)
-            digest.update(data.view(torch.uint8).numpy() if len(data) else b"")
+            digest.update(data.view(torch.uint8).numpy().data if len(data) else b"")
         elif isinstance(v, dict):
             digest.update(f"dict{len(v)}".encode())
             for k, item in v.items():

@@ -1,6 +1,7 @@
 """What a user meets before anything runs: help, versions, mistakes."""
 
 import dataclasses
+import os
 import re
 import statistics
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from splat import __version__
-from splat.__main__ import COMMANDS, main
+from splat.__main__ import COMMANDS, entry, main
 
 
 def _run(*args: str) -> subprocess.CompletedProcess:
@@ -102,3 +103,21 @@ def test_flags_may_be_written_with_dashes_or_underscores() -> None:
     a = parse(Reconstruct, ["p", "--out", "r", "--test-every", "4"], "splat")
     b = parse(Reconstruct, ["p", "--out", "r", "--test_every", "4"], "splat")
     assert a.test_every == b.test_every == 4
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS), ["--version"]])
+def test_a_reader_that_stops_reading_ends_a_command_quietly(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """`splat convert --help | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        monkeypatch.setattr("sys.argv", ["splat", *arguments])
+        try:
+            code = entry()
+        except SystemExit as e:  # rich and argparse end the program themselves
+            code = int(e.code or 0)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), pipe.fileno())
+    assert code in (0, 1, 141) and capsys.readouterr().err == ""

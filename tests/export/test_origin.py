@@ -12,7 +12,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from street import street, transforms, write_photos
+from street import QUICK, street, transforms, write_photos
 
 from splat.commands.convert import Convert
 from splat.core.camera import Camera
@@ -265,3 +265,29 @@ def test_to_the_frame_of_the_file_and_back(tmp_path: Path) -> None:
     assert torch.allclose(back.covariances, g.covariances, atol=1e-8)
     with pytest.raises(SplatError, match="has no suffix of a splat format"):
         Convert(tmp_path / "gone.ply", (tmp_path / "b.obj",))()
+
+
+@pytest.mark.slow
+def test_a_run_in_utm_measures_the_same_from_every_format(tmp_path: Path) -> None:
+    from splat.__main__ import main
+
+    names = [f"images/{i}.jpg" for i in range(8)]
+    write_photos(tmp_path / "photos", names)
+    data = transforms(names)
+    for frame in data["frames"]:
+        for k in range(3):
+            frame["transform_matrix"][k][3] += float(UTM[k])
+    (tmp_path / "photos" / "transforms.json").write_text(json.dumps(data))
+    run, held_out = str(tmp_path / "run"), ("--heldout", "posed", "--test-every", "4")
+    assert main(["reconstruct", str(tmp_path / "photos"), "--out", run, *QUICK, *held_out, "--quiet"]) == 0
+    exported = tmp_path / "run" / "export" / "splat.ply"
+    psnr = {}
+    for codec in CODECS:
+        other = tmp_path / f"b{codec.suffixes[0]}"
+        assert main(["convert", str(exported), str(other)]) == 0
+        main(["evaluate", run, "--splat", str(other), "--json", str(tmp_path / "figures.json")])
+        psnr[codec.name] = json.loads((tmp_path / "figures.json").read_text())["psnr"]
+    assert main(["render", run, "--splat", str(exported), "--path", "test", "--out", str(tmp_path / "drawn")]) == 0
+    trained = json.loads((tmp_path / "run" / "metrics.json").read_text())["psnr"]
+    assert psnr["ply"] == pytest.approx(trained, abs=0.02)
+    assert min(psnr.values()) > trained - 0.6

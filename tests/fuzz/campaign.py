@@ -22,6 +22,10 @@ _MUTANTS_PER_CHILD = 2500
 """A child is replaced after so many, so that what libraries leak does not add up."""
 
 
+_TO_MAKE_ONE = 60.0
+"""Seconds for a mutant to be made: some are gigabytes before they are compressed."""
+
+
 @dataclass
 class Fault:
     kind: str
@@ -111,7 +115,7 @@ def _records(target: Target, tree: Any, seeds: range, limits: Limits) -> Iterato
         current, reported, lines, ended = None, True, b"", False
         try:
             while not ended:
-                ready = select.select([reading], [], [], 1.1 * limits.seconds + 0.2 if current is not None else 30.0)[0]
+                ready = select.select([reading], [], [], _TO_MAKE_ONE if reported else 1.1 * limits.seconds + 0.2)[0]
                 if not ready:
                     break
                 data = os.read(reading, 1 << 16)
@@ -124,26 +128,30 @@ def _records(target: Target, tree: Any, seeds: range, limits: Limits) -> Iterato
                         if record.get("kind") == "memory":
                             return  # its memory may stay: the next mutant gets another process
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            status = os.waitpid(pid, 0)[1]
+            status = _reap(pid, 5.0 if ended else 0.0)
             os.close(reading)
-        if not reported or current is None:
+        # the mutant that was being read, or made, when the child ended
+        seed = seeds.start if current is None else current + reported
+        if seed < seeds.stop:
             kind = "hang" if not ended else _end(status)
             stacks.seek(0)
             stack = stacks.read().decode("utf-8", "replace")
             seconds = limits.seconds if kind == "hang" else 0.0
-            seed = seeds.start if current is None else current
-            yield (
-                seed,
-                {
-                    "outcome": "fault",
-                    "kind": kind,
-                    "place": place_in(stack),
-                    "text": stack[-300:] if ended else "",
-                    "seconds": seconds,
-                },
-            )
+            text = stack[-300:] if ended else ""
+            fault = {"outcome": "fault", "kind": kind, "place": place_in(stack), "text": text, "seconds": seconds}
+            yield seed, fault
+
+
+def _reap(pid: int, patience: float) -> int:
+    """The exit status of a child, which is ended where it does not end within `patience` seconds."""
+    give_up = time.monotonic() + patience
+    while time.monotonic() < give_up:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitpid(pid, 0)[1]
 
 
 def _end(status: int) -> str:

@@ -22,6 +22,7 @@ from splat.export import save_splat
 from splat.export.header import MIP, MODE, OFFSET
 from splat.ingest import read
 from splat.run.capture_io import save_capture
+from splat.run.outputs import written_since
 from splat.run.trained import Trained, save_trained
 from splat.train import checkpoint
 
@@ -256,11 +257,12 @@ def _capture(root: Path) -> Capture:
     return read(root / "scan")
 
 
-def write_run(root: Path) -> None:
-    """What `render`, `evaluate` and `export` open."""
+def write_run(root: Path, hashes: bool = True) -> None:
+    """What `render`, `evaluate` and `export` open. Without `hashes` as version 0.1.0 wrote it, which kept none of the
+    files that a stage makes."""
     capture = _capture(root)
     run = root / "run"
-    save_capture(run / "poses", capture)
+    save_capture(run / "poses", capture, root / "scan")
     names = [v.name for v in capture.views]
     trained = Trained(
         gaussians=gaussians(),
@@ -272,14 +274,20 @@ def write_run(root: Path) -> None:
         history=[{"step": 10, "gaussians": 20, "seconds": 1.0}],
     )
     save_trained(run / "train", trained)
+    for stage in ("poses", "train"):
+        outputs = {"outputs": written_since(run / stage, {})} if hashes else {}
+        (run / stage / "stage.json").write_text(json.dumps(_MARKS | outputs))
     config = {"antialiased": True, "photos": "scan", "command": {"preset": "fast"}}
     (run / "config.json").write_text(json.dumps(config))
     (run / "metrics.json").write_text(json.dumps({"resolution": [WIDTH, HEIGHT], "psnr": 20.0}))
 
 
+_MARKS = {"key": "a" * 16, "code": "b" * 16, "version": "0.1.0", "extent": 10, "seconds": 1.5, "complete": True}
+
+
 def write_stage_record(root: Path) -> None:
-    marks = {"key": "a" * 16, "code": "b" * 16, "version": "0.1.0", "extent": 10, "seconds": 1.5, "complete": True}
-    (root / "stage.json").write_text(json.dumps(marks))
+    (root / "a.bin").write_bytes(b"made by a stage")
+    (root / "stage.json").write_text(json.dumps(_MARKS | {"outputs": written_since(root, {})}))
 
 
 def write_checkpoint(root: Path) -> None:

@@ -23,7 +23,8 @@ from splat.export import read_splat, save_splat
 from splat.export.header import offset_of
 from splat.ingest import read
 from splat.run.completed import CompletedRun
-from splat.run.folder import StageRecord
+from splat.run.outputs import damage_to
+from splat.run.record import StageRecord
 from splat.train import checkpoint
 
 
@@ -121,17 +122,30 @@ def splat(name: str) -> Callable[[Path, Noting], object]:
 
 def _run(root: Path, report: Noting) -> None:
     run = CompletedRun.open(root / "run", "reference")
+    run.require(run.capture.views)
+    for file in ("poses/views.json", "poses/points.npz", "train/trained.json", "train/gaussians.npz"):
+        stage, name = file.split("/")
+        record = StageRecord.read(root / "run" / stage / "stage.json")
+        if record is None or name not in (record.outputs or {}):
+            return  # its hash was removed: see `_old_run`
     judge_capture(run.capture)
     judge_gaussians(run.trained.gaussians)
     assert run.trained.background.shape == (3,), f"background {run.trained.background}"
 
 
+def _old_run(root: Path, report: Noting) -> None:
+    """Without hashes a value that was edited is not noticed: it need only be of a kind that can be read."""
+    CompletedRun.open(root / "run", "reference")
+
+
 def _stage_record(root: Path, report: Noting) -> None:
-    StageRecord.read(root / "stage.json")
+    record = StageRecord.read(root / "stage.json")
+    if record is not None and record.outputs is not None:
+        damage_to(root, record.outputs)
 
 
 def _checkpoint(root: Path, report: Noting) -> None:
-    checkpoint.load(root, "key")
+    checkpoint.load(root, "key", report)
 
 
 def _frames_again(root: Path, report: Noting) -> None:
@@ -188,6 +202,7 @@ def _all() -> Iterator[Target]:
     yield Target("splat", lambda r: inputs.write_splat(r / "a.splat", 0), splat("a.splat"))
     yield Target("splat-notes", lambda r: inputs.write_splat(r / "a.splat", 0), splat("a.splat"), "*.json")
     yield Target("run", inputs.write_run, _run, "run/*")
+    yield Target("run-old", lambda r: inputs.write_run(r, False), _old_run, "run/*")
     yield Target("stage-record", inputs.write_stage_record, _stage_record)
     yield Target("checkpoint", inputs.write_checkpoint, _checkpoint)
 

@@ -131,3 +131,12 @@ def test_messages_are_judged_as_people_see_them():
     assert message_problem("a.ply" * 1000, {"a.ply"}) == "is too long"
     assert message_problem("it is damaged", {"a.ply"}) == "names no file"
     assert message_problem("a note without files", None) is None
+
+
+def test_a_mutant_that_cannot_be_made_is_a_fault_and_no_endless_loop():
+    def broken(data: bytes, rng: object) -> bytes:
+        raise RuntimeError("the fuzzer is wrong")
+
+    result = fuzz(Target("planted", numbers, lambda root, report: None, mutation=broken), range(1, 8))
+    assert result.mutants == 7 and {f.kind for f in result.faults.values()} == {"exit 99"}
+    assert all("the fuzzer is wrong" in f.text for f in result.faults.values())

@@ -90,22 +90,31 @@ def run_child(target: Target, tree: Tree, seeds: range, limits: Limits, pipe: in
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     out = os.fdopen(pipe, "w")
     for seed in seeds:
+        names = write_mutant(target, tree, seed)
         print(json.dumps({"seed": seed}), file=out, flush=True)
-        print(json.dumps({"seed": seed, **read_mutant(target, tree, seed, limits, stacks)}), file=out, flush=True)
+        print(json.dumps({"seed": seed, **read_mutant(target, names, limits, stacks)}), file=out, flush=True)
     os._exit(0)
 
 
-def read_mutant(target: Target, tree: Tree, seed: int, limits: Limits, stacks: int | None = None) -> dict[str, Any]:
-    """Read one mutant. {"outcome": "accepted" | "error" | "fault", "kind", "place", "text", "seconds", "megabytes"}"""
+def write_mutant(target: Target, tree: Tree, seed: int) -> set[str]:
+    """Write a mutant's files; returns the names that a message about it may give."""
+    files = mutant_of(target, tree, seed)
+    write_tree(Path(FOLDER), files)
+    return {FOLDER, *(Path(n).name for n in files)}
+
+
+def read_mutant(target: Target, names: set[str], limits: Limits, stacks: int | None = None) -> dict[str, Any]:
+    """Read the mutant that is there, whose files are called `names`.
+
+    {"outcome": "accepted" | "error" | "fault", "kind", "place", "text", "seconds", "megabytes"}
+    """
     root, report = Path(FOLDER), Watching()
-    write_tree(root, mutant_of(target, tree, seed))
     before, started = _memory("VmRSS"), time.perf_counter()
     high_before = _memory("VmHWM")
     if stacks is not None:
         os.ftruncate(stacks, 0)
         faulthandler.dump_traceback_later(limits.seconds * 0.95, file=stacks)
     result: dict[str, Any] = {"outcome": "accepted"}
-    names = {FOLDER, *(Path(n).name for n in mutant_of(target, tree, seed))}
     try:
         target.read(root, report)
         result["text"] = ""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from splat.core.errors import SplatError
 from splat.core.slots import ReadOptions, Silent
 from splat.ingest import read, reader_for
-from splat.ingest.exif import focal_from_exif
+from splat.ingest.exif import focal_from_exif, read_info
 
 R = TiffImagePlugin.IFDRational
 
@@ -292,3 +293,36 @@ def test_accepting_never_looks_at_pixels(tmp_path: Path, monkeypatch: pytest.Mon
         save(tmp_path / f"{i}.jpg", i)
     monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("a photo was opened"))
     assert reader_for(tmp_path).name == "photos"
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before the pixels", "behind the pixels"])
+def test_exif_of_a_png_is_read_without_decoding_it_wherever_it_stands(
+    tmp_path: Path, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(path, exif=exif)
+    if late:
+        data = path.read_bytes()
+        start = data.index(b"eXIf") - 4
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        path.write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
+    else:
+        monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", None)
+    info = read_info(path)
+    assert not isinstance(info, str) and info.orientation == 6 and info.size == (48, 64)
+
+
+def test_a_png_that_claims_a_billion_pixels_is_left_out_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[20:24] = (300_000_000).to_bytes(4, "big")
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    text = b"tEXtkey\0value"
+    data[-12:-12] = (len(text) - 4).to_bytes(4, "big") + text + zlib.crc32(text).to_bytes(4, "big")
+    path.write_bytes(data)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", None)
+    info = read_info(path)
+    assert not isinstance(info, str) and info.size == (64, 300_000_000)

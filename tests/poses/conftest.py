@@ -15,6 +15,7 @@ from splat.core.capture import Capture, View
 from splat.core.geometry import Rigid
 from splat.core.image import write_png
 from splat.core.slots import PoseResult, Silent
+from splat.poses.sfm import Attempt
 
 SIZE = (400, 300)
 FOCAL = 420.0  # the photos come with a guess of 480
@@ -114,6 +115,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="session")
 def sfm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("sfm")
+
+
+@pytest.fixture(scope="session")
+def attempt(world: World, sfm_folder: Path) -> Attempt:
+    """The first attempt on all photos, with its features and matches."""
+    from splat.poses import Sfm
+    from splat.poses.attempts import attempt_sequence
+    from splat.poses.sfm import AttemptRunner
+
+    settings = attempt_sequence(len(world.capture.views), max_count=1500)[0]
+    return AttemptRunner(Sfm(attempts=1, max_features=1500), world.capture, sfm_folder, Silent()).run(settings)
 
 
 @pytest.fixture(scope="session")

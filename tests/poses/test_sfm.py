@@ -73,17 +73,13 @@ def test_a_right_model_raises_no_warnings(posed) -> None:
     assert posed.warnings == ()
 
 
-def test_a_folded_model_is_contradicted_by_its_own_pairs(world, posed, sfm_folder) -> None:
+def test_a_folded_model_is_contradicted_by_its_own_pairs(world, attempt) -> None:
     import pycolmap
 
-    from splat.poses.attempts import attempt_sequence
     from splat.poses.doubts import duplicated_surfaces, inconsistent_rotations
     from splat.poses.evidence import pair_evidence
     from splat.poses.model import observations
-    from splat.poses.sfm import AttemptRunner
 
-    settings = attempt_sequence(len(world.capture.views), max_count=1500)[0]
-    attempt = AttemptRunner(QUICK, world.capture, sfm_folder, Silent()).run(settings)
     own = [e.rotation_error for e in attempt.settled.evidence if e.rotation_error is not None]
     assert attempt.trusted and len(own) > 5 and max(own) < 3
     folded = pycolmap.Reconstruction(attempt.model)

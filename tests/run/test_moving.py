@@ -1,4 +1,5 @@
-"""A run and its photos may move, together or apart; another photo of the same name is never taken for one of the run."""
+"""A run and its photos may move, together or apart; another photo of the same name is never taken for one of the
+run."""
 
 from __future__ import annotations
 
