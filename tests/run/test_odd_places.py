@@ -50,7 +50,7 @@ def test_a_run_inside_its_photos_is_loaded_and_goes_on(posed_photos: Path, tmp_p
     assert len(views) == 10, "pictures of a run are no photos"
 
 
-def test_folders_and_photos_whose_names_are_not_utf8_make_a_run_that_resumes(posed_photos: Path, tmp_path: Path) -> None:
+def test_folders_and_photos_whose_names_are_not_utf8_resume(posed_photos: Path, tmp_path: Path) -> None:
     """OpenCV and COLMAP crash on such paths; the videos and the features are theirs."""
     photos = tmp_path / LATIN
     shutil.copytree(posed_photos, photos)
