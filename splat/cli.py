@@ -17,6 +17,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
+from splat.core import foreign
 from splat.core.errors import Interrupted, SplatError
 from splat.core.interrupts import EXIT_CODE, STOPPED
 
@@ -97,10 +98,10 @@ def run(name: str, target: str, argv: Sequence[str]) -> int:
         code = instance()
         return code if isinstance(code, int) else 0
     except SplatError as e:
-        print(f"splat: {e}", file=sys.stderr)
+        print(f"splat: {foreign.shown(e)}", file=sys.stderr)
         return 2
     except Interrupted as e:
-        print(f"splat: {e}", file=sys.stderr)
+        print(f"splat: {foreign.shown(e)}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print(f"splat: {STOPPED}", file=sys.stderr)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from splat.core.foreign import shown
 from splat.core.slots import Reporter
 from splat.run.machine import stage_peak_mb
 
@@ -73,6 +74,7 @@ class Console:
     def _print(self, text: str) -> None:
         if self._quiet:
             return
+        text = "\n".join(map(shown, text.split("\n")))  # names of files may hold escape sequences
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:

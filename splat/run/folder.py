@@ -232,6 +232,9 @@ class RunFolder:
     ) -> None:
         """Rename what is in the place of a stage that is to be made, if anything is, and say what becomes of it."""
         keep = shared or record is None or record.older_layout or (record.complete if damage is None else damage.edited)
+        if not keep:  # one attempt at most, and not what it needed on its way
+            self._remove_leftovers(name)
+            shutil.rmtree(folder / "work", ignore_errors=True)
         aside = _move_aside(folder, "old" if keep else "cut-off" if damage is None else "damaged")
         if aside is None or state == "older":  # which says so once for all stages
             return

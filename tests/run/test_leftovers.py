@@ -37,6 +37,7 @@ def test_what_was_cut_off_is_removed_when_its_stage_has_been_made_again(tmp_path
         with pytest.raises(KeyboardInterrupt):
             stage(run, "a", fail=True)
         run.close()
+        assert len(list((tmp_path / "run").glob("poses.*"))) <= 1
     run = RunFolder(tmp_path / "run")
     stage(run, "a")
     assert [p.name for p in (tmp_path / "run").iterdir() if p.is_dir()] == ["poses"]
