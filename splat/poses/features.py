@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -22,6 +23,7 @@ from splat.core.interrupts import import_module
 from splat.core.resampling import resize_area
 from splat.core.slots import Reporter
 
+_BYTES_PER_FEATURE = 128 + 24  # descriptor, and position with affine shape
 _FORMAT = 2  # of the cached files; older ones are computed again
 
 
@@ -107,6 +109,7 @@ def _extract_chunk(views: list[View], settings: FeatureSettings, folder: Path, t
         with ThreadPoolExecutor(threads) as pool:
             prepared = list(pool.map(lambda item: _prepare(item[1], settings, temporary / f"{item[0]}.pgm"),
                                      enumerate(views)))  # fmt: skip
+        _reserve(temporary, 2**20 + 2 * len(views) * settings.max_count * _BYTES_PER_FEATURE)
         pycolmap.extract_features(
             temporary / "features.db",
             temporary,
@@ -126,6 +129,22 @@ def _extract_chunk(views: list[View], settings: FeatureSettings, folder: Path, t
         database.close()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _reserve(folder: Path, size: int) -> None:
+    """Raises SplatError where the disk has no `size` bytes left: COLMAP's extractor ends the process there."""
+    path = folder / "reserved"
+    if hasattr(os, "posix_fallocate"):
+        try:
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as e:
+            if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise SplatError(
+                    f"{folder.parent} has no space for features ({e.strerror}): free some or choose another folder."
+                ) from None
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _prepare(view: View, settings: FeatureSettings, path: Path) -> tuple[np.ndarray, np.ndarray | None, float]:
