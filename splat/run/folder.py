@@ -115,11 +115,13 @@ class RunFolder:
         self._created = [p for p in (self.root, *self.root.parents) if not os.path.lexists(p)]
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / ".lock"
-            self._lock = probe.open("a+")
+            lock = self.root / ".lock"
+            if lock.exists() and not lock.is_file():  # a pipe, say
+                _move_aside(lock, "old")
+            self._lock = lock.open("a+")
         except OSError as e:
             raise SplatError(
-                f"{shown(self.root)} cannot be written ({e.strerror}): choose another --out folder."
+                f"{shown(self.root)} cannot be written ({e.strerror or e}): choose another --out folder."
             ) from None
         self._take_lock()
         remove_partial_files(self.root, FILES, RUN_FOLDERS)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.files import write_json
+from splat.core.foreign import read_json
 from splat.core.slots import MatchingRequest, Method
 from splat.methods.presets import cap_for
 from splat.run.folder import hash_of
@@ -207,10 +207,10 @@ def _first_fit(c: Context, working: Capture, limits: Limits, cap: int, budget: f
     path = c.run.root / "memory.json"
     asked = {"cap": cap, "sizes": hash_of([(v.camera.width, v.camera.height) for v in working.views])}
     try:
-        saved = json.loads(path.read_text())
+        saved = read_json(path)
         if saved["asked"] == asked:
             return Fit(**saved["fit"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (SplatError, KeyError, TypeError):
         pass
     fit = fit_memory(working, limits.iterations, cap, budget)
     write_json(path, {"asked": asked, "fit": asdict(fit)})
