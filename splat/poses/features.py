@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -23,6 +24,7 @@ from splat.core.interrupts import import_module
 from splat.core.resampling import resize_area
 from splat.core.slots import Reporter
 
+_BYTES_PER_FEATURE = 128 + 24  # descriptor, and position with affine shape
 _FORMAT = 2  # of the cached files; older ones are computed again
 
 
