@@ -376,7 +376,7 @@ def hub_cache() -> Path:
 
 
 def memory() -> Check:
-    from splat.run.machine import available_memory_gb
+    from splat.core.machine import available_memory_gb
 
     free = available_memory_gb()
     if free is None:

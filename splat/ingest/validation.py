@@ -14,6 +14,7 @@ from PIL import Image
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
+from splat.core.machine import threads_that_fit
 from splat.core.slots import Reporter
 from splat.ingest.exif import open_image
 
@@ -89,7 +90,7 @@ def check_photos(capture: Capture, report: Reporter, max_pixels: int | None = No
     checks = list[ImageCheck]()
     largest = max((v.photo_size[0] * v.photo_size[1] for v in capture.views), default=1)
     at_once = max(1, min(8, os.cpu_count() or 1, _PIXELS_AT_ONCE // max(largest, 1)))
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(threads_that_fit(at_once, 5.0 * largest)) as pool:
         for check in pool.map(lambda p: check_image(p, max_pixels), paths):
             checks.append(check)
             report.progress(len(checks), len(paths))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -21,10 +20,10 @@ from splat.core.files import atomic_path
 from splat.core.foreign import shown
 from splat.core.image import read_pixels
 from splat.core.interrupts import import_module
+from splat.core.machine import threads_that_fit
 from splat.core.resampling import resize_area
 from splat.core.slots import Reporter
 
-_BYTES_PER_FEATURE = 128 + 24  # descriptor, and position with affine shape
 _FORMAT = 2  # of the cached files; older ones are computed again
 
 
@@ -72,15 +71,29 @@ def feature_size(view: View, max_size: int) -> tuple[int, int]:
     return max(1, round(width * shrink)), max(1, round(height * shrink))
 
 
+_BYTES_PER_SCALE_SPACE_PIXEL = 310
+"""SIFT's scale space of the photo at twice its size: 17 planes of float32 an octave, measured with what is beside."""
+_BYTES_PER_DECODED_PIXEL = 12
+"""Of the whole photo, while it is downscaled."""
+
+
+def bytes_per_thread(size: tuple[int, int], photo_size: tuple[int, int]) -> float:
+    """Memory that a thread of `extract` fills for a photo of `photo_size` that is downscaled to `size` (px)."""
+    scale_space = size[0] * size[1] * _BYTES_PER_SCALE_SPACE_PIXEL
+    return float(max(scale_space, photo_size[0] * photo_size[1] * _BYTES_PER_DECODED_PIXEL))
+
+
 def extract(
     views: tuple[View, ...], settings: FeatureSettings, folder: Path, report: Reporter, threads: int
 ) -> list[PhotoFeatures]:
-    """Features of every view, in order. Cached in `folder`, by photo and settings."""
+    """Features of every view, in order. Cached in `folder`, by photo and settings. Works with fewer than `threads`
+    where memory would not do; that changes no feature."""
     make_folder(folder)
     paths = [folder / f"{_key(v, settings)}.npz" for v in views]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     done = len(views) - len(missing)
-    threads = min(threads, 8)  # each needs memory for a scale space of the photo at twice its size
+    each = [bytes_per_thread(feature_size(views[i], settings.max_size), views[i].photo_size) for i in missing]
+    threads = threads_that_fit(min(threads, 8), max(each, default=0.0))
     chunk = max(2 * threads, 4)
     for start in range(0, len(missing), chunk):
         ids = missing[start : start + chunk]

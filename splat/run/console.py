@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from splat.core.foreign import shown
+from splat.core.machine import stage_peak_mb
 from splat.core.slots import Reporter
-from splat.run.machine import stage_peak_mb
 
 
 class Console:
@@ -89,11 +89,16 @@ class Logged:
         self._report, self._log, self._stage = report, log, ""
 
     def begin(self, stage: str) -> None:
+        self.end_stage()
+        self._stage = stage
+        self._report.begin(stage)
+
+    def end_stage(self) -> None:
+        """Log the peak memory of the stage that was begun last."""
         peak = stage_peak_mb()
         if self._stage:
             self._log({"kind": "memory", "stage": self._stage, "peak_mb": round(peak, 1)})
-        self._stage = stage
-        self._report.begin(stage)
+        self._stage = ""
 
     def info(self, message: str) -> None:
         self._log({"kind": "info", "stage": self._stage, "message": message})

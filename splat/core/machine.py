@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from contextlib import suppress
 from pathlib import Path
+
+MAX_SHARE = 0.85
+"""Of the memory that is free, what a run takes."""
+_limit: float | None = None
+"""Bytes that this process may fill in all: what was given with --memory."""
+
+
+def limit_memory(gigabytes: float | None) -> None:
+    """From now on this process is to fill no more than that in all; None: what is free, less a reserve."""
+    global _limit
+    _limit = None if gigabytes is None else 1e9 * gigabytes
+
+
+def spare_bytes() -> float | None:
+    """What this process may still fill, of its limit or of what is free; None where nobody knows."""
+    resident, free = resident_memory_mb(), available_memory_gb()
+    if _limit is not None and resident is not None:
+        return max(0.0, _limit - resident * 2**20)
+    return _limit if _limit is not None else None if free is None else 1e9 * MAX_SHARE * free
+
+
+def threads_that_fit(threads: int, bytes_each: float) -> int:
+    """At most `threads`, as many as have `bytes_each` of memory; at least one."""
+    spare = spare_bytes()
+    return max(1, threads if spare is None else min(threads, int(spare / max(1.0, bytes_each))))
 
 
 def available_cores() -> int:
@@ -120,9 +146,12 @@ def peak_memory_mb() -> float:
 
 
 def stage_peak_mb() -> float:
-    """Peak resident memory since the last call, and begin anew (Linux; elsewhere since the process began)."""
+    """Peak resident memory since the last call; gives freed memory back and begins anew (Linux; elsewhere since the
+    process began)."""
     found = _peak_mb()
     peak_memory_mb()
+    with suppress(OSError, AttributeError):  # glibc keeps what was freed between blocks that are in use
+        ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         _PROC.joinpath("self/clear_refs").write_text("5")  # the peak becomes what is resident now
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from splat.run import machine
+from splat.core import machine
 
 GB = 10**9
 
@@ -59,7 +59,7 @@ def test_no_limit_is_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_limit_on_the_address_space_counts() -> None:
-    code = "from splat.run.machine import available_memory_gb as a, limited_memory as l; print(a(), l())"
+    code = "from splat.core.machine import available_memory_gb as a, limited_memory as l; print(a(), l())"
     limit = 6 * 2**30
     done = subprocess.run(
         [sys.executable, "-c", code],
