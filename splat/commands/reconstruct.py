@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
+from splat.core.machine import is_out_of_memory
 from splat.core.files import write_json
 from splat.core.process_group import ALONE, ProcessGroup, joined_group
 from splat.core.settings import changed_settings, with_defaults
@@ -295,7 +296,15 @@ class Reconstruct:
                     seed=self.seed,
                     group=group,
                 )
-                yield context, logged.warnings
+                try:
+                    yield context, logged.warnings
+                except Exception as e:
+                    if not is_out_of_memory(e):
+                        raise
+                    raise SplatError(
+                        f"out of memory in {logged.stage or 'this run'}; what was done is kept: run the same command "
+                        "again with a lower --max-resolution or --cap, or say how much there is with --memory."
+                    ) from None
                 logged.end_stage()
         finally:
             run.close()

@@ -33,6 +33,19 @@ def threads_that_fit(threads: int, bytes_each: float) -> int:
     return max(1, threads if spare is None else min(threads, int(spare / max(1.0, bytes_each))))
 
 
+_OUT_OF_MEMORY = (
+    *("allocate memory", "not enough memory", "bad_alloc", "insufficient memory", "out of memory"),
+    *("failed to map segment", "can't start new thread", "resource temporarily unavailable"),
+)
+"""What Python, torch, OpenCV, C++ libraries, and the loader of libraries say where memory or address space is spent."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was not enough memory."""
+    text = f"{type(error).__name__}: {error}".lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)
+
+
 def available_cores() -> int:
     try:
         return len(os.sched_getaffinity(0))

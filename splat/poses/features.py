@@ -17,6 +17,7 @@ import numpy as np
 from splat.core.capture import View
 from splat.core.errors import SplatError
 from splat.core.files import atomic_path
+from splat.core.foreign import shown
 from splat.core.image import read_pixels
 from splat.core.interrupts import import_module
 from splat.core.machine import threads_that_fit
@@ -122,6 +123,7 @@ def _extract_chunk(views: list[View], settings: FeatureSettings, folder: Path, t
         with ThreadPoolExecutor(threads) as pool:
             prepared = list(pool.map(lambda item: _prepare(item[1], settings, temporary / f"{item[0]}.pgm"),
                                      enumerate(views)))  # fmt: skip
+        _check_space(temporary, len(views) * (_BYTES_PER_FEATURE * settings.max_count + 2**20))
         pycolmap.extract_features(
             temporary / "features.db",
             temporary,
@@ -141,6 +143,19 @@ def _extract_chunk(views: list[View], settings: FeatureSettings, folder: Path, t
         database.close()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+_BYTES_PER_FEATURE = 2 * (128 + 6 * 4)  # descriptor and keypoint in COLMAP's database, and in its log of changes
+
+
+def _check_space(folder: Path, size: int) -> None:
+    """COLMAP ends the process where its database does not fit. Raises SplatError instead."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise SplatError(
+            f"{shown(folder.parent)}: the disk is full ({free / 1e6:.1f} MB are left, features of photos may take "
+            f"{size / 1e6:.0f}); free some space and run again."
+        )
 
 
 def _prepare(view: View, settings: FeatureSettings, path: Path) -> tuple[np.ndarray, np.ndarray | None, float]:

@@ -101,7 +101,7 @@ class Sfm:
             "attempts": [a.summary() for a in tried],
             "chosen": best.settings.name,
             "pairs": f"{best.pairing}: {len(best.geometries)} of {best.pairs_tried} verified",
-            "reprojection_error": round(best.model.compute_mean_reprojection_error(), 3),
+            "reprojection_error": round(settled.model.compute_mean_reprojection_error(), 3),
             "points": len(points.xyz),
             "observations_per_point": round(float(points.lengths().mean()), 2) if len(points.xyz) else 0.0,
             "doubtful": {**settled.moved, **settled.left_out},
@@ -237,12 +237,7 @@ class AttemptRunner:
         if first:
             self._refuse_hopeless(settings, features, cameras, found)
         database = self.workdir / "database.db"
-        try:
-            mapping.write_database(database, [v.name for v in views], features, cameras, found)
-        except (OSError, RuntimeError) as e:  # SQLite's errors arrive as RuntimeError
-            raise SplatError(
-                f"{database} was not written ({str(e).splitlines()[0]}): free some disk space or choose another folder."
-            ) from None
+        mapping.write_database(database, [v.name for v in views], features, cameras, found)
         known = {c.camera_id for c, v in zip(cameras, views) if v.focal_from == "file"}
         count = 1
 

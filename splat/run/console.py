@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from splat.core.foreign import shown
 from splat.core.machine import stage_peak_mb
 from splat.core.slots import Reporter
 
@@ -73,6 +74,7 @@ class Console:
     def _print(self, text: str) -> None:
         if self._quiet:
             return
+        text = "\n".join(map(shown, text.split("\n")))  # names of files may hold escape sequences
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
@@ -85,6 +87,11 @@ class Logged:
     def __init__(self, report: Reporter, log: Callable[[dict[str, Any]], None]) -> None:
         self.warnings: list[str] = []
         self._report, self._log, self._stage = report, log, ""
+
+    @property
+    def stage(self) -> str:
+        """The one that was begun last; empty before the first and after the last."""
+        return self._stage
 
     def begin(self, stage: str) -> None:
         self.end_stage()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.files import write_json
+from splat.core.foreign import read_json
 from splat.core.machine import MAX_SHARE, available_cores, available_memory_gb
 from splat.core.slots import MatchingRequest, Method
 from splat.methods.presets import cap_for
@@ -258,7 +258,7 @@ def fit_features(c: Context, capture: Capture, limits: Limits, feature_side: int
         return side
 
     asked = {"side": default, "sizes": hash_of([v.photo_size for v in capture.views])}
-    side = int(find() if limits.memory else _first(c, "features", asked, find))
+    side = find() if limits.memory else _first(c, "features", asked, lambda: [find()])[0]
     if side == default:
         return None
     c.report.warn(f"{_named(budget, limits)} would not do: features are found in photos of {side} px, not {default}")
@@ -280,7 +280,9 @@ def fit_to_memory(c: Context, posed: Capture, limits: Limits, method: Method) ->
         return working, cap
     if limits.memory is None:
         asked = {"cap": cap, "sizes": hash_of([(v.camera.width, v.camera.height) for v in working.views])}
-        fit = Fit(**_first(c, "training", asked, lambda: asdict(fit_memory(working, cap, budget))))
+        found = _first(c, "training", asked, lambda: [(f := fit_memory(working, cap, budget)).max_resolution, f.cap])
+        largest = max(max(v.camera.width, v.camera.height) for v in working.views)
+        fit = Fit(found[0], found[1], found != [largest, cap])
     else:
         fit = fit_memory(working, cap, budget)
     if not fit.changed:
@@ -291,15 +293,16 @@ def fit_to_memory(c: Context, posed: Capture, limits: Limits, method: Method) ->
     return working.resized(fit.max_resolution), fit.cap
 
 
-def _first(c: Context, what: str, asked: dict[str, Any], find: Callable[[], Any]) -> Any:
+def _first(c: Context, what: str, asked: dict[str, Any], find: Callable[[], list[int]]) -> list[int]:
     """What was found to fit when the run began; found now where it begins, or where other sizes were asked for."""
     path = c.run.root / "memory.json"
     saved: dict[str, Any] = {}
-    with suppress(OSError, ValueError, RecursionError):
-        saved = read if isinstance(read := json.loads(path.read_text()), dict) else {}
+    with suppress(SplatError):
+        saved = read if isinstance(read := read_json(path), dict) else {}
     kept = saved.get(what)
-    if isinstance(kept, dict) and kept.get("asked") == asked and type(kept.get("fit")) in (dict, int):
-        return kept["fit"]
     fit = find()
+    if isinstance(kept, dict) and kept.get("asked") == asked and isinstance(before := kept.get("fit"), list):
+        if [type(v) for v in before] == [int] * len(fit) and min(before) > 0:
+            return before
     write_json(path, saved | {what: {"asked": asked, "fit": fit}})
     return fit
