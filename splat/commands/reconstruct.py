@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
-from splat.core.machine import is_out_of_memory
 from splat.core.files import write_json
+from splat.core.machine import is_out_of_memory
 from splat.core.process_group import ALONE, ProcessGroup, joined_group
 from splat.core.settings import changed_settings, with_defaults
 from splat.core.slots import Init, Method, Poser, PoseResult, ReadOptions, Reporter
