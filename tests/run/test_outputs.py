@@ -27,7 +27,8 @@ def test_a_byte_changed_at_either_end_of_a_file_or_in_a_small_one_is_noticed(
     assert damage_to(tmp_path / "stage", outputs) is None
     data = bytearray(SIZES[name])
     # of a large file blocks are looked at: the eighth begins here
-    place = 7 * (len(data) - 65536) // 15 if share == 0.5 else round(share * (len(data) - 1))
+    eighth = 7 * (len(data) - 65536) // 15
+    place = eighth if share == 0.5 and eighth > 0 else round(share * (len(data) - 1))
     data[place] = 1
     (tmp_path / "stage" / name).write_bytes(data)
     damage = damage_to(tmp_path / "stage", outputs)
