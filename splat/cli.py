@@ -107,8 +107,6 @@ def run(name: str, target: str, argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"splat: {STOPPED}", file=sys.stderr)
         return EXIT_CODE
-    except BrokenPipeError:
-        raise
     except Exception as e:
         if not is_out_of_memory(e):
             raise

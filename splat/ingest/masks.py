@@ -14,6 +14,7 @@ from splat.core.foreign import shown
 from splat.core.image import mask_share
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.folders import MaskIndex, image_size, normal
+from splat.ingest.names import some_of
 from splat.ingest.validation import LimitedWarnings, check_image
 
 
@@ -73,14 +74,13 @@ def _judge(masks: list[Path | None], capture: Capture, invert: bool, report: Rep
     if labels:
         report.info(f"{len(labels)} masks hold labels ({shown(labels[0])}, ...): every label but 0 is used.")
     empty = [s is not None and s[0] == 0 for s in shares]
-    names = [shown(v.name) for v, e in zip(capture.views, empty) if e]
+    names = [v.name for v, e in zip(capture.views, empty) if e]
     if len(names) > len(empty) - 2 and names:
         other = "" if invert else " (--invert-masks, if black is what to use)"
         where = next(m for m in masks if m is not None).parent
         raise SplatError(f"The masks in {shown(where)} leave no pixel of {len(names)} photos: white is used{other}.")
     if names:
-        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        report.warn(f"{len(names)} photos are masked wholly and left out: {some}.")
+        report.warn(f"{len(names)} photos are masked wholly and left out: {some_of(names)}.")
     return empty
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -237,11 +236,6 @@ def quiet() -> None:
     """Turns off COLMAP's log, which is meant for its developers."""
     pycolmap = import_module("pycolmap")
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_folder(folder: Path) -> None:

@@ -13,11 +13,12 @@ import torch
 
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
+from splat.core.machine import available_cores
 from splat.core.slots import PoseResult, Reporter
 from splat.poses import features as feature_files
 from splat.poses import mapping
 from splat.poses.evidence import sampson_error
-from splat.poses.features import FeatureSettings, PhotoFeatures, cores, quiet
+from splat.poses.features import FeatureSettings, PhotoFeatures, quiet
 from splat.poses.matching import MatchSettings, match_pair, one_thread_each
 from splat.poses.model import observations, reliable, to_capture
 from splat.poses.normalize import optical_axes
@@ -77,7 +78,7 @@ class Known:
         ids = sorted({k for pair in near if not set(pair).isdisjoint(anchors) for k in pair} | set(anchors))
         few = train.select([i in set(ids[:18]) for i in range(len(train.views))])
         settings = FeatureSettings(max_size=min(800, self.max_features_size), max_count=min(1024, self.max_features))
-        threads = cores()
+        threads = available_cores()
         features = feature_files.extract(few.views, settings, workdir / "features", report, threads)
         quiet()
         match, pairs = MatchSettings(), _neighbour_pairs(few, 3)
@@ -94,7 +95,7 @@ class Known:
         ids = [i for i, v in enumerate(capture.views) if v.role == "train"]
         train = capture.training()
         settings = FeatureSettings(max_size=self.max_features_size, max_count=self.max_features)
-        threads = cores()
+        threads = available_cores()
         features = feature_files.extract(train.views, settings, workdir / "features", report, threads)
         raw: dict[tuple[int, int], np.ndarray] = {}
         result = triangulate(train, features, self.neighbours, workdir, report, threads, self.seed, raw)

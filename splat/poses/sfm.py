@@ -11,13 +11,14 @@ from typing import Any
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
+from splat.core.machine import available_cores
 from splat.core.slots import PoseResult, Reporter
 from splat.poses import features as feature_files
 from splat.poses import mapping, matching, pairs
 from splat.poses.attempts import AttemptSettings, attempt_sequence, doubt_attempt
 from splat.poses.checks import consistency_warnings
 from splat.poses.diagnosis import background_stays, nothing_registered, one_place, too_little_texture
-from splat.poses.features import FeatureSettings, PhotoFeatures, cores, make_folder
+from splat.poses.features import FeatureSettings, PhotoFeatures, make_folder
 from splat.poses.matching import MatchSettings
 from splat.poses.metric import Frame, framed
 from splat.poses.mirrored import mirrored_reasons
@@ -185,7 +186,7 @@ class AttemptRunner:
 
     def __init__(self, sfm: Sfm, capture: Capture, workdir: Path, report: Reporter) -> None:
         self.sfm, self.capture, self.workdir, self.report = sfm, capture, workdir, report
-        self.threads = sfm.threads or cores()
+        self.threads = sfm.threads or available_cores()
         self.first_features: list[PhotoFeatures] = []
         self.motions: list[PairMotion] = []
         """How the verified matches of the first attempt moved."""
