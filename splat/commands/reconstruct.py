@@ -20,6 +20,7 @@ from splat.losses import Losses
 from splat.methods import METHODS
 from splat.methods.auto import choose_method
 from splat.methods.presets import PRESETS
+from splat.poses.fewer import Fewer
 from splat.poses.known import Known
 from splat.poses.photometric import PoseSearch
 from splat.poses.sfm import Sfm
@@ -94,6 +95,9 @@ class Reconstruct:
     150,000 or 1,000,000 for the presets fast, default and quality)."""
     test_every: int = 8
     """Hold out every n-th photo by name where the dataset has no split of its own; 0 trains on all photos."""
+    train_photos: int = 0
+    """Train on so many of the photos that are not held out, evenly spread by name; poses are found with all of them. For
+    benchmarks of few photos; 0: train on all."""
     heldout: Literal["posed", "strict"] = "posed"
     """posed: held-out photos take part in finding the poses, not in training. strict: they take part in nothing, and
     their poses are found afterwards against the finished scene."""
@@ -249,9 +253,12 @@ class Reconstruct:
     def poser(self, has_poses: bool, feature_side: int | None = None) -> Poser:
         """How poses are found, with the flags that stand for both ways filled in. `feature_side`: in place of what the
         settings say."""
-        if has_poses:
-            known = self.known if feature_side is None else replace(self.known, max_features_size=feature_side)
-            return replace(known, up=self.up if known.up == "auto" else known.up, seed=self.seed)
+        known = self.known if feature_side is None else replace(self.known, max_features_size=feature_side)
+        known = replace(known, up=self.up if known.up == "auto" else known.up, seed=self.seed)
+        poser = known if has_poses else self._structure_from_motion(feature_side)
+        return Fewer(poser, self.train_photos, known) if self.train_photos > 0 else poser
+
+    def _structure_from_motion(self, feature_side: int | None) -> Sfm:
         frame = self.sfm.frame
         frame = replace(frame, up=self.up if frame.up == "auto" else frame.up, scale=frame.scale or self.scale)
         side = self.sfm.max_features_size if feature_side is None else feature_side
@@ -315,7 +322,8 @@ class Reconstruct:
         held_out = None
         if self.heldout == "strict":
             capture, held_out = capture.training(), capture.test_views
-        expected, _ = self.resolved(len(capture.train_views))
+        train_photos = len(capture.train_views)
+        expected, _ = self.resolved(min(train_photos, self.train_photos or train_photos))
         has_poses = any(v.world_from_cam is not None for v in capture.views)
         size, side = self.priors.matching_size, self.feature_side(has_poses)
         forecast.announce(c, str(self.photos), capture, expected.limits, expected.chosen, size, side)
@@ -383,6 +391,8 @@ class Reconstruct:
             raise SplatError(f"--iterations {self.iterations} is too few: give at least 1.")
         if (self.max_resolution is not None and self.max_resolution < 32) or self.downscale <= 0:
             raise SplatError("--max-resolution must be at least 32 and --downscale above 0.")
+        if self.train_photos and self.train_photos < 2:
+            raise SplatError(f"--train-photos {self.train_photos} is too few: give at least 2, or 0 for all.")
         if self.cap is not None and self.cap < 1:
             raise SplatError(f"--cap {self.cap} is too low: give at least 1.")
 

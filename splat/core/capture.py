@@ -67,6 +67,9 @@ class View:
     """Views of one group share their intrinsics."""
     focal_from: Literal["file", "exif", "guess"] = "guess"
     """Where the focal length comes from: a dataset's file, the photo's EXIF, or a guess of 1.2 x the long side."""
+    bounds: tuple[float, float] | None = None
+    """Nearest and farthest depth (z, world units) of what the photo shows, where that is known: LLFF brings it, and a
+    coarse plane sweep finds it where there are no sparse points."""
     gps: tuple[float, float, float] | None = None
     """Latitude and longitude in degrees (WGS84), altitude in metres."""
     cached: tuple[Camera, Photo] | None = field(default=None, compare=False, repr=False)
@@ -175,8 +178,15 @@ class Capture:
 
     def transformed(self, a_from_world: Similarity) -> Capture:
         """The same capture in another world frame; `world_from_source` is updated."""
+        scale = float(a_from_world.scale)
         views = tuple(
-            v if v.world_from_cam is None else replace(v, world_from_cam=a_from_world.apply_pose(v.world_from_cam))
+            v
+            if v.world_from_cam is None
+            else replace(
+                v,
+                world_from_cam=a_from_world.apply_pose(v.world_from_cam),
+                bounds=None if v.bounds is None else (scale * v.bounds[0], scale * v.bounds[1]),
+            )
             for v in self.views
         )
         points = self.points

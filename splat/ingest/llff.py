@@ -7,6 +7,7 @@ A row is a 3x5 matrix and the nearest and farthest depth. The matrix is [rotatio
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,23 +57,29 @@ class LlffReader:
                 report.warn(f"{shown(photo)} is left out: {info}.")
                 continue
             name = name_in(folder, photo)
-            view = _view(name, row, info)
+            view = _view(name, row[:15].reshape(3, 5), info)
             if isinstance(view, str):
                 left_out.add(name, view)
             else:
-                views.append(view)
+                views.append(replace(view, bounds=_bounds(row[15:])))
         left_out.close(len(views))
         return Capture(tuple(views), source=self.name)
 
 
 def _load(path: Path) -> np.ndarray:
-    """float64 [n 3 5], values as they are. Raises SplatError where the file is invalid."""
+    """float64 [n 17], values as they are. Raises SplatError where the file is invalid."""
     table = read_npy(path)
     if table.ndim != 2 or table.shape[1] != 17:
         raise SplatError(
             f"{shown(path)} has {table.shape} values where n x 17 finite ones are expected: make it again."
         )
-    return table[:, :15].reshape(-1, 3, 5)
+    return table
+
+
+def _bounds(row: np.ndarray) -> tuple[float, float] | None:
+    """Nearest and farthest depth, None where they say nothing."""
+    near, far = row.tolist()
+    return (near, far) if 0 < near < far < 1e12 else None
 
 
 def _view(name: str, row: np.ndarray, info: PhotoInfo) -> View | str:

@@ -115,7 +115,8 @@ def random_positions(views: tuple[View, ...], count: int, generator: torch.Gener
     """Uniform in the box that the cameras surround, if they look inward; else spread over what two or more cameras see.
 
     The box is centred on the point nearest to all optical axes and as large as what a typical camera sees there.
-    Without a common point depth is unknown: disparity is uniform, depth from 1 to 50 times the cameras' spread.
+    Without a common point disparity is uniform, in the views' bounds or, without them, of depths from 1 to 50 times the
+    cameras' spread.
     """
     ring = surrounded_box(views)
     if ring is not None:
@@ -157,12 +158,16 @@ def _in_frustums(views: tuple[View, ...], count: int, generator: torch.Generator
     for attempt in range(8):
         chosen = torch.randint(len(views), (count,), generator=generator)
         u, v, t = torch.rand(3, count, generator=generator, dtype=torch.float64)
-        depth = spread / (t * (1 - 1 / 50) + 1 / 50)
+        disparity = (t * (1 - 1 / 50) + 1 / 50) / spread
         points = torch.empty(count, 3, dtype=torch.float64)
         for i, (view, pose) in enumerate(zip(views, poses)):
             mine = chosen == i
             pixels = torch.stack([u[mine] * view.camera.width, v[mine] * view.camera.height], 1)
-            points[mine] = pose.apply(view.camera.unproject(pixels, depth[mine]))
+            own = disparity[mine]
+            if view.bounds is not None:
+                near, far = view.bounds
+                own = 1 / far + t[mine] * (1 / near - 1 / far)
+            points[mine] = pose.apply(view.camera.unproject(pixels, 1 / own))
         seen = torch.zeros(count, dtype=torch.int64)
         for view, pose in zip(views, poses):
             seen += project_points(view.camera, pose, points).in_frame

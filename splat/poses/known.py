@@ -40,8 +40,6 @@ class Known:
     """Features per photo."""
     neighbours: int = 12
     """Each photo is matched with this many others, nearest in position and viewing direction."""
-    min_points: int = 500
-    """With fewer triangulated points than this none are used."""
     check: bool = True
     """Compare the poses with matches between the photos and warn where they contradict each other."""
     seed: int = 0
@@ -90,8 +88,8 @@ class Known:
         return check_poses(few, features, _cameras(few, features)[0], raw, threads, self.seed)
 
     def _triangulated(self, capture: Capture, workdir: Path, report: Reporter) -> tuple[Capture | None, Verdict]:
-        """The capture with points observed by its training views, None with fewer than `min_points`; and what their
-        matches say about the poses."""
+        """The capture with points observed by its training views, None where there are none; and what their matches say
+        about the poses."""
         ids = [i for i, v in enumerate(capture.views) if v.role == "train"]
         train = capture.training()
         settings = FeatureSettings(max_size=self.max_features_size, max_count=self.max_features)
@@ -102,11 +100,10 @@ class Known:
         verdict = Verdict()
         if self.check:
             verdict = check_poses(train, features, _cameras(train, features)[0], raw, threads, self.seed)
-        count = 0 if result is None or result.points is None else len(result.points)
-        if result is None or count < self.min_points:
-            report.info(f"only {count} points were found with the given poses: they are not used")
+        if result is None or result.points is None or not len(result.points):
+            report.info("no points were found with the given poses")
             return None, verdict
-        report.info(f"{count} points triangulated with the given poses")
+        report.info(f"{len(result.points)} points triangulated with the given poses")
         assert result.tracks is not None
         tracks = replace(result.tracks, view_ids=torch.tensor(ids)[result.tracks.view_ids])
         return replace(capture, points=result.points, tracks=tracks), verdict

@@ -57,7 +57,8 @@ def overlap(capture: Capture) -> Overlap:
         score[i, i] = 0
     all_depths = depth[visible & (depth > 0)]
     all_depths = all_depths[:: 1 + len(all_depths) // 1_000_000]  # torch.quantile limits the number of elements
-    return Overlap(score, torch.stack([_range(depth[i][visible[i]], all_depths) for i in range(v)]))
+    ranges = [_range(depth[i][visible[i]], all_depths, view.bounds) for i, view in enumerate(views)]
+    return Overlap(score, torch.stack(ranges))
 
 
 def nearest_depths(capture: Capture) -> Float[Tensor, "v"] | None:
@@ -102,8 +103,8 @@ def visibility(
 
 
 def _proxy_points(capture: Capture) -> Float[Tensor, "p 3"]:
-    """Substitutes for missing sparse points: on 25 rays of every view, at depths of 0.7, 1.5, 3 and 6 times the median
-    distance of the cameras from their mean."""
+    """Substitutes for missing sparse points: on 25 rays of every view, at four depths between the view's bounds (equal
+    steps of inverse depth), or 0.7, 1.5, 3 and 6 times the median distance of the cameras from their mean."""
     spread = camera_spread(capture.camera_centres().double())
     points = []
     for view in capture.views:
@@ -112,15 +113,26 @@ def _proxy_points(capture: Capture) -> Float[Tensor, "p 3"]:
         c = view.camera
         grid = torch.cartesian_prod(torch.linspace(0.1, 0.9, 5), torch.linspace(0.1, 0.9, 5)).double()
         pixels = grid * torch.tensor([c.width, c.height])
-        for t in (0.7, 1.5, 3.0, 6.0):
-            depth = torch.full((len(pixels),), t * spread, dtype=torch.float64)
+        depths = [t * spread for t in (0.7, 1.5, 3.0, 6.0)]
+        if view.bounds is not None:
+            near, far = view.bounds
+            depths = [1 / (1 / far + t * (1 / near - 1 / far)) for t in (0.05, 0.35, 0.65, 0.95)]
+        for z in depths:
+            depth = torch.full((len(pixels),), z, dtype=torch.float64)
             points.append(view.world_from_cam.apply(c.unproject(pixels, depth)))
     return torch.cat(points)
 
 
-def _range(own: Float[Tensor, "n"], all_depths: Float[Tensor, "m"]) -> Float[Tensor, "2"]:
-    """Nearest and farthest depth: 0.7 times the first percentile, twice the 99th; of all views where a view has few."""
+def _range(
+    own: Float[Tensor, "n"], all_depths: Float[Tensor, "m"], bounds: tuple[float, float] | None = None
+) -> Float[Tensor, "2"]:
+    """Nearest and farthest depth: the view's bounds, unless its points contradict them; without bounds 0.7 times the
+    first percentile of the points' depths, and twice the 99th; of all views where a view has few."""
     d = own if len(own) >= 8 else all_depths
+    if bounds is not None:
+        near, far = 0.9 * bounds[0], 1.2 * bounds[1]
+        if len(own) < 8 or float(((own >= near) & (own <= far)).double().mean()) > 0.9:
+            return torch.tensor([near, far], dtype=torch.float64)
     if not len(d):
         return torch.tensor([0.1, 100.0], dtype=torch.float64)
     near, far = d.quantile(0.01), d.quantile(0.99)

@@ -220,6 +220,13 @@ class _Search:
         return out
 
 
+def sweep(view: StereoView, sources: Sequence[StereoView], best: int, hypotheses: int) -> Planes:
+    """The best of `hypotheses` fronto-parallel planes for each pixel, at equal steps of inverse depth over the view's
+    range; costs are means over the `best` source photos."""
+    near, far = view.depths
+    return _Search(view, list(sources), best, 1 / far, 1 / near).sweep(hypotheses)
+
+
 def grey_of(rgb: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w"]:
     """Luma (Rec. 601) in 0 ... 255 of colours in [0, 1]."""
     return 255 * (rgb @ rgb.new_tensor([0.299, 0.587, 0.114]))

@@ -148,6 +148,7 @@ def _view_to_json(v: View, places: _Places) -> dict[str, Any]:
         "mask_mode": v.mask_mode,
         "camera_group": v.camera_group,
         "focal_from": v.focal_from,
+        "bounds": v.bounds,
         "gps": v.gps,
     }
     return out
@@ -181,6 +182,7 @@ def _view_from_json(d: dict[str, Any], places: _Places) -> tuple[View, str]:
         mask_mode=d["mask_mode"],
         camera_group=d["camera_group"],
         focal_from=d["focal_from"],
+        bounds=None if d.get("bounds") is None else (d["bounds"][0], d["bounds"][1]),
         gps=None if d.get("gps") is None else (d["gps"][0], d["gps"][1], d["gps"][2]),
     )
     return view, problem or problem_of_mask

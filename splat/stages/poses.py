@@ -13,10 +13,14 @@ from splat.core.interrupts import interruptible
 from splat.core.slots import Poser, PoseResult
 from splat.poses.features import quiet
 from splat.poses.normalize import normalize
+from splat.priors.depth_range import with_bounds
 from splat.run.capture_io import load_capture, save_capture
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
 from splat.stages.context import Context, work_folder
+
+_MIN_POINTS_PER_VIEW = 8
+"""With fewer the photos themselves must say how near and far they look."""
 
 
 def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -> PoseResult:
@@ -31,7 +35,10 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
         quiet()
         with work_folder(folder) as work, interruptible():
             result = poser(capture, work, c.report)
-        result = replace(result, capture=normalize(result.capture, result.details.get("up", "auto")))
+        placed = result.capture
+        if placed.points is None or len(placed.points) < _MIN_POINTS_PER_VIEW * len(placed.views):
+            placed = with_bounds(placed, c.report)
+        result = replace(result, capture=normalize(placed, result.details.get("up", "auto")))
         save_capture(folder, result.capture, c.run.photos)
         details = {"total": result.total, "unregistered": result.unregistered, "warnings": list(result.warnings)}
         write_json(folder / "poses.json", details | {"details": result.details})
@@ -40,7 +47,8 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     def load(folder: Path) -> PoseResult:
         return load_poses(folder, c.run.photos)
 
-    result = c.run.stage("poses", key, poser, make, load, code=code_hash("splat.poses", type(poser).__module__))
+    code = code_hash("splat.poses", "splat.priors.depth_range", type(poser).__module__)
+    result = c.run.stage("poses", key, poser, make, load, code=code)
     c.report.info(f"registered {len(result.capture.views)} of {result.total} photos")
     for name, reason in sorted(result.unregistered.items()):
         c.report.warn(f"{name} was not registered: {reason}")

@@ -1,0 +1,54 @@
+"""Benchmarks of few photos: poses from all photos, everything else from a few of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from splat.core.capture import Capture
+from splat.core.slots import Poser, PoseResult, Reporter
+from splat.poses.known import Known
+
+
+def evenly_spread(count: int, wanted: int) -> list[int]:
+    """`wanted` of `count` indices, first and last included: round(linspace(0, count - 1, wanted)), halves to even (the
+    split of the LLFF benchmarks of few views)."""
+    if wanted >= count:
+        return list(range(count))
+    if wanted < 2:
+        return [round((count - 1) / 2)][:wanted]
+    return [round(i * (count - 1) / (wanted - 1)) for i in range(wanted)]
+
+
+@dataclass(frozen=True)
+class Fewer:
+    """Keeps `photos` of the posed training photos, in the order of their names, and all that are held out. Sparse points
+    are triangulated anew from the training photos that are left, so that the others say nothing but the poses."""
+
+    poser: Poser
+    photos: int
+    known: Known
+    """How points are triangulated."""
+
+    def __call__(self, capture: Capture, workdir: Path, report: Reporter) -> PoseResult:
+        """Raises SplatError as `poser` does."""
+        result = self.poser(capture, workdir, report)
+        reduced = self._reduced(result.capture)
+        if result.capture.points is not None:
+            again = replace(self.known, check=False, triangulate=True)(reduced, workdir, report)
+            reduced = again.capture
+        used = f"{len(reduced.train_views)} of {len(result.capture.train_views)}"
+        report.info(f"{used} photos are used for training")
+        return replace(
+            result,
+            capture=reduced,
+            total=len(reduced.views) + len(result.unregistered),
+            details=result.details | {"train_photos": [v.name for v in reduced.train_views]},
+        )
+
+    def _reduced(self, capture: Capture) -> Capture:
+        train = sorted((v.name, i) for i, v in enumerate(capture.views) if v.role == "train")
+        kept = {train[k][1] for k in evenly_spread(len(train), self.photos)}
+        marks: Sequence[bool] = [v.role == "test" or i in kept for i, v in enumerate(capture.views)]
+        return replace(capture.select(list(marks)), points=None, tracks=None)
