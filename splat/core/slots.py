@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from splat.core.bundle import TensorBundle
 from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.colour import affine_map
@@ -178,12 +179,30 @@ class Priors:
 
 
 @dataclass(frozen=True, eq=False)
+class RayRows(TensorBundle):
+    """Of n Gaussians that are bound to the rays of their pixels: what holds them there."""
+
+    layers: Int[Tensor, "n"]
+    """The depth layer of the pixel within its view, from 0."""
+    probability: Float[Tensor, "n"]
+    """That the pixel's depth is right, in [0, 1]."""
+    nearest: Float[Tensor, "n"]
+    """Nearest and farthest depth that no other photo contradicts, as factors of the Gaussian's own."""
+    farthest: Float[Tensor, "n"]
+
+
+@dataclass(frozen=True, eq=False)
 class Init:
     """Initial Gaussians, and the view and pixel that each was made from, where known."""
 
     gaussians: Gaussians
     view_ids: Int[Tensor, "n"] | None = None
+    """Index into the views of the capture; -1: from no photo."""
     pixels: Float[Tensor, "n 2"] | None = None
+    """Of the view at its working size."""
+    rays: RayRows | None = None
+    depths: tuple[DepthMap, ...] = ()
+    """The depth map of each training view, where all of them were matched; of any size."""
 
     def rows(self, ids: Int[Tensor, "m"]) -> Init:
         """The subset `ids`."""
@@ -192,6 +211,7 @@ class Init:
             gaussians=self.gaussians[ids],
             view_ids=None if self.view_ids is None else self.view_ids[ids],
             pixels=None if self.pixels is None else self.pixels[ids],
+            rays=None if self.rays is None else self.rays[ids],
         )
 
 
@@ -556,9 +576,10 @@ class Phase:
     raster: RasterSettings = field(default_factory=RasterSettings)
     """Settings of the renders. Training overrides `absgrad`, `factored_sh` and `capacity`."""
     name: str = "train"
-    parameterize: Callable[[Parameterization], Parameterization] | None = None
-    """Makes this phase's model from that of the phase before (for the first phase: from free Gaussians). Called when
-    the phase starts, and before a checkpoint of the phase is loaded. None: keep the model, optimizer state included."""
+    parameterize: Callable[[Parameterization, Init], Parameterization] | None = None
+    """Makes this phase's model from that of the phase before (for the first phase: from free Gaussians) and this
+    process's part of the first Gaussians. Called when the phase starts, and before a checkpoint of the phase is loaded.
+    None: keep the model, optimizer state included."""
     on_start: Hook | None = None
     """Called once, before the first step of the phase; not when training resumes inside the phase."""
     round_every: int = 0

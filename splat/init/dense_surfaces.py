@@ -8,7 +8,7 @@ follow spacing, focal length and normal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
-from splat.core.slots import DepthPrior, Init, Priors, Reporter, Silent
+from splat.core.slots import DepthMap, DepthPrior, Init, Priors, Reporter, Silent
 from splat.init.references import reference_views
 from splat.init.sfm_points import MIN_POINTS, SfmPoints
 from splat.init.surface_gaussians import SurfaceSampler, SurfaceSettings
@@ -28,6 +28,8 @@ MAX_MATCHING_SIZE = 640
 """Long side in px beyond which finer photos make dense matching slower but the first Gaussians no better."""
 PIXELS_PER_GAUSSIAN = 160
 MAX_SHARE_OF_CAP = 0.3
+MAX_KEPT_MAPS = 40
+"""Depth maps of at most so many photos are kept for training; with more the photos themselves say enough."""
 MIN_MATCHED_SHARE = 0.05
 """With a smaller share of the usable pixels matched, the sparse points are the better start."""
 
@@ -75,7 +77,7 @@ class DenseSurfaces(SurfaceSettings):
         sparse = self.sparse(capture, sh_degree, seed, Silent())
         if len(capture.views) < 2:
             return sparse
-        surfaces, view_ids = self._surfaces(capture, seed, report, priors.depth)
+        surfaces, view_ids, maps = self._surfaces(capture, seed, report, priors.depth)
         sampler = self.sampler(self, surfaces, view_ids, self.budget or initial_budget(capture), sh_degree, seed)
         if sampler.total_weight == 0 or sampler.matched_share < MIN_MATCHED_SHARE:
             report.warn("dense matching found next to nothing to be sure of: starting from the sparse points")
@@ -93,12 +95,17 @@ class DenseSurfaces(SurfaceSettings):
             kept = self._far_from(sparse.gaussians, torch.cat(samples.means), torch.cat(samples.spacings))
         rest = sparse.gaussians[kept]
         report.info(f"{samples.count:,} Gaussians by dense matching, {len(rest):,} sparse points beside them.")
-        return samples.init(rest)
+        init = self.finished(samples.init(rest), sampler)
+        return replace(init, depths=tuple(maps)) if len(maps) == len(capture.views) <= MAX_KEPT_MAPS else init
+
+    def finished(self, init: Init, sampler: SurfaceSampler) -> Init:
+        """What a variant adds to the first Gaussians."""
+        return init
 
     def _surfaces(
         self, capture: Capture, seed: int, report: Reporter, depth: DepthPrior
-    ) -> tuple[list[ViewSurface], list[int]]:
-        """The surfaces that matched photos see, and the ids of these photos among all views."""
+    ) -> tuple[list[ViewSurface], list[int], list[DepthMap]]:
+        """The surfaces that matched photos see, the ids of these photos among all views, and their depth maps."""
         poses = [v.pose for v in capture.views]
         generator = torch.Generator().manual_seed(seed)
         view_ids = reference_views(poses, self.max_photos or len(poses), generator, restarts=1)
@@ -107,7 +114,7 @@ class DenseSurfaces(SurfaceSettings):
         maps = depth(small, report, seed)
         working_sizes = [(v.camera.width, v.camera.height) for v in matched.views]
         surfaces = [ViewSurface(v, m, size) for v, m, size in zip(small.views, maps, working_sizes, strict=True)]
-        return surfaces, view_ids
+        return surfaces, view_ids, maps
 
     def _far_from(
         self, points: Gaussians, dense: Float[Tensor, "n 3"], spacing: Float[Tensor, "n"]

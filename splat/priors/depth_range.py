@@ -20,9 +20,9 @@ _SIDE = 160
 _HYPOTHESES = 192
 _NEAREST, _FARTHEST = 1.0, 0.4
 """Disparity in image widths at the nearest depth that is tried, and in pixels at the farthest."""
-_MAX_COST, _MAX_SHIFT, _MAX_DIFFERENCE = 0.4, 1.0, 0.04
-_MIN_PIXELS = 40
-"""Consistent pixels of a photo from which a range is taken."""
+_MAX_COST, _MAX_SHIFT, _MAX_DIFFERENCE = 0.3, 1.0, 0.03
+_MIN_SHARE = 0.1
+"""Of a photo's pixels, to be consistent: less is chance."""
 _MAX_ANGLE = 60.0
 """Degrees between the optical axes of photos that are compared."""
 
@@ -42,7 +42,9 @@ def with_bounds(capture: Capture, report: Reporter, sources: int = 3) -> Capture
         views.append((view.camera.scaled(scale), view.pose, grey_of(view.rgb(scale))))
     for i, others in enumerate(pairs):
         near, far = _every_depth(capture.views, views[i][0].fx, views[i][0].width, i, others)
-        looking = [StereoView(camera, pose, grey, (near, far)) for camera, pose, grey in (views[k] for k in (i, *others))]
+        looking = [
+            StereoView(camera, pose, grey, (near, far)) for camera, pose, grey in (views[k] for k in (i, *others))
+        ]
         found = sweep(looking[0], looking[1:], min(2, len(others)), _HYPOTHESES) if others else None
         depths.append(None if found is None else torch.where(found.cost < _MAX_COST, found.depth, 0.0))
     bounded, count = [], 0
@@ -85,10 +87,11 @@ def _bounds(
         if other is not None:
             a, b = views[i], views[j]
             consistent |= check_consistency(
-                *(a[0], a[1], own, b[0], b[1], other), *(_MAX_SHIFT, _MAX_DIFFERENCE)  # type: ignore[arg-type]
+                *(a[0], a[1], own, b[0], b[1], other),
+                *(_MAX_SHIFT, _MAX_DIFFERENCE),  # type: ignore[arg-type]
             ).consistent
     known = own[consistent]
-    if len(known) < _MIN_PIXELS:
+    if len(known) < _MIN_SHARE * own.numel():
         return None
     near, far = known.quantile(0.02), known.quantile(0.98)
     return 0.7 * float(near), 1.6 * float(far)

@@ -67,7 +67,8 @@ class TrainingRun:
     ) -> None:
         if len(init.gaussians) == 0:
             raise SplatError("There is nothing to train: the initializer made no Gaussians; try another --method.")
-        init, self.phases = execution.shard(init, phases)
+        self.init, self.phases = execution.shard(init, phases)
+        init = self.init
         self.raster, self.view_model, self.settings, self.report = raster, view_model, settings, report
         self.execution = execution
         self.device = init.gaussians.means.device
@@ -109,7 +110,7 @@ class TrainingRun:
         """Set up a phase's model and density control. Also called for the phases before that of a checkpoint."""
         self.phase_index = index
         if self.phase.parameterize is not None:
-            self.model = self.phase.parameterize(self.model)
+            self.model = self.phase.parameterize(self.model, self.init)
         self.density = self.phase.density(self.phase.steps, self.settings.scene_extent)
 
     def _call(self, hook: Hook | None) -> None:

@@ -229,7 +229,7 @@ def test_a_phase_may_change_the_parameterization(world) -> None:
     class Held(Parameterization):
         takes_factored_sh = True
 
-        def __init__(self, inner: Parameterization) -> None:
+        def __init__(self, inner: Parameterization, init: Init) -> None:
             self.inner = inner
 
         def __len__(self) -> int:

@@ -1,0 +1,103 @@
+"""CoherentGS (Paliwal et al. 2024), improved: Gaussians bound to the rays of their pixels, for few photos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
+
+from splat.core.capture import Capture
+from splat.core.slots import Budget, Init, Initializer, InitPlan, MatchingRequest, Parameterization, Phase
+from splat.geometry.reproject import PosedDepth
+from splat.init.dense_surfaces import MAX_MATCHING_SIZE
+from splat.init.ray_surfaces import RaySurfaces
+from splat.methods.base import DenseMatching
+from splat.train.density import NoDensity
+from splat.train.density.near_camera import NearCamera
+from splat.train.models.free import FreeGaussians
+from splat.train.models.ray_bound import RayBound, RaySettings
+from splat.train.views import PhotoSource
+from splat.train.virtual_views import VirtualSource, VirtualViews
+
+DEFAULTS: Mapping[str, Any] = {
+    "train.resolution.full_at": 0.3,
+    "train.decay.factor": 0.99,
+    "train.decay.every": 1 / 300,
+    "train.dropout.rate": 0.2,
+}
+PIXELS_PER_GAUSSIAN = 6
+MAX_GAUSSIANS = 600_000
+
+
+@dataclass(frozen=True)
+class Coherent(DenseMatching):
+    """Method `coherent`: Gaussians that slide along the rays of their pixels."""
+
+    name: ClassVar[str] = "coherent"
+    summary: ClassVar[str] = "Gaussians that slide along the rays of their pixels, for few photos"
+
+    init: RaySurfaces = field(default_factory=RaySurfaces)
+    """The first Gaussians."""
+    rays: RaySettings = field(default_factory=RaySettings)
+    """How they slide."""
+    virtual: VirtualViews = field(default_factory=VirtualViews)
+    """Targets of cameras between the photos."""
+    bound: float = 0.7
+    """Fraction of the steps after which Gaussians are free, and more are added where the error stays."""
+
+    def defaults(self, preset: str) -> Mapping[str, Any]:
+        return DEFAULTS
+
+    def max_gaussians(self, capture: Capture) -> int | None:
+        pixels = sum(v.camera.width * v.camera.height for v in capture.train_views)
+        return min(MAX_GAUSSIANS, max(20_000, round(1.5 * pixels / PIXELS_PER_GAUSSIAN)))
+
+    def matching(self) -> MatchingRequest:
+        return MatchingRequest(self.init.matching_size, MAX_MATCHING_SIZE, self.init.max_photos)
+
+    def initializer(self, capture: Capture, plan: InitPlan | None = None) -> Initializer:
+        if plan is None:
+            return self.init
+        pixels = sum(v.camera.width * v.camera.height for v in capture.views)
+        budget = self.init.budget or min(pixels // PIXELS_PER_GAUSSIAN, round(0.6 * plan.max_gaussians))
+        return replace(self.init, matching_size=plan.matching_size, max_photos=plan.matching_photos, budget=budget)
+
+    def phases(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
+        """Bound to rays, then free. All free where the first Gaussians come from no pixels."""
+        whole = self._with_virtual_views(capture, init, budget.photo_phase)
+        bound = round(self.bound * budget.steps)
+        if init.rays is None or bound == 0:
+            return (whole,)
+        views = capture.views
+
+        def on_rays(model: Parameterization, init: Init) -> Parameterization:
+            return RayBound(model.gaussians(), init, views, self.rays)
+
+        def free(model: Parameterization, init: Init) -> Parameterization:
+            return FreeGaussians(model.gaussians())
+
+        faint: Any = NoDensity(prune_opacity=0.005)
+        density = whole.density
+        if isinstance(density, NearCamera):
+            faint = replace(density, density=faint)
+        first = replace(whole, steps=bound, density=faint, parameterize=on_rays, name="rays")
+        second = replace(whole, steps=budget.steps - bound, parameterize=free, name="free")
+        return (first, second) if second.steps else (first,)
+
+    def _with_virtual_views(self, capture: Capture, init: Init, phase: Phase) -> Phase:
+        source, views = phase.source, capture.views
+        if not (self.virtual.every and len(init.depths) == len(views) and isinstance(source, PhotoSource)):
+            return phase
+        depths = [
+            PosedDepth(
+                v.camera.resized(m.depth.shape[1], m.depth.shape[0]),
+                v.pose,
+                torch.where(m.confidence > self.virtual.min_probability, m.depth, 0),
+            )
+            for v, m in zip(views, init.depths)
+        ]
+        virtual = VirtualSource(source, depths, self.virtual)
+        every = max(1, phase.steps // max(1, self.virtual.rounds))
+        return replace(phase, source=virtual, round_every=every, on_round=virtual.renew)

@@ -1,0 +1,161 @@
+"""Gaussians that slide along the rays of their pixels (after CoherentGS, Paliwal et al. 2024).
+
+A Gaussian's depth in its own view is z = z0 exp(g + s): g is read from a coarse grid of the pixel's depth layer, so that
+a layer deforms smoothly and layers move independently; s is the Gaussian's own. Its size keeps its footprint in the
+image: the standard deviations are proportional to z. What the photo shows is thereby right in its own view whatever the
+depth, and depth follows from how well the other views are explained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from splat.core.capture import View
+from splat.core.gaussians import Gaussians
+from splat.core.schedules import StepSizes, log_linear
+from splat.core.slots import Init, RowGradients
+from splat.train.models.free import FreeGaussians
+from splat.train.models.row_optimizer import RowOptimizer
+from splat.train.models.smooth_grid import SmoothGrid, cells_of
+
+_FIXED = ("origins", "directions", "starts", "low", "high", "probability")
+
+
+@dataclass(frozen=True)
+class RaySettings:
+    """How Gaussians that are bound to rays move."""
+
+    cells: tuple[int, ...] = (64, 16)
+    """Sizes of the grids' cells, px of a photo of 504 px: each adds to the depth of its layer."""
+    grid_rate: float = 1e-3
+    """Learning rate of the grids, in logarithms of depth."""
+    slide_rate: float = 1e-3
+    """Of a Gaussian's own slide, where its depth is doubtful; times (1 - probability)."""
+    final: float = 0.1
+    """Factor on both rates at the end; log-linear from 1."""
+    hold: float = 2e-3
+    """Share by which a step takes a Gaussian's own slide back, times the probability that its depth was right."""
+
+
+class RayBound(FreeGaussians):
+    """A `slots.Parameterization`. Rows come from `Init` with views and rays; they can be removed, not added.
+
+    What other rates, SH degrees and moments are concerned it is as free Gaussians are.
+    """
+
+    def __init__(self, gaussians: Gaussians, init: Init, views: Sequence[View], settings: RaySettings) -> None:
+        super().__init__(gaussians)
+        if init.view_ids is None or init.pixels is None or init.rays is None:
+            raise ValueError("Gaussians on rays need the view and pixel that each came from.")
+        self.settings = settings
+        device = gaussians.means.device
+        poses = [v.pose for v in views]
+        own = init.view_ids.to(device)
+        centres = torch.stack([p.translation for p in poses]).to(gaussians.means)[own]
+        ahead = torch.stack([p.rotation[:, 2] for p in poses]).to(gaussians.means)[own]
+        offsets = self.rows["means"] - centres
+        depth = (offsets * ahead).sum(1).clamp_min(1e-12)
+        fixed = {
+            "origins": centres,
+            "directions": offsets / depth[:, None],
+            "starts": depth.log(),
+            "low": init.rays.nearest.to(device).log(),
+            "high": init.rays.farthest.to(device).log(),
+            "probability": init.rays.probability.to(device),
+        }
+        self.fixed = {name: value.contiguous() for name, value in fixed.items()}
+        sizes = [(v.camera.width, v.camera.height) for v in views]
+        cells = cells_of(own, init.rays.layers.to(device), init.pixels.to(device), sizes, settings.cells)
+        self.grid = SmoothGrid(cells)
+        self.slides = RowOptimizer({"slide": torch.zeros(len(own), 1, device=device)})
+        self.offsets = torch.zeros(len(own), device=device)
+        """log(z / z0) of every row, as the means have it."""
+
+    # ------------------------------------------------------------------------------------------------------ updating
+
+    def update(self, gradient: RowGradients, rates: StepSizes) -> None:
+        """One Adam step of grids, slides and what free Gaussians have besides positions."""
+        ids = slice(None) if gradient.ids is None else gradient.ids
+        fields = gradient.fields
+        z = (self.fixed["starts"][ids] + self.offsets[ids]).exp()
+        along = z * (self.fixed["directions"][ids] * fields.means).sum(1) + fields.log_scales.sum(1)
+        along = along.nan_to_num(0.0, 0.0, 0.0)
+        super().update(replace(gradient, fields=replace(fields, means=torch.zeros_like(fields.means))), rates)
+        decay = log_linear(1.0, self.settings.final, rates.progress)
+        self.grid.update(along, gradient.ids, decay * self.settings.grid_rate)
+        self._slide(along, gradient, decay * self.settings.slide_rate)
+        self._place()
+
+    def _slide(self, along: Float[Tensor, "m"], gradient: RowGradients, rate: float) -> None:
+        """Adam on the rows' own slides; the step of a row whose depth is probable is small, and is taken back."""
+        rows, count = self.slides, self.slides.count
+        rows.count_update()
+        ids = torch.arange(count, device=along.device) if gradient.ids is None else gradient.ids
+        if gradient.visibility is not None:
+            shown = gradient.visibility > 0
+            ids, along = ids[shown], along[shown]
+        first, second = rows.first["slide"][:, 0], rows.second["slide"][:, 0]
+        first[ids] = first[ids].lerp(along, 0.1)
+        second[ids] = second[ids].lerp(along.square(), 0.001)
+        unbiased = (second[ids] / (1 - 0.999**rows.updates)).sqrt() + 1e-15
+        step = first[ids] / (1 - 0.9**rows.updates) / unbiased
+        probable = self.fixed["probability"][ids]
+        values = rows.values["slide"][:, 0]
+        moved = values[ids] - rate * (1 - probable) * step
+        values[ids] = moved * (1 - self.settings.hold * probable)
+
+    def _place(self) -> None:
+        """Means and scales of all rows from grids and slides, within what is allowed."""
+        wanted = self.grid.values() + self.slides["slide"][:, 0]
+        offsets = torch.minimum(torch.maximum(wanted, self.fixed["low"]), self.fixed["high"])
+        change = offsets - self.offsets
+        z = (self.fixed["starts"] + offsets).exp()
+        self.rows["means"].copy_(torch.addcmul(self.fixed["origins"], self.fixed["directions"], z[:, None]))
+        self.rows["log_scales"].add_(change[:, None])
+        self.offsets = offsets
+
+    # ------------------------------------------------------------------------------------------------------- editing
+
+    def edit(self, keep: Tensor, append: Gaussians | None, parents: Int[Tensor, "m"] | None = None) -> None:
+        if append is not None and len(append):
+            raise ValueError("Gaussians cannot be added to those that are bound to rays.")
+        super().edit(keep, None)
+        self.slides.edit(keep, None)
+        self._select(keep)
+
+    def rearrange(self, permutation: Int[Tensor, "n"]) -> None:
+        super().rearrange(permutation)
+        self.slides.rearrange(permutation)
+        self._select(permutation)
+
+    def assign(self, ids: Int[Tensor, "m"], rows: Gaussians, parents: Int[Tensor, "m"] | None = None) -> None:
+        raise ValueError("Gaussians that are bound to rays cannot be replaced.")
+
+    def _select(self, rows: Tensor) -> None:
+        self.fixed = {name: value[rows].contiguous() for name, value in self.fixed.items()}
+        self.grid.select(rows)
+        self.offsets = self.offsets[rows]
+
+    # ------------------------------------------------------------------------------------------------------- keeping
+
+    def places(self) -> tuple[Any, ...]:
+        raise NotImplementedError("steps of Gaussians on rays are not captured in graphs.")
+
+    def state(self) -> dict[str, Any]:
+        rays = {name: self.fixed[name].clone() for name in _FIXED}
+        own = {"fixed": rays, "slides": self.slides.state(), "grid": self.grid.state(), "offsets": self.offsets.clone()}
+        return {**super().state(), "rays": own}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        own, device = state["rays"], self.offsets.device
+        self.fixed = {name: own["fixed"][name].to(device) for name in _FIXED}
+        self.slides.load_state(own["slides"])
+        self.grid.load_state(own["grid"])
+        self.offsets = own["offsets"].to(device)
