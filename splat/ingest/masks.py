@@ -25,6 +25,7 @@ def attach_masks(capture: Capture, root: Path, options: ReadOptions, report: Rep
     Raises SplatError where --masks is no folder.
     """
     folder = _default_folder(capture, root)
+    inside: dict[Path, MaskIndex | None] = {}  # left/masks, right/masks
     if options.masks is not None:
         folder = next((f for f in (options.masks, root / options.masks) if f.is_dir()), None)
         if folder is None:
@@ -39,6 +40,10 @@ def attach_masks(capture: Capture, root: Path, options: ReadOptions, report: Rep
         if index is not None:
             return index.find(view.name, alone=files[normal(PurePosixPath(view.name).name)] == 1)
         parent = view.image_path.parent
+        if parent not in inside:
+            inside[parent] = MaskIndex.of(parent / "masks") if (parent / "masks").is_dir() else None
+        if (own := inside[parent]) is not None and (mask := own.find(view.image_path.name)) is not None:
+            return mask
         if parent not in beside:
             beside[parent] = MaskIndex.of(parent, below=False)
         return beside[parent].find(view.image_path.name, marked=True)
@@ -85,9 +90,12 @@ def _judge(masks: list[Path | None], capture: Capture, invert: bool, report: Rep
 
 
 def _default_folder(capture: Capture, root: Path) -> Path | None:
+    parents = {v.image_path.parent for v in capture.views}
     parent = capture.views[0].image_path.parent
     scaled = parent.name.removeprefix("images")  # masks_4 belong to images_4
     candidates = [d / f"masks{s}" for s in dict.fromkeys([scaled, ""]) for d in (root, parent, parent.parent)]
+    if len(parents) > 1:  # masks in one camera's folder are not those of the others
+        candidates = [c for c in candidates if c.parent not in parents]
     return next((c for c in candidates if c.is_dir()), None)
 
 
