@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
-from splat.core.machine import is_out_of_memory
 from splat.core.files import write_json
+from splat.core.machine import is_out_of_memory
 from splat.core.process_group import ALONE, ProcessGroup, joined_group
 from splat.core.settings import changed_settings, with_defaults
 from splat.core.slots import Init, Method, Poser, PoseResult, ReadOptions, Reporter
@@ -299,7 +299,7 @@ class Reconstruct:
                 try:
                     yield context, logged.warnings
                 except Exception as e:
-                    if not is_out_of_memory(e):
+                    if isinstance(e, SplatError) or not is_out_of_memory(e):
                         raise
                     raise SplatError(
                         f"out of memory in {logged.stage or 'this run'}; what was done is kept: run the same command "

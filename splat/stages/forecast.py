@@ -301,8 +301,8 @@ def _first(c: Context, what: str, asked: dict[str, Any], find: Callable[[], list
         saved = read if isinstance(read := read_json(path), dict) else {}
     kept = saved.get(what)
     fit = find()
-    if isinstance(kept, dict) and kept.get("asked") == asked and isinstance(before := kept.get("fit"), list):
-        if [type(v) for v in before] == [int] * len(fit) and min(before) > 0:
-            return before
+    before = kept.get("fit") if isinstance(kept, dict) and kept.get("asked") == asked else None
+    if isinstance(before, list) and [type(v) for v in before] == [int] * len(fit) and min(before) > 0:
+        return before
     write_json(path, saved | {what: {"asked": asked, "fit": fit}})
     return fit
