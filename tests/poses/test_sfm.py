@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,7 +171,8 @@ def test_a_full_disk_is_one_sentence(world, tmp_path: Path, monkeypatch: pytest.
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
     with pytest.raises(SplatError, match="free some"):
         QUICK(world.photos([0, 1]), tmp_path / "a", Silent())
     monkeypatch.undo()

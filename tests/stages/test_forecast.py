@@ -8,6 +8,7 @@ from splat.core.machine import available_memory_gb
 from splat.core.slots import MatchingRequest
 from splat.stages import forecast
 from splat.stages.forecast import MATCHING_SHARE, Limits, Matching, estimate, fit_memory
+from splat.stages.memory import BYTES_BASE, BYTES_LEFT_OF_POSES, training_bytes
 
 
 def _capture(n: int, width: int, height: int) -> Capture:
@@ -46,7 +47,8 @@ def test_counts_go_down_before_resolution_and_the_result_fits() -> None:
     assert fit.changed and fit.cap < 1_000_000 and fit.max_resolution == 1600
     tight = fit_memory(capture, 1_000_000, budget_gb=1.5)
     assert tight.max_resolution < 1600
-    assert estimate(capture.resized(tight.max_resolution), 7000, tight.cap, False).gigabytes <= 1.5
+    training = training_bytes(capture.resized(tight.max_resolution), tight.cap)
+    assert BYTES_BASE + BYTES_LEFT_OF_POSES + training <= 1.5e9
 
 
 def test_free_memory_is_known_here_and_sane() -> None:
