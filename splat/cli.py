@@ -17,8 +17,10 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
+from splat.core import foreign
 from splat.core.errors import Interrupted, SplatError
 from splat.core.interrupts import EXIT_CODE, STOPPED
+from splat.core.machine import is_out_of_memory
 
 CONFIG = (tyro.conf.PositionalRequiredArgs, tyro.conf.AvoidSubcommands, tyro.conf.HelptextFromCommentsOff)
 HELP, HELP_ALL = {"-h", "--help"}, "--help-all"
@@ -97,29 +99,16 @@ def run(name: str, target: str, argv: Sequence[str]) -> int:
         code = instance()
         return code if isinstance(code, int) else 0
     except SplatError as e:
-        print(f"splat: {e}", file=sys.stderr)
+        print(f"splat: {foreign.shown(e)}", file=sys.stderr)
         return 2
     except Interrupted as e:
-        print(f"splat: {e}", file=sys.stderr)
+        print(f"splat: {foreign.shown(e)}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print(f"splat: {STOPPED}", file=sys.stderr)
         return EXIT_CODE
-    except BrokenPipeError:
-        raise
     except Exception as e:
-        if not out_of_memory(e):
+        if not is_out_of_memory(e):
             raise
-        print(
-            "splat: out of memory; what was done is kept: run the same command again with a lower --max-resolution or "
-            "--cap, or give --memory.",
-            file=sys.stderr,
-        )
+        print("splat: out of memory: close other programs, raise the limit, or give smaller inputs.", file=sys.stderr)
         return 2
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python, torch, OpenCV or a C++ library says that there was not enough memory."""
-    words = ("can't allocate memory", "not enough memory", "bad_alloc", "insufficient memory", "out of memory")
-    text = f"{type(error).__name__}: {error}".lower()
-    return isinstance(error, MemoryError) or any(w in text for w in words) or "cannot allocate memory" in text

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splat.core.errors import SplatError
+from splat.core.machine import available_memory_gb
 from splat.export import codec_for, read_splat, save_splat
 from splat.export.header import relative_to
 from splat.run.console import Console
-from splat.run.machine import available_memory_gb
 
 
 @dataclass(frozen=True)

@@ -206,11 +206,11 @@ def _installed(distribution: str) -> bool:
 
 
 def cpu() -> Check:
+    from splat.core.machine import available_cores
     from splat.native.build import cpu_model
 
     name, bits = simd(cpu_model(), platform.machine())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = f"{cores} cores, {platform.machine()}, {name} ({bits} bit: {bits // 32} floats at once)"
+    found = f"{available_cores()} cores, {platform.machine()}, {name} ({bits} bit: {bits // 32} floats at once)"
     return Check("CPU", "ok", found)
 
 
@@ -376,7 +376,7 @@ def hub_cache() -> Path:
 
 
 def memory() -> Check:
-    from splat.run.machine import available_memory_gb
+    from splat.core.machine import available_memory_gb
 
     free = available_memory_gb()
     if free is None:

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.lpips import REPORTED, load_lpips
+from splat.core.machine import available_memory_gb
 from splat.export import read_splat
 from splat.export.sidecar import drawn_as_said, from_original_frame
 from splat.run.completed import CompletedRun
 from splat.run.console import Console
-from splat.run.machine import available_memory_gb
 from splat.stages.measure import mean, measure
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_json
+from splat.core.machine import is_out_of_memory
 from splat.core.process_group import ALONE, ProcessGroup, joined_group
 from splat.core.settings import changed_settings, with_defaults
 from splat.core.slots import Init, Method, Poser, PoseResult, ReadOptions, Reporter
@@ -238,13 +239,24 @@ class Reconstruct:
     def priors(self) -> PriorSettings:
         return PriorSettings(self.matcher, self.stereo, self.flow, self.roma)
 
-    def poser(self, has_poses: bool) -> Poser:
-        """How poses are found, with the flags that stand for both ways filled in."""
+    def feature_side(self, has_poses: bool) -> int | None:
+        """Long side in px of the photos in which features are found, where it was asked for."""
+        if not has_poses:
+            return self.sfm.max_features_size
+        side = self.known.max_features_size
+        return None if side == type(self.known)().max_features_size else side
+
+    def poser(self, has_poses: bool, feature_side: int | None = None) -> Poser:
+        """How poses are found, with the flags that stand for both ways filled in. `feature_side`: in place of what the
+        settings say."""
         if has_poses:
-            return replace(self.known, up=self.up if self.known.up == "auto" else self.known.up, seed=self.seed)
+            known = self.known if feature_side is None else replace(self.known, max_features_size=feature_side)
+            return replace(known, up=self.up if known.up == "auto" else known.up, seed=self.seed)
         frame = self.sfm.frame
         frame = replace(frame, up=self.up if frame.up == "auto" else frame.up, scale=frame.scale or self.scale)
-        return replace(self.sfm, frame=frame, seed=self.seed, threads=self.threads or self.sfm.threads)
+        side = self.sfm.max_features_size if feature_side is None else feature_side
+        threads = self.threads or self.sfm.threads
+        return replace(self.sfm, frame=frame, seed=self.seed, threads=threads, max_features_size=side)
 
     # -------------------------------------------------------------------------------------------------------------- run
 
@@ -280,10 +292,20 @@ class Reconstruct:
                     raster=self.raster,
                     antialiased=self.antialiased,
                     threads=self.threads,
+                    memory=self.memory,
                     seed=self.seed,
                     group=group,
                 )
-                yield context, logged.warnings
+                try:
+                    yield context, logged.warnings
+                except Exception as e:
+                    if isinstance(e, SplatError) or not is_out_of_memory(e):
+                        raise
+                    raise SplatError(
+                        f"out of memory in {logged.stage or 'this run'}; what was done is kept: run the same command "
+                        "again with a lower --max-resolution or --cap, or say how much there is with --memory."
+                    ) from None
+                logged.end_stage()
         finally:
             run.close()
 
@@ -294,8 +316,10 @@ class Reconstruct:
         if self.heldout == "strict":
             capture, held_out = capture.training(), capture.test_views
         expected, _ = self.resolved(len(capture.train_views))
-        forecast.announce(c, str(self.photos), capture, expected.limits, expected.chosen, self.priors.matching_size)
-        poser = self.poser(any(v.world_from_cam is not None for v in capture.views))
+        has_poses = any(v.world_from_cam is not None for v in capture.views)
+        size, side = self.priors.matching_size, self.feature_side(has_poses)
+        forecast.announce(c, str(self.photos), capture, expected.limits, expected.chosen, size, side)
+        poser = self.poser(has_poses, forecast.fit_features(c, capture, expected.limits, side))
         posed = poses.poses(c, str(self.photos), capture, poser, self.heldout)
         settled, why = self.resolved(len(posed.capture.train_views))
         c.report.info(f"method: {settled.chosen.name} ({why})")

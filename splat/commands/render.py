@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from splat.core.errors import SplatError
+from splat.core.machine import available_memory_gb
 from splat.core.slots import PathCamera
 from splat.export import read_splat
 from splat.export.renders import write_renders
@@ -15,7 +16,6 @@ from splat.export.sidecar import drawn_as_said, from_original_frame
 from splat.geometry.camera_paths import interpolated_path, orbit_path
 from splat.run.completed import CompletedRun, note_written
 from splat.run.console import Console
-from splat.run.machine import available_memory_gb
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,12 @@ from splat.core.bundle import TensorBundle
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid, Similarity
 from splat.core.image import Photo, load_photo
+from splat.core.machine import threads_that_fit
 
 _MAX_PIXELS_READ = 50_000_000
-"""Limit on the total pixels of the photos that are read in parallel, at full size. A pixel takes about 8 bytes."""
+"""Limit on the total pixels of the photos that are read in parallel, at full size."""
+BYTES_PER_READ_PIXEL = 12.0
+"""Of a photo at full size, while it is read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +152,7 @@ class Capture:
         3 bytes per pixel, plus 1 with alpha and 1 with a mask."""
         largest = max((v.photo_size[0] * v.photo_size[1] for v in self.views), default=1)
         at_once = max(1, min(threads, _MAX_PIXELS_READ // largest))
+        at_once = threads_that_fit(at_once, largest * BYTES_PER_READ_PIXEL)
         with ThreadPoolExecutor(at_once) as pool:
             photos = list(pool.map(lambda v: v.load(quick=True), self.views))
         cached = tuple(replace(v, cached=(v.camera, p)) for v, p in zip(self.views, photos, strict=True))

@@ -108,7 +108,8 @@ _ASIDE = re.compile(r"(\w+)\.(old|cut-off|damaged)-\d+")
 
 def is_run_folder(folder: Path) -> bool:
     """Whether `folder` is one that `splat reconstruct` writes to: no photos of a scene are looked for there."""
-    return (folder / ".lock").is_file() and any((folder / s / "stage.json").is_file() for s in ("ingest", "capture"))
+    marks = any((folder / name).is_file() for name in (".lock", "log.jsonl", "config.json"))
+    return marks and any((folder / stage / "stage.json").is_file() for stage in ("ingest", "capture"))
 
 
 def own_folders(names: list[str]) -> set[str]:

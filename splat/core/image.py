@@ -17,13 +17,25 @@ from splat.core.errors import SplatError
 from splat.core.files import write_atomic
 from splat.core.foreign import shown
 from splat.core.lens import undistort
-from splat.core.pixels import cv2_values, deep_values, from_deep, is_deep, own_white, to_uint8, turned
+from splat.core.pixels import (
+    cv2_values,
+    deep_values,
+    from_deep,
+    in_srgb,
+    is_deep,
+    loses_bits,
+    own_white,
+    to_uint8,
+    turned,
+)
 from splat.core.resampling import resampled, resize_area
 
 _SUFFIXES = "jpg jpeg jpe jfif jif mpo png webp tif tiff bmp gif avif jp2 j2k jpx ppm pgm pnm heic heif heics hif"
 PHOTO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 """Of what Pillow opens and people have as photos; the contents decide how a file is read."""
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_MAX_LABEL = 127
+"""Masks without a larger value, of 255, hold labels."""
 _MAX_FLOAT_PIXELS = 200_000_000
 """Of a TIFF that OpenCV reads, at 12 bytes a pixel."""
 Image.MAX_IMAGE_PIXELS = None  # panoramas of hundreds of megapixels are legitimate photos
@@ -97,8 +109,9 @@ def read_pixels(
     `open_photo`. `white`: the value of 16-bit pixels that is white, where files do not use all of their bits; None: as
     the format says."""
     try:
-        if white is not None and (values := _all_bits(path, as_stored)) is not None:
-            return from_deep(values, white)
+        if white is not None and (deep := _all_bits(path, as_stored)) is not None:
+            values, profile = deep
+            return in_srgb(from_deep(values, white), profile) if profile else from_deep(values, white)
         try:
             image = open_photo(path, min_size, as_stored)
         except UnidentifiedImageError:
@@ -127,15 +140,19 @@ def deep_tiff(path: Path) -> np.ndarray | None:
     return cv2_values(path) if explained else None
 
 
-def _all_bits(path: Path, as_stored: bool) -> np.ndarray | None:
-    """Values of a photo of more than 8 bits, upright unless `as_stored`; None for other photos."""
+def _all_bits(path: Path, as_stored: bool) -> tuple[np.ndarray, bytes | None] | None:
+    """Values of a photo of more than 8 bits, [h w] or [h w 3|4], upright unless `as_stored`, and the profile of its
+    colours, if any; None for other photos."""
     try:
         image = open_photo(path, as_stored=True)
     except UnidentifiedImageError:
-        return deep_tiff(path)
-    orientation = 1 if as_stored else _orientation(image)
-    values = deep_values(image) if is_deep(image) else cv2_values(path)
-    return None if values is None or values.dtype.itemsize == 1 else turned(values, orientation)
+        return None if (floats := deep_tiff(path)) is None else (floats, None)
+    grey = is_deep(image)
+    values = deep_values(image) if grey else cv2_values(path) if loses_bits(image) else None
+    if values is None or values.dtype.itemsize == 1:
+        return None
+    profile = None if grey or values.ndim == 2 else image.info.get("icc_profile")
+    return turned(values, 1 if as_stored else _orientation(image)), profile
 
 
 def load_photo(
@@ -175,7 +192,7 @@ def _use_of(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
     label but 0 means use."""
     says = pixels.shape[2] == 4 and pixels[..., 3].min() < 255
     mask = pixels[..., 3] if says else pixels[..., :3].max(2)
-    labels = bool(0 < mask.max() <= 127)
+    labels = bool(0 < mask.max() <= _MAX_LABEL)
     return (np.where(mask > 0, np.uint8(255), np.uint8(0)) if labels else mask), labels
 
 
@@ -187,12 +204,12 @@ def mask_share(path: Path, invert: bool) -> tuple[float, bool]:
 
 
 def _mask_pixels(path: Path) -> np.ndarray:
-    """As `read_pixels`; labels that are stored in 16 or 32 bits stay the numbers that they are."""
+    """As `read_pixels`; labels that are stored in 16 or 32 bits, which 8 bits would round to 0, are 1."""
     pixels = read_pixels(path)
-    if pixels.max(initial=0) <= 1:
-        values = _all_bits(path, as_stored=False)
-        if values is not None and values.dtype.kind != "f" and 0 < values.max(initial=0) <= 255:
-            return from_deep(values, 255.0)
+    if pixels.shape[2] == 3 and pixels.max(initial=0) <= _MAX_LABEL and (deep := _all_bits(path, False)) is not None:
+        values = deep[0]
+        if values.dtype.kind != "f" and values.max(initial=0) > 0:
+            return from_deep(np.minimum(values, 1), 255.0)
     return pixels
 
 

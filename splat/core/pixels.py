@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image, ImageCms
 
 _TRANSPARENT_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
+_WITHOUT_RGB = frozenset({"CMYK", "L", "LA", "La", "1"})
+"""Modes whose profiles, if any, are not for RGB."""
 _SAME_COLOUR = 4
 """Largest difference in 1/255 between colours before and after conversion from a profile that counts as sRGB."""
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
@@ -18,31 +20,35 @@ _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False)
 _INTEGER_WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
 
 
-def to_uint8(image: Image.Image, white: float | None = None) -> np.ndarray:
+def to_uint8(image: Image.Image) -> np.ndarray:
     """A decoded picture as uint8 [h w 3], or [h w 4] with transparency, in sRGB.
 
-    white: the value of 16-bit, 32-bit and floating-point pixels that becomes 255; None: the format's own, for integers
-    of 32 bits and floats by the values of this picture. An embedded profile that is not sRGB (Display P3, Adobe RGB,
-    a printer's CMYK) is applied; a damaged one is ignored.
+    The value of 16-bit pixels that becomes 255 is the format's, of integers of 32 bits and floats it is `own_white`. An
+    embedded profile that is not sRGB (Display P3, Adobe RGB, a printer's CMYK) is applied; a damaged one is ignored.
     """
     if is_deep(image):
         values = deep_values(image)
-        return from_deep(values, white or own_white(values))
+        return from_deep(values, own_white(values))
     has_alpha = image.mode in _TRANSPARENT_MODES or "transparency" in image.info
     profile = image.info.get("icc_profile")
     if image.mode == "LAB":
         lab = ImageCms.buildTransform(ImageCms.createProfile("LAB"), _srgb(), "LAB", "RGB")
-        image = ImageCms.applyTransform(image, lab) or image
-    elif profile and image.mode == "CMYK" and (transform := _to_srgb(profile, "CMYK")):
+        return np.array(ImageCms.applyTransform(image, lab))
+    if profile and image.mode == "CMYK" and (transform := _to_srgb(profile, "CMYK")):
         return np.array(ImageCms.applyTransform(image, transform))
     wanted = "RGBA" if has_alpha else "RGB"
     rgb = image if image.mode == wanted else image.convert(wanted)
-    if profile and image.mode not in {"CMYK", "L", "LA", "1"} and (transform := _to_srgb(profile, "RGB")):
-        pixels = np.array(rgb)
-        opaque = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
-        pixels[..., :3] = np.asarray(ImageCms.applyTransform(opaque, transform))
+    pixels = np.array(rgb)  # a copy: what PIL lends is read-only
+    return in_srgb(pixels, profile) if profile and image.mode not in _WITHOUT_RGB else pixels
+
+
+def in_srgb(pixels: np.ndarray, profile: bytes) -> np.ndarray:
+    """Colours of an RGB profile, uint8 [h w 3 or 4], as sRGB; `pixels` itself where the profile is sRGB or damaged."""
+    transform = _to_srgb(profile, "RGB")
+    if transform is None:
         return pixels
-    return np.array(rgb)  # a copy: what PIL lends is read-only
+    opaque = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
+    return np.dstack([np.asarray(ImageCms.applyTransform(opaque, transform)), pixels[..., 3:]])
 
 
 # ---------------------------------------------------------------------------------------------- more than 8 bits
@@ -81,7 +87,9 @@ def cv2_values(path: Path) -> np.ndarray | None:
 
 def from_deep(values: np.ndarray, white: float) -> np.ndarray:
     """uint8 [h w 3|4] of values [h w] or [h w 3|4] of which `white` is the largest."""
-    scaled = np.clip(values.astype(np.float32) / np.float32(white) * 255 + 0.5, 0, 255).astype(np.uint8)
+    levels = np.arange(65536) if values.dtype == np.uint16 else values  # a table saves copies in float32
+    scaled = np.clip(levels.astype(np.float32) / np.float32(white) * 255 + 0.5, 0, 255).astype(np.uint8)
+    scaled = scaled[values] if values.dtype == np.uint16 else scaled
     return np.repeat(scaled[..., None], 3, 2) if scaled.ndim == 2 else scaled
 
 

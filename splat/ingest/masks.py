@@ -14,14 +14,16 @@ from splat.core.foreign import shown
 from splat.core.image import mask_share
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.folders import MaskIndex, image_size, normal
+from splat.ingest.names import some_of
 from splat.ingest.validation import LimitedWarnings, check_image
 
 
 def attach_masks(capture: Capture, root: Path, options: ReadOptions, report: Reporter) -> Capture:
     """The capture with `mask_path` set on the views that have a mask.
 
-    In this order: --masks, the path that the dataset gives, `masks/` beside the photos, `<photo>.png` or
-    `<name>.mask.png` next to the photo. A mask whose aspect ratio is not that of its photo is left out with a warning.
+    In this order: --masks, the path that the dataset gives, `masks/` beside the photos of all cameras, `masks/` in the
+    folder of the photo's camera, `<photo>.png` or `<name>.mask.png` next to the photo. A mask whose aspect ratio is not
+    that of its photo is left out with a warning.
     Raises SplatError where --masks is no folder.
     """
     folder = _default_folder(capture, root)
@@ -78,25 +80,26 @@ def _judge(masks: list[Path | None], capture: Capture, invert: bool, report: Rep
     if labels:
         report.info(f"{len(labels)} masks hold labels ({shown(labels[0])}, ...): every label but 0 is used.")
     empty = [s is not None and s[0] == 0 for s in shares]
-    names = [shown(v.name) for v, e in zip(capture.views, empty) if e]
+    names = [v.name for v, e in zip(capture.views, empty) if e]
     if len(names) > len(empty) - 2 and names:
         other = "" if invert else " (--invert-masks, if black is what to use)"
         where = next(m for m in masks if m is not None).parent
         raise SplatError(f"The masks in {shown(where)} leave no pixel of {len(names)} photos: white is used{other}.")
     if names:
-        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        report.warn(f"{len(names)} photos are masked wholly and left out: {some}.")
+        report.warn(f"{len(names)} photos are masked wholly and left out: {some_of(names)}.")
     return empty
 
 
 def _default_folder(capture: Capture, root: Path) -> Path | None:
     parents = {v.image_path.parent for v in capture.views}
+
+    def common(d: Path) -> bool:  # masks in one camera's folder are not those of the others
+        return d == root or d not in parents or all(p.is_relative_to(d) for p in parents)
+
     parent = capture.views[0].image_path.parent
     scaled = parent.name.removeprefix("images")  # masks_4 belong to images_4
     candidates = [d / f"masks{s}" for s in dict.fromkeys([scaled, ""]) for d in (root, parent, parent.parent)]
-    if len(parents) > 1:  # masks in one camera's folder are not those of the others
-        candidates = [c for c in candidates if c.parent not in parents]
-    return next((c for c in candidates if c.is_dir()), None)
+    return next((c for c in candidates if common(c.parent) and c.is_dir()), None)
 
 
 def _usable(mask: Path | None, view: View, report: LimitedWarnings) -> Path | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from splat.core.foreign import shown
 from splat.core.slots import Reporter
 from splat.ingest.folders import RAW_SUFFIXES, list_photos_deep, normal
+from splat.ingest.names import some_of
 from splat.ingest.video import VIDEO_SUFFIXES
 
 _UNREAD = frozenset(
@@ -37,5 +38,4 @@ def report_passed_over(root: Path, folder: Path, photos: list[Path], report: Rep
         (unread, "files of other formats are", "save them as JPEG or PNG"),
     ):
         if files:
-            names = ", ".join(shown(p.name) for p in sorted(files)[:3]) + (", ..." if len(files) > 3 else "")
-            report.warn(f"{len(files)} {what} not read ({names}): {fix}.")
+            report.warn(f"{len(files)} {what} not read ({some_of([p.name for p in sorted(files)])}): {fix}.")

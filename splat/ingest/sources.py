@@ -59,7 +59,8 @@ def _walk(root: Path, run_folder: Path | None) -> Iterator[tuple[str, Path]]:
             if here != root:
                 below.clear()
                 continue
-            below[:] = [d for d in below if d not in own_folders(below)]
+            written = own_folders(below)
+            below[:] = [d for d in below if d not in written]
             files = [f for f in files if not f.endswith(".ply")]
         below[:] = [d for d in below if not d.startswith(".")]
         for name in files:

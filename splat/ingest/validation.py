@@ -17,6 +17,7 @@ from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
 from splat.core.image import deep_tiff
+from splat.core.machine import threads_that_fit
 from splat.core.pixels import cv2_values, deep_values, is_deep, level_of, loses_bits, white_of
 from splat.core.slots import Reporter
 from splat.ingest.exif import open_image
@@ -47,7 +48,7 @@ class ImageCheck:
     transparent: bool = False
     """No pixel is visible at all."""
     deviation: float = 0.0
-    """Standard deviation of the thumbnail, of 255."""
+    """Standard deviation of the thumbnail, in the values of the file."""
     deep: Literal["", "16 bits", "32 bits", "floats"] = ""
     """What the values of a photo with more than 8 bits are."""
     level: float = 0.0
@@ -81,6 +82,7 @@ def check_image(path: Path, max_pixels: int | None = None) -> ImageCheck:
                 grey = image if image.mode.startswith(("I", "F")) else image.convert("L")
             thumbnail = np.asarray(grey.resize(_THUMBNAIL, Image.Resampling.BOX), dtype=np.float32)
         deep, level = _level(path, image, halved)
+        unit = white_of(level, True) / 255 if deep == "floats" and not is_deep(image) else 257.0 if halved else 1.0
         if halved and level < 65535 / 4 and (values := cv2_values(path)) is not None:  # the upper 8 bits say little
             small = cv2.resize(values.astype(np.float32), _THUMBNAIL, interpolation=cv2.INTER_AREA) / 257
             thumbnail = small if small.ndim == 2 else small[..., :3].mean(2)
@@ -92,11 +94,13 @@ def check_image(path: Path, max_pixels: int | None = None) -> ImageCheck:
     deviation = float(thumbnail.std()) * (1 if thumbnail.max() <= 255 else 255 / float(thumbnail.max()))
     blank = deviation < _EMPTY_DEVIATION and not has_alpha
     fingerprint = repr(size).encode() + thumbnail.tobytes()
-    return ImageCheck(None, fingerprint, blank, transparent, deviation, deep, level)
+    return ImageCheck(None, fingerprint, blank, transparent, float(thumbnail.std()) * unit, deep, level)
 
 
 def _level(path: Path, image: Image.Image, halved: bool) -> tuple[Literal["", "16 bits", "32 bits", "floats"], float]:
     """`ImageCheck.deep` and `level` of a decoded photo. halved: only the upper 8 of its 16 bits were decoded."""
+    if image.format == "PPM":
+        return "", 0.0  # says its white; Pillow has applied it
     if image.format is None and (floats := deep_tiff(path)) is not None:
         return "floats", level_of(floats)
     if is_deep(image):
@@ -134,7 +138,7 @@ def check_photos(capture: Capture, report: Reporter, max_pixels: int | None = No
     checks = list[ImageCheck]()
     largest = max((v.photo_size[0] * v.photo_size[1] for v in capture.views), default=1)
     at_once = max(1, min(8, os.cpu_count() or 1, _PIXELS_AT_ONCE // max(largest, 1)))
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(threads_that_fit(at_once, 5.0 * largest)) as pool:
         for check in pool.map(lambda p: check_image(p, max_pixels), paths):
             checks.append(check)
             report.progress(len(checks), len(paths))
@@ -149,7 +153,7 @@ def check_photos(capture: Capture, report: Reporter, max_pixels: int | None = No
     with LimitedWarnings(report) as warnings:
         for view, check in zip(capture.views, checks):
             # a photo that uses 12 of its 16 bits has a sixteenth of the contrast
-            blank = check.blank and check.deviation * 65535 / (view.white or 65535) < _EMPTY_DEVIATION
+            blank = check.blank and (view.white is None or check.deviation * 255 / view.white < _EMPTY_DEVIATION)
             usable = not (blank or check.problem or check.transparent)
             original = first_with.setdefault(_clip(view) + check.fingerprint, view.name) if usable else view.name
             if check.problem:

@@ -25,11 +25,12 @@ class Doubt:
         return bool(self.photos or self.whole)
 
 
-def find_doubts(pairs: Sequence[PairEvidence], registered: int) -> Doubt:
+def find_doubts(pairs: Sequence[PairEvidence], registered: int, max_share: float = MAX_SHARE) -> Doubt:
     """The fewest photos that account for the contradictions among `pairs`, and what remains without them.
 
     Greedy: the photo with most contradicting matches, if they outweigh those of its pairs that agree, takes all of its
-    pairs with it. registered: the number of photos in the model.
+    pairs with it. registered: the number of photos in the model. More than `max_share` of them (and than one) are not
+    named.
     """
     left = [p for p in pairs if p.turned() or p.apart or p.agrees]
     photos: dict[str, tuple[int, int]] = {}
@@ -46,7 +47,7 @@ def find_doubts(pairs: Sequence[PairEvidence], registered: int) -> Doubt:
         photos[name] = count[name]
         left = [p for p in left if name not in (p.name_a, p.name_b)]
     everything = _sentences(pairs)
-    if len(photos) > max(1, MAX_SHARE * registered):
+    if len(photos) > max(1, max_share * registered):
         return Doubt({}, everything)
     remaining = [p for p in pairs if not {p.name_a, p.name_b} & photos.keys()]
     return Doubt(photos, _sentences(remaining))

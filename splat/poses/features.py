@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,8 +16,10 @@ import numpy as np
 from splat.core.capture import View
 from splat.core.errors import SplatError
 from splat.core.files import atomic_path
+from splat.core.foreign import shown
 from splat.core.image import read_pixels
 from splat.core.interrupts import import_module
+from splat.core.machine import threads_that_fit
 from splat.core.resampling import resize_area
 from splat.core.slots import Reporter
 
@@ -69,15 +70,29 @@ def feature_size(view: View, max_size: int) -> tuple[int, int]:
     return max(1, round(width * shrink)), max(1, round(height * shrink))
 
 
+_BYTES_PER_SCALE_SPACE_PIXEL = 310
+"""SIFT's scale space of the photo at twice its size: 17 planes of float32 an octave, measured with what is beside."""
+_BYTES_PER_DECODED_PIXEL = 12
+"""Of the whole photo, while it is downscaled."""
+
+
+def bytes_per_thread(size: tuple[int, int], photo_size: tuple[int, int]) -> float:
+    """Memory that a thread of `extract` fills for a photo of `photo_size` that is downscaled to `size` (px)."""
+    scale_space = size[0] * size[1] * _BYTES_PER_SCALE_SPACE_PIXEL
+    return float(max(scale_space, photo_size[0] * photo_size[1] * _BYTES_PER_DECODED_PIXEL))
+
+
 def extract(
     views: tuple[View, ...], settings: FeatureSettings, folder: Path, report: Reporter, threads: int
 ) -> list[PhotoFeatures]:
-    """Features of every view, in order. Cached in `folder`, by photo and settings."""
+    """Features of every view, in order. Cached in `folder`, by photo and settings. Works with fewer than `threads`
+    where memory would not do; that changes no feature."""
     make_folder(folder)
     paths = [folder / f"{_key(v, settings)}.npz" for v in views]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     done = len(views) - len(missing)
-    threads = min(threads, 8)  # each needs memory for a scale space of the photo at twice its size
+    each = [bytes_per_thread(feature_size(views[i], settings.max_size), views[i].photo_size) for i in missing]
+    threads = threads_that_fit(min(threads, 8), max(each, default=0.0))
     chunk = max(2 * threads, 4)
     for start in range(0, len(missing), chunk):
         ids = missing[start : start + chunk]
@@ -107,6 +122,7 @@ def _extract_chunk(views: list[View], settings: FeatureSettings, folder: Path, t
         with ThreadPoolExecutor(threads) as pool:
             prepared = list(pool.map(lambda item: _prepare(item[1], settings, temporary / f"{item[0]}.pgm"),
                                      enumerate(views)))  # fmt: skip
+        _check_space(temporary, len(views) * (_BYTES_PER_FEATURE * settings.max_count + 2**20))
         pycolmap.extract_features(
             temporary / "features.db",
             temporary,
@@ -126,6 +142,19 @@ def _extract_chunk(views: list[View], settings: FeatureSettings, folder: Path, t
         database.close()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+_BYTES_PER_FEATURE = 2 * (128 + 6 * 4)  # descriptor and keypoint in COLMAP's database, and in its log of changes
+
+
+def _check_space(folder: Path, size: int) -> None:
+    """COLMAP ends the process where its database does not fit. Raises SplatError instead."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise SplatError(
+            f"{shown(folder.parent)}: the disk is full ({free / 1e6:.1f} MB are left, features of photos may take "
+            f"{size / 1e6:.0f}); free some space and run again."
+        )
 
 
 def _prepare(view: View, settings: FeatureSettings, path: Path) -> tuple[np.ndarray, np.ndarray | None, float]:
@@ -208,11 +237,6 @@ def quiet() -> None:
     """Turns off COLMAP's log, which is meant for its developers."""
     pycolmap = import_module("pycolmap")
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_folder(folder: Path) -> None:

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from splat.core.capture import Capture
+from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
+from splat.core.machine import available_cores
 from splat.core.slots import PoseResult, Reporter
 from splat.poses import features as feature_files
 from splat.poses import mapping
-from splat.poses.features import FeatureSettings, PhotoFeatures, cores, quiet
+from splat.poses.evidence import sampson_error
+from splat.poses.features import FeatureSettings, PhotoFeatures, quiet
 from splat.poses.matching import MatchSettings, match_pair, one_thread_each
 from splat.poses.model import observations, reliable, to_capture
 from splat.poses.normalize import optical_axes
+from splat.poses.pose_check import Verdict, check_poses
 from splat.poses.upright import estimate_up, parse_up, snapped
 
 
@@ -39,6 +42,8 @@ class Known:
     """Each photo is matched with this many others, nearest in position and viewing direction."""
     min_points: int = 500
     """With fewer triangulated points than this none are used."""
+    check: bool = True
+    """Compare the poses with matches between the photos and warn where they contradict each other."""
     seed: int = 0
 
     def __call__(self, capture: Capture, workdir: Path, report: Reporter) -> PoseResult:
@@ -49,42 +54,80 @@ class Known:
         unregistered = {v.name: "the dataset gives no pose for it" for v, k in zip(capture.views, keep) if not k}
         posed = capture if all(keep) else capture.select(keep)
         details: dict[str, Any] = {"points_from": "dataset" if posed.points is not None else "none"}
+        verdict = Verdict()
         if posed.points is None and self.triangulate and len(posed.train_views) >= 2:
-            with_points = self._triangulated(posed, workdir, report)
+            with_points, verdict = self._triangulated(posed, workdir, report)
             if with_points is not None:
                 posed, details["points_from"] = with_points, "triangulation"
+        elif self.check:
+            verdict = self._checked_in_part(posed, workdir, report)
+        if self.check:
+            details["check"] = verdict.details
         up = parse_up(self.up)
         details["up"] = (snapped(estimate_up(posed)) if up is None else up).tolist()
-        return PoseResult(capture=posed, unregistered=unregistered, total=len(capture.views), details=details)
+        return PoseResult(posed, unregistered, verdict.warnings, len(capture.views), details)
 
-    def _triangulated(self, capture: Capture, workdir: Path, report: Reporter) -> Capture | None:
-        """The capture with points observed by its training views; None with fewer than `min_points`."""
+    def _checked_in_part(self, capture: Capture, workdir: Path, report: Reporter) -> Verdict:
+        """What matches between some of the training views say, of a dataset that brings points: six views and their
+        nearest two. Nothing depends on it: photos that cannot be read are reported by who needs them."""
+        train = capture.training()
+        if len(train.views) < 3:
+            return Verdict()
+        near = _neighbour_pairs(train, 2)
+        anchors = np.linspace(0, len(train.views) - 1, min(6, len(train.views))).round().astype(int).tolist()
+        ids = sorted({k for pair in near if not set(pair).isdisjoint(anchors) for k in pair} | set(anchors))
+        few = train.select([i in set(ids[:18]) for i in range(len(train.views))])
+        settings = FeatureSettings(max_size=min(800, self.max_features_size), max_count=min(1024, self.max_features))
+        threads = available_cores()
+        features = feature_files.extract(few.views, settings, workdir / "features", report, threads)
+        quiet()
+        match, pairs = MatchSettings(), _neighbour_pairs(few, 3)
+
+        def work(pair: tuple[int, int]) -> np.ndarray:
+            return match_pair(features[pair[0]], features[pair[1]], match)
+
+        raw = dict(zip(pairs, one_thread_each(work, pairs, threads)))
+        return check_poses(few, features, _cameras(few, features)[0], raw, threads, self.seed)
+
+    def _triangulated(self, capture: Capture, workdir: Path, report: Reporter) -> tuple[Capture | None, Verdict]:
+        """The capture with points observed by its training views, None with fewer than `min_points`; and what their
+        matches say about the poses."""
         ids = [i for i, v in enumerate(capture.views) if v.role == "train"]
         train = capture.training()
         settings = FeatureSettings(max_size=self.max_features_size, max_count=self.max_features)
-        threads = cores()
+        threads = available_cores()
         features = feature_files.extract(train.views, settings, workdir / "features", report, threads)
-        result = triangulate(train, features, self.neighbours, workdir, report, threads, self.seed)
+        raw: dict[tuple[int, int], np.ndarray] = {}
+        result = triangulate(train, features, self.neighbours, workdir, report, threads, self.seed, raw)
+        verdict = Verdict()
+        if self.check:
+            verdict = check_poses(train, features, _cameras(train, features)[0], raw, threads, self.seed)
         count = 0 if result is None or result.points is None else len(result.points)
         if result is None or count < self.min_points:
             report.info(f"only {count} points were found with the given poses: they are not used")
-            return None
+            return None, verdict
         report.info(f"{count} points triangulated with the given poses")
         assert result.tracks is not None
         tracks = replace(result.tracks, view_ids=torch.tensor(ids)[result.tracks.view_ids])
-        return replace(capture, points=result.points, tracks=tracks)
+        return replace(capture, points=result.points, tracks=tracks), verdict
+
+
+def _cameras(capture: Capture, features: list[PhotoFeatures]) -> tuple[list[Any], list[View]]:
+    """A pycolmap.Camera of its own for each view, with the given intrinsics; and the views that say so."""
+    views = [replace(v, focal_from="file", camera_group=f"{i}") for i, v in enumerate(capture.views)]
+    return mapping.make_cameras(views, features), views
 
 
 def triangulate(
     capture: Capture, features: list[PhotoFeatures], neighbours: int, workdir: Path, report: Reporter, threads: int,
-    seed: int,
+    seed: int, raw: dict[tuple[int, int], np.ndarray] | None = None,
 ) -> Capture | None:  # fmt: skip
-    """The fully posed capture with triangulated points and tracks, otherwise unchanged; None without matches."""
+    """The fully posed capture with triangulated points and tracks, otherwise unchanged; None without matches. `raw`
+    receives the matches of each pair before the poses have a say."""
     import pycolmap
 
     quiet()
-    views = [replace(v, focal_from="file", camera_group=f"{i}") for i, v in enumerate(capture.views)]
-    cameras = mapping.make_cameras(views, features)
+    cameras, views = _cameras(capture, features)
     cam_from_world = [v.world_from_cam.inverse() for v in views if v.world_from_cam is not None]
     match = MatchSettings()
     pairs = _neighbour_pairs(capture, neighbours)
@@ -92,12 +135,14 @@ def triangulate(
     def work(pair: tuple[int, int]) -> np.ndarray:
         i, j = pair
         rows = match_pair(features[i], features[j], match)
+        if raw is not None:
+            raw[pair] = rows
         if not len(rows):
             return rows
         j_from_i = cam_from_world[j] @ cam_from_world[i].inverse()
         a = cameras[i].cam_from_img(features[i].xy[rows[:, 0]].astype(np.float64))
         b = cameras[j].cam_from_img(features[j].xy[rows[:, 1]].astype(np.float64))
-        error = _epipolar_error(np.asarray(a), np.asarray(b), j_from_i.rotation.numpy(), j_from_i.translation.numpy())
+        error = sampson_error(np.asarray(a), np.asarray(b), j_from_i.rotation.numpy(), j_from_i.translation.numpy())
         return rows[error * cameras[j].mean_focal_length() < match.max_error]
 
     geometries = {}
@@ -152,15 +197,3 @@ def _neighbour_pairs(capture: Capture, count: int) -> list[tuple[int, int]]:
     for i, row in enumerate(torch.argsort(cost, dim=1, stable=True)[:, :count].tolist()):
         pairs |= {(min(i, j), max(i, j)) for j in row if float(cost[i, j]) < 1e3}
     return sorted(pairs)
-
-
-def _epipolar_error(a: np.ndarray, b: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    """Sampson distance [m] of matching normalized image points [m 2], for b_from_a = (rotation, translation)."""
-    t = translation / max(float(np.linalg.norm(translation)), 1e-12)
-    skew = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
-    essential = skew @ rotation
-    x, y = np.concatenate([a, np.ones((len(a), 1))], 1), np.concatenate([b, np.ones((len(b), 1))], 1)
-    line_b, line_a = x @ essential.T, y @ essential
-    value = (y * line_b).sum(1)
-    weight = (line_b[:, :2] ** 2).sum(1) + (line_a[:, :2] ** 2).sum(1)
-    return np.abs(value) / np.sqrt(np.maximum(weight, 1e-18))

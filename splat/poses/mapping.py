@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from splat.core.capture import View
+from splat.core.errors import SplatError
 from splat.poses.features import PhotoFeatures, quiet
 
 
@@ -75,29 +76,35 @@ def write_database(
     cameras: Sequence[Any],
     geometries: dict[tuple[int, int], Any],
 ) -> None:
-    """Write a COLMAP database, in a fixed order. Image ids are 1 + the index of the view."""
+    """Write a COLMAP database, in a fixed order. Image ids are 1 + the index of the view. Raises SplatError where that
+    fails."""
     import pycolmap
 
     quiet()
-    path.unlink(missing_ok=True)
-    database = pycolmap.Database.open(path)
-    with pycolmap.DatabaseTransaction(database):
-        for camera in {c.camera_id: c for c in cameras}.values():
-            database.write_camera(camera, use_camera_id=True)
-            rig = pycolmap.Rig(rig_id=camera.camera_id)
-            rig.add_ref_sensor(camera.sensor_id)
-            database.write_rig(rig, use_rig_id=True)
-        for i, (name, f, camera) in enumerate(zip(names, features, cameras), 1):
-            image = pycolmap.Image(name=in_utf8(name), camera_id=camera.camera_id, image_id=i)
-            database.write_image(image, use_image_id=True)
-            frame = pycolmap.Frame(frame_id=i, rig_id=camera.camera_id)
-            frame.add_data_id(image.data_id)
-            database.write_frame(frame, use_frame_id=True)
-            database.write_keypoints(i, np.ascontiguousarray(f.xy))
-        for (i, j), geometry in sorted(geometries.items()):
-            database.write_matches(i + 1, j + 1, geometry.inlier_matches)
-            database.write_two_view_geometry(i + 1, j + 1, geometry)
-    database.close()
+    try:
+        path.unlink(missing_ok=True)
+        database = pycolmap.Database.open(path)
+        with pycolmap.DatabaseTransaction(database):
+            for camera in {c.camera_id: c for c in cameras}.values():
+                database.write_camera(camera, use_camera_id=True)
+                rig = pycolmap.Rig(rig_id=camera.camera_id)
+                rig.add_ref_sensor(camera.sensor_id)
+                database.write_rig(rig, use_rig_id=True)
+            for i, (name, f, camera) in enumerate(zip(names, features, cameras), 1):
+                image = pycolmap.Image(name=in_utf8(name), camera_id=camera.camera_id, image_id=i)
+                database.write_image(image, use_image_id=True)
+                frame = pycolmap.Frame(frame_id=i, rig_id=camera.camera_id)
+                frame.add_data_id(image.data_id)
+                database.write_frame(frame, use_frame_id=True)
+                database.write_keypoints(i, np.ascontiguousarray(f.xy))
+            for (i, j), geometry in sorted(geometries.items()):
+                database.write_matches(i + 1, j + 1, geometry.inlier_matches)
+                database.write_two_view_geometry(i + 1, j + 1, geometry)
+        database.close()
+    except (OSError, RuntimeError) as e:  # SQLite's errors arrive as RuntimeError
+        raise SplatError(
+            f"{path} was not written ({str(e).splitlines()[0]}): free some disk space or choose another folder."
+        ) from None
 
 
 def map_photos(

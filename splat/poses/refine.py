@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from splat.poses.features import quiet
@@ -34,17 +35,28 @@ def richer_lens(model: Any, known: set[int], threads: int, min_photos: int = 20,
         f, cx, cy, k = (float(v) for v in camera.params)
         camera.model = pycolmap.CameraModelId.OPENCV
         camera.params = [f, f, cx, cy, k, 0.0, 0.0, 0.0]  # fx fy cx cy k1 k2 p1 p2
+    adjust(richer, known, threads, 50)
+    richer.update_point_3d_errors()
+    return richer if richer.compute_mean_reprojection_error() < (1 - min_gain) * before else model
+
+
+def adjust(model: Any, constant_cameras: Collection[int], threads: int, max_iterations: int) -> None:
+    """Bundle adjustment of a whole model in place; principal points stay.
+
+    constant_cameras: ids of cameras whose intrinsics stay too.
+    """
+    import pycolmap
+
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.ceres.solver_options.num_threads = threads
-    options.ceres.solver_options.max_num_iterations = 50
+    options.ceres.solver_options.max_num_iterations = max_iterations
+    options.refine_principal_point = False
     # Not pycolmap.bundle_adjustment: that one prints whatever the log level.
     config = pycolmap.BundleAdjustmentConfig()
-    for image_id in richer.reg_image_ids():
+    for image_id in model.reg_image_ids():
         config.add_image(image_id)
-    for i in known:
-        config.set_constant_cam_intrinsics(i)
+    for camera in constant_cameras:
+        config.set_constant_cam_intrinsics(camera)
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    pycolmap.create_default_bundle_adjuster(options, config, richer).solve()
-    richer.update_point_3d_errors()
-    return richer if richer.compute_mean_reprojection_error() < (1 - min_gain) * before else model
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()

@@ -13,9 +13,10 @@ import torch
 from splat.core.camera import Camera, Lens
 from splat.core.capture import Capture, View
 from splat.core.geometry import Rigid
+from splat.core.machine import available_cores
 from splat.core.slots import Reporter
 from splat.poses import features as feature_files
-from splat.poses.features import FeatureSettings, PhotoFeatures, cores, quiet
+from splat.poses.features import FeatureSettings, PhotoFeatures, quiet
 from splat.poses.matching import MatchSettings, match_pair, one_thread_each
 from splat.poses.model import lens_of, undistort_pixels, working_camera
 
@@ -57,7 +58,7 @@ def localize(
     if capture.points is None or capture.tracks is None or not new_views:
         return {}
     features = FeatureSettings(max_size=settings.max_size, max_count=settings.max_count)
-    threads = cores()
+    threads = available_cores()
     known = feature_files.extract(capture.views, features, workdir / "features", report, threads)
     new = feature_files.extract(tuple(new_views), features, workdir / "features", report, threads)
     feature_points = [_feature_points(capture, i, f, settings.snap) for i, f in enumerate(known)]

@@ -14,6 +14,7 @@ from splat.poses.doubts import Doubt, find_doubts
 from splat.poses.evidence import PairEvidence, pair_evidence
 from splat.poses.features import PhotoFeatures
 from splat.poses.model import Observations, observations, registered_ids, reliable
+from splat.poses.refine import adjust
 
 _MAX_ERROR = 6.0
 """RANSAC threshold of the new pose, px at the feature size; the points were bent by the wrong pose."""
@@ -189,17 +190,6 @@ def _adjust(model: Any, constant_cameras: Collection[int], threads: int) -> None
     """Bundle adjustment of the whole model; then what fits badly goes."""
     import pycolmap
 
-    options = pycolmap.BundleAdjustmentOptions()
-    options.print_summary = False
-    options.ceres.solver_options.num_threads = threads
-    options.ceres.solver_options.max_num_iterations = 30
-    options.refine_principal_point = False
-    config = pycolmap.BundleAdjustmentConfig()
-    for image_id in model.reg_image_ids():
-        config.add_image(image_id)
-    for camera in constant_cameras:
-        config.set_constant_cam_intrinsics(camera)
-    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+    adjust(model, constant_cameras, threads, 30)
     pycolmap.ObservationManager(model).filter_all_points3D(4.0, 1.5)
     model.update_point_3d_errors()

@@ -11,13 +11,14 @@ from typing import Any
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
+from splat.core.machine import available_cores
 from splat.core.slots import PoseResult, Reporter
 from splat.poses import features as feature_files
 from splat.poses import mapping, matching, pairs
 from splat.poses.attempts import AttemptSettings, attempt_sequence, doubt_attempt
 from splat.poses.checks import consistency_warnings
 from splat.poses.diagnosis import background_stays, nothing_registered, one_place, too_little_texture
-from splat.poses.features import FeatureSettings, PhotoFeatures, cores, make_folder
+from splat.poses.features import FeatureSettings, PhotoFeatures, make_folder
 from splat.poses.matching import MatchSettings
 from splat.poses.metric import Frame, framed
 from splat.poses.mirrored import mirrored_reasons
@@ -101,7 +102,7 @@ class Sfm:
             "attempts": [a.summary() for a in tried],
             "chosen": best.settings.name,
             "pairs": f"{best.pairing}: {len(best.geometries)} of {best.pairs_tried} verified",
-            "reprojection_error": round(best.model.compute_mean_reprojection_error(), 3),
+            "reprojection_error": round(settled.model.compute_mean_reprojection_error(), 3),
             "points": len(points.xyz),
             "observations_per_point": round(float(points.lengths().mean()), 2) if len(points.xyz) else 0.0,
             "doubtful": {**settled.moved, **settled.left_out},
@@ -185,7 +186,7 @@ class AttemptRunner:
 
     def __init__(self, sfm: Sfm, capture: Capture, workdir: Path, report: Reporter) -> None:
         self.sfm, self.capture, self.workdir, self.report = sfm, capture, workdir, report
-        self.threads = sfm.threads or cores()
+        self.threads = sfm.threads or available_cores()
         self.first_features: list[PhotoFeatures] = []
         self.motions: list[PairMotion] = []
         """How the verified matches of the first attempt moved."""
@@ -237,12 +238,7 @@ class AttemptRunner:
         if first:
             self._refuse_hopeless(settings, features, cameras, found)
         database = self.workdir / "database.db"
-        try:
-            mapping.write_database(database, [v.name for v in views], features, cameras, found)
-        except (OSError, RuntimeError) as e:  # SQLite's errors arrive as RuntimeError
-            raise SplatError(
-                f"{database} was not written ({str(e).splitlines()[0]}): free some disk space or choose another folder."
-            ) from None
+        mapping.write_database(database, [v.name for v in views], features, cameras, found)
         known = {c.camera_id for c, v in zip(cameras, views) if v.focal_from == "file"}
         count = 1
 

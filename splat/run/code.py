@@ -39,7 +39,7 @@ EXCLUDED = frozenset(
         "splat.run.record",
         "splat.run.outputs",
         "splat.run.console",
-        "splat.run.machine",
+        "splat.core.machine",
         "splat.run.completed",
         # Written again by every run, whatever is already there; no stage loads it.
         "splat.stages.report",

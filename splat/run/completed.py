@@ -15,9 +15,9 @@ from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.foreign import read_json, shown
+from splat.core.machine import available_cores
 from splat.core.slots import Rasterizer, RasterSettings
 from splat.run.capture_io import read_capture
-from splat.run.machine import available_cores
 from splat.run.outputs import content_hash, damage_to
 from splat.run.record import StageRecord
 from splat.run.trained import Trained, load_trained

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from splat.core.foreign import shown
+from splat.core.machine import stage_peak_mb
 from splat.core.slots import Reporter
-from splat.run.machine import stage_peak_mb
 
 
 class Console:
@@ -73,6 +74,7 @@ class Console:
     def _print(self, text: str) -> None:
         if self._quiet:
             return
+        text = "\n".join(map(shown, text.split("\n")))  # names of files may hold escape sequences
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
@@ -86,12 +88,22 @@ class Logged:
         self.warnings: list[str] = []
         self._report, self._log, self._stage = report, log, ""
 
+    @property
+    def stage(self) -> str:
+        """The one that was begun last; empty before the first and after the last."""
+        return self._stage
+
     def begin(self, stage: str) -> None:
+        self.end_stage()
+        self._stage = stage
+        self._report.begin(stage)
+
+    def end_stage(self) -> None:
+        """Log the peak memory of the stage that was begun last."""
         peak = stage_peak_mb()
         if self._stage:
             self._log({"kind": "memory", "stage": self._stage, "peak_mb": round(peak, 1)})
-        self._stage = stage
-        self._report.begin(stage)
+        self._stage = ""
 
     def info(self, message: str) -> None:
         self._log({"kind": "info", "stage": self._stage, "message": message})

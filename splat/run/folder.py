@@ -115,11 +115,13 @@ class RunFolder:
         self._created = [p for p in (self.root, *self.root.parents) if not os.path.lexists(p)]
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / ".lock"
-            self._lock = probe.open("a+")
+            lock = self.root / ".lock"
+            if lock.exists() and not lock.is_file():  # a pipe, say
+                _move_aside(lock, "old")
+            self._lock = lock.open("a+")
         except OSError as e:
             raise SplatError(
-                f"{shown(self.root)} cannot be written ({e.strerror}): choose another --out folder."
+                f"{shown(self.root)} cannot be written ({e.strerror or e}): choose another --out folder."
             ) from None
         self._take_lock()
         remove_partial_files(self.root, FILES, RUN_FOLDERS)
@@ -230,6 +232,9 @@ class RunFolder:
     ) -> None:
         """Rename what is in the place of a stage that is to be made, if anything is, and say what becomes of it."""
         keep = shared or record is None or record.older_layout or (record.complete if damage is None else damage.edited)
+        if not keep:  # one attempt at most, and not what it needed on its way
+            self._remove_leftovers(name)
+            shutil.rmtree(folder / "work", ignore_errors=True)
         aside = _move_aside(folder, "old" if keep else "cut-off" if damage is None else "damaged")
         if aside is None or state == "older":  # which says so once for all stages
             return

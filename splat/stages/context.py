@@ -12,11 +12,11 @@ import torch
 from splat import raster as rasterizers
 from splat.core.errors import SplatError
 from splat.core.files import utf8_path
+from splat.core.machine import available_cores, limit_memory
 from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.slots import Rasterizer, RasterSettings, Reporter
 from splat.native import bindings, build
 from splat.run.folder import RunFolder
-from splat.run.machine import available_cores
 
 REFERENCE_SLOWDOWN = 150
 """Of training on the reference rasterizer, against the compiled kernels."""
@@ -54,14 +54,18 @@ def open_context(
     raster: str = "auto",
     antialiased: bool = False,
     threads: int | None = None,
+    memory: float | None = None,
     seed: int = 0,
     group: ProcessGroup = ALONE,
 ) -> Context:
-    """Choose device and rasterizer, set the number of threads of torch and of the kernels, and say all of it.
+    """Choose device and rasterizer, set the number of threads of torch and of the kernels, and say all of it. `memory`:
+    GB that this process may fill (default: most of what is free).
 
     Raises SplatError where the device or the rasterizer that was asked for cannot be had.
     """
+    limit_memory(memory)
     threads = threads or available_cores()
+    build.return_freed_memory(threads)
     torch.set_num_threads(threads)
     if build.unavailable() is None:
         bindings.set_threads(threads)

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.files import write_json
+from splat.core.foreign import read_json
+from splat.core.machine import MAX_SHARE, available_cores, available_memory_gb
 from splat.core.slots import MatchingRequest, Method
 from splat.methods.presets import cap_for
 from splat.run.folder import hash_of
-from splat.run.machine import available_cores, available_memory_gb
 from splat.stages.context import REFERENCE_SLOWDOWN, Context
+from splat.stages.memory import (
+    BYTES_BASE,
+    BYTES_BESIDE_MATCHING,
+    BYTES_LEFT_OF_POSES,
+    BYTES_PER_MATCHED_PIXEL,
+    MIN_FEATURE_SIDE,
+    default_feature_side,
+    expected_memory,
+    finds_features,
+    pose_bytes,
+    training_bytes,
+)
 
 # Seconds of a training step on two AVX-512 cores at 3 GHz: a least-squares fit to the ten captures at the default
 # preset (within 40 % of each), where the count of Gaussians grows to its cap, and photos to their size, on the way.
@@ -22,16 +37,9 @@ _SECONDS_PER_GAUSSIAN = 5.1e-8
 _SECONDS_BESIDE = 30.0  # loading, evaluating, renders and exports
 _SFM_SECONDS_PER_PHOTO = 1.1
 _SFM_SECONDS_PER_PAIR = 0.05
-# Bytes: parameters, Adam moments, gradients and per-row buffers of one SH3 Gaussian; uint8 photos over all levels of
-# the resolution schedule; what torch, cv2 and pycolmap occupy once loaded.
-_BYTES_PER_GAUSSIAN = 2200
-_BYTES_PER_PHOTO_PIXEL = 6.0
-_BYTES_PER_RENDER_PIXEL = 220
-_BYTES_BASE = 0.7e9
 # Dense initialization with matching against four photos, per pixel of all photos at the size they are matched at: 6 s
 # for 43 photos of 173 x 308 (fox), 4.6 s for 12 of 480 x 319 (banana).
 _SECONDS_PER_MATCHED_PIXEL = 2.6e-6
-_BYTES_PER_MATCHED_PIXEL = 140.0
 MATCHING_SHARE = 0.125
 """Of the predicted time of a run, what dense matching may take."""
 MIN_MATCHED_PHOTOS = 24
@@ -62,9 +70,9 @@ class Limits:
         return cap_for(self.preset, pixels) if own is None else own
 
     def memory_gb(self) -> float | None:
-        """GB this run may take; None where nobody knows."""
+        """GB this process may fill in all; None where nobody knows."""
         free = available_memory_gb()
-        return self.memory or (0.85 * free if free is not None else None)
+        return self.memory or (MAX_SHARE * free + BYTES_BASE / 1e9 if free is not None else None)
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ class Estimate:
 
 
 def estimate(capture: Capture, iterations: int, cap: int, needs_sfm: bool, cores: int | None = None) -> Estimate:
-    """Expected wall time and peak memory of a CPU run."""
+    """Expected wall time and peak memory of a CPU run without dense matching."""
     cores = cores or available_cores()
     sizes = [v.camera.width * v.camera.height for v in capture.views]
     pixels = sum(sizes) / max(1, len(sizes))
@@ -84,9 +92,8 @@ def estimate(capture: Capture, iterations: int, cap: int, needs_sfm: bool, cores
         n = len(capture.views)
         pairs = n * (n - 1) / 2 if n <= 100 and capture.kind == "photos" else 15 * n
         seconds += (n * _SFM_SECONDS_PER_PHOTO + pairs * _SFM_SECONDS_PER_PAIR) * 2 / cores + 3
-    memory = _BYTES_BASE + cap * _BYTES_PER_GAUSSIAN + sum(sizes) * _BYTES_PER_PHOTO_PIXEL
-    memory += max(sizes, default=0) * _BYTES_PER_RENDER_PIXEL
-    return Estimate(seconds / 60, memory / 1e9)
+    memory = expected_memory(capture, cap, needs_sfm=needs_sfm, threads=cores)
+    return Estimate(seconds / 60, memory.peak / 1e9)
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,8 @@ class Matching:
     seconds: float
     gigabytes: float
     """Peak of the process while it lasts."""
+    pixels: float
+    """Of all photos that are matched."""
 
 
 def plan_matching(capture: Capture, limits: Limits, cap: int, request: MatchingRequest, size: int = 0) -> Matching:
@@ -110,7 +119,8 @@ def plan_matching(capture: Capture, limits: Limits, cap: int, request: MatchingR
     run = 60 * estimate(capture, limits.iterations, cap, False, cores).minutes - _SECONDS_BESIDE
     max_seconds = run * MATCHING_SHARE / (1 - MATCHING_SHARE)
     budget = limits.memory_gb()
-    max_bytes = float("inf") if budget is None else 1e9 * budget - _BYTES_BASE
+    before = BYTES_BASE + BYTES_LEFT_OF_POSES + BYTES_BESIDE_MATCHING
+    max_bytes = float("inf") if budget is None else 1e9 * budget - before
     total = len(capture.views)
 
     def pixels(side: int) -> float:
@@ -118,7 +128,7 @@ def plan_matching(capture: Capture, limits: Limits, cap: int, request: MatchingR
         return whole * min(photos or total, total) / max(1, total)
 
     seconds_per_pixel = _SECONDS_PER_MATCHED_PIXEL * 2 / cores
-    max_pixels = min(max_seconds / seconds_per_pixel, max_bytes / _BYTES_PER_MATCHED_PIXEL)
+    max_pixels = min(max_seconds / seconds_per_pixel, max_bytes / BYTES_PER_MATCHED_PIXEL)
     largest = request.max_size
     side = size or min(largest, max((max(v.camera.width, v.camera.height) for v in capture.views), default=largest))
     while not size and side > MIN_MATCHING_SIZE and pixels(side) > max_pixels:
@@ -128,7 +138,7 @@ def plan_matching(capture: Capture, limits: Limits, cap: int, request: MatchingR
     if not (size or photos) and found > max_pixels:
         count = min(total, max(MIN_MATCHED_PHOTOS, int(total * max_pixels / found)))
         found *= count / total
-    return Matching(side, count, found * seconds_per_pixel, (_BYTES_BASE + found * _BYTES_PER_MATCHED_PIXEL) / 1e9)
+    return Matching(side, count, found * seconds_per_pixel, (before + found * BYTES_PER_MATCHED_PIXEL) / 1e9, found)
 
 
 @dataclass(frozen=True)
@@ -140,25 +150,44 @@ class Fit:
     changed: bool
 
 
-def fit_memory(capture: Capture, iterations: int, cap: int, budget_gb: float) -> Fit:
-    """The largest cap and resolution whose estimate stays within `budget_gb`; the cap goes down first, to a quarter,
+MIN_RESOLUTION = 160
+"""px; what photos are at least trained at, however little memory there is."""
+
+
+def lowest_cap(cap: int) -> int:
+    """What a cap may be lowered to, for memory."""
+    return min(cap, max(20_000, cap // 4))
+
+
+def fit_memory(capture: Capture, cap: int, budget_gb: float) -> Fit:
+    """The largest cap and resolution whose training stays within `budget_gb`; the cap goes down first, to a quarter,
     then the resolution."""
     long_side = max(max(v.camera.width, v.camera.height) for v in capture.views)
     resolution, lowered = long_side, cap
-    while estimate(capture.resized(resolution), iterations, lowered, False).gigabytes > budget_gb:
-        if lowered > max(20_000, cap // 4):
-            lowered = max(20_000, cap // 4, int(lowered * 0.8))
-        elif resolution > 160:
-            resolution = int(resolution * 0.85)
+    before = BYTES_BASE + BYTES_LEFT_OF_POSES
+    while before + training_bytes(capture.resized(resolution), lowered) > 1e9 * budget_gb:
+        if lowered > lowest_cap(cap):
+            lowered = max(lowest_cap(cap), int(lowered * 0.8))
+        elif resolution > MIN_RESOLUTION:
+            resolution = max(MIN_RESOLUTION, int(resolution * 0.85))
         else:
             break
     return Fit(resolution, lowered, (resolution, lowered) != (long_side, cap))
 
 
-def announce(c: Context, name: str, capture: Capture, limits: Limits, method: Method, matching_size: int = 0) -> None:
-    """Say what was found, and the minutes and gigabytes to expect. `matching_size` as in `plan_matching`.
+def announce(
+    c: Context,
+    name: str,
+    capture: Capture,
+    limits: Limits,
+    method: Method,
+    matching_size: int = 0,
+    feature_side: int | None = None,
+) -> None:
+    """Say what was found, and the minutes and gigabytes to expect. `matching_size` as in `plan_matching`;
+    `feature_side`: long side in px of the photos in which features are found, where it was asked for.
 
-    Raises SplatError where there are fewer than two photos to train on.
+    Raises SplatError where there are fewer than two photos to train on, or too little memory for any run of them.
     """
     train, test = len(capture.train_views), len(capture.test_views)
     sizes = sorted({v.photo_size for v in capture.views}, reverse=True)
@@ -168,18 +197,76 @@ def announce(c: Context, name: str, capture: Capture, limits: Limits, method: Me
     if train < 2:
         raise SplatError(f"{name} leaves {train} photo(s) to train on: give at least 2 (or --test-every 0).")
     working = capture.resized(limits.max_resolution, limits.downscale)
-    cap = limits.cap_for(working, method)
-    e = estimate(working, limits.iterations, cap, not capture.posed, limits.threads)
-    minutes, gigabytes = e.minutes, e.gigabytes
+    cap, budget = limits.cap_for(working, method), limits.memory_gb()
+    _refuse_too_little(working, cap, budget, limits)
+    fit = Fit(limits.max_resolution, cap, False) if budget is None else fit_memory(working, cap, budget)
+    minutes = estimate(working, limits.iterations, fit.cap, not capture.posed, limits.threads).minutes
     if c.raster.name == "reference":
         minutes *= REFERENCE_SLOWDOWN
+    matched = 0.0
     if (request := method.matching()) is not None:
         matching = plan_matching(working.training(), limits, cap, request, matching_size)
-        minutes, gigabytes = minutes + matching.seconds / 60, max(gigabytes, matching.gigabytes)
-    c.report.info(
-        f"expected: about {minutes:.0f} min and {gigabytes:.1f} GB "
-        f"for {limits.iterations} steps at up to {limits.max_resolution} px with up to {cap} Gaussians"
+        minutes, matched = minutes + matching.seconds / 60, matching.pixels
+    expected = expected_memory(
+        working.resized(fit.max_resolution),
+        fit.cap,
+        needs_sfm=not capture.posed,
+        threads=c.threads,
+        matched=matched,
+        feature_side=feature_side,
+        spare=None if budget is None else 1e9 * budget - BYTES_BASE,
     )
+    c.run.log({"kind": "forecast", "mb": {stage: round(b / 2**20, 1) for stage, b in expected.stages.items()}})
+    c.report.info(
+        f"expected: about {minutes:.0f} min and {expected.peak / 1e9:.1f} GB (most in {expected.largest}) "
+        f"for {limits.iterations} steps at up to {fit.max_resolution} px with up to {fit.cap} Gaussians"
+    )
+
+
+def _refuse_too_little(working: Capture, cap: int, budget: float | None, limits: Limits) -> None:
+    """Raises SplatError where even the smallest run of these photos would take more memory than there is."""
+    if budget is None:
+        return
+    smallest = expected_memory(
+        working.resized(MIN_RESOLUTION),
+        lowest_cap(cap),
+        needs_sfm=not working.posed,
+        threads=1,
+        feature_side=MIN_FEATURE_SIDE,
+    )
+    if smallest.peak > 1e9 * budget:
+        what = "--memory gives" if limits.memory else "there are"
+        raise SplatError(
+            f"{len(working.views)} photos take at least {smallest.peak / 1e9:.1f} GB of memory, most of it in "
+            f"{smallest.largest}, and {what} {budget:.1f} GB: close other programs, raise the limit, or give fewer "
+            "photos (--max-frames)."
+        )
+
+
+def fit_features(c: Context, capture: Capture, limits: Limits, feature_side: int | None = None) -> int | None:
+    """The long side in px of the photos in which features are found: `feature_side` unless that, in a single thread,
+    takes more memory than there is; then smaller, saying so. None: the default."""
+    budget, needs_sfm = limits.memory_gb(), not capture.posed
+    if budget is None or feature_side is not None or not finds_features(capture, needs_sfm):
+        return feature_side
+    default = default_feature_side(capture, needs_sfm)
+
+    def find() -> int:
+        side = default
+        while side > MIN_FEATURE_SIDE and BYTES_BASE + pose_bytes(capture, needs_sfm, 1, side) > 1e9 * budget:
+            side = max(MIN_FEATURE_SIDE, int(0.85 * side))
+        return side
+
+    asked = {"side": default, "sizes": hash_of([v.photo_size for v in capture.views])}
+    side = find() if limits.memory else _first(c, "features", asked, lambda: [find()])[0]
+    if side == default:
+        return None
+    c.report.warn(f"{_named(budget, limits)} would not do: features are found in photos of {side} px, not {default}")
+    return side
+
+
+def _named(budget: float, limits: Limits) -> str:
+    return f"{budget:.1f} GB of memory" if limits.memory else "the memory that was free when this run began"
 
 
 def fit_to_memory(c: Context, posed: Capture, limits: Limits, method: Method) -> tuple[Capture, int]:
@@ -192,26 +279,30 @@ def fit_to_memory(c: Context, posed: Capture, limits: Limits, method: Method) ->
     if budget is None:
         return working, cap
     if limits.memory is None:
-        fit = _first_fit(c, working, limits, cap, budget)
+        asked = {"cap": cap, "sizes": hash_of([(v.camera.width, v.camera.height) for v in working.views])}
+        found = _first(c, "training", asked, lambda: [(f := fit_memory(working, cap, budget)).max_resolution, f.cap])
+        largest = max(max(v.camera.width, v.camera.height) for v in working.views)
+        fit = Fit(found[0], found[1], found != [largest, cap])
     else:
-        fit = fit_memory(working, limits.iterations, cap, budget)
+        fit = fit_memory(working, cap, budget)
     if not fit.changed:
         return working, cap
-    memory = f"{budget:.1f} GB of memory" if limits.memory else "the memory that was free when this run began"
-    c.report.warn(f"{memory} would not do: working at {fit.max_resolution} px with at most {fit.cap} Gaussians")
+    c.report.warn(
+        f"{_named(budget, limits)} would not do: working at {fit.max_resolution} px with at most {fit.cap} Gaussians"
+    )
     return working.resized(fit.max_resolution), fit.cap
 
 
-def _first_fit(c: Context, working: Capture, limits: Limits, cap: int, budget: float) -> Fit:
+def _first(c: Context, what: str, asked: dict[str, Any], find: Callable[[], list[int]]) -> list[int]:
     """What was found to fit when the run began; found now where it begins, or where other sizes were asked for."""
     path = c.run.root / "memory.json"
-    asked = {"cap": cap, "sizes": hash_of([(v.camera.width, v.camera.height) for v in working.views])}
-    try:
-        saved = json.loads(path.read_text())
-        if saved["asked"] == asked:
-            return Fit(**saved["fit"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    fit = fit_memory(working, limits.iterations, cap, budget)
-    write_json(path, {"asked": asked, "fit": asdict(fit)})
+    saved: dict[str, Any] = {}
+    with suppress(SplatError):
+        saved = read if isinstance(read := read_json(path), dict) else {}
+    kept = saved.get(what)
+    fit = find()
+    before = kept.get("fit") if isinstance(kept, dict) and kept.get("asked") == asked else None
+    if isinstance(before, list) and [type(v) for v in before] == [int] * len(fit) and min(before) > 0:
+        return before
+    write_json(path, saved | {what: {"asked": asked, "fit": fit}})
     return fit

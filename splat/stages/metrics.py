@@ -7,8 +7,8 @@ from typing import Any
 
 from splat.core.capture import Capture
 from splat.core.lpips import REPORTED
+from splat.core.machine import peak_memory_mb
 from splat.core.slots import PoseResult
-from splat.run.machine import peak_memory_mb
 from splat.run.trained import Trained
 from splat.stages.context import Context
 from splat.stages.evaluate import Evaluation

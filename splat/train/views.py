@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splat.core.camera import Camera
-from splat.core.capture import View
+from splat.core.capture import BYTES_PER_READ_PIXEL, View
 from splat.core.errors import SplatError
 from splat.core.image import Photo
+from splat.core.machine import threads_that_fit
 from splat.core.schedules import ResolutionSchedule
 from splat.core.slots import Item
 
@@ -40,7 +41,8 @@ def load_views(views: Sequence[View], threads: int = 2) -> list[Posed]:
         assert v.world_from_cam is not None
         return Posed(v.load(), v.camera, v.world_from_cam.inverse().matrix().float())
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    largest = max((v.photo_size[0] * v.photo_size[1] for v in views), default=1)
+    with ThreadPoolExecutor(threads_that_fit(threads, largest * BYTES_PER_READ_PIXEL)) as pool:
         return list(pool.map(load, views))
 
 

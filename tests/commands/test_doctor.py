@@ -17,9 +17,9 @@ import torch
 
 from splat.commands import doctor
 from splat.commands.doctor import Check, Doctor, usable
+from splat.core import machine
 from splat.core.errors import SplatError
 from splat.native import build
-from splat.run import machine
 
 
 @pytest.fixture(autouse=True)

@@ -66,7 +66,7 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
 
 def test_a_folder_where_the_file_should_be(tmp_path: Path) -> None:
     (tmp_path / "metrics.json" / "inner").mkdir(parents=True)
-    with pytest.raises(SplatError, match="cannot be written"):
+    with pytest.raises(SplatError, match="where a file is to be written"):
         write_atomic(tmp_path / "metrics.json", "x")
     assert names(tmp_path) == ["metrics.json"]
 

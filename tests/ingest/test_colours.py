@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ import street
 from noting import Noting
 from PIL import Image, ImageCms
 
-from splat.core.image import read_pixels
+from splat.core.image import mask_share, read_pixels
 from splat.core.slots import ReadOptions
 from splat.ingest import hdr_video, read
 from splat.ingest.hdr_video import decoder_converts, mark_colours
@@ -66,6 +67,39 @@ def test_the_bits_in_use_survive_in_a_run_folder(tmp_path: Path) -> None:
     assert {v.white for v in load_capture(tmp_path).views} == {4095.0}
 
 
+@pytest.mark.parametrize("colours", [True, False])
+def test_a_photo_of_one_colour_is_left_out_whatever_its_depth(tmp_path: Path, colours: bool) -> None:
+    deep(tmp_path / "p", 1023, colours)
+    flat = np.full((street.HEIGHT, street.WIDTH), 500, np.uint16)
+    cv2.imwrite(str(tmp_path / "p" / "flat.png"), cv2.merge([flat] * 3) if colours else flat)
+    note = Noting()
+    assert len(read(tmp_path / "p", ReadOptions(), note).views) == 8
+    assert any("flat.png" in line and "one flat colour" in line for line in note.warnings)
+
+
+def test_a_pgm_says_its_white_itself(tmp_path: Path) -> None:
+    """All of the photos are dark: a fifth of the white that their headers name."""
+    for i, view in enumerate(street.street()):
+        grey = (view.bgr[..., 1] // 5 * np.uint16(257)).astype(">u2")
+        head = f"P5 {street.WIDTH} {street.HEIGHT} 65535\n".encode()
+        (tmp_path / f"{i}.pgm").write_bytes(head + grey.tobytes())
+    for i, view in enumerate(read(tmp_path, ReadOptions(test_every=0)).views):
+        expected = street.street()[i].bgr[..., 1:2].astype(int) // 5
+        assert view.white is None and np.abs(view.load().rgb - expected).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_bits_are_turned_as_eight_are(tmp_path: Path, orientation: int) -> None:
+    values = np.arange(6, dtype=np.uint16).reshape(2, 3) * 800
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(values).save(tmp_path / "deep.png", exif=exif)
+    Image.fromarray(np.round(values / 4095 * 255).astype(np.uint8)).save(tmp_path / "plain.png", exif=exif)
+    for as_stored in (False, True):
+        found = read_pixels(tmp_path / "deep.png", as_stored=as_stored, white=4095.0)
+        np.testing.assert_array_equal(found[..., 0], read_pixels(tmp_path / "plain.png", as_stored=as_stored)[..., 0])
+
+
 def test_floats_of_all_photos_have_one_white(tmp_path: Path) -> None:
     """Colours in floats, which Pillow does not open; one photo is so dim that alone it would end at 1."""
     for i, view in enumerate(street.street()):
@@ -112,6 +146,26 @@ def test_wide_colours_become_srgb_and_srgb_stays_to_the_bit(tmp_path: Path, mode
         assert (wide[..., 3] == 255).all()
 
 
+def test_profiles_of_photos_in_sixteen_bits_are_applied(tmp_path: Path) -> None:
+    rgb = np.ascontiguousarray(street.street()[0].bgr[..., ::-1])
+    wide = profile_of_wide_colours()
+    Image.fromarray(rgb).save(tmp_path / "plain.png", icc_profile=wide)
+    cv2.imwrite(str(tmp_path / "deep.png"), np.round(rgb[..., ::-1] / 255.0 * 4095).astype(np.uint16))
+    data = (tmp_path / "deep.png").read_bytes()
+    body = b"iCCPa\0\0" + zlib.compress(wide)
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    (tmp_path / "deep.png").write_bytes(data[:33] + chunk + data[33:])  # after the header of the picture
+    expected = read_pixels(tmp_path / "plain.png").astype(int)
+    assert np.abs(expected - rgb).max() > 8
+    assert np.abs(read_pixels(tmp_path / "deep.png", white=4095.0) - expected).max() <= 1
+
+
+def test_other_labels_than_the_first_hundred_count_as_white(tmp_path: Path) -> None:
+    labels = np.array([[0, 1, 127, 128], [300, 5000, 30000, 0]], np.uint16)
+    cv2.imwrite(str(tmp_path / "m.png"), labels)
+    assert mask_share(tmp_path / "m.png", invert=False) == (0.75, True)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_labels_of_masks_in_sixteen_bits_count_as_white(tmp_path: Path, suffix: str) -> None:
     street.write_photos(tmp_path / "images")
@@ -140,6 +194,18 @@ def test_masks_in_the_folders_of_two_cameras_stay_with_them(tmp_path: Path) -> N
             assert mask_path is not None and mask_path.parent.parent.name == camera
         else:
             assert mask_path is None
+
+
+def test_masks_of_a_folder_are_those_of_the_folders_below(tmp_path: Path) -> None:
+    names = [f"{'' if i < 4 else 'closer/'}{i}" for i in range(8)]
+    street.write_transforms(tmp_path, [f"images/{name}.jpg" for name in names])
+    (tmp_path / "images" / "masks" / "closer").mkdir(parents=True)
+    mask = np.full((street.HEIGHT, street.WIDTH), 255, np.uint8)
+    mask[:90] = 0
+    for name in names:
+        cv2.imwrite(str(tmp_path / "images" / "masks" / f"{name}.png"), mask)
+    views = read(tmp_path, ReadOptions(test_every=0)).views
+    assert len(views) == 8 and all(v.mask_path is not None for v in views)
 
 
 SMOOTH = np.dstack([np.tile(np.linspace(*ends, 96), (64, 1)) for ends in ((20, 200), (90, 160), (180, 60))])

@@ -134,16 +134,23 @@ def test_what_several_photos_see_is_sampled_once(tmp_path):
     assert len(result.gaussians) == pytest.approx(budget, rel=0.1)
 
 
-def test_a_gaussian_is_as_large_as_its_spacing_at_any_focal_length(tmp_path):
-    sizes = []
-    for focal in (100.0, 200.0):
-        scene, camera = planes.PlaneScene.make(0.0), replace(CAMERA, fx=focal, fy=focal)
-        result = initialized(
-            planes.capture_of(scene, camera, planes.walk(2), tmp_path / str(focal)), Known(scene), detail=1.0
-        )
-        g = result.gaussians
-        sizes.append(float((g.log_scales.exp().median(1).values * focal / g.means[:, 2]).median()))
-    assert sizes[0] == pytest.approx(sizes[1], rel=0.15)
+@pytest.mark.parametrize("focal", [100.0, 200.0])
+def test_a_gaussian_is_as_large_as_its_spacing_at_any_focal_length(tmp_path, focal):
+    """Across the surface, the given share of the distance to its neighbours: of samples spread evenly over a photo, the
+    root of the pixels per sample. Along the normal, the given share of that."""
+    scene, camera = planes.PlaneScene.make(0.0), replace(CAMERA, fx=focal, fy=focal)
+    prior = Known(scene, neighbours=False)  # each photo samples all that it sees
+    capture = planes.capture_of(scene, camera, planes.walk(2), tmp_path)
+    result = initialized(capture, prior, detail=1.0, overlap=0.7, thickness=0.2, budget=500)
+    assert result.view_ids is not None
+    for i in range(2):
+        g = result.gaussians[result.view_ids == i]
+        spacing = (camera.width * camera.height / len(g)) ** 0.5
+        pixels = g.log_scales.exp().sort(1).values * focal / g.means[:, 2:]
+        thin, across, along = (float(s.median()) / spacing for s in pixels.unbind(1))
+        assert across == pytest.approx(0.7, rel=0.03)
+        assert across <= along < 1.2 * across, "towards the sides the wall is seen at an angle"
+        assert thin == pytest.approx(0.2 * 0.7, rel=0.03)
 
 
 def test_colours_are_those_of_the_pixels_centre(tmp_path):

@@ -14,7 +14,8 @@ from splat.core.errors import SplatError
 from splat.core.geometry import Rigid, Similarity
 from splat.core.slots import PoseResult, Silent
 from splat.poses import Known
-from splat.poses.known import _epipolar_error, _neighbour_pairs
+from splat.poses.evidence import sampson_error
+from splat.poses.known import _neighbour_pairs
 from splat.poses.normalize import normalize
 from splat.poses.registration import LocalizeSettings, localize
 
@@ -87,16 +88,16 @@ def test_points_of_the_dataset_are_kept(given, with_points, tmp_path: Path) -> N
     assert Known()(brought, tmp_path, Silent()).capture.points is brought.points
 
 
-def test_epipolar_error_is_the_distance_from_the_line() -> None:
+def testsampson_error_is_the_distance_from_the_line() -> None:
     pose = Rigid.look_at(torch.tensor([1.0, 0.2, 0.0]), torch.tensor([0.0, 0.0, 5.0]), torch.tensor([0.0, -1.0, 0.0]))
     b_from_a = pose.inverse()
     points = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).double() + torch.tensor([0.0, 0.0, 5.0])
     there = b_from_a.apply(points)
     a, b = (points[:, :2] / points[:, 2:]).numpy(), (there[:, :2] / there[:, 2:]).numpy()
     r, t = b_from_a.rotation.numpy(), b_from_a.translation.numpy()
-    assert float(_epipolar_error(a, b, r, t).max()) < 1e-9
+    assert float(sampson_error(a, b, r, t).max()) < 1e-9
     moved = b + np.array([0.0, 0.01])  # the baseline is nearly horizontal: lines are too
-    assert _epipolar_error(a, moved, r, t) == pytest.approx(0.01 / 2**0.5, rel=0.2)
+    assert sampson_error(a, moved, r, t) == pytest.approx(0.01 / 2**0.5, rel=0.2)
 
 
 # ---------------------------------------------------------------------------------------------------- held-out photos

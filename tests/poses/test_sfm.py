@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,6 +165,20 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(world, tmp_path: Path) 
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(SplatError, match="taken"):
         QUICK(world.photos([0, 1]), tmp_path / "taken", Silent())
+
+
+def test_a_full_disk_is_one_sentence(world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
+    with pytest.raises(SplatError, match="free some"):
+        QUICK(world.photos([0, 1]), tmp_path / "a", Silent())
+    monkeypatch.undo()
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(SplatError, match="free some"):
+        QUICK(world.photos([0, 1]), tmp_path / "b", Silent())
 
 
 def test_features_are_computed_once(world, tmp_path: Path) -> None:

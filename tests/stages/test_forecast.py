@@ -4,10 +4,11 @@ from pathlib import Path
 
 from splat.core.camera import Camera
 from splat.core.capture import Capture, View
+from splat.core.machine import available_memory_gb
 from splat.core.slots import MatchingRequest
-from splat.run.machine import available_memory_gb
 from splat.stages import forecast
 from splat.stages.forecast import MATCHING_SHARE, Limits, Matching, estimate, fit_memory
+from splat.stages.memory import BYTES_BASE, BYTES_LEFT_OF_POSES, training_bytes
 
 
 def _capture(n: int, width: int, height: int) -> Capture:
@@ -36,17 +37,18 @@ def test_more_work_is_expected_to_take_longer_and_more_memory() -> None:
 
 
 def test_what_fits_is_left_alone() -> None:
-    fit = fit_memory(_capture(10, 800, 600), 7000, 100_000, budget_gb=8.0)
+    fit = fit_memory(_capture(10, 800, 600), 100_000, budget_gb=8.0)
     assert not fit.changed and fit.cap == 100_000 and fit.max_resolution == 800
 
 
 def test_counts_go_down_before_resolution_and_the_result_fits() -> None:
     capture = _capture(200, 1600, 1200)
-    fit = fit_memory(capture, 7000, 1_000_000, budget_gb=4.0)
+    fit = fit_memory(capture, 1_000_000, budget_gb=4.0)
     assert fit.changed and fit.cap < 1_000_000 and fit.max_resolution == 1600
-    tight = fit_memory(capture, 7000, 1_000_000, budget_gb=1.5)
+    tight = fit_memory(capture, 1_000_000, budget_gb=1.5)
     assert tight.max_resolution < 1600
-    assert estimate(capture.resized(tight.max_resolution), 7000, tight.cap, False).gigabytes <= 1.5
+    training = training_bytes(capture.resized(tight.max_resolution), tight.cap)
+    assert BYTES_BASE + BYTES_LEFT_OF_POSES + training <= 1.5e9
 
 
 def test_free_memory_is_known_here_and_sane() -> None:

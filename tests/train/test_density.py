@@ -56,11 +56,13 @@ def test_the_count_never_passes_the_cap(world) -> None:
 
 
 def test_faint_gaussians_are_removed_and_with_them_nothing_else(world) -> None:
+    """While it trains: the result is without them in any case, since nobody draws them."""
     start = world.start().gaussians
     start.logit_opacities[[3, 8]] = -9.0
     for density in (DefaultDensity(cap=1, every=0.2, start=0.0), NoDensity(0.005, 0.2)):
         result = world.train(50, init=Init(start.clone()), density=density)
         assert len(result.gaussians) == 38
+        assert world.history[-1]["gaussians"] == 38
 
 
 def test_a_split_hardly_changes_the_image(world) -> None:

@@ -16,10 +16,11 @@ from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.image import Photo
 from splat.core.schedules import Background, Dropout, OpacityDecay, ResolutionSchedule, Schedules, ShSchedule
-from splat.core.slots import Init, Phase, Round, Silent, Step
+from splat.core.slots import DensityControl, Init, Phase, Round, Silent, Step
 from splat.train.density import DefaultDensity, MCMCDensity, NoDensity
 from splat.train.loop import TrainSettings
 from splat.train.models.view_model import ViewModel, ViewSettings
+from splat.train.run import TrainingRun
 from splat.train.views import PhotoSource, Posed
 
 FIELDS = ("means", "quats_wxyz", "log_scales", "logit_opacities", "sh")
@@ -223,3 +224,31 @@ def test_a_loss_that_does_not_look_at_the_image_moves_no_colour(world) -> None:
     result = world.train(3, init=start, losses=lambda s: (s.gaussians.opacities.mean(), {}), schedules=schedules)
     assert torch.equal(result.gaussians.sh, start.gaussians.sh)
     assert not torch.equal(result.gaussians.logit_opacities, start.gaussians.logit_opacities)
+
+
+class ChangesAlways(DensityControl):
+    """Says that it changed rows."""
+
+    def after_update(self, *arguments: Any) -> str:
+        return "changed"
+
+
+def test_counts_of_changes_go_on_where_they_were(world, tmp_path: Path, monkeypatch) -> None:
+    """Every eighth change sorts the rows: a count that starts again sorts them at other times."""
+    counts: list[int] = []
+    arrange = TrainingRun._arrange
+
+    def noted(run: TrainingRun) -> None:
+        counts.append(run.density_changes)
+        arrange(run)
+
+    def run(stop: int) -> Any:
+        density: Any = lambda steps, extent: ChangesAlways()  # noqa: E731
+        return world.train(20, checkpoint_dir=tmp_path, density=density, losses=StopAt(stop).losses)
+
+    monkeypatch.setattr(TrainingRun, "_arrange", noted)
+    with pytest.raises(Interrupted):
+        run(10)
+    assert 0 < len(counts) < 20
+    run(-1)
+    assert counts == list(range(20))

@@ -2,9 +2,48 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from contextlib import suppress
 from pathlib import Path
+
+MAX_SHARE = 0.85
+"""Of the memory that is free, what a run takes."""
+_limit: float | None = None
+"""Bytes that this process may fill in all: what was given with --memory."""
+
+
+def limit_memory(gigabytes: float | None) -> None:
+    """From now on this process is to fill no more than that in all; None: what is free, less a reserve."""
+    global _limit
+    _limit = None if gigabytes is None else 1e9 * gigabytes
+
+
+def spare_bytes() -> float | None:
+    """What this process may still fill, of its limit or of what is free; None where nobody knows."""
+    resident, free = resident_memory_mb(), available_memory_gb()
+    if _limit is not None and resident is not None:
+        return max(0.0, _limit - resident * 2**20)
+    return _limit if _limit is not None else None if free is None else 1e9 * MAX_SHARE * free
+
+
+def threads_that_fit(threads: int, bytes_each: float) -> int:
+    """At most `threads`, as many as have `bytes_each` of memory; at least one."""
+    spare = spare_bytes()
+    return max(1, threads if spare is None else min(threads, int(spare / max(1.0, bytes_each))))
+
+
+_OUT_OF_MEMORY = (
+    *("allocate memory", "not enough memory", "bad_alloc", "insufficient memory", "out of memory"),
+    *("failed to map segment", "can't start new thread", "resource temporarily unavailable"),
+)
+"""What Python, torch, OpenCV, C++ libraries, and the loader of libraries say where memory or address space is spent."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was not enough memory."""
+    text = f"{type(error).__name__}: {error}".lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)
 
 
 def available_cores() -> int:
@@ -42,8 +81,9 @@ _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60
 """Version 1 writes "no limit" as nearly 2^63."""
-_ADDRESS_OVERHEAD = 1.5e9
-"""Of address space that threads and libraries map while a run works, beyond what they fill: arenas, stacks."""
+_ADDRESS_OVERHEAD, _ADDRESSES_PER_CORE = 0.2e9, 0.1e9
+"""Of address space that libraries and threads (stacks, heaps) map while a run works, beyond what they fill: 0.17 GB on
+two cores."""
 
 
 def _cgroup_bytes() -> list[float]:
@@ -105,7 +145,7 @@ def _rlimit_bytes() -> list[float]:
     for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         soft = resource.getrlimit(limit)[0]
         if soft not in (-1, resource.RLIM_INFINITY):
-            left.append(soft - mapped[name] - _ADDRESS_OVERHEAD)
+            left.append(soft - mapped[name] - _ADDRESS_OVERHEAD - available_cores() * _ADDRESSES_PER_CORE)
     return left
 
 
@@ -120,9 +160,12 @@ def peak_memory_mb() -> float:
 
 
 def stage_peak_mb() -> float:
-    """Peak resident memory since the last call, and begin anew (Linux; elsewhere since the process began)."""
+    """Peak resident memory since the last call; gives freed memory back and begins anew (Linux; elsewhere since the
+    process began)."""
     found = _peak_mb()
     peak_memory_mb()
+    with suppress(OSError, AttributeError):  # glibc keeps what was freed between blocks that are in use
+        ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         _PROC.joinpath("self/clear_refs").write_text("5")  # the peak becomes what is resident now
     return found
