@@ -146,6 +146,29 @@ def test_wide_colours_become_srgb_and_srgb_stays_to_the_bit(tmp_path: Path, mode
         assert (wide[..., 3] == 255).all()
 
 
+def profile_of_grey_inks() -> bytes:
+    """A printer whose four inks are all the same grey: CMYK to Lab by a table of two steps per ink (ICC.1, `mft1`)."""
+    ramp, identity = bytes(range(256)), struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    corners = b"".join(bytes((255 - 60 * i.bit_count(), 128, 128)) for i in range(16))
+    table = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + identity + 4 * ramp + corners + 3 * ramp
+    tags = struct.pack(">I4sII", 1, b"A2B0", 144, len(table))
+    head = bytearray(128)
+    struct.pack_into(">I", head, 0, 144 + len(table))
+    head[8:10], head[12:24], head[36:40] = b"\x02\x10", b"prtrCMYKLab ", b"acsp"
+    struct.pack_into(">3i", head, 68, 63190, 65536, 54061)
+    return bytes(head) + tags + table
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_inks_of_a_printer_become_srgb(tmp_path: Path, suffix: str) -> None:
+    cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    for name, profile in (("plain", None), ("printer", profile_of_grey_inks())):
+        cyan.save(tmp_path / (name + suffix), icc_profile=profile)
+    assert read_pixels(tmp_path / f"plain{suffix}")[8, 8].tolist() == [0, 255, 255]
+    # L* = 195 / 255 * 100
+    assert np.abs(read_pixels(tmp_path / f"printer{suffix}")[8, 8].astype(int) - 188).max() <= 2
+
+
 def test_profiles_of_photos_in_sixteen_bits_are_applied(tmp_path: Path) -> None:
     rgb = np.ascontiguousarray(street.street()[0].bgr[..., ::-1])
     wide = profile_of_wide_colours()
