@@ -85,7 +85,7 @@ def check_image(path: Path, max_pixels: int | None = None) -> ImageCheck:
         unit = white_of(level, True) / 255 if deep == "floats" and not is_deep(image) else 257.0 if halved else 1.0
         if halved and level < 65535 / 4 and (values := cv2_values(path)) is not None:  # the upper 8 bits say little
             small = cv2.resize(values.astype(np.float32), _THUMBNAIL, interpolation=cv2.INTER_AREA) / 257
-            thumbnail = small if small.ndim == 2 else small[..., :3].mean(2)
+            thumbnail = np.asarray(small if small.ndim == 2 else small[..., :3].mean(2), dtype=np.float32)
     except SplatError:
         raise
     except Exception as e:  # decoders of broken files raise all kinds
