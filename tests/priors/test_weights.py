@@ -74,7 +74,10 @@ def test_the_named_folder_comes_before_the_distribution(
     mine = tmp_path / "empty" / "deeper" / tiny.name
     mine.write_bytes(tiny.read_bytes())
     assert weights.find("disk") == mine
-    assert weights.find("disk", tmp_path / "elsewhere") is None
+    given = tmp_path / "given" / tiny.name
+    given.parent.mkdir()
+    given.write_bytes(tiny.read_bytes())
+    assert weights.find("disk", given.parent) == given
 
 
 def test_a_distribution_that_lost_its_file_counts_as_missing(
