@@ -97,6 +97,7 @@ def full() -> ReportData:
         psnr=27.123,
         ssim=0.8,
         lpips=0.2,
+        lpips_title="ST-LPIPS",
         cc_psnr=28.0,
         method="points",
         num_gaussians=123456,

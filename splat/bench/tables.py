@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any
 
 from splat.bench.cells import Record
+from splat.core.lpips import metric_title
 
-QUALITY = ("psnr", "ssim", "lpips", "cc_psnr")
-_DIGITS = {"psnr": 2, "cc_psnr": 2, "ssim": 4, "lpips": 4}
-_TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "cc_psnr": "PSNR, colour-corrected"}
+QUALITY = ("psnr", "ssim", "lpips", "stlpips", "cc_psnr")
+_DIGITS = {"psnr": 2, "cc_psnr": 2, "ssim": 4, "lpips": 4, "stlpips": 4}
+_TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "stlpips": "ST-LPIPS"}
+_TITLES |= {"cc_psnr": "PSNR, colour-corrected"}
 _STAGES = {"capture": "ingest"}
 """Stages by the names they had when older cells were made -> their names now."""
 
@@ -91,7 +93,7 @@ def _common_overrides(records: Sequence[Record]) -> set[str]:
 
 def _row(scene: str, method: str, setting: str, group: Sequence[Record]) -> Row:
     done = [r.metrics for r in group if r.metrics is not None]
-    values: dict[str, Spread | None] = {k: Spread.of([m.get(k) for m in done]) for k in QUALITY}
+    values: dict[str, Spread | None] = {k: Spread.of([_figure(m, k) for m in done]) for k in QUALITY}
     values["num_gaussians"] = Spread.of([m.get("num_gaussians") for m in done])
     values["peak_memory_mb"] = Spread.of(
         [r.peak_memory_mb or (r.metrics or {}).get("peak_memory_mb") for r in group if not r.failed]
@@ -112,6 +114,14 @@ def _row(scene: str, method: str, setting: str, group: Sequence[Record]) -> Row:
         registered=min(registered) if registered else None,
         resolution=sizes[0] if sizes else None,
     )
+
+
+def _figure(metrics: Mapping[str, Any], name: str) -> Any:
+    """A figure of `QUALITY`. What metrics.json has under "lpips" may be of another metric, with a column of its own."""
+    if name not in ("lpips", "stlpips"):
+        return metrics.get(name)
+    own = metric_title(metrics.get("lpips_variant")) == _TITLES[name]
+    return metrics.get("lpips") if own else None
 
 
 def means_of(rows: Sequence[Row]) -> list[Row]:

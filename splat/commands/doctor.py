@@ -17,8 +17,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from splat.core.errors import SplatError
 from splat.core.files import write_json
@@ -79,6 +80,7 @@ class Doctor:
             ("Open3D", open3d),
             ("LPIPS", lambda: lpips(self.weights)),
             ("weights", lambda: learned_priors(self.weights)),
+            *((w.title, partial(packaged, n, self.weights)) for n, w in _packaged()),
             ("memory", memory),
             ("disk", disk),
         ]
@@ -338,7 +340,36 @@ def lpips(folder: Path | None) -> Check:
         if metric is not None:
             return Check("LPIPS", "ok", f"{metric.variant}: {text}")
         reasons.append(text)
-    return Check("LPIPS", "note", "no weights: the figure is left out", reasons[0].split(": ", 1)[1].rstrip("."))
+    from splat.stages.perceptual import perceptual_metric
+
+    instead = perceptual_metric(folder)[0] is not None
+    found = "no weights: " + ("ST-LPIPS is measured instead" if instead else "the figure is left out")
+    return Check("LPIPS", "note", found, reasons[0].split(": ", 1)[1].rstrip("."))
+
+
+def _packaged() -> list[tuple[str, Any]]:
+    """Name and `Weights` of each file that pip brings; none where torch is broken, which another check reports."""
+    try:
+        from splat.priors.weights import TABLE
+    except Exception:
+        return []
+    return list(TABLE.items())
+
+
+def packaged(name: str, folder: Path | None) -> Check:
+    """A file of weights that a pip package carries."""
+    from splat.priors import weights
+
+    w = weights.TABLE[name]
+    about = f"{w.size / 1e6:.1f} MB, {w.licence}: {w.purpose}"
+    path = weights.find(name, folder)
+    if path is None:
+        return Check(w.title, "note", f"not found ({about})", weights.INSTALL_ALL)
+    try:
+        weights.check(name, path)
+    except SplatError as e:
+        return Check(w.title, "note", str(e), w.command)
+    return Check(w.title, "ok", f"{path} ({about})")
 
 
 def learned_priors(folder: Path | None) -> Check:

@@ -9,18 +9,20 @@ from typing import Any, Literal
 
 from splat.core.errors import SplatError
 from splat.core.files import write_json
-from splat.core.lpips import REPORTED, load_lpips
+from splat.core.lpips import metric_title
 from splat.core.machine import available_memory_gb
 from splat.export import read_splat
 from splat.export.sidecar import drawn_as_said, from_original_frame
 from splat.run.completed import CompletedRun
 from splat.run.console import Console
 from splat.stages.measure import mean, measure
+from splat.stages.perceptual import perceptual_metric, reported_variant
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """PSNR, SSIM and, where weights are found, LPIPS on the photos that training did not see (posed hold-out)."""
+    """PSNR, SSIM and, where weights are found, LPIPS or ST-LPIPS on the photos that training did not see (posed
+    hold-out)."""
 
     run: Path
     """The run folder of a finished `splat reconstruct`."""
@@ -28,7 +30,7 @@ class Evaluate:
     """Measure this splat file instead, given in the run's original frame (e.g. after editing or compression); drawn
     with or without anti-aliasing as the file says."""
     lpips: Path | None = None
-    """Folder with LPIPS weights."""
+    """Folder with weights of LPIPS or ST-LPIPS."""
     photos: Path | None = None
     """Where the photos of the run are now, if they were moved."""
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
@@ -41,7 +43,7 @@ class Evaluate:
         if not views:
             raise SplatError(f"{self.run} holds out no posed photo: reconstruct with --heldout posed --test-every 8.")
         run.require(views)
-        scorer, note = load_lpips(REPORTED, self.lpips)
+        scorer, note = perceptual_metric(self.lpips)
         with Console() as report:
             gaussians, settings = run.trained.gaussians, run.settings
             if self.splat is not None:
@@ -50,13 +52,15 @@ class Evaluate:
             gaussians = gaussians.to(run.device)
             background = run.trained.background.to(gaussians.means)
             rows = [m.figures() for m in measure(gaussians, views, run.raster, settings, background, None, scorer)]
+        variant = reported_variant(scorer)
         names = ("psnr", "ssim", "cc_psnr", "lpips")
         figures: dict[str, Any] = {k: mean([row[k] for row in rows]) for k in names}
         figures |= {"views": rows, "num_gaussians": len(gaussians)}
-        figures |= {"lpips_variant": REPORTED if scorer else None, "lpips_note": note}
+        figures |= {"lpips_variant": variant, "lpips_note": note}
         for row in rows:
             print(f"{row['name']}: {row['psnr']:.2f} dB, SSIM {row['ssim']:.3f}", file=sys.stderr)
-        print(f"mean: {figures['psnr']:.2f} dB, SSIM {figures['ssim']:.3f}, {len(rows)} views", file=sys.stderr)
+        last = "" if scorer is None else f"{metric_title(variant)} {figures['lpips']:.3f}, "
+        print(f"mean: {figures['psnr']:.2f} dB, SSIM {figures['ssim']:.3f}, {last}{len(rows)} views", file=sys.stderr)
         if self.json is not None:
             write_json(self.json, figures)
         return figures

@@ -153,7 +153,8 @@ class Reconstruct:
     renders: bool = True
     """Write renders, videos and depth maps of the result; the splat and the report are always written."""
     lpips: Path | None = None
-    """Folder with LPIPS weights (default: the folder named by SPLAT_WEIGHTS); without them LPIPS is null."""
+    """Folder with weights of LPIPS or ST-LPIPS (default: the folder named by SPLAT_WEIGHTS, and what is installed);
+    without them LPIPS is null."""
     keep_stages: bool = False
     """Go on from finished stages although the program has changed since they were made."""
     quiet: bool = False

@@ -102,13 +102,25 @@ class Lpips:
     def __call__(self, image: Float[Tensor, "h w 3"], target: Float[Tensor, "h w 3"]) -> float:
         """The distance of two images in [0, 1] (clipped). Images must be at least 32 px (vgg: 16) on each side."""
         with torch.no_grad():
-            total = 0.0
-            pairs = zip(self.features(image.clamp(0, 1)), self.features(target.clamp(0, 1)))
-            for i, (a, b) in enumerate(pairs):
-                a, b = (t / (t.square().sum(1, keepdim=True).sqrt() + 1e-10) for t in (a, b))
-                head = self.heads[f"lin{i}.model.1.weight"].to(a)
-                total += float(((a - b).square() * head.reshape(1, -1, 1, 1)).sum(1).mean())
-            return total
+            return feature_distance(self.features(image.clamp(0, 1)), self.features(target.clamp(0, 1)), self.heads)
+
+
+def feature_distance(
+    first: list[Float[Tensor, "1 _ _ _"]], second: list[Float[Tensor, "1 _ _ _"]], heads: dict[str, Tensor]
+) -> float:
+    """Equation 1 of Zhang et al. 2018: squared differences of features with unit length along the channels, weighted by
+    channel (`lin<i>.model.1.weight`, [1 c 1 1]), averaged over the pixels of each layer and summed over the layers."""
+    total = 0.0
+    for i, (a, b) in enumerate(zip(first, second)):
+        a, b = (t / (t.square().sum(1, keepdim=True).sqrt() + 1e-10) for t in (a, b))
+        head = heads[f"lin{i}.model.1.weight"].to(a)
+        total += float(((a - b).square() * head.reshape(1, -1, 1, 1)).sum(1).mean())
+    return total
+
+
+def metric_title(variant: str | None) -> str:
+    """What a figure of this variant (`lpips_variant` in metrics.json) is called in tables."""
+    return "ST-LPIPS" if variant is not None and variant.startswith("stlpips") else "LPIPS"
 
 
 def load_lpips(backbone: Backbone = "vgg", folder: Path | None = None) -> tuple[Lpips | None, str]:

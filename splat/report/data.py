@@ -32,6 +32,8 @@ class ViewScore:
     lpips: float | None = None
     photo: Picture | None = None
     render: Picture | None = None
+    lpips_title: str = "LPIPS"
+    """Which metric `lpips` is of."""
 
     @property
     def fit(self) -> float:
@@ -57,6 +59,8 @@ class ReportData:
     ssim: float | None = None
     lpips: float | None = None
     cc_psnr: float | None = None
+    lpips_title: str = "LPIPS"
+    """Which metric `lpips` is of."""
     heldout: str = "posed"
     """How held-out photos got their poses: "posed" or "strict"."""
     method: str = ""

@@ -89,7 +89,7 @@ def _tiles(data: ReportData) -> list[Tile]:
     if data.ssim is not None:
         tiles.append(Tile(f"{data.ssim:.3f}", "SSIM, held-out photos"))
     if data.lpips is not None:
-        tiles.append(Tile(f"{data.lpips:.3f}", "LPIPS, held-out photos"))
+        tiles.append(Tile(f"{data.lpips:.3f}", f"{data.lpips_title}, held-out photos"))
     tiles.append(Tile(f"{used} of {offered}", "photos registered"))
     if data.num_gaussians:
         tiles.append(Tile(f"{data.num_gaussians:,}", "Gaussians"))

@@ -15,12 +15,14 @@ from splat.core.foreign import read_json
 from splat.core.geometry import Rigid
 from splat.core.image import write_png
 from splat.core.slots import PoseResult
+from splat.core.stlpips import StLpips
 from splat.poses.photometric import PoseSearch
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
 from splat.run.trained import Trained
 from splat.stages.context import Context, work_folder
 from splat.stages.measure import Measured, mean, measure
+from splat.stages.perceptual import Metric, perceptual_metric, reported_variant
 
 _MAX_TRAINING_VIEWS = 24  # measured for the report; evenly spread over the capture
 
@@ -44,6 +46,8 @@ class Evaluation:
     """The held-out views with the poses they were measured at."""
     not_placed: tuple[str, ...]
     """Held-out photos whose pose could not be found (strict protocol)."""
+    lpips_variant: str | None = None
+    """Which perceptual metric the figures named "lpips" are of."""
 
     def averages(self) -> dict[str, float | None]:
         return {k: mean([p.figures[k] for p in self.test]) for k in ("psnr", "ssim", "cc_psnr", "lpips")}
@@ -71,9 +75,10 @@ def evaluate(
     """Measure the trained Gaussians. Held-out exposure is identity: nothing about a held-out photo's colours is fitted
     (cc_psnr says what a fit would give). `held_out`: the strict protocol's photos, None for the posed protocol."""
     c.report.begin("evaluate")
-    scorer = _lpips(c, protocol.lpips)
+    scorer = _perceptual(c, protocol.lpips)
+    variant = reported_variant(scorer)
     heldout = protocol.heldout
-    key = hash_of("evaluate", c.run.identity("train"), trained.steps, heldout, protocol.search, scorer is not None)
+    key = hash_of("evaluate", c.run.identity("train"), trained.steps, heldout, protocol.search, variant or False)
 
     def make(folder: Path) -> Evaluation:
         tests: tuple[View, ...] = capture.test_views
@@ -86,11 +91,13 @@ def evaluate(
         exposures = [trained.exposures.get(v.name) for v in spread]
         total = len(tests) + len(spread)
         for group, views, maps in (("test", tests, None), ("train", spread, exposures)):
-            measured = measure(trained.gaussians, views, c.raster, c.settings, background, maps, scorer)
+            # training photos are measured for the report alone, and ST-LPIPS costs seconds a photo
+            metric = None if group == "train" and isinstance(scorer, StLpips) else scorer
+            measured = measure(trained.gaussians, views, c.raster, c.settings, background, maps, metric)
             for m in measured:
                 results[group].append(_keep(folder / group, m))
                 c.report.progress(len(results["test"]) + len(results["train"]), total, psnr=m.psnr)
-        result = Evaluation(tuple(results["test"]), tuple(results["train"]), tuple(tests), tuple(lost))
+        result = Evaluation(tuple(results["test"]), tuple(results["train"]), tuple(tests), tuple(lost), variant)
         _save(folder, result)
         return result
 
@@ -107,14 +114,12 @@ def evaluate(
     return result
 
 
-def _lpips(c: Context, folder: Path | None) -> Any:
-    """The scorer, or None after saying why."""
-    from splat.core.lpips import REPORTED, load_lpips
-
-    scorer, note = load_lpips(REPORTED, folder)
-    if scorer is None:
+def _perceptual(c: Context, folder: Path | None) -> Metric | None:
+    """The metric, or None after saying why."""
+    metric, note = perceptual_metric(folder)
+    if metric is None:
         c.report.info(f"LPIPS skipped: {note}")
-    return scorer
+    return metric
 
 
 def _spread(views: Sequence[View]) -> list[View]:
@@ -168,10 +173,8 @@ def _save(folder: Path, e: Evaluation) -> None:
         return [p.figures | {"photo": p.photo.name, "render": p.render.name} for p in pictures]
 
     poses = {v.name: v.pose.matrix().tolist() for v in e.test_views}
-    write_json(
-        folder / "views.json",
-        {"test": rows(e.test), "train": rows(e.train), "test_poses": poses, "not_placed": list(e.not_placed)},
-    )
+    about = {"test_poses": poses, "not_placed": list(e.not_placed), "lpips_variant": e.lpips_variant}
+    write_json(folder / "views.json", {"test": rows(e.test), "train": rows(e.train)} | about)
 
 
 def _load(folder: Path, capture: Capture, held_out: tuple[View, ...] | None) -> Evaluation:
@@ -190,4 +193,5 @@ def _load(folder: Path, capture: Capture, held_out: tuple[View, ...] | None) -> 
     for name, pose in saved["test_poses"].items():
         v = replace(known[name], world_from_cam=Rigid.from_matrix(torch.tensor(pose, dtype=torch.float64)))
         views.append(v if held_out is None else Capture(views=(v,)).resized(size).views[0])
-    return Evaluation(rows("test"), rows("train"), tuple(views), tuple(saved["not_placed"]))
+    variant = saved.get("lpips_variant")
+    return Evaluation(rows("test"), rows("train"), tuple(views), tuple(saved["not_placed"]), variant)

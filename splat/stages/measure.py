@@ -50,7 +50,7 @@ def measure(
     lpips: Any = None,
 ) -> Iterator[Measured]:
     """Draw and compare each view, in order. `exposures`: per view, the colour map learned for it (training views only).
-    `lpips`: callable (image, target) -> float, or None."""
+    `lpips`: a perceptual metric (image, target) -> float, or None."""
     for i, view in enumerate(views):
         photo = view.load()
         target = composite_photo(photo, background.cpu())

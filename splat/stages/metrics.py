@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from splat.core.capture import Capture
-from splat.core.lpips import REPORTED
 from splat.core.machine import peak_memory_mb
 from splat.core.slots import PoseResult
 from splat.run.trained import Trained
@@ -34,7 +33,7 @@ def gather_metrics(
         "psnr": averages["psnr"],
         "ssim": averages["ssim"],
         "lpips": averages["lpips"],
-        "lpips_variant": None if averages["lpips"] is None else REPORTED,
+        "lpips_variant": None if averages["lpips"] is None else result.lpips_variant,
         "cc_psnr": averages["cc_psnr"],
         "views": [p.figures for p in result.test],
         "train_psnr": mean([p.figures["psnr"] for p in result.train]),

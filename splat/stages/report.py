@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from splat.core.capture import Capture
+from splat.core.lpips import metric_title
 from splat.core.slots import PoseResult
 from splat.report import Curve, ReportData, ViewScore, write_report
 from splat.run.folder import RunFolder
 from splat.run.trained import Trained
-from splat.stages.evaluate import Evaluation, Pictures
+from splat.stages.evaluate import Evaluation
 
 _FILES = (
     ("splat", "export/splat.ply"),
@@ -46,10 +47,11 @@ def write_run_report(
         registered=(metrics["registered"][0], metrics["registered"][1]),
         unregistered=posed.unregistered,
         warnings=tuple(metrics["warnings"]),
-        views=_scores(result.test, "test") + _scores(result.train, "train"),
+        views=_scores(result, "test") + _scores(result, "train"),
         psnr=metrics["psnr"],
         ssim=metrics["ssim"],
         lpips=metrics["lpips"],
+        lpips_title=metric_title(metrics["lpips_variant"]),
         cc_psnr=metrics["cc_psnr"],
         heldout=metrics["heldout"],
         method=metrics["method"],
@@ -70,8 +72,10 @@ def write_run_report(
     write_report(root / "report.html", data)
 
 
-def _scores(pictures: tuple[Pictures, ...], role: Literal["train", "test"]) -> tuple[ViewScore, ...]:
-    return tuple(ViewScore(role=role, photo=p.photo, render=p.render, **p.figures) for p in pictures)
+def _scores(result: Evaluation, role: Literal["train", "test"]) -> tuple[ViewScore, ...]:
+    title = metric_title(result.lpips_variant)
+    pictures = result.test if role == "test" else result.train
+    return tuple(ViewScore(role=role, photo=p.photo, render=p.render, lpips_title=title, **p.figures) for p in pictures)
 
 
 def _curve(trained: Trained, name: str) -> Curve:

@@ -101,3 +101,11 @@ def test_versions_with_uncommitted_changes_are_told_apart() -> None:
     assert "1 of abc1234-dirty (code c1c1c1)" in note and "1 of abc1234-dirty (code d2d2d2)" in note
     committed = [by("c1c1c1c1", commit), by("c1c1c1c1", "f" * 40), by("d2d2d2d2", commit)]
     assert "2 of fffffff, 1 of abc1234-dirty" in versions_note(committed), "the commit that has the code names it"
+
+
+def test_two_perceptual_metrics_are_two_columns() -> None:
+    records = [record("a", lpips=0.3, lpips_variant="vgg"), record("b", lpips=0.1, lpips_variant="stlpips-alex")]
+    rows = rows_of(records)
+    assert [set(r.values) & {"lpips", "stlpips"} for r in rows] == [{"lpips"}, {"stlpips"}]
+    text = markdown("t", "n", rows, means_of(rows))
+    assert "| LPIPS | ST-LPIPS |" in text and "0.3000" in text and "0.2000" not in text

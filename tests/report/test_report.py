@@ -33,7 +33,15 @@ def test_every_unregistered_photo_warning_and_figure_is_there():
         "15 of 17",
     ]:
         assert text in words, text
-    for text in ("800 x 600", "4000 x 3000", "4 min 22 s", "2.0 GB", "points", "splat reconstruct <photos>"):
+    for text in (
+        "ST-LPIPS, held-out photos",
+        "800 x 600",
+        "4000 x 3000",
+        "4 min 22 s",
+        "2.0 GB",
+        "points",
+        "splat reconstruct <photos>",
+    ):
         assert text in words, text
     assert "export/my%20splat.ply" in Page(report_html(data)).links
 
