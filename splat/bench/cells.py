@@ -16,7 +16,7 @@ Value = str | int | float | bool | list[int]
 COPIED = (
     "psnr", "ssim", "lpips", "cc_psnr", "lpips_variant", "views", "num_gaussians", "seconds", "peak_memory_mb",
     "registered", "resolution", "iterations", "method", "seed", "heldout", "timeline",
-    "displacement",
+    "displacement", "floaters",
 )  # fmt: skip
 """What a cell's JSON takes from `RUN/metrics.json`: numbers and names, no path of the machine that ran it."""
 

@@ -96,8 +96,8 @@ class Reconstruct:
     test_every: int = 8
     """Hold out every n-th photo by name where the dataset has no split of its own; 0 trains on all photos."""
     train_photos: int = 0
-    """Train on so many of the photos that are not held out, evenly spread by name; poses are found with all of them. For
-    benchmarks of few photos; 0: train on all."""
+    """Train on so many of the photos that are not held out, evenly spread by name; poses are found with all of them.
+    For benchmarks of few photos; 0: train on all."""
     heldout: Literal["posed", "strict"] = "posed"
     """posed: held-out photos take part in finding the poses, not in training. strict: they take part in nothing, and
     their poses are found afterwards against the finished scene."""

@@ -350,6 +350,10 @@ class Item:
     """uint8 [h w]: 0 = no loss at this pixel."""
     view_id: int | None = None
     """The training view, whose exposure and pose corrections apply. None for a virtual view."""
+    inverse_depth: Float[Tensor, "h w"] | None = None
+    """1 / z (1 / world units) of what the photo shows, by its depth map; 0 where it is not known."""
+    probability: Float[Tensor, "h w"] | None = None
+    """That `inverse_depth` is right, in [0, 1]."""
     loss_weight: float = 1.0
     terms: frozenset[str] | None = None
     """Names of the loss terms that apply to this item (fields of `losses.Losses`); None: all."""

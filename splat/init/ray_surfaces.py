@@ -1,4 +1,4 @@
-"""First Gaussians for training along rays: dense surfaces with the layer, the probability and the free space of each."""
+"""First Gaussians for training along rays: dense surfaces with the layer, probability and free space of each."""
 
 from __future__ import annotations
 

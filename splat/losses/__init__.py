@@ -9,6 +9,7 @@ from torch import Tensor
 
 from splat.core import devices
 from splat.core.slots import Step
+from splat.losses.depth import depth_error, disparity_variation
 from splat.losses.photometric import photometric
 from splat.losses.regularizers import mean_opacity, mean_scale, mean_stretch
 
@@ -22,6 +23,12 @@ class Losses:
     """Mean absolute difference of the photo and the render."""
     dssim: float = 0.2
     """Mean of 1 - SSIM of the photo and the render."""
+    depth: float = 0.0
+    """Relative error of rendered depth by the photo's depth map, times its probability, where there is one."""
+    max_depth_error: float = 0.1
+    """Relative errors beyond this count as this: the depth map may be wrong."""
+    smoothness: float = 0.0
+    """Relative change of rendered disparity between pixels where the photo has no edge."""
     opacity: float = 0.0
     """Mean opacity of the rendered Gaussians: makes useless ones transparent (0.01 in 3DGS-MCMC)."""
     scale: float = 0.0
@@ -47,6 +54,10 @@ class Losses:
             figures |= {"psnr": loss.psnr, "l1": loss.l1}
             if dssim:
                 figures["dssim"] = loss.dssim
+        if self.depth and counts("depth") and (error := depth_error(step, self.max_depth_error)) is not None:
+            total = total + self.depth * _logged(figures, "depth", error)
+        if self.smoothness and counts("smoothness"):
+            total = total + self.smoothness * _logged(figures, "smoothness", disparity_variation(step))
         if self.opacity and counts("opacity"):
             total = total + self.opacity * _logged(figures, "opacity", mean_opacity(step.gaussians))
         if self.scale and counts("scale"):

@@ -66,7 +66,10 @@ class Coherent(DenseMatching):
 
     def phases(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
         """Bound to rays, then free. All free where the first Gaussians come from no pixels."""
-        whole = self._with_virtual_views(capture, init, budget.photo_phase)
+        whole = budget.photo_phase
+        if isinstance(whole.source, PhotoSource) and len(init.depths) == len(capture.views):
+            whole.source.give_depths(init.depths)
+        whole = self._with_virtual_views(capture, init, whole)
         bound = round(self.bound * budget.steps)
         if init.rays is None or bound == 0:
             return (whole,)

@@ -23,8 +23,8 @@ def evenly_spread(count: int, wanted: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Fewer:
-    """Keeps `photos` of the posed training photos, in the order of their names, and all that are held out. Sparse points
-    are triangulated anew from the training photos that are left, so that the others say nothing but the poses."""
+    """Keeps `photos` of the posed training photos, evenly spread by name, and all that are held out. Sparse points are
+    triangulated anew from the training photos that are left, so that the others say nothing but the poses."""
 
     poser: Poser
     photos: int

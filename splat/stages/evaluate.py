@@ -21,6 +21,7 @@ from splat.run.code import code_hash
 from splat.run.folder import hash_of
 from splat.run.trained import Trained
 from splat.stages.context import Context, work_folder
+from splat.stages.floaters import floaters
 from splat.stages.measure import Measured, mean, measure
 from splat.stages.perceptual import Metric, perceptual_metric, reported_variant
 
@@ -47,6 +48,8 @@ class Evaluation:
     not_placed: tuple[str, ...]
     """Held-out photos whose pose could not be found (strict protocol)."""
     lpips_variant: str | None = None
+    floaters: float | None = None
+    """Share of the blended weight that floats before surfaces: see `stages.floaters`."""
     """Which perceptual metric the figures named "lpips" are of."""
 
     def averages(self) -> dict[str, float | None]:
@@ -97,7 +100,8 @@ def evaluate(
             for m in measured:
                 results[group].append(_keep(folder / group, m))
                 c.report.progress(len(results["test"]) + len(results["train"]), total, psnr=m.psnr)
-        result = Evaluation(tuple(results["test"]), tuple(results["train"]), tuple(tests), tuple(lost), variant)
+        floats = floaters(c, capture, trained, tests)
+        result = Evaluation(tuple(results["test"]), tuple(results["train"]), tuple(tests), tuple(lost), variant, floats)
         _save(folder, result)
         return result
 
@@ -174,6 +178,7 @@ def _save(folder: Path, e: Evaluation) -> None:
 
     poses = {v.name: v.pose.matrix().tolist() for v in e.test_views}
     about = {"test_poses": poses, "not_placed": list(e.not_placed), "lpips_variant": e.lpips_variant}
+    about |= {"floaters": e.floaters}
     write_json(folder / "views.json", {"test": rows(e.test), "train": rows(e.train)} | about)
 
 
@@ -194,4 +199,5 @@ def _load(folder: Path, capture: Capture, held_out: tuple[View, ...] | None) -> 
         v = replace(known[name], world_from_cam=Rigid.from_matrix(torch.tensor(pose, dtype=torch.float64)))
         views.append(v if held_out is None else Capture(views=(v,)).resized(size).views[0])
     variant = saved.get("lpips_variant")
-    return Evaluation(rows("test"), rows("train"), tuple(views), tuple(saved["not_placed"]), variant)
+    groups = rows("test"), rows("train"), tuple(views), tuple(saved["not_placed"])
+    return Evaluation(*groups, variant, saved.get("floaters"))

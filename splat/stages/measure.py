@@ -18,6 +18,9 @@ from splat.core.slots import Rasterizer, RasterSettings
 from splat.geometry.compositing import composite_photo
 from splat.geometry.drawing import draw_view
 
+_HOLE = 0.5
+"""Alpha below which a pixel is a hole: no photo showed what is there."""
+
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -34,10 +37,12 @@ class Measured:
     render: np.ndarray
     """uint8 [h w 3]."""
     lpips: float | None = None
+    holes_percent: float = 0.0
+    """Pixels that nothing was drawn at (alpha below a half), of those that the photo shows something at."""
 
     def figures(self) -> dict[str, Any]:
         out = {"name": self.view.name, "psnr": self.psnr, "ssim": self.ssim, "cc_psnr": self.cc_psnr}
-        return out | {"lpips": self.lpips}
+        return out | {"lpips": self.lpips, "holes_percent": self.holes_percent}
 
 
 def measure(
@@ -54,7 +59,8 @@ def measure(
     for i, view in enumerate(views):
         photo = view.load()
         target = composite_photo(photo, background.cpu())
-        image = draw_view(gaussians, view.camera, view.pose, raster, settings, background).rgb.cpu()
+        drawn = draw_view(gaussians, view.camera, view.pose, raster, settings, background)
+        image = drawn.rgb.cpu()
         exposure = exposures[i] if exposures is not None else None
         if exposure is not None:
             image = image @ exposure[:, :3].T.to(image) + exposure[:, 3].to(image)
@@ -72,7 +78,13 @@ def measure(
             photo=(target * 255).round().byte().numpy(),
             render=(image * 255).round().byte().numpy(),
             lpips=None if lpips is None else lpips(image, target),
+            holes_percent=_share(drawn.alpha.cpu() < _HOLE, torch.from_numpy(photo.usable())),
         )
+
+
+def _share(marked: Tensor, usable: Tensor) -> float:
+    """Percent of the usable pixels that are marked; 0 where none is usable."""
+    return 100 * float((marked & usable).sum()) / max(1, int(usable.sum()))
 
 
 def mean(values: Sequence[float | None]) -> float | None:

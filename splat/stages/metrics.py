@@ -36,6 +36,7 @@ def gather_metrics(
         "lpips_variant": None if averages["lpips"] is None else result.lpips_variant,
         "cc_psnr": averages["cc_psnr"],
         "views": [p.figures for p in result.test],
+        "floaters": result.floaters,
         "train_psnr": mean([p.figures["psnr"] for p in result.train]),
         "num_gaussians": len(trained.gaussians),
         "seconds": seconds | {"total": round(sum(seconds.values()), 2)},

@@ -19,7 +19,7 @@ from splat.core.errors import SplatError
 from splat.core.image import Photo
 from splat.core.machine import threads_that_fit
 from splat.core.schedules import ResolutionSchedule
-from splat.core.slots import Item
+from splat.core.slots import DepthMap, Item
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +98,12 @@ class PhotoSource:
     def __len__(self) -> int:
         return len(self.levels)
 
+    def give_depths(self, maps: Sequence[DepthMap]) -> None:
+        """Add the depth map of each view (metric, of any size) to its items of every size."""
+        self.levels = [
+            [_with_depth(item, found) for item in items] for items, found in zip(self.levels, maps, strict=True)
+        ]
+
     def memory_bytes(self) -> int:
         """Bytes of all pixels."""
         tensors = {id(t): t for v in self.levels for i in v for t in (i.rgb, i.alpha, i.weight) if t is not None}
@@ -129,6 +135,16 @@ def _levels(view: Posed, view_id: int, schedule: ResolutionSchedule, device: tor
             made[factor] = _item(view, view_id, factor, device)
         levels.append(made[factor])
     return levels
+
+
+def _with_depth(item: Item, found: DepthMap) -> Item:
+    """Depth of the pixel that contains the middle of each pixel, never averaged over an edge."""
+    known = found.confidence > 0
+    inverse = torch.where(known, 1 / found.depth.clamp_min(1e-12), 0)
+    both = torch.stack([inverse, found.confidence * known])[None]
+    size = (item.camera.height, item.camera.width)
+    inverse, probability = torch.nn.functional.interpolate(both, size, mode="nearest-exact")[0].to(item.rgb.device)
+    return replace(item, inverse_depth=inverse, probability=probability)
 
 
 def _item(view: Posed, view_id: int, factor: float, device: torch.device | str) -> Item:

@@ -53,7 +53,7 @@ class VirtualViews:
 
 
 class VirtualSource:
-    """A `slots.TargetSource`: the photos', and targets of virtual cameras beside them. `renew` is a hook of the phase."""
+    """A `slots.TargetSource`: the photos, and targets of virtual cameras beside them. `renew` is a hook of a phase."""
 
     def __init__(
         self, photos: PhotoSource, depths: Sequence[PosedDepth], settings: VirtualViews, seed: int = 0

@@ -1,9 +1,9 @@
 """Gaussians that slide along the rays of their pixels (after CoherentGS, Paliwal et al. 2024).
 
-A Gaussian's depth in its own view is z = z0 exp(g + s): g is read from a coarse grid of the pixel's depth layer, so that
-a layer deforms smoothly and layers move independently; s is the Gaussian's own. Its size keeps its footprint in the
-image: the standard deviations are proportional to z. What the photo shows is thereby right in its own view whatever the
-depth, and depth follows from how well the other views are explained.
+A Gaussian's depth in its own view is z = z0 exp(g + s): g is read from a coarse grid of the pixel's depth layer, so
+that a layer deforms smoothly and layers move independently; s is the Gaussian's own. Its size keeps its footprint in
+the image: the standard deviations are proportional to z. What the photo shows is thereby right in its own view whatever
+the depth, and depth follows from how well the other views are explained.
 """
 
 from __future__ import annotations
