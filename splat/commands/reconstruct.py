@@ -19,7 +19,7 @@ from splat.core.slots import Init, Method, Poser, PoseResult, ReadOptions, Repor
 from splat.losses import Losses
 from splat.methods import METHODS
 from splat.methods.auto import choose_method
-from splat.methods.presets import PRESETS
+from splat.methods.presets import PRESETS, few_photo_defaults, iterations_for
 from splat.poses.fewer import Fewer
 from splat.poses.known import Known
 from splat.poses.photometric import PoseSearch
@@ -208,8 +208,13 @@ class Reconstruct:
         method, why = choose_method(self.method, {m.name: m for m in self.methods}, train_photos)
         given = self.given()
         preset = PRESETS[self.preset]
-        defaults = {"iterations": preset.iterations, "max_resolution": preset.max_resolution}
-        settled = with_defaults(self, defaults | dict(method.defaults(self.preset)), given)
+        defaults = {
+            "iterations": iterations_for(self.preset, train_photos),
+            "max_resolution": preset.max_resolution,
+            **few_photo_defaults(train_photos),
+            **method.defaults(self.preset),
+        }
+        settled = with_defaults(self, defaults, given)
         return replace(settled, method=method, explicit=tuple(sorted(given))), why
 
     @property

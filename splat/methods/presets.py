@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,24 @@ PRESETS: dict[str, Preset] = {
     "default": Preset(iterations=6000, max_resolution=800, cap=150_000),
     "quality": Preset(iterations=30_000, max_resolution=1600, cap=1_000_000),
 }
+
+FEW_PHOTOS = 14
+"""Up to so many training photos are few: what is trained longer, or without dropout, learns them by heart."""
+FEW_PHOTOS_SHARE = 0.5
+FEW_PHOTOS_DROPOUT = 0.2
+
+
+def iterations_for(preset: str, train_photos: int) -> int:
+    """Training steps of one photo each: the preset's, fewer with few photos (`FEW_PHOTOS_SHARE`, growing to the whole
+    from `FEW_PHOTOS` to twice as many)."""
+    share = FEW_PHOTOS_SHARE + (1 - FEW_PHOTOS_SHARE) * (train_photos - FEW_PHOTOS) / FEW_PHOTOS
+    return round(PRESETS[preset].iterations * min(1.0, max(FEW_PHOTOS_SHARE, share)))
+
+
+def few_photo_defaults(train_photos: int) -> dict[str, Any]:
+    """Settings (dotted names) that so few training photos change."""
+    return {"train.dropout.rate": FEW_PHOTOS_DROPOUT} if train_photos <= FEW_PHOTOS else {}
+
 
 PIXELS_PER_GAUSSIAN = 50
 """Training pixels, over all photos, for each Gaussian. More Gaussians cost time and explain held-out photos no better:

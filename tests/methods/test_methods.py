@@ -33,8 +33,8 @@ def test_a_method_keeps_the_promises_of_its_protocol(name: str) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_means_the_same_on_the_command_line_and_in_python(preset: str) -> None:
-    typed = parse(Reconstruct, ["photos", "--preset", preset], "splat").resolved(20)[0]
-    written = Reconstruct(Path("photos"), preset=preset).resolved(20)[0]
+    typed = parse(Reconstruct, ["photos", "--preset", preset], "splat").resolved(30)[0]
+    written = Reconstruct(Path("photos"), preset=preset).resolved(30)[0]
     assert (typed.iterations, typed.max_resolution) == (PRESETS[preset].iterations, PRESETS[preset].max_resolution)
     assert replace(typed, explicit=()) == replace(written, explicit=())
 
@@ -43,18 +43,18 @@ def test_explicit_values_win_over_preset_and_method_alike() -> None:
     typed = parse(
         Reconstruct, ["p", "--preset=fast", "--max_resolution", "100", "--train.decay.factor", "1.0"], "splat"
     )
-    settled, _ = typed.resolved(20)
+    settled, _ = typed.resolved(30)
     assert settled.max_resolution == 100 and settled.iterations == PRESETS["fast"].iterations
     assert settled.train.decay.factor == 1.0, "though it equals the default that the method would have changed"
     assert settled.train.resolution.full_at == EDGS["train.resolution.full_at"]
     written = Reconstruct(Path("p"), train=replace(Training(), decay=replace(Training().decay, factor=0.9)))
-    assert written.resolved(20)[0].train.decay.factor == 0.9
+    assert written.resolved(30)[0].train.decay.factor == 0.9
     kept = Reconstruct(Path("p"), explicit=("train.decay.factor",))
-    assert kept.resolved(20)[0].train.decay.factor == Training().decay.factor
+    assert kept.resolved(30)[0].train.decay.factor == Training().decay.factor
 
 
 def test_what_was_explicit_is_recorded() -> None:
-    typed = parse(Reconstruct, ["p", "--train.views.no-exposure", "--seed", "0"], "splat").resolved(20)[0]
+    typed = parse(Reconstruct, ["p", "--train.views.no-exposure", "--seed", "0"], "splat").resolved(30)[0]
     assert {"train.views.exposure", "seed", "photos"} <= set(typed.explicit)
     assert "iterations" not in typed.explicit
     recorded = typed.as_json()
@@ -64,21 +64,21 @@ def test_what_was_explicit_is_recorded() -> None:
 
 def test_a_method_may_bring_settings_of_its_own() -> None:
     mine = Edgs(init=DenseSurfaces(budget=1234))
-    settled, why = Reconstruct(Path("p"), method=mine).resolved(20)
+    settled, why = Reconstruct(Path("p"), method=mine).resolved(30)
     assert settled.chosen is mine and why == "as asked"
     typed = parse(Reconstruct, ["p", "--method", "edgs", "--edgs.init.budget", "1234"], "splat")
-    assert typed.resolved(20)[0].chosen == mine
+    assert typed.resolved(30)[0].chosen == mine
     automatic = parse(Reconstruct, ["p", "--edgs.init.budget", "1234"], "splat")
-    assert automatic.resolved(20)[0].chosen == mine, "auto takes the method with the settings that were given"
+    assert automatic.resolved(30)[0].chosen == mine, "auto takes the method with the settings that were given"
 
 
 def test_points_change_nothing_about_the_settings() -> None:
-    settled = Reconstruct(Path("p"), method=Points()).resolved(20)[0]
+    settled = Reconstruct(Path("p"), method=Points()).resolved(30)[0]
     assert settled.train == Training()
 
 
 def test_the_published_edgs_is_trained_as_published() -> None:
-    made = Reconstruct(Path("p"), method=EdgsPublished(), iterations=30_000).resolved(20)[0].train
+    made = Reconstruct(Path("p"), method=EdgsPublished(), iterations=30_000).resolved(30)[0].train
     assert made.density == "none" and made.none.prune_opacity == 0.005
     assert round(made.none.prune_every * 30_000) == 100
     rates = made.rates

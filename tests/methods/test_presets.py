@@ -48,3 +48,19 @@ def test_the_cap_follows_the_pixels_between_the_least_and_the_presets_own() -> N
     assert cap_for("default", 1_000) == 20_000
     assert cap_for("default", 5_000_000) == 100_000
     assert cap_for("default", 10**9) == 150_000
+
+
+def test_few_photos_are_trained_for_fewer_steps_unless_somebody_says_otherwise() -> None:
+    settled = {n: Reconstruct(Path("p")).resolved(n)[0] for n in (2, 8, FEW_PHOTOS, 20, 2 * FEW_PHOTOS, 300)}
+    steps = [settled[n].iterations for n in sorted(settled)]
+    whole = PRESETS["default"].iterations
+    assert steps[:3] == [FEW_PHOTOS_SHARE * whole] * 3 and steps[-2:] == [whole] * 2
+    assert steps == sorted(steps) and steps[2] < steps[3] < whole
+    assert Reconstruct(Path("p"), iterations=whole).resolved(8)[0].iterations == whole
+
+
+def test_dropout_is_for_few_photos() -> None:
+    rates = [Reconstruct(Path("p")).resolved(n)[0].train.dropout.rate for n in (3, FEW_PHOTOS, FEW_PHOTOS + 1)]
+    assert rates == [FEW_PHOTOS_DROPOUT, FEW_PHOTOS_DROPOUT, 0.0]
+    given = Reconstruct(Path("p"), explicit=("train.dropout.rate",)).resolved(3)[0]
+    assert given.train.dropout.rate == 0.0
