@@ -1,14 +1,16 @@
 """What presets and `--method auto` stand for."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
+from splat.commands.reconstruct import Reconstruct
 from splat.core.errors import SplatError
 from splat.core.slots import Method
 from splat.methods import METHODS
 from splat.methods.auto import AUTO, choose_method
-from splat.methods.presets import cap_for
+from splat.methods.presets import FEW_PHOTOS, FEW_PHOTOS_DROPOUT, FEW_PHOTOS_SHARE, PRESETS, cap_for
 from splat.native import build
 
 
