@@ -60,7 +60,7 @@ def align_depth(
         error = (scale * x + offset - y) / y
         spread = 1.5 * float(error.abs().median()) + 1e-9
         weights = w / y.square() / (1 + (error / spread).square())
-        scale, offset = _least_squares(x, y, weights, free)
+        scale, offset = _line_fit(x, y, weights, free)
     found = Alignment(scale, offset, disparity, 0.0)
     mapped = found.depth(x)
     if scale <= 0 or float((mapped > 0).double().mean()) < 0.5:
@@ -87,7 +87,7 @@ def _start(x: Tensor, y: Tensor, free: bool) -> tuple[float, float]:
     return float(scales[best]), float(offsets[best])
 
 
-def _least_squares(x: Tensor, y: Tensor, w: Tensor, free: bool) -> tuple[float, float]:
+def _line_fit(x: Tensor, y: Tensor, w: Tensor, free: bool) -> tuple[float, float]:
     if not free:
         return float((w * x * y).sum() / (w * x * x).sum().clamp_min(1e-300)), 0.0
     total = w.sum()

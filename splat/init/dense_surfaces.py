@@ -95,10 +95,10 @@ class DenseSurfaces(SurfaceSettings):
             kept = self._far_from(sparse.gaussians, torch.cat(samples.means), torch.cat(samples.spacings))
         rest = sparse.gaussians[kept]
         report.info(f"{samples.count:,} Gaussians by dense matching, {len(rest):,} sparse points beside them.")
-        init = self.finished(samples.init(rest), sampler)
+        init = self.with_details(samples.init(rest), sampler)
         return replace(init, depths=tuple(maps)) if len(maps) == len(capture.views) <= MAX_KEPT_MAPS else init
 
-    def finished(self, init: Init, sampler: SurfaceSampler) -> Init:
+    def with_details(self, init: Init, sampler: SurfaceSampler) -> Init:
         """What a variant adds to the first Gaussians."""
         return init
 

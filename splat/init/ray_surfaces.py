@@ -30,7 +30,7 @@ class RaySurfaces(DenseSurfaces):
     probable_reach: float = 0.1
     """How far a Gaussian whose depth is certain may slide, as a fraction of its depth."""
 
-    def finished(self, init: Init, sampler: SurfaceSampler) -> Init:
+    def with_details(self, init: Init, sampler: SurfaceSampler) -> Init:
         if init.view_ids is None or init.pixels is None:
             return init
         rows = len(init.gaussians)

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core.camera import Camera
 from splat.core.capture import Capture, View
+from splat.core.geometry import Rigid
 from splat.core.slots import Reporter
 from splat.geometry.reproject import check_consistency
 from splat.native import build
@@ -36,7 +38,8 @@ def with_bounds(capture: Capture, report: Reporter, sources: int = 3) -> Capture
     if build.unavailable() is not None or len(capture.views) < 2:
         return capture
     pairs = [_sources(capture.views, i, sources) for i in range(len(capture.views))]
-    views, depths = [], []
+    depths: list[Tensor | None] = []
+    views: list[tuple[Camera, Rigid, Tensor]] = []
     for view in capture.views:
         scale = min(1.0, _SIDE / max(view.camera.width, view.camera.height))
         views.append((view.camera.scaled(scale), view.pose, grey_of(view.rgb(scale))))
@@ -76,7 +79,7 @@ def _every_depth(views: tuple[View, ...], focal: float, width: int, i: int, othe
 
 
 def _bounds(
-    views: list[tuple[object, object, Tensor]], depths: list[Float[Tensor, "h w"] | None], i: int, others: list[int]
+    views: list[tuple[Camera, Rigid, Tensor]], depths: list[Float[Tensor, "h w"] | None], i: int, others: list[int]
 ) -> tuple[float, float] | None:
     own = depths[i]
     if own is None:
@@ -88,7 +91,7 @@ def _bounds(
             a, b = views[i], views[j]
             consistent |= check_consistency(
                 *(a[0], a[1], own, b[0], b[1], other),
-                *(_MAX_SHIFT, _MAX_DIFFERENCE),  # type: ignore[arg-type]
+                *(_MAX_SHIFT, _MAX_DIFFERENCE),
             ).consistent
     known = own[consistent]
     if len(known) < _MIN_SHARE * own.numel():

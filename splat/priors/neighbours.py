@@ -115,8 +115,8 @@ def _proxy_points(capture: Capture) -> Float[Tensor, "p 3"]:
         pixels = grid * torch.tensor([c.width, c.height])
         depths = [t * spread for t in (0.7, 1.5, 3.0, 6.0)]
         if view.bounds is not None:
-            near, far = view.bounds
-            depths = [1 / (1 / far + t * (1 / near - 1 / far)) for t in (0.05, 0.35, 0.65, 0.95)]
+            nearest, farthest = view.bounds
+            depths = [1 / (1 / farthest + t * (1 / nearest - 1 / farthest)) for t in (0.05, 0.35, 0.65, 0.95)]
         for z in depths:
             depth = torch.full((len(pixels),), z, dtype=torch.float64)
             points.append(view.world_from_cam.apply(c.unproject(pixels, depth)))
@@ -130,9 +130,9 @@ def _range(
     first percentile of the points' depths, and twice the 99th; of all views where a view has few."""
     d = own if len(own) >= 8 else all_depths
     if bounds is not None:
-        near, far = 0.9 * bounds[0], 1.2 * bounds[1]
-        if len(own) < 8 or float(((own >= near) & (own <= far)).double().mean()) > 0.9:
-            return torch.tensor([near, far], dtype=torch.float64)
+        given = torch.tensor([0.9 * bounds[0], 1.2 * bounds[1]], dtype=torch.float64)
+        if len(own) < 8 or float(((own >= given[0]) & (own <= given[1])).double().mean()) > 0.9:
+            return given
     if not len(d):
         return torch.tensor([0.1, 100.0], dtype=torch.float64)
     near, far = d.quantile(0.01), d.quantile(0.99)

@@ -34,6 +34,8 @@ class ViewScore:
     render: Picture | None = None
     lpips_title: str = "LPIPS"
     """Which metric `lpips` is of."""
+    holes_percent: float = 0.0
+    """Pixels at which nothing was drawn."""
 
     @property
     def fit(self) -> float:

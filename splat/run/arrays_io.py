@@ -40,7 +40,7 @@ def load_init(path: Path) -> Init:
     rays = {k.removeprefix("ray_"): v for k, v in arrays.items() if k.startswith("ray_")}
     count = sum(k.startswith("depth_") for k in arrays)
     depths = tuple(
-        _depth_map(*(arrays.get(f"{part}_{i}") for part in ("depth", "probability", "normals"))) for i in range(count)
+        _depth_map(arrays[f"depth_{i}"], arrays[f"probability_{i}"], arrays.get(f"normals_{i}")) for i in range(count)
     )
     return Init(gaussians, arrays.get("view_ids"), arrays.get("pixels"), RayRows(**rays) if rays else None, depths)
 

@@ -177,8 +177,8 @@ def _save(folder: Path, e: Evaluation) -> None:
         return [p.figures | {"photo": p.photo.name, "render": p.render.name} for p in pictures]
 
     poses = {v.name: v.pose.matrix().tolist() for v in e.test_views}
-    about = {"test_poses": poses, "not_placed": list(e.not_placed), "lpips_variant": e.lpips_variant}
-    about |= {"floaters": e.floaters}
+    about: dict[str, Any] = {"test_poses": poses, "not_placed": list(e.not_placed)}
+    about |= {"lpips_variant": e.lpips_variant, "floaters": e.floaters}
     write_json(folder / "views.json", {"test": rows(e.test), "train": rows(e.train)} | about)
 
 

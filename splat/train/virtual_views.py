@@ -22,7 +22,7 @@ from splat.core.slots import Item, Round
 from splat.geometry.reproject import PosedDepth, check_consistency
 from splat.train.views import PhotoSource
 
-_LARGEST_ANGLE = 60.0
+_MAX_ANGLE = 60.0
 """Degrees between the optical axes of photos between which a virtual camera stands."""
 
 
@@ -60,27 +60,27 @@ class VirtualSource:
     ) -> None:
         self.photos, self.depths, self.settings = photos, depths, settings
         self.generator = torch.Generator().manual_seed(seed + 1)
-        self.made: list[Item] = []
+        self.virtual: list[Item] = []
         self.taken = 0
         self.pairs = _pairs([d.world_from_cam for d in depths])
 
     def items(self, step: int, steps: int) -> Iterator[Item]:
         yield from self.photos.items(step, steps)
-        if self.made and self.settings.every and step % self.settings.every == 0:
+        if self.virtual and self.settings.every and step % self.settings.every == 0:
             self.taken += 1
-            yield self.made[self.taken % len(self.made)]
+            yield self.virtual[self.taken % len(self.virtual)]
 
     def renew(self, now: Round) -> None:
         """Choose cameras and warp photos to them by the scene as it is."""
         s = self.settings
-        self.made = []
+        self.virtual = []
         for _ in range(s.count if self.pairs else 0):
             pick = int(torch.randint(len(self.pairs), (1,), generator=self.generator))
             view, other = self.pairs[pick]
             photo = self.photos.levels[view][self.photos.level]
             item = self._warped(now, view, photo, self._camera_between(view, other))
             if item is not None:
-                self.made.append(item)
+                self.virtual.append(item)
 
     def _camera_between(self, view: int, other: int) -> Rigid:
         """`world_from_cam`."""
@@ -125,15 +125,15 @@ class VirtualSource:
         )
 
     def state(self) -> dict[str, Any]:
-        made = [
+        saved = [
             {"pose": i.cam_from_world, "rgb": i.rgb, "weight": i.weight, "view": i.view_id}
             | {"intrinsics": [i.camera.fx, i.camera.fy, i.camera.cx, i.camera.cy, i.camera.width, i.camera.height]}
-            for i in self.made
+            for i in self.virtual
         ]
         return {
             "photos": self.photos.state(),
             "generator": self.generator.get_state(),
-            "made": made,
+            "virtual": saved,
             "taken": self.taken,
         }
 
@@ -142,7 +142,7 @@ class VirtualSource:
         self.generator.set_state(state["generator"])
         self.taken = int(state["taken"])
         device = self.photos.levels[0][0].rgb.device
-        self.made = [
+        self.virtual = [
             Item(
                 camera=Camera(*m["intrinsics"]),
                 cam_from_world=m["pose"].to(device),
@@ -152,7 +152,7 @@ class VirtualSource:
                 loss_weight=self.settings.weight,
                 terms=frozenset({"l1", "dssim"}),
             )
-            for m in state["made"]
+            for m in state["virtual"]
         ]
 
 
@@ -166,7 +166,7 @@ def _sampled(pixels: Tensor, at: Float[Tensor, "h w 2"], camera: Camera) -> Tens
 
 def _pairs(poses: Sequence[Rigid], nearest: int = 3) -> list[tuple[int, int]]:
     """(view, other) of each view and its nearest that look about the same way."""
-    cos = torch.cos(torch.deg2rad(torch.tensor(_LARGEST_ANGLE)))
+    cos = torch.cos(torch.deg2rad(torch.tensor(_MAX_ANGLE)))
     pairs = []
     for i, own in enumerate(poses):
         near = sorted(

@@ -51,7 +51,7 @@ def renewed(made: VirtualSource, wrong: float = 1.0) -> VirtualSource:
 
 
 def test_a_target_is_what_a_photo_from_there_would_show() -> None:
-    made = renewed(source()).made
+    made = renewed(source()).virtual
     assert len(made) == 6
     for item in made:
         pose = planes.Rigid.from_matrix(torch.linalg.inv(item.cam_from_world.double()))
@@ -64,13 +64,13 @@ def test_a_target_is_what_a_photo_from_there_would_show() -> None:
 
 
 def test_a_wrong_scene_gets_no_targets() -> None:
-    assert renewed(source(), wrong=1.2).made == []
+    assert renewed(source(), wrong=1.2).virtual == []
 
 
 def test_cameras_stand_near_photos_and_not_where_they_stand() -> None:
     centres = torch.stack([p.translation for p in POSES]).float()
     step = float((centres[1] - centres[0]).norm())
-    for item in renewed(source(VirtualViews(count=20, reach=0.5, aside=0.05))).made:
+    for item in renewed(source(VirtualViews(count=20, reach=0.5, aside=0.05))).virtual:
         centre = -item.cam_from_world[:3, :3].T @ item.cam_from_world[:3, 3]
         nearest = float((centres - centre).norm(dim=1).min())
         assert nearest < 1.3 * step and nearest > 1e-4
@@ -78,7 +78,7 @@ def test_cameras_stand_near_photos_and_not_where_they_stand() -> None:
 
 
 def test_what_a_mask_hides_is_no_target() -> None:
-    open_, masked = renewed(source()).made, renewed(source(weight=True)).made
+    open_, masked = renewed(source()).virtual, renewed(source(weight=True)).virtual
     shares = [float(sum((i.weight > 0).float().mean() for i in made)) / len(made) for made in (open_, masked)]
     assert shares[1] < 0.75 * shares[0]
 
@@ -108,5 +108,5 @@ def test_a_state_goes_on_with_the_same_views(steps: int) -> None:
         for a, b in zip(whole.items(s, 20), again.items(s, 20), strict=True):
             assert torch.equal(a.rgb, b.rgb) and torch.equal(a.cam_from_world, b.cam_from_world)
             assert a.view_id == b.view_id and a.camera == b.camera
-    for a, b in zip(renewed(whole).made, renewed(again).made, strict=True):
+    for a, b in zip(renewed(whole).virtual, renewed(again).virtual, strict=True):
         assert torch.equal(a.cam_from_world, b.cam_from_world), "the next cameras too"
