@@ -58,6 +58,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:  # while modules are imported: nothing has begun
         print("splat: stopped.", file=sys.stderr)
         return 130
+    except (ImportError, MemoryError) as e:
+        from splat.core.machine import is_out_of_memory
+
+        if not is_out_of_memory(e):
+            raise
+        print("splat: out of memory while it starts: close other programs, or raise the limit.", file=sys.stderr)
+        return 2
 
 
 def entry() -> int:

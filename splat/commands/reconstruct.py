@@ -300,7 +300,7 @@ class Reconstruct:
                 try:
                     yield context, logged.warnings
                 except Exception as e:
-                    if not is_out_of_memory(e):
+                    if isinstance(e, SplatError) or not is_out_of_memory(e):
                         raise
                     raise SplatError(
                         f"out of memory in {logged.stage or 'this run'}; what was done is kept: run the same command "

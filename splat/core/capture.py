@@ -59,6 +59,8 @@ class View:
     role: Literal["train", "test"] = "train"
     as_stored: bool = False
     """The photo's EXIF orientation is not applied: it would mirror the photo, and its pose is that of the pixels."""
+    white: float | None = None
+    """Value of the file that is white, where its photos use fewer than their 16 bits; None: as the format says."""
     mask_path: Path | None = None
     invert_mask: bool = False
     mask_mode: Literal["ignore", "empty"] = "ignore"
@@ -84,7 +86,7 @@ class View:
         if self.cached is not None and self.cached[0] == camera:
             return self.cached[1]
         masking = self.mask_path, self.invert_mask, self.mask_mode
-        return load_photo(self.image_path, camera, *masking, quick, self.as_stored)
+        return load_photo(self.image_path, camera, *masking, quick, self.as_stored, self.white)
 
     def rgb(self, scale: float = 1.0) -> Float[Tensor, "h w 3"]:
         """The photo as float32 in [0, 1], without alpha or mask, at `scale` x the working size."""

@@ -10,19 +10,34 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from splat.core.camera import Camera
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic
 from splat.core.foreign import shown
 from splat.core.lens import undistort
+from splat.core.pixels import (
+    cv2_values,
+    deep_values,
+    from_deep,
+    in_srgb,
+    is_deep,
+    loses_bits,
+    own_white,
+    to_uint8,
+    turned,
+)
 from splat.core.resampling import resampled, resize_area
 
 _SUFFIXES = "jpg jpeg jpe jfif jif mpo png webp tif tiff bmp gif avif jp2 j2k jpx ppm pgm pnm heic heif heics hif"
 PHOTO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 """Of what Pillow opens and people have as photos; the contents decide how a file is read."""
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_MAX_LABEL = 127
+"""Masks without a larger value, of 255, hold labels."""
+_MAX_FLOAT_PIXELS = 200_000_000
+"""Of a TIFF that OpenCV reads, at 12 bytes a pixel."""
 Image.MAX_IMAGE_PIXELS = None  # panoramas of hundreds of megapixels are legitimate photos
 
 
@@ -87,39 +102,57 @@ def _orientation(image: Image.Image) -> Any:
         return 1
 
 
-def read_pixels(path: Path, min_size: tuple[int, int] | None = None, as_stored: bool = False) -> np.ndarray:
-    """The whole photo, uint8 [h w 3] or, with transparency, [h w 4]; `min_size` and `as_stored` as in
-    `open_photo`."""
+def read_pixels(
+    path: Path, min_size: tuple[int, int] | None = None, as_stored: bool = False, white: float | None = None
+) -> np.ndarray:
+    """The whole photo in sRGB, uint8 [h w 3] or, with transparency, [h w 4]; `min_size` and `as_stored` as in
+    `open_photo`. `white`: the value of 16-bit pixels that is white, where files do not use all of their bits; None: as
+    the format says."""
     try:
-        image = open_photo(path, min_size, as_stored)
+        if white is not None and (deep := _all_bits(path, as_stored)) is not None:
+            values, profile = deep
+            return in_srgb(from_deep(values, white), profile) if profile else from_deep(values, white)
+        try:
+            image = open_photo(path, min_size, as_stored)
+        except UnidentifiedImageError:
+            if (floats := deep_tiff(path)) is None:
+                raise
+            return from_deep(floats, own_white(floats))
         image.load()
     except FileNotFoundError:
         raise SplatError(f"{shown(path)} does not exist: check the folder or the file that names it.") from None
     except (UnidentifiedImageError, OSError, EOFError, Image.DecompressionBombError, *BROKEN_EXIF) as e:
         raise SplatError(f"{shown(path)} cannot be read ({shown(e)}): replace or remove this photo.") from None
-    if image.mode == "LAB":
-        image = _srgb_from_lab(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.nan_to_num(np.asarray(image, dtype=np.float32))
-        # Only "I;16" says how many bits it has; 32-bit integers and floats tell by their largest value.
-        peak = 65535.0
-        if image.mode in {"I", "F"} and values.max() <= 255:
-            peak = 1.0 if image.mode == "F" and values.max() <= 1 else 255.0
-        grey = np.clip(values / peak * 255 + 0.5, 0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, 2)
-    has_alpha = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
-    wanted = "RGBA" if has_alpha else "RGB"
-    return np.array(image if image.mode == wanted else image.convert(wanted))  # a copy: what PIL lends is read-only
+    return to_uint8(image)
 
 
-def _srgb_from_lab(image: Image.Image) -> Image.Image:
-    from PIL import ImageCms
+def deep_tiff(path: Path) -> np.ndarray | None:
+    """Values [h w] or [h w 3|4] of a TIFF that Pillow does not know: colours in floats. None for other files."""
+    try:
+        with path.open("rb") as f:
+            tags = TiffImagePlugin.ImageFileDirectory_v2(f.read(8))
+            f.seek(tags.next)
+            tags.load(f)
+        pixels = int(tags[256]) * int(tags[257])
+    except (OSError, *BROKEN_EXIF):
+        return None
+    explained = pixels <= min(_MAX_FLOAT_PIXELS, 100 * path.stat().st_size)
+    return cv2_values(path) if explained else None
 
-    converted = ImageCms.profileToProfile(
-        image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
-    )
-    assert converted is not None
-    return converted
+
+def _all_bits(path: Path, as_stored: bool) -> tuple[np.ndarray, bytes | None] | None:
+    """Values of a photo of more than 8 bits, [h w] or [h w 3|4], upright unless `as_stored`, and the profile of its
+    colours, if any; None for other photos."""
+    try:
+        image = open_photo(path, as_stored=True)
+    except UnidentifiedImageError:
+        return None if (floats := deep_tiff(path)) is None else (floats, None)
+    grey = is_deep(image)
+    values = deep_values(image) if grey else cv2_values(path) if loses_bits(image) else None
+    if values is None or values.dtype.itemsize == 1:
+        return None
+    profile = None if grey or values.ndim == 2 else image.info.get("icc_profile")
+    return turned(values, 1 if as_stored else _orientation(image)), profile
 
 
 def load_photo(
@@ -130,15 +163,16 @@ def load_photo(
     mask_mode: Literal["ignore", "empty"] = "ignore",
     quick: bool = False,
     as_stored: bool = False,
+    white: float | None = None,
 ) -> Photo:
     """Read a photo as `camera` would have taken it: oriented (unless `as_stored`), undistorted, at the camera's size.
     With `quick`, a JPEG is decoded at reduced size, at least twice the camera's; values may then differ by 1 or 2 of
-    255.
+    255. `white` as in `read_pixels`.
 
     Colour is averaged premultiplied by alpha, so transparent pixels do not leak into their neighbours. With `mask_mode`
     "empty" the mask becomes alpha (the minimum of both, if the photo has one); with "ignore" it becomes `weight`.
     """
-    pixels = read_pixels(path, (2 * camera.width, 2 * camera.height) if quick else None, as_stored)
+    pixels = read_pixels(path, (2 * camera.width, 2 * camera.height) if quick else None, as_stored, white)
     mask = _read_mask(mask_path, pixels.shape[:2], invert_mask) if mask_path else None
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
     if mask is not None and mask_mode == "empty":
@@ -158,20 +192,30 @@ def _use_of(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
     label but 0 means use."""
     says = pixels.shape[2] == 4 and pixels[..., 3].min() < 255
     mask = pixels[..., 3] if says else pixels[..., :3].max(2)
-    labels = bool(0 < mask.max() <= 127)
+    labels = bool(0 < mask.max() <= _MAX_LABEL)
     return (np.where(mask > 0, np.uint8(255), np.uint8(0)) if labels else mask), labels
 
 
 def mask_share(path: Path, invert: bool) -> tuple[float, bool]:
     """The share of a mask's pixels that are used, and whether it is a label map."""
-    mask, labels = _use_of(read_pixels(path))
+    mask, labels = _use_of(_mask_pixels(path))
     share = float((mask > 127).mean())
     return 1 - share if invert else share, labels
 
 
+def _mask_pixels(path: Path) -> np.ndarray:
+    """As `read_pixels`; labels that are stored in 16 or 32 bits, which 8 bits would round to 0, are 1."""
+    pixels = read_pixels(path)
+    if pixels.shape[2] == 3 and pixels.max(initial=0) <= _MAX_LABEL and (deep := _all_bits(path, False)) is not None:
+        values = deep[0]
+        if values.dtype.kind != "f" and values.max(initial=0) > 0:
+            return from_deep(np.minimum(values, 1), 255.0)
+    return pixels
+
+
 def _read_mask(path: Path, size: tuple[int, int], invert: bool) -> np.ndarray:
     """uint8 [h w], 255 = use. White means use unless `invert`."""
-    mask, _ = _use_of(read_pixels(path))
+    mask, _ = _use_of(_mask_pixels(path))
     mask = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
     mask = np.where(mask > 127, np.uint8(255), np.uint8(0))
     return 255 - mask if invert else mask

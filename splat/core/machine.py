@@ -81,8 +81,9 @@ _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60
 """Version 1 writes "no limit" as nearly 2^63."""
-_ADDRESS_OVERHEAD = 1.5e9
-"""Of address space that threads and libraries map while a run works, beyond what they fill: arenas, stacks."""
+_ADDRESS_OVERHEAD, _ADDRESSES_PER_CORE = 0.2e9, 0.1e9
+"""Of address space that libraries and threads (stacks, heaps) map while a run works, beyond what they fill: 0.17 GB on
+two cores."""
 
 
 def _cgroup_bytes() -> list[float]:
@@ -144,7 +145,7 @@ def _rlimit_bytes() -> list[float]:
     for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         soft = resource.getrlimit(limit)[0]
         if soft not in (-1, resource.RLIM_INFINITY):
-            left.append(soft - mapped[name] - _ADDRESS_OVERHEAD)
+            left.append(soft - mapped[name] - _ADDRESS_OVERHEAD - available_cores() * _ADDRESSES_PER_CORE)
     return left
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from splat.core.errors import SplatError
-from splat.core.image import is_heif, open_photo
+from splat.core.image import deep_tiff, is_heif, open_photo
+from splat.core.pixels import from_deep, own_white
 
 _ORIENTATION, _MAKE, _MODEL = 0x0112, 0x010F, 0x0110
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
@@ -80,7 +81,12 @@ def open_image(path: Path) -> Image.Image:
     """Pillow's image, not decoded and not rotated. Raises SplatError for HEIC without its reader, OSError otherwise."""
     if is_heif(path):
         return open_photo(path)  # registers the HEIF reader, or says how to install it
-    return Image.open(path)
+    try:
+        return Image.open(path)
+    except UnidentifiedImageError:
+        if (values := deep_tiff(path)) is None:
+            raise
+        return Image.fromarray(from_deep(values, own_white(values)))
 
 
 def read_info(path: Path) -> PhotoInfo | str:

@@ -1,15 +1,20 @@
 """Video in HLG or PQ (ITU-R BT.2100), as phones record "HDR" clips: shown as sRGB, as everything here is.
 
-OpenCV hands out the stored values, which look grey and dull as sRGB. They are turned into light, from BT.2020's
-primaries to BT.709's, with what is brighter than paper white rolled off.
+Before FFmpeg 8, OpenCV hands out the stored values, which look grey and dull as sRGB. They are turned into light, from
+BT.2020's primaries to BT.709's, with what is brighter than paper white rolled off. FFmpeg 8 converts frames by itself
+(what is brighter than paper white is then clipped); converting them again would double the contrast, so whether the
+decoder at hand converts is measured.
 """
 
 from __future__ import annotations
 
 import struct
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 
 Transfer = Literal["HLG", "PQ"]
@@ -42,6 +47,47 @@ def transfer_of(video: Path) -> Transfer | None:
         if 0 <= at < len(data) - 3:
             return _CODES.get(data[at + 3])
     return None
+
+
+@cache
+def decoder_converts() -> bool:
+    """Whether OpenCV converts HDR frames to sRGB itself: a grey clip is read with and without its colours marked as
+    PQ."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "grey.mp4"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 64))
+        for _ in range(2):
+            writer.write(np.full((64, 64, 3), 128, np.uint8))
+        writer.release()
+        if not path.is_file():
+            return False
+        plain = _first_frame(path)
+        mark_colours(path, 9, 16, 9)
+        marked = _first_frame(path)
+    return plain is not None and marked is not None and abs(float(marked.mean()) - float(plain.mean())) > 10
+
+
+def _first_frame(video: Path) -> np.ndarray | None:
+    capture = cv2.VideoCapture(str(video), cv2.CAP_FFMPEG)
+    found, frame = capture.read()
+    capture.release()
+    return frame if found else None
+
+
+def mark_colours(video: Path, primaries: int, transfer: int, matrix: int) -> None:
+    """Add a colour box (`nclx`, ISO 14496-12) to the sample entry of an MP4 of one track that has `moov` last, as
+    OpenCV writes it."""
+    data = bytearray(video.read_bytes())
+    box = struct.pack(">I4s4sHHHB", 19, b"colr", b"nclx", primaries, transfer, matrix, 0)
+    around = [data.find(name) - 4 for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")]
+    if min(around) < 0:
+        return
+    entry = around[-1] + 16
+    for at in (*around, entry):
+        struct.pack_into(">I", data, at, struct.unpack_from(">I", data, at)[0] + len(box))
+    end = entry + struct.unpack_from(">I", data, entry)[0] - len(box)
+    data[end:end] = box
+    video.write_bytes(data)
 
 
 def linear_light(signal: np.ndarray, transfer: Transfer) -> np.ndarray:

@@ -21,11 +21,13 @@ from splat.ingest.validation import LimitedWarnings, check_image
 def attach_masks(capture: Capture, root: Path, options: ReadOptions, report: Reporter) -> Capture:
     """The capture with `mask_path` set on the views that have a mask.
 
-    In this order: --masks, the path that the dataset gives, `masks/` beside the photos, `<photo>.png` or
-    `<name>.mask.png` next to the photo. A mask whose aspect ratio is not that of its photo is left out with a warning.
+    In this order: --masks, the path that the dataset gives, `masks/` beside the photos of all cameras, `masks/` in the
+    folder of the photo's camera, `<photo>.png` or `<name>.mask.png` next to the photo. A mask whose aspect ratio is not
+    that of its photo is left out with a warning.
     Raises SplatError where --masks is no folder.
     """
     folder = _default_folder(capture, root)
+    inside: dict[Path, MaskIndex | None] = {}  # left/masks, right/masks
     if options.masks is not None:
         folder = next((f for f in (options.masks, root / options.masks) if f.is_dir()), None)
         if folder is None:
@@ -40,6 +42,10 @@ def attach_masks(capture: Capture, root: Path, options: ReadOptions, report: Rep
         if index is not None:
             return index.find(view.name, alone=files[normal(PurePosixPath(view.name).name)] == 1)
         parent = view.image_path.parent
+        if parent not in inside:
+            inside[parent] = MaskIndex.of(parent / "masks") if (parent / "masks").is_dir() else None
+        if (own := inside[parent]) is not None and (mask := own.find(view.image_path.name)) is not None:
+            return mask
         if parent not in beside:
             beside[parent] = MaskIndex.of(parent, below=False)
         return beside[parent].find(view.image_path.name, marked=True)
@@ -85,10 +91,15 @@ def _judge(masks: list[Path | None], capture: Capture, invert: bool, report: Rep
 
 
 def _default_folder(capture: Capture, root: Path) -> Path | None:
+    parents = {v.image_path.parent for v in capture.views}
+
+    def common(d: Path) -> bool:  # masks in one camera's folder are not those of the others
+        return d == root or d not in parents or all(p.is_relative_to(d) for p in parents)
+
     parent = capture.views[0].image_path.parent
     scaled = parent.name.removeprefix("images")  # masks_4 belong to images_4
     candidates = [d / f"masks{s}" for s in dict.fromkeys([scaled, ""]) for d in (root, parent, parent.parent)]
-    return next((c for c in candidates if c.is_dir()), None)
+    return next((c for c in candidates if common(c.parent) and c.is_dir()), None)
 
 
 def _usable(mask: Path | None, view: View, report: LimitedWarnings) -> Path | None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
+from splat.core.image import deep_tiff
 from splat.core.machine import threads_that_fit
+from splat.core.pixels import cv2_values, deep_values, is_deep, level_of, loses_bits, white_of
 from splat.core.slots import Reporter
 from splat.ingest.exif import open_image
 
@@ -43,6 +47,12 @@ class ImageCheck:
     blank: bool = False
     transparent: bool = False
     """No pixel is visible at all."""
+    deviation: float = 0.0
+    """Standard deviation of the thumbnail, in the values of the file."""
+    deep: Literal["", "16 bits", "32 bits", "floats"] = ""
+    """What the values of a photo with more than 8 bits are."""
+    level: float = 0.0
+    """The largest of them."""
 
 
 def too_large(path: Path, size: tuple[int, int], max_pixels: int | None) -> str | None:
@@ -62,6 +72,7 @@ def check_image(path: Path, max_pixels: int | None = None) -> ImageCheck:
             size, has_alpha = image.size, "A" in image.getbands() or "transparency" in image.info
             if (problem := too_large(path, size, max_pixels)) is not None:
                 return ImageCheck(problem=problem)
+            halved = loses_bits(image)
             image.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
             image.load()
             transparent = "A" in image.getbands() and image.getchannel("A").getextrema()[1] == 0
@@ -70,6 +81,11 @@ def check_image(path: Path, max_pixels: int | None = None) -> ImageCheck:
             else:
                 grey = image if image.mode.startswith(("I", "F")) else image.convert("L")
             thumbnail = np.asarray(grey.resize(_THUMBNAIL, Image.Resampling.BOX), dtype=np.float32)
+        deep, level = _level(path, image, halved)
+        unit = white_of(level, True) / 255 if deep == "floats" and not is_deep(image) else 257.0 if halved else 1.0
+        if halved and level < 65535 / 4 and (values := cv2_values(path)) is not None:  # the upper 8 bits say little
+            small = cv2.resize(values.astype(np.float32), _THUMBNAIL, interpolation=cv2.INTER_AREA) / 257
+            thumbnail = np.asarray(small if small.ndim == 2 else small[..., :3].mean(2), dtype=np.float32)
     except SplatError:
         raise
     except Exception as e:  # decoders of broken files raise all kinds
@@ -77,7 +93,39 @@ def check_image(path: Path, max_pixels: int | None = None) -> ImageCheck:
         return ImageCheck(problem=reason)
     deviation = float(thumbnail.std()) * (1 if thumbnail.max() <= 255 else 255 / float(thumbnail.max()))
     blank = deviation < _EMPTY_DEVIATION and not has_alpha
-    return ImageCheck(None, repr(size).encode() + thumbnail.tobytes(), blank, transparent)
+    fingerprint = repr(size).encode() + thumbnail.tobytes()
+    return ImageCheck(None, fingerprint, blank, transparent, float(thumbnail.std()) * unit, deep, level)
+
+
+def _level(path: Path, image: Image.Image, halved: bool) -> tuple[Literal["", "16 bits", "32 bits", "floats"], float]:
+    """`ImageCheck.deep` and `level` of a decoded photo. halved: only the upper 8 of its 16 bits were decoded."""
+    if image.format == "PPM":
+        return "", 0.0  # says its white; Pillow has applied it
+    if image.format is None and (floats := deep_tiff(path)) is not None:
+        return "floats", level_of(floats)
+    if is_deep(image):
+        kind: Literal["16 bits", "32 bits", "floats"] = "16 bits" if image.mode.startswith("I;") else "32 bits"
+        return "floats" if image.mode == "F" else kind, level_of(deep_values(image))
+    if halved:
+        extrema = [image.getchannel(b).getextrema()[1] for b in image.getbands() if b != "A"]
+        return "16 bits", max(float(v) for v in extrema if not isinstance(v, tuple)) * 256 + 255
+    return "", 0.0
+
+
+def _with_whites(capture: Capture, checks: list[ImageCheck], report: Reporter) -> Capture:
+    """The capture with `View.white` by the bits that all its photos together use, so that exposures stay comparable:
+    cameras write 10, 12 or 14 bits into 16, and floats may end at 1, 255 or 65535."""
+    whites: dict[str, float | None] = {}
+    for deep in ("16 bits", "32 bits", "floats"):
+        levels = [c.level for c in checks if c.deep == deep and not c.problem]
+        white = white_of(max(levels), deep == "floats", bits_in_use=True) if levels else None
+        whites[deep] = None if deep == "16 bits" and white == 65535 else white  # as the format says
+        if white is not None and white not in {1, 255, 65535}:
+            bits = int(white).bit_length()
+            report.info(f"{len(levels)} photos use {bits} of their {deep}: {white:.0f} is white.")
+    if not any(whites.values()):
+        return capture
+    return capture.with_views(tuple(replace(v, white=whites.get(c.deep)) for v, c in zip(capture.views, checks)))
 
 
 def check_photos(capture: Capture, report: Reporter, max_pixels: int | None = None) -> Capture:
@@ -94,6 +142,7 @@ def check_photos(capture: Capture, report: Reporter, max_pixels: int | None = No
         for check in pool.map(lambda p: check_image(p, max_pixels), paths):
             checks.append(check)
             report.progress(len(checks), len(paths))
+    capture = _with_whites(capture, checks, report)
     invisible = [v for v, check in zip(capture.views, checks) if check.transparent]
     if len(invisible) > len(checks) - 2 and invisible:
         raise SplatError(
@@ -103,7 +152,9 @@ def check_photos(capture: Capture, report: Reporter, max_pixels: int | None = No
     keep, first_with = [], dict[bytes, str]()
     with LimitedWarnings(report) as warnings:
         for view, check in zip(capture.views, checks):
-            usable = not (check.blank or check.problem or check.transparent)
+            # a photo that uses 12 of its 16 bits has a sixteenth of the contrast
+            blank = check.blank and (view.white is None or check.deviation * 255 / view.white < _EMPTY_DEVIATION)
+            usable = not (blank or check.problem or check.transparent)
             original = first_with.setdefault(_clip(view) + check.fingerprint, view.name) if usable else view.name
             if check.problem:
                 problem = f"it cannot be decoded ({check.problem}); copy it again"
@@ -111,7 +162,7 @@ def check_photos(capture: Capture, report: Reporter, max_pixels: int | None = No
                     problem = check.problem
             elif check.transparent:
                 problem = "it is transparent everywhere"
-            elif check.blank:
+            elif blank:
                 problem = "it is one flat colour"
             elif original != view.name:
                 problem = f"it is the same picture as {shown(original)}"

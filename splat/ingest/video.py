@@ -21,7 +21,7 @@ from splat.core.foreign import path_inside, read_json, regular_file, shown
 from splat.core.slots import ReadOptions, Reporter
 from splat.ingest.cameras import GUESSED_FOCAL
 from splat.ingest.folders import image_size, list_photos, photo_folders
-from splat.ingest.hdr_video import ToneMap, transfer_of
+from splat.ingest.hdr_video import ToneMap, decoder_converts, transfer_of
 from splat.ingest.names import safe_names
 from splat.ingest.validation import LimitedWarnings
 
@@ -127,9 +127,10 @@ def extract_frames(video: Path, folder: Path, max_frames: int, report: Reporter)
         f"{shown(video.name)}: {total} frames, {total / fps:.1f} s; keeping the sharpest of each of {windows} windows."
     )
     transfer = transfer_of(video)
-    tone_map = ToneMap(transfer) if transfer else None
+    tone_map = ToneMap(transfer) if transfer and not decoder_converts() else None
     if transfer:
-        report.info(f"{shown(video.name)} is HDR ({transfer}): its colours are mapped to sRGB.")
+        how = "are mapped to sRGB" if tone_map else "are converted to sRGB by FFmpeg, which clips above paper white"
+        report.info(f"{shown(video.name)} is HDR ({transfer}): its colours {how}.")
     names, sharpness, size = [], [], (0, 0)
     for number, score, frame in sharpest_frames(video, total, windows):
         name = f"frame_{number:06d}.jpg"

@@ -160,7 +160,7 @@ def _check_space(folder: Path, size: int) -> None:
 def _prepare(view: View, settings: FeatureSettings, path: Path) -> tuple[np.ndarray, np.ndarray | None, float]:
     """Writes the grey photo to `path`; returns the downscaled colours, the mask (True = use) and the sharpness."""
     width, height = feature_size(view, settings.max_size)
-    pixels = read_pixels(view.image_path, as_stored=view.as_stored)
+    pixels = read_pixels(view.image_path, as_stored=view.as_stored, white=view.white)
     rgb = resize_area(np.ascontiguousarray(pixels[..., :3]), width, height)
     mask = None
     if pixels.shape[2] == 4 and pixels[..., 3].min() < 255:
@@ -216,7 +216,8 @@ def _key(view: View, settings: FeatureSettings) -> str:
         stat = path.stat()
         return str(path.resolve()), stat.st_size, stat.st_mtime_ns
 
-    parts = (_FORMAT, stamp(view.image_path), stamp(view.mask_path), view.invert_mask, astuple(settings))
+    white = () if view.white is None else (view.white,)
+    parts = (_FORMAT, stamp(view.image_path), stamp(view.mask_path), view.invert_mask, astuple(settings), *white)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 

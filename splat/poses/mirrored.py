@@ -71,9 +71,10 @@ def _flipped(view: View, index: int, settings: FeatureSettings, folder: Path) ->
     """Features of the mirrored photo, in the pixels of the mirrored photo."""
     folder.mkdir(parents=True, exist_ok=True)
     width, height = feature_size(view, settings.max_size)
-    pixels = cv2.resize(read_pixels(view.image_path)[..., :3], (width, height), interpolation=cv2.INTER_AREA)
+    photo = read_pixels(view.image_path, white=view.white)[..., :3]
+    pixels = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
     path = folder / f"{index}.png"
     if not cv2.imwrite(str(path), np.ascontiguousarray(pixels[:, ::-1, ::-1])):
         raise SplatError(f"{path} was not written: is the disk full?")
-    mirror = replace(view, image_path=path, mask_path=None, photo_size=(width, height), cached=None)
+    mirror = replace(view, image_path=path, mask_path=None, photo_size=(width, height), white=None, cached=None)
     return feature_files.extract((mirror,), settings, folder / "features", Silent(), 1)[0]
