@@ -10,9 +10,11 @@ from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.foreign import read_json
 from splat.core.interrupts import interruptible
-from splat.core.slots import Poser, PoseResult
+from splat.core.slots import Poser, PoseResult, Reporter, SparseMatcher
 from splat.poses.features import quiet
+from splat.poses.known import Known
 from splat.poses.normalize import normalize
+from splat.priors.disk_lightglue import DiskLightGlue
 from splat.run.capture_io import load_capture, save_capture
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
@@ -25,12 +27,14 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     Raises SplatError where fewer than two training photos could be placed.
     """
     c.report.begin("poses")
-    key = hash_of("poses", c.run.identity("ingest"), poser, heldout)
+    matcher = _matcher(capture, poser, c.report)
+    added = () if matcher is None else (matcher,)
+    key = hash_of("poses", c.run.identity("ingest"), poser, heldout, *added)
 
     def make(folder: Path) -> PoseResult:
         quiet()
         with work_folder(folder) as work, interruptible():
-            result = poser(capture, work, c.report)
+            result = poser(capture, work, c.report, *added)
         result = replace(result, capture=normalize(result.capture, result.details.get("up", "auto")))
         save_capture(folder, result.capture, c.run.photos)
         details = {"total": result.total, "unregistered": result.unregistered, "warnings": list(result.warnings)}
@@ -40,7 +44,8 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     def load(folder: Path) -> PoseResult:
         return load_poses(folder, c.run.photos)
 
-    result = c.run.stage("poses", key, poser, make, load, code=code_hash("splat.poses", type(poser).__module__))
+    code = code_hash("splat.poses", type(poser).__module__, *(type(m).__module__ for m in added))
+    result = c.run.stage("poses", key, poser, make, load, code=code)
     c.report.info(f"registered {len(result.capture.views)} of {result.total} photos")
     for name, reason in sorted(result.unregistered.items()):
         c.report.warn(f"{name} was not registered: {reason}")
@@ -52,6 +57,25 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
             "photos that overlap by at least 60 %."
         )
     return result
+
+
+def _matcher(capture: Capture, poser: Poser, report: Reporter) -> SparseMatcher | None:
+    """The matcher beside SIFT, where the poser takes one and its weights are found. Raises SplatError where it was
+    asked for and cannot run."""
+    if not isinstance(poser, Known) or not poser.may_add_matches(capture):
+        return None
+    matcher = DiskLightGlue()
+    if poser.matches == "auto" and (reason := matcher.unavailable()) is not None:
+        report.info(f"points come from SIFT alone: {reason}")
+        return None
+    try:
+        matcher.check()
+    except SplatError as e:
+        if poser.matches == "disk":
+            raise
+        report.warn(str(e))
+        return None
+    return matcher
 
 
 def load_poses(folder: Path, photos: Path | None = None) -> PoseResult:
