@@ -369,6 +369,8 @@ def packaged(name: str, folder: Path | None) -> Check:
         weights.check(name, path)
     except SplatError as e:
         return Check(w.title, "note", str(e), w.command)
+    if w in (weights.DISK, weights.LIGHTGLUE) and importlib.util.find_spec("kornia") is None:
+        return Check(w.title, "note", f"{path} ({about}), but kornia is missing", f'pip install "{DISTRIBUTION}[disk]"')
     return Check(w.title, "ok", f"{path} ({about})")
 
 

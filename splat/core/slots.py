@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -121,6 +122,37 @@ class Poser(Protocol):
 
 
 # -------------------------------------------------------------------------------------------------------------- priors
+
+
+@dataclass(frozen=True, eq=False)
+class SparseMatches:
+    """Features of photos, and which of them match."""
+
+    xy: tuple[np.ndarray, ...]
+    """Per photo float32 [n 2]: (x, y) in pixels of the photo that was given (centres at .5)."""
+    rows: Mapping[tuple[int, int], np.ndarray]
+    """Per pair of photos (i, j), uint32 [m 2]: indices of matching features in `xy[i]` and `xy[j]`."""
+    scores: Mapping[tuple[int, int], np.ndarray]
+    """Per pair float32 [m]: probability that the match is right."""
+
+
+@runtime_checkable
+class SparseMatcher(Protocol):
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
+
+    def __call__(
+        self,
+        photos: Sequence[np.ndarray],
+        pairs: Sequence[tuple[int, int]],
+        folder: Path,
+        report: Reporter,
+        threads: int = 1,
+    ) -> SparseMatches:
+        """Features of photos (uint8 [h w 3]) and matches of pairs of them. `folder`: for cached results."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

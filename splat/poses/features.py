@@ -157,9 +157,10 @@ def _check_space(folder: Path, size: int) -> None:
         )
 
 
-def _prepare(view: View, settings: FeatureSettings, path: Path) -> tuple[np.ndarray, np.ndarray | None, float]:
-    """Writes the grey photo to `path`; returns the downscaled colours, the mask (True = use) and the sharpness."""
-    width, height = feature_size(view, settings.max_size)
+def read_photo(view: View, max_size: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The photo as it was taken, lens included: uint8 [h w 3] with a long side of at most `max_size` px, over white
+    where it has alpha; and its mask, bool [h w] (True = use), None without one."""
+    width, height = feature_size(view, max_size)
     pixels = read_pixels(view.image_path, as_stored=view.as_stored, white=view.white)
     rgb = resize_area(np.ascontiguousarray(pixels[..., :3]), width, height)
     mask = None
@@ -173,6 +174,13 @@ def _prepare(view: View, settings: FeatureSettings, path: Path) -> tuple[np.ndar
         weight = plain.load().weight
         assert weight is not None
         mask = weight > 127 if mask is None else mask & (weight > 127)
+    return rgb, mask
+
+
+def _prepare(view: View, settings: FeatureSettings, path: Path) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """Writes the grey photo to `path`; returns the downscaled colours, the mask (True = use) and the sharpness."""
+    rgb, mask = read_photo(view, settings.max_size)
+    height, width = rgb.shape[:2]
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     if not cv2.imwrite(str(path), grey):
         raise SplatError(f"{path} was not written: is the disk full?")

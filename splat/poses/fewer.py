@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from splat.core.capture import Capture
-from splat.core.slots import Poser, PoseResult, Reporter
-from splat.poses.known import Known
+from splat.core.slots import Poser, PoseResult, Reporter, SparseMatcher
+from splat.poses.known import MAX_PHOTOS, Known
 
 
 def evenly_spread(count: int, wanted: int) -> list[int]:
@@ -31,13 +31,19 @@ class Fewer:
     known: Known
     """How points are triangulated."""
 
-    def __call__(self, capture: Capture, workdir: Path, report: Reporter) -> PoseResult:
-        """Raises SplatError as `poser` does."""
-        result = self.poser(capture, workdir, report)
-        reduced = self._reduced(result.capture)
-        if result.capture.points is not None:
-            again = replace(self.known, check=False, triangulate=True)(reduced, workdir, report)
-            reduced = again.capture
+    def may_add_matches(self, capture: Capture) -> bool:
+        """Whether a call would use a matcher beside SIFT."""
+        asked = self.known.matches
+        return asked == "disk" or (asked == "auto" and min(self.photos, len(capture.train_views)) <= MAX_PHOTOS)
+
+    def __call__(
+        self, capture: Capture, workdir: Path, report: Reporter, matcher: SparseMatcher | None = None
+    ) -> PoseResult:
+        """`matcher` as for `Known`. Raises SplatError as `poser` does."""
+        poser = replace(self.poser, triangulate=False) if isinstance(self.poser, Known) else self.poser
+        result = poser(capture, workdir, report)
+        again = replace(self.known, check=False, triangulate=True)
+        reduced = again(self._reduced(result.capture), workdir, report, matcher).capture
         used = f"{len(reduced.train_views)} of {len(result.capture.train_views)}"
         report.info(f"{used} photos are used for training")
         return replace(

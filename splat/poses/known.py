@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ import torch
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.machine import available_cores
-from splat.core.slots import PoseResult, Reporter
+from splat.core.slots import PoseResult, Reporter, SparseMatcher
 from splat.poses import features as feature_files
 from splat.poses import mapping
+from splat.poses.added_matches import MAX_PHOTOS, NEIGHBOURS, with_added_matches
 from splat.poses.evidence import sampson_error
 from splat.poses.features import FeatureSettings, PhotoFeatures, quiet
 from splat.poses.matching import MatchSettings, match_pair, one_thread_each
@@ -40,12 +41,24 @@ class Known:
     """Features per photo."""
     neighbours: int = 12
     """Each photo is matched with this many others, nearest in position and viewing direction."""
+    matches: Literal["auto", "sift", "disk"] = "auto"
+    """What points are triangulated from: sift; disk: SIFT, and DISK + LightGlue, whose weights pip brings (see `splat
+    doctor`); auto: these too where they are found and at most 12 photos are trained on."""
     check: bool = True
     """Compare the poses with matches between the photos and warn where they contradict each other."""
     seed: int = 0
 
-    def __call__(self, capture: Capture, workdir: Path, report: Reporter) -> PoseResult:
-        """Raises SplatError when no view has a pose."""
+    def may_add_matches(self, capture: Capture) -> bool:
+        """Whether a call would use a matcher beside SIFT."""
+        if self.matches == "sift" or not self.triangulate or capture.points is not None:
+            return False
+        posed = sum(v.world_from_cam is not None for v in capture.train_views)
+        return posed >= 2 and (self.matches == "disk" or posed <= MAX_PHOTOS)
+
+    def __call__(
+        self, capture: Capture, workdir: Path, report: Reporter, matcher: SparseMatcher | None = None
+    ) -> PoseResult:
+        """`matcher`: used beside SIFT where `may_add_matches`. Raises SplatError when no view has a pose."""
         keep = [v.world_from_cam is not None for v in capture.views]
         if not any(keep):
             raise SplatError("the dataset has no camera poses: find them with `Sfm`.")
@@ -54,7 +67,9 @@ class Known:
         details: dict[str, Any] = {"points_from": "dataset" if posed.points is not None else "none"}
         verdict = Verdict()
         if posed.points is None and self.triangulate and len(posed.train_views) >= 2:
-            with_points, verdict = self._triangulated(posed, workdir, report)
+            with_points, verdict = self._triangulated(
+                posed, workdir, report, matcher if self.may_add_matches(posed) else None
+            )
             if with_points is not None:
                 posed, details["points_from"] = with_points, "triangulation"
         elif self.check:
@@ -87,7 +102,9 @@ class Known:
         raw = dict(zip(pairs, one_thread_each(work, pairs, threads)))
         return check_poses(few, features, _cameras(few, features)[0], raw, threads, self.seed)
 
-    def _triangulated(self, capture: Capture, workdir: Path, report: Reporter) -> tuple[Capture | None, Verdict]:
+    def _triangulated(
+        self, capture: Capture, workdir: Path, report: Reporter, matcher: SparseMatcher | None
+    ) -> tuple[Capture | None, Verdict]:
         """The capture with points observed by its training views, None where there are none; and what their matches say
         about the poses."""
         ids = [i for i, v in enumerate(capture.views) if v.role == "train"]
@@ -96,14 +113,21 @@ class Known:
         threads = available_cores()
         features = feature_files.extract(train.views, settings, workdir / "features", report, threads)
         raw: dict[tuple[int, int], np.ndarray] = {}
-        result = triangulate(train, features, self.neighbours, workdir, report, threads, self.seed, raw)
+        more: dict[tuple[int, int], np.ndarray] = {}
+        joined = features
+        if matcher is not None:
+            near = _neighbour_pairs(train, min(self.neighbours, NEIGHBOURS))
+            folder = workdir / "features"
+            joined, more = with_added_matches(train.views, features, near, matcher, folder, report, threads)
+        result = triangulate(train, joined, self.neighbours, workdir, report, threads, self.seed, raw, more)
         verdict = Verdict()
         if self.check:
             verdict = check_poses(train, features, _cameras(train, features)[0], raw, threads, self.seed)
         if result is None or result.points is None or not len(result.points):
             report.info("no points were found with the given poses")
             return None, verdict
-        report.info(f"{len(result.points)} points triangulated with the given poses")
+        kind = "SIFT" if matcher is None else f"SIFT and {matcher.name}"
+        report.info(f"{len(result.points)} points triangulated with the given poses, from matches of {kind}")
         assert result.tracks is not None
         tracks = replace(result.tracks, view_ids=torch.tensor(ids)[result.tracks.view_ids])
         return replace(capture, points=result.points, tracks=tracks), verdict
@@ -118,9 +142,11 @@ def _cameras(capture: Capture, features: list[PhotoFeatures]) -> tuple[list[Any]
 def triangulate(
     capture: Capture, features: list[PhotoFeatures], neighbours: int, workdir: Path, report: Reporter, threads: int,
     seed: int, raw: dict[tuple[int, int], np.ndarray] | None = None,
+    more: dict[tuple[int, int], np.ndarray] | None = None,
 ) -> Capture | None:  # fmt: skip
     """The fully posed capture with triangulated points and tracks, otherwise unchanged; None without matches. `raw`
-    receives the matches of each pair before the poses have a say."""
+    receives the matches of each pair by SIFT before the poses have a say; `more` has others, of features that follow
+    those with a descriptor."""
     import pycolmap
 
     quiet()
@@ -134,6 +160,8 @@ def triangulate(
         rows = match_pair(features[i], features[j], match)
         if raw is not None:
             raw[pair] = rows
+        if more and pair in more:
+            rows = np.concatenate([rows, more[pair]])
         if not len(rows):
             return rows
         j_from_i = cam_from_world[j] @ cam_from_world[i].inverse()

@@ -10,10 +10,13 @@ from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.foreign import read_json
 from splat.core.interrupts import interruptible
-from splat.core.slots import Poser, PoseResult
+from splat.core.slots import Poser, PoseResult, Reporter, SparseMatcher
 from splat.poses.features import quiet
+from splat.poses.fewer import Fewer
+from splat.poses.known import Known
 from splat.poses.normalize import normalize
 from splat.priors.depth_range import with_bounds
+from splat.priors.disk_lightglue import DiskLightGlue
 from splat.run.capture_io import load_capture, save_capture
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
@@ -29,12 +32,14 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     Raises SplatError where fewer than two training photos could be placed.
     """
     c.report.begin("poses")
-    key = hash_of("poses", c.run.identity("ingest"), poser, heldout)
+    matcher = _matcher(capture, poser, c.report)
+    added = () if matcher is None else (matcher,)
+    key = hash_of("poses", c.run.identity("ingest"), poser, heldout, *added)
 
     def make(folder: Path) -> PoseResult:
         quiet()
         with work_folder(folder) as work, interruptible():
-            result = poser(capture, work, c.report)
+            result = poser(capture, work, c.report, *added)
         placed = result.capture
         if placed.points is None or len(placed.points) < _MIN_POINTS_PER_VIEW * len(placed.views):
             placed = with_bounds(placed, c.report)
@@ -47,7 +52,8 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     def load(folder: Path) -> PoseResult:
         return load_poses(folder, c.run.photos)
 
-    code = code_hash("splat.poses", "splat.priors.depth_range", type(poser).__module__)
+    used = ("splat.priors.depth_range", type(poser).__module__, *(type(m).__module__ for m in added))
+    code = code_hash("splat.poses", *used)
     result = c.run.stage("poses", key, poser, make, load, code=code)
     c.report.info(f"registered {len(result.capture.views)} of {result.total} photos")
     for name, reason in sorted(result.unregistered.items()):
@@ -60,6 +66,26 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
             "photos that overlap by at least 60 %."
         )
     return result
+
+
+def _matcher(capture: Capture, poser: Poser, report: Reporter) -> SparseMatcher | None:
+    """The matcher beside SIFT, where the poser takes one and its weights are found. Raises SplatError where it was
+    asked for and cannot run."""
+    if not isinstance(poser, Known | Fewer) or not poser.may_add_matches(capture):
+        return None
+    known = poser.known if isinstance(poser, Fewer) else poser
+    matcher = DiskLightGlue()
+    if known.matches == "auto" and (reason := matcher.unavailable()) is not None:
+        report.info(f"points come from SIFT alone: {reason}")
+        return None
+    try:
+        matcher.check()
+    except SplatError as e:
+        if known.matches == "disk":
+            raise
+        report.warn(str(e))
+        return None
+    return matcher
 
 
 def load_poses(folder: Path, photos: Path | None = None) -> PoseResult:

@@ -19,6 +19,7 @@ from splat.core.slots import Init, PoseResult, RasterSettings, ReadOptions
 from splat.losses import Losses
 from splat.methods import Points
 from splat.poses.known import Known
+from splat.priors.disk_lightglue import DiskLightGlue
 from splat.raster import choose
 from splat.run.folder import RunFolder
 from splat.run.trained import Trained
@@ -133,3 +134,13 @@ def test_a_capture_depends_on_its_files_and_on_which_of_them_are_held_out(key_of
 
     elsewhere = other.views[0].image_path.parent
     assert all_differ([key_of(reading(folder)), key_of(reading(folder, test_every=3)), key_of(reading(elsewhere))])
+
+
+def test_poses_depend_on_a_matcher_that_was_installed_since(key_of, capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def posing(c: Context) -> object:
+        return pose.poses(c, "photos", capture, Known(), "posed")
+
+    monkeypatch.setattr(pose, "_matcher", lambda *a: None)
+    without = key_of(posing)
+    monkeypatch.setattr(pose, "_matcher", lambda *a: DiskLightGlue())
+    assert key_of(posing) != without
