@@ -107,7 +107,8 @@ def main() -> int:
     unseen = [f for f in chosen if f.unseen]
     wanted = [f for f in chosen if not f.unseen]
     kind = "everything" if options.everything else "named"
-    left = [f for f in wanted if known.get(f"{f.name} ({kind})", {}).get("hash") != f.hash()]
+    hashes = {f.name: f.hash() for f in wanted}  # of what is copied, whatever is edited meanwhile
+    left = [f for f in wanted if known.get(f"{f.name} ({kind})", {}).get("hash") != hashes[f.name]]
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         copy, cache = Path(folder) / "copy", Path(folder) / "cache"
         if left:
@@ -124,7 +125,7 @@ def main() -> int:
             word, tail = run_tests(copy, ["tests"] if options.everything else f.tests, options.seconds, own_cache)
             path.write_text(original)
             lines = [line for line in tail.splitlines() if line.startswith(("FAILED", "ERROR"))]
-            known[f"{f.name} ({kind})"] = {"hash": f.hash(), "result": word, "by": lines[:1]}
+            known[f"{f.name} ({kind})"] = {"hash": hashes[f.name], "result": word, "by": lines[:1]}
             options.results.write_text(json.dumps(known, indent=1))
             print(f"{word:16} {f.name} {' '.join(lines[:1])[:150]}", flush=True)
     results = {f.name: known[f"{f.name} ({kind})"]["result"] for f in wanted}

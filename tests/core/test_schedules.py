@@ -8,7 +8,15 @@ import oracles
 import pytest
 import torch
 
-from splat.core.schedules import Background, Dropout, OpacityDecay, ResolutionSchedule, ShSchedule, log_linear
+from splat.core.schedules import (
+    Background,
+    Dropout,
+    LearningRates,
+    OpacityDecay,
+    ResolutionSchedule,
+    ShSchedule,
+    log_linear,
+)
 from splat.core.slots import RasterSettings
 from splat.raster import choose
 
@@ -16,6 +24,13 @@ from splat.raster import choose
 def test_log_linear_is_halfway_at_the_geometric_mean() -> None:
     assert log_linear(1e-2, 1e-4, 0.5) == pytest.approx(1e-3)
     assert log_linear(1e-2, 1e-4, 2.0) == pytest.approx(1e-4)
+
+
+def test_the_rate_of_positions_is_held_where_they_start_right() -> None:
+    free, held = LearningRates(), LearningRates(means_hold=0.25)
+    for progress in (0.0, 0.1, 0.25):
+        assert held.at(progress, 2.0).means == free.at(0.25, 2.0).means < free.at(0.0, 2.0).means
+    assert held.at(0.7, 2.0).means == free.at(0.7, 2.0).means
 
 
 def test_resolution_doubles_from_the_start_and_never_goes_under_the_smallest_side() -> None:

@@ -61,6 +61,19 @@ def test_masks_may_be_inverted_mean_empty_and_lie_anywhere(photos: Path, tmp_pat
         assert (photo.alpha[:, : W // 2 - 1] == 0).all() and (photo.alpha[:, W // 2 + 1 :] == 255).all()
 
 
+def test_where_black_is_used_a_white_mask_leaves_its_photo_out_and_a_black_one_leaves_it_whole(photos: Path) -> None:
+    for i in range(2):
+        half(photos / "masks" / f"IMG_{i}.png")
+    for i, value in ((2, 255), (3, 0)):
+        Image.new("L", (W, H), value).save(photos / "masks" / f"IMG_{i}.png")
+    report = Silent()
+    capture = read(photos, ReadOptions(invert_masks=True), report)
+    assert [v.name for v in capture.views] == ["IMG_0.JPG", "IMG_1.JPG", "IMG_3.JPG"]
+    assert any("masked wholly" in w and "IMG_2.JPG" in w for w in report.warnings)
+    weight = capture.views[2].load().weight
+    assert weight is None or (weight == 255).all()
+
+
 def test_a_mask_folder_that_matches_nothing_is_a_warning(photos: Path) -> None:
     half(photos / "masks" / "other.png")
     report = Silent()

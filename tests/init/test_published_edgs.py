@@ -306,6 +306,17 @@ def test_references_are_one_of_each_cluster():
     assert found[0] == int((pose_features(poses)[:7] - mean).norm(dim=1).argmin()), "the nearest to the centre"
 
 
+def test_the_references_of_a_few_views_are_the_same_for_every_seed():
+    """k-means from one start ends at one of several local minima; from twenty, at the best of them."""
+    along = torch.randn(10, generator=torch.Generator().manual_seed(1)).tolist()
+    poses = [Rigid(torch.eye(3).double(), torch.tensor([x, 0, 0]).double()) for x in along]
+    one, twenty = (
+        {tuple(reference_views(poses, 3, torch.Generator().manual_seed(s), **restarts)) for s in range(10)}
+        for restarts in ({"restarts": 1}, {})
+    )
+    assert len(one) > 2 and len(twenty) == 1
+
+
 def test_there_are_never_more_references_than_views():
     poses = clusters([2, 1])
     for count in (3, 4, 180):

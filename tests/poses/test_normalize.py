@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splat.core.camera import Camera
-from splat.core.capture import Capture, PointCloud, View
+from splat.core.capture import Capture, PointCloud, Tracks, View
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid, Similarity, rotation_from_axis_angle
 from splat.core.slots import Silent
@@ -144,6 +144,17 @@ def test_far_points_do_not_pull_the_centre() -> None:
     far[:20] += torch.tensor([500.0, -300.0, 80.0])
     pulled = replace(capture, points=replace(capture.points, positions=far))
     assert float((scene_centre(pulled) - scene_centre(capture)).norm()) < 0.1
+
+
+def test_the_centre_is_where_the_points_are_that_most_photos_show() -> None:
+    """A point counts as often as it is observed."""
+    rare, common = torch.tensor([0.0, 0.0, 9.0]), torch.tensor([1.0, 0.0, 0.0])
+    points = PointCloud(torch.stack([rare] * 12 + [common] * 8), torch.ones(20, 3))
+    seen = torch.tensor([*range(12), *(list(range(12, 20)) * 5)])
+    tracks = Tracks(torch.arange(len(seen)) % 5, seen, torch.zeros(len(seen), 2))
+    capture = replace(ring(), points=points)
+    assert torch.allclose(scene_centre(replace(capture, tracks=tracks)), common.double(), atol=1e-6)
+    assert torch.allclose(scene_centre(capture), rare.double(), atol=1e-6), "without observations, the most points"
 
 
 def test_one_camera_and_no_points_still_gives_a_finite_frame() -> None:

@@ -117,6 +117,17 @@ def test_matches_are_those_of_brute_force(n: int, m: int) -> None:
     assert len(expected) >= n // 4
 
 
+def test_a_feature_that_resembles_two_others_nearly_alike_has_no_match() -> None:
+    a = descriptors(np.random.default_rng(4), 60)
+    a[:, :2] = 60
+    a = np.round(512.0 * a / np.linalg.norm(a.astype(float), axis=1, keepdims=True)).clip(0, 255).astype(np.uint8)
+    one, two = a.copy(), a[:20].copy()  # twenty of them are there twice
+    one[:, 0], two[:, 1] = 0, 5
+    b = np.concatenate([one, two])
+    assert {int(i) for i, _ in match_descriptors(a, b, MatchSettings())} == set(range(20, 60))
+    assert {int(i) for i, _ in match_descriptors(a, b, MatchSettings(max_ratio=1.0))} == set(range(60))
+
+
 def test_swapping_the_photos_swaps_the_matches() -> None:
     rng = np.random.default_rng(5)
     a = descriptors(rng, 400)

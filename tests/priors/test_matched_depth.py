@@ -49,6 +49,17 @@ def test_depth_and_normals_from_depth_a_plane_are_its_own(tmp_path, tilt) -> Non
         assert float(cos.quantile(0.05)) > 0.98
 
 
+def test_a_depth_that_fewer_photos_agree_on_is_less_certain(tmp_path) -> None:
+    """All of its photos: the mean certainty of the matches; half of them: three quarters of it."""
+    scene = planes.PlaneScene.make(0.0)
+    capture = planes.capture_of(scene, CAMERA, planes.walk(3, step=0.8), tmp_path)
+    found = MatchedDepth(Exact(scene))(capture, Silent())[0]
+    one, two = (m.certainty for m in Exact(scene)(capture, [(0, 1), (0, 2)], Silent()))
+    for agreeing, confidence in ((2, 1.0), (1, 0.75)):
+        here = one + two == agreeing
+        assert int(here.sum()) > 200 and bool((found.confidence[here] == confidence).all())
+
+
 def test_matches_that_contradict_each_other_are_rejected(tmp_path) -> None:
     scene = planes.PlaneScene.make(20.0)
     capture = planes.capture_of(scene, CAMERA, planes.walk(4, step=0.15), tmp_path)

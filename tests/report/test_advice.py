@@ -35,6 +35,12 @@ def test_a_side_without_photos_is_named_by_its_neighbours():
     assert "degrees around" not in text
 
 
+@pytest.mark.parametrize("turn", range(0, 360, 45))
+def test_a_side_without_photos_is_noticed_wherever_it_lies(turn: int):
+    text = todo(ReportData("t", (12, 12), capture=ring([turn + i * 24.0 for i in range(12)])))
+    assert "96 degrees" in text and "00.jpg" in text and "11.jpg" in text
+
+
 def test_photos_from_one_height_are_noticed():
     flat = ring(EVEN)
     level = tuple(

@@ -165,6 +165,11 @@ def test_relocation_keeps_the_image(world) -> None:
     )
 
 
+def test_rows_are_relocated_and_added_between_the_start_and_the_stop_only() -> None:
+    control = MCMCDensity(every=0.1, start=0.2, stop=0.5)(1000, 1.0)
+    assert [step + 1 for step in range(1000) if control.changes_rows(step)] == [200, 300, 400, 500]
+
+
 def test_growing_keeps_the_image_and_stops_at_the_cap(world) -> None:
     model = model_of(world.truth)
     assert add_new_gaussians(model, 15, 0.005, torch.Generator().manual_seed(0)) == 15

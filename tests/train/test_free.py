@@ -140,6 +140,18 @@ def test_new_and_overwritten_rows_start_without_momentum() -> None:
     assert torch.equal(now.means[3], start.means[3]) and torch.equal(now.means[12], start.means[4])
 
 
+def test_rows_appended_where_others_lay_start_without_momentum() -> None:
+    """The storage of removed rows is used again."""
+    start = scene()
+    model = FreeGaussians(start)
+    update(model, 0, None, like(start, 0))
+    model.edit(torch.arange(12) < 9, start[torch.tensor([4, 5])])
+    update(model, 1, torch.tensor([9, 10]), start[:2].map(torch.zeros_like))
+    now = model.gaussians()
+    for name, value in oracles.fields(start).items():
+        assert torch.equal(getattr(now, name)[9:], value[4:6]), name
+
+
 def test_shifting_keeps_momentum() -> None:
     start = scene()
     shifted, plain = (FreeGaussians(start) for _ in range(2))

@@ -10,6 +10,7 @@ from emulated import OnGpu, gpu  # noqa: F401
 from noting import Noting
 
 from splat.core import devices
+from splat.core.camera import Camera
 from splat.core.schedules import ResolutionSchedule
 from splat.core.slots import Init, Phase, Silent, Step
 from splat.losses import Losses
@@ -63,6 +64,16 @@ def test_too_small_a_capacity_grows_to_half_as_much_again_as_was_needed(world):
     words = lines[0].replace(":", "").split()
     step, capacity, needed = int(words[1]), int(words[5]), int(words[9])
     assert step == 0 and needed > 3 and capacity == round(1.5 * needed)
+
+
+def test_an_overflow_is_answered_once():
+    capacity, camera = PairCapacity(10), Camera(9.0, 9.0, 8.0, 8.0, 16, 16)
+    capacity.record(torch.tensor([90], dtype=torch.int32))
+    assert "100 were needed" in str(capacity.check(camera)) and capacity.capacity == 150
+    for _ in range(9):  # of which some are read
+        capacity.record(torch.zeros(1, dtype=torch.int32))
+        assert capacity.check(camera) is None
+    assert capacity.capacity == 150
 
 
 def test_larger_photos_are_asked_about_at_once(world):
