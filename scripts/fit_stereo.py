@@ -11,9 +11,10 @@ held out to see whether probabilities are calibrated. Real captures have no part
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -31,10 +32,13 @@ from stereo_scenes import Photographed, photograph
 from splat.core.geometry import Rigid, rotation_from_axis_angle
 from splat.core.slots import Silent
 from splat.priors.stereo import Stereo
+from splat.priors.stereo_confidence import WEIGHTS
+from splat.priors.stereo_features import NAMES
 from splat.priors.stereo_search import StereoView, grey_of
 
 RIGHT = 0.05
 SUBSETS = 3
+HIDDEN = (24, 16)
 HELD_OUT = 5
 """Every so manieth scene."""
 
@@ -99,7 +103,7 @@ def searched(number: int, folder: Path, stereo: Stereo) -> list[Path]:
 def examples(file: Path, stereo: Stereo, per_view: int = 5000) -> tuple[Tensor, Tensor]:
     """Features [n f] of random pixels, and whether their depth is right [n]."""
     views, pairs, found, depths = torch.load(file, weights_only=False)
-    generator = torch.Generator().manual_seed(hash(file.stem) % 1000 if False else int(file.stem[:3]))
+    generator = torch.Generator().manual_seed(int(file.stem.replace("_", "")))
     xs, ys = [], []
     for i, (others, depth) in enumerate(zip(pairs, depths, strict=True)):
         values = stereo.features(views, found, i, others).flatten(1)
@@ -110,10 +114,94 @@ def examples(file: Path, stereo: Stereo, per_view: int = 5000) -> tuple[Tensor, 
     return torch.cat(xs), torch.cat(ys)
 
 
-if __name__ == "__main__":
+def fitted(x: Tensor, y: Tensor, seed: int = 0, epochs: int = 40) -> torch.nn.Sequential:
+    """A network of two hidden layers that gives the logit of the probability. Inputs are normalized by its first layer;
+    noise on them keeps it from leaning on what only ray-traced photos have."""
+    torch.manual_seed(seed)
+    mean, std = x.mean(0), x.std(0).clamp_min(1e-3)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(x.shape[1], HIDDEN[0]), torch.nn.ReLU(),
+        torch.nn.Linear(HIDDEN[0], HIDDEN[1]), torch.nn.ReLU(), torch.nn.Linear(HIDDEN[1], 1),
+    )  # fmt: skip
+    x = ((x - mean) / std).clamp(-6, 6)
+    batch, steps = 4096, epochs * (len(x) // 4096)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
+    target = y.float()
+    for step in range(steps):
+        if step % (len(x) // batch) == 0:
+            shuffled = torch.randperm(len(x))
+            at = 0
+        ids = shuffled[at : at + batch]
+        at += batch
+        noisy = x[ids] + 0.1 * torch.randn(len(ids), x.shape[1])
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(net(noisy)[:, 0], target[ids])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        net[0].weight /= std
+        net[0].bias -= net[0].weight @ mean
+    return net
+
+
+def report_calibration(p: Tensor, y: Tensor) -> None:
+    """Of held-out pixels: how many of those of about the same probability are right."""
+    edges = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0001])
+    for low, high in itertools.pairwise(edges.tolist()):
+        inside = (p >= low) & (p < high)
+        if bool(inside.any()):
+            share, right = float(inside.float().mean()), float(y[inside].float().mean())
+            print(f"  said {low:.2f} ... {min(high, 1):.2f}: {100 * right:5.1f} % right of {100 * share:4.1f} %")
+
+
+def save(net: torch.nn.Sequential, file: Path) -> None:
+    linear = [m for m in net if isinstance(m, torch.nn.Linear)]
+    rows = [
+        {"weight": [[float(f"{v:.5g}") for v in row] for row in m.weight.tolist()],
+         "bias": [float(f"{v:.5g}") for v in m.bias.tolist()]}
+        for m in linear
+    ]  # fmt: skip
+    file.write_text(json.dumps({"features": list(NAMES), "layers": rows}) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="matched photos are kept here")
+    parser.add_argument("--scenes", default="0:40", help="numbers of the scenes, first:last")
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--only-search", action="store_true", help="match, but do not fit")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(int(sys.argv[2]), int(sys.argv[3])):
-        searched(number, folder, Stereo())
-        print(number, flush=True)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    first, last = (int(v) for v in arguments.scenes.split(":"))
+    stereo, parts = Stereo(), []
+    for number in range(first, last):
+        files = searched(number, arguments.work, stereo)
+        print(f"scene {number}", flush=True)
+        if not arguments.only_search:
+            parts += [(number, *examples(f, stereo)) for f in files]
+    if arguments.only_search:
+        return
+    x, held_x = (torch.cat([p[1] for p in parts if (p[0] % HELD_OUT == 0) == held]) for held in (False, True))
+    y, held_y = (torch.cat([p[2] for p in parts if (p[0] % HELD_OUT == 0) == held]) for held in (False, True))
+    print(f"{len(x)} pixels, {100 * float(y.float().mean()):.1f} % right; {len(held_x)} held out")
+    net = fitted(x, y)
+    with torch.no_grad():
+        p = net(held_x)[:, 0].sigmoid()
+    report_calibration(p, held_y)
+    for wrong in (0.005, 0.01, 0.02):
+        print(f"  kept at {100 * wrong:.1f} % wrong: {100 * best_share(p, held_y, wrong):.1f} %")
+    save(net, arguments.out)
+
+
+def best_share(p: Tensor, right: Tensor, wrong: float) -> float:
+    """The largest share of pixels that a threshold can keep with at most `wrong` of them wrong, those excluded."""
+    ranked = right[p.argsort(descending=True)].double()
+    good = (ranked.cumsum(0) / torch.arange(1, len(ranked) + 1) >= 1 - wrong).nonzero()
+    return float(ranked[: int(good.max()) + 1].sum() / ranked.sum()) if len(good) else 0.0
+
+
+if __name__ == "__main__":
+    main()

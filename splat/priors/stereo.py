@@ -35,8 +35,9 @@ class Stereo:
     """The cost is the mean over this many best source photos, at most 4: robust to occlusion in the others."""
     hypotheses: int = 64
     """Depths of the plane sweep at the coarsest size."""
-    rounds: tuple[int, int, int] = (4, 2, 2)
-    """Rounds of PatchMatch at a quarter, half and full size."""
+    rounds: tuple[int, ...] = (3, 4, 3, 2)
+    """Rounds of PatchMatch at each size, from the coarsest to the photos' own; each is half the next. A coarse start
+    carries depth across what has little texture."""
     min_parallax: float = 0.5
     """Smallest angle between the rays of a photo and of a source, degrees: below it every depth would be consistent, so
     the source says nothing."""

@@ -21,8 +21,8 @@ NAMES = (
     *("cost", "lowest cost", "next cost", "cost nearer", "cost farther", "runner-up", "runner-up's lead"),
     *("shift", "next shift", "difference", "next difference", "agreeing closely", "agreeing", "agreeing roughly"),
     *("share agreeing", "in frame", "seen past", "occluded", "their cost", "pixels per depth", "contrast", "gradient"),
-    *("island", "off the median", "neighbours agreeing", "like neighbours agreeing", "slant", "place in range"),
-    *("from the range's ends", "sources", "brightness"),
+    *("island", "off the median", "neighbours agreeing", "like neighbours agreeing", "slant"),
+    *("from the range's ends", "sources"),
 )
 MAX_SHIFT = 20.0
 """Pixels: larger shifts count as this."""
@@ -144,8 +144,8 @@ def features(
         *(((ratios < -0.04) & in_frame & (shifts > 1.5)).sum(0) / 2, ((ratios > 0.04) & in_frame).sum(0) / 2),
         *(their_cost, _log(0.05 * speed, 0.1), _log(spread[0, 0], 1.0), _log(slope, 1.0)),
         *(islands(logs), _log((logs - median).abs(), 0.002), plain, alike),
-        *(-(normals * rays).sum(2), place, torch.minimum(place, 1 - place).clamp_max(0.1) * 10),
-        *(torch.full((h, w), min(count, 4) / 2), mean[0, 0] / 255),
+        *(-(normals * rays).sum(2), torch.minimum(place, 1 - place).clamp_max(0.1) * 10),
+        torch.full((h, w), min(count, 4) / 2),
     ]
     return torch.stack([t.float() for t in table])
 
