@@ -159,7 +159,7 @@ def measure(name: str, data: Path, runs: Path, stereo: Stereo, gates: bool) -> d
     rows = []
     for i, (view, found, depth) in enumerate(zip(small.views, maps, known, strict=True)):
         reference = depth > 0
-        measured = passed[i] if gates else found.confidence >= stereo.min_probability
+        measured = passed[i] if gates else found.measured
         if gates:
             found = replace(found, confidence=passed[i].float())
         surface = ViewSurface(view, found, (view.camera.width, view.camera.height))

@@ -138,7 +138,8 @@ class Stereo:
         confidence = torch.zeros_like(planes.cost)
         if others:
             confidence = probability(self.features(views, found, i, others))
-        return DepthMap(planes.depth, confidence, "metric", planes.normals(views[i].camera), tuple(others))
+        normals = planes.normals(views[i].camera)
+        return DepthMap(planes.depth, confidence, "metric", normals, tuple(others), self.min_probability)
 
 
 @dataclass(frozen=True, eq=False)

@@ -199,22 +199,6 @@ inline const char* stereo_refusal(int32_t height, int32_t width, int32_t sources
     return nullptr;
 }
 
-// The best of planes that face the camera, at equal steps of inverse depth.
-SPLAT_INLINE Found sweep_planes(const StereoJob& j, int hypotheses, vi x, vi y) {
-    const ReferencePhoto& r = j.reference;
-    const PatchWindow window = patch_window(r, x, y);
-    const vf px = to_float(x) + 0.5f, py = to_float(y) + 0.5f;
-    Found found{{zero(), zero(), zero()}, broadcast(2 * WORST)};
-    for (int k = 0; k < hypotheses; ++k) {
-        const Plane p{broadcast(j.low + (j.high - j.low) * ((k + 0.5f) / hypotheses)), zero(), zero()};
-        const vf cost = plane_cost(r, window, j.sources, j.count, j.best, px, py, p, j.low, j.high);
-        const vm better = gt(found.cost, cost);
-        found.cost = select(better, cost, found.cost);
-        found.plane.w = select(better, p.w, found.plane.w);
-    }
-    return found;
-}
-
 // Tries the planes of eight pixels of the other colour of the chessboard, then random changes (Galliani et al. 2015).
 SPLAT_INLINE Found search_plane(const StereoJob& j, vi x, vi y) {
     const ReferencePhoto& r = j.reference;
