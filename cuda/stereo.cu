@@ -20,13 +20,6 @@ __global__ void search(const __grid_constant__ StereoJob j, int32_t parity, int3
     keep_found(j, x, y, search_plane(j, x, y));
 }
 
-__global__ void sweep(const __grid_constant__ StereoJob j, int32_t hypotheses) {
-    const int64_t i = thread_number();
-    if (i >= j.pixels()) return;
-    const int32_t x = (int32_t)(i % j.reference.width), y = (int32_t)(i / j.reference.width);
-    keep_found(j, x, y, sweep_planes(j, hypotheses, x, y));
-}
-
 }  // namespace
 }  // namespace splat
 
@@ -40,14 +33,4 @@ SPLAT_API int splat_stereo_search(int32_t height, int32_t width, const float* gr
                                    turn, noise, planes, cost);
     const int32_t step = noise ? 2 : 1;
     return launch_each("splat_stereo_search", search, (int64_t)ceil_div(width, step) * height, stream, j, parity, step);
-}
-
-SPLAT_API int splat_stereo_sweep(int32_t height, int32_t width, const float* grey, float fx, float fy, float cx, float cy,
-                                 int32_t sources, const int64_t* table, const double* warps, int32_t best, float low,
-                                 float high, int32_t hypotheses, float* planes, float* cost, void* stream) {
-    using namespace splat;
-    if (const char* why = stereo_refusal(height, width, sources, best)) return fail("%s", why);
-    const StereoJob j = stereo_job(height, width, grey, fx, fy, cx, cy, sources, table, warps, best, low, high, 0, 0,
-                                   nullptr, planes, cost);
-    return launch_each("splat_stereo_sweep", sweep, j.pixels(), stream, j, hypotheses);
 }

@@ -33,7 +33,8 @@ from splat.core.geometry import Rigid
 from splat.core.slots import Silent
 from splat.geometry.reproject import forward_backward
 from splat.priors.neighbours import overlap
-from splat.priors.stereo import Stereo, StereoView, grey_of
+from splat.priors.stereo import Stereo
+from splat.priors.stereo_search import StereoView, grey_of
 
 FOCAL, CX, CY, DOFFS, BASELINE = 994.978, 311.193, 254.877, 31.086, 193.001
 
@@ -60,7 +61,7 @@ def motorcycle(folder: Path, stereo: Stereo) -> dict[str, Any]:
     started = time.perf_counter()
     left = stereo.match(views, [[1], [0]], Silent())[0]
     seconds = time.perf_counter() - started
-    ours = disparity_errors(FOCAL * BASELINE / left.depth - DOFFS, left.confidence > 0, truth)
+    ours = disparity_errors(FOCAL * BASELINE / left.depth - DOFFS, left.measured, truth)
     sgbm = cv2.StereoSGBM.create(numDisparities=96, blockSize=5, P1=600, P2=2400, uniquenessRatio=10, disp12MaxDiff=1)
     greys = [cv2.cvtColor(p, cv2.COLOR_BGR2GRAY) for p in pictures]
     found = torch.from_numpy(sgbm.compute(*greys).astype(np.float32) / 16)
@@ -95,7 +96,7 @@ def traced(name: str, stereo: Stereo, folder: Path, scale: float = 1.0, views: i
             b = StereoView(truth.cameras[o], truth.world_from_cam[o], depths[o], (0.0, 1e9))
             found_there = forward_backward(a.camera, a.world_from_cam, depths[i], b.camera, b.world_from_cam, depths[o])
             covisible |= found_there.consistent(1.0, 0.01)
-        kept = (found.confidence > 0) & (depths[i] > 0)
+        kept = found.measured & (depths[i] > 0)
         errors.append((found.depth / depths[i] - 1).abs()[kept])
         assert found.normals_cam is not None
         true_normals = truth.normals(truth.names[i]) @ truth.world_from_cam[i].rotation.float()

@@ -63,7 +63,7 @@ def gpu() -> Iterator[None]:
         yield
 
 
-_ADDRESSES = {"splat_adam", "splat_gather", "splat_stereo_search", "splat_stereo_sweep"}
+_ADDRESSES = {"splat_adam", "splat_gather", "splat_stereo_search"}
 """Their tables hold addresses, which cannot be taken along: they stay on the CPU (test_cuda.py has them on the GPU)."""
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from splat.core.bundle import TensorBundle
@@ -180,16 +180,24 @@ class DenseMatcher(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DepthMap:
-    """Depth of one view, at any size. Confidence is 0 where depth is unknown."""
+    """Depth of one view, at any size."""
 
     depth: Float[Tensor, "h w"]
     """z-depth in world units, z-depth up to an unknown scale, or disparity: see `family`."""
     confidence: Float[Tensor, "h w"]
+    """The probability that the depth is right (`Stereo`: within 5 %); 0 where there is none. What cannot tell has 1 where
+    it knows the depth."""
     family: Literal["metric", "up-to-scale", "disparity"] = "metric"
     normals_cam: Float[Tensor, "h w 3"] | None = None
     """Unit normals in camera axes, facing the camera."""
     neighbours: tuple[int, ...] = ()
     """Indices of the views that the depth was computed from and checked against, most useful first."""
+    min_probability: float = 0.0
+    """The least confidence of a depth that counts as measured; one below it is weak evidence."""
+
+    @property
+    def measured(self) -> Bool[Tensor, "h w"]:
+        return (self.confidence > 0) & (self.confidence >= self.min_probability)
 
 
 @runtime_checkable

@@ -45,7 +45,7 @@ class ViewSurface:
         self.usable = torch.from_numpy(photo.usable())
         self.rays = camera_rays(view.camera)
         """Unit directions of pixel centres in the camera's frame."""
-        self.covered = self.usable & (found.confidence > 0)
+        self.covered = self.usable & found.measured
         self.known = torch.where(self.covered, self.depth, 0)
         """Depth, 0 where none was measured."""
         self.posed_depth = PosedDepth(view.camera, self.pose, self.known)
@@ -137,9 +137,9 @@ class ViewSurface:
         other.usable = self.usable[rows][:, columns]
         other.view, other.rays, other.offset = replace(self.view, camera=camera), camera_rays(camera), (left, top)
         other.covered, other.known = framed(self.covered), framed(self.known)
-        other.confidence = framed(self.confidence * self.covered)
+        other.confidence = framed(self.confidence * self.usable)
         slopes = framed(slopes_of_normals(old, self.depth, self.normals))
-        other.depth = complete_depth(framed(self.depth, 1.0), other.confidence, other.rgb, slopes)
+        other.depth = complete_depth(framed(self.depth, 1.0), other.confidence, other.rgb, slopes, other.covered)
         measured = framed(self.normals.permute(2, 0, 1)).permute(1, 2, 0)
         other.normals = torch.where(other.covered[..., None], measured, normals_of_depth(camera, other.depth))
         other.footprint = other.depth * (2 / (camera.fx + camera.fy))

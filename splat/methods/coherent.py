@@ -97,7 +97,7 @@ class Coherent(DenseMatching):
             PosedDepth(
                 v.camera.resized(m.depth.shape[1], m.depth.shape[0]),
                 v.pose,
-                torch.where(m.confidence > self.virtual.min_probability, m.depth, 0),
+                torch.where(m.measured, m.depth, 0),
             )
             for v, m in zip(views, init.depths)
         ]

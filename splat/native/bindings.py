@@ -56,7 +56,6 @@ KERNELS: dict[str, str] = {
     "splat_density_statistics": "lLFIiiFFF",
     "splat_knn": "lFiFIBl",
     "splat_stereo_search": "iiF" + "ffff" + "iTR" + "i" + "ffff" + "Fi" + "FF",
-    "splat_stereo_sweep": "iiF" + "ffff" + "iTR" + "i" + "ffi" + "FF",
     "splat_agreement": "iiF" + "ffff" + "iiF" + "R" + "fff" + "FIB",
     "splat_count_support": "lF" + "iiF" + "R" + "ff" + "II",
     "splat_smooth_normals": "ii" + "FF" + "if" + "F",

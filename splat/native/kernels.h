@@ -212,7 +212,7 @@ SPLAT_API int splat_count_pairs(const float* splats, int32_t width, int32_t heig
 // other, and random changes of its own: `noise` [3 h w] in [-1, 1], times `spread` of the range [low, high] of inverse
 // depths and `turn` of a unit slope (by which inverse depth changes by itself over a focal length).
 // With noise null every pixel's cost is found for the plane it has. cost [h w]: 1 - correlation, the mean of the `best`
-// (1 to 4) photos; 2 where they do not see it. grey [h w] is 0 to 255. table, in host memory: of each of `sources` (at
+// (1 to 4) photos, each at most MAX_EXCESS above the best of them; 2 where none sees it. grey [h w] is 0 to 255. table, in host memory: of each of `sources` (at
 // most 8) other photos the address of its texels [h w] (int32: the bytes of the grey values here, to the right, below
 // and below to the right), width and height. warps [sources 12], in host memory: A by rows and b, such that pixel p at
 // inverse depth w is at A p + w b there (homogeneous).
@@ -220,11 +220,6 @@ SPLAT_API int splat_stereo_search(int32_t height, int32_t width, const float* gr
                                   float cy, int32_t sources, const int64_t* table, const double* warps, int32_t best,
                                   float low, float high, float spread, float turn, const float* noise,
                                   int32_t parity, float* planes, float* cost, void* stream);
-
-// Where to begin: the best of as many planes that face the camera, at equal steps of inverse depth; the rest likewise.
-SPLAT_API int splat_stereo_sweep(int32_t height, int32_t width, const float* grey, float fx, float fy, float cx, float cy,
-                                 int32_t sources, const int64_t* table, const double* warps, int32_t best, float low,
-                                 float high, int32_t hypotheses, float* planes, float* cost, void* stream);
 
 // ---------------------------------------------------------------------------------------------------------- depth maps
 //

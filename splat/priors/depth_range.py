@@ -15,7 +15,7 @@ from splat.core.geometry import Rigid
 from splat.core.slots import Reporter
 from splat.geometry.reproject import check_consistency
 from splat.native import build
-from splat.priors.stereo import StereoView, grey_of, sweep
+from splat.priors.stereo_search import PlaneSearch, StereoView, grey_of
 
 _SIDE = 160
 """Long side of the photos, px."""
@@ -45,11 +45,12 @@ def with_bounds(capture: Capture, report: Reporter, sources: int = 3) -> Capture
         views.append((view.camera.scaled(scale), view.pose, grey_of(view.rgb(scale))))
     for i, others in enumerate(pairs):
         near, far = _every_depth(capture.views, views[i][0].fx, views[i][0].width, i, others)
-        looking = [
-            StereoView(camera, pose, grey, (near, far)) for camera, pose, grey in (views[k] for k in (i, *others))
-        ]
-        found = sweep(looking[0], looking[1:], min(2, len(others)), _HYPOTHESES) if others else None
-        depths.append(None if found is None else torch.where(found.cost < _MAX_COST, found.depth, 0.0))
+        if not others:
+            depths.append(None)
+            continue
+        own, *rest = (StereoView(*views[k], (near, far)) for k in (i, *others))
+        found, _ = PlaneSearch(own, rest, min(2, len(others)), 1 / far, 1 / near).sweep(_HYPOTHESES)
+        depths.append(torch.where(found.cost < _MAX_COST, found.depth, 0.0))
     bounded, count = [], 0
     for i, view in enumerate(capture.views):
         bounds = view.bounds or _bounds(views, depths, i, pairs[i])

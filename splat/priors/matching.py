@@ -21,7 +21,8 @@ from splat.core.errors import SplatError
 from splat.core.slots import DenseMatch, Reporter
 from splat.geometry.reproject import check_consistency
 from splat.priors.neighbours import visibility
-from splat.priors.stereo import Stereo, grey_of
+from splat.priors.stereo import Stereo
+from splat.priors.stereo_search import grey_of
 
 MAX_DISTANCES = 2_000_000
 """Distances between grid nodes and sparse points that are computed at a time (16 bytes each)."""
@@ -49,13 +50,13 @@ class StereoMatcher:
         maps = self.stereo(small, report, seed)
         for a, b in pairs:
             one, two = small.views[a], small.views[b]
-            depth_b = torch.where(maps[b].confidence > 0, maps[b].depth, 0)  # unreliable depth may agree by chance
+            depth_b = torch.where(maps[b].measured, maps[b].depth, 0)  # unreliable depth may agree by chance
             seen = check_consistency(
                 *(one.camera, one.pose, maps[a].depth, two.camera, two.pose, depth_b),
                 *(self.max_shift, self.max_difference),
                 pixels=True,
             )
-            certainty = torch.where(seen.consistent, maps[a].confidence, 0)
+            certainty = torch.where(seen.consistent & maps[a].measured, maps[a].confidence, 0)
             assert seen.pixels is not None
             yield upsampled(DenseMatch(a, b, seen.pixels, certainty), two.camera, capture)
 

@@ -17,8 +17,6 @@ from splat.run.trained import Trained
 from splat.stages.context import Context
 
 _SIDE, _MAX_PHOTOS, _FRAMES = 320, 16, 12
-MIN_PROBABILITY = 0.5
-"""Of a pixel's depth, to say what space is empty."""
 
 
 def floaters(
@@ -33,8 +31,7 @@ def floaters(
     some = train.select([i % step == 0 for i in range(len(train.views))]).resized(_SIDE)
     maps = (prior or Stereo())(some.in_memory(c.threads), Silent(), c.seed)
     depths = [
-        PosedDepth(v.camera, v.pose, torch.where(m.confidence > MIN_PROBABILITY, m.depth, 0))
-        for v, m in zip(some.views, maps, strict=True)
+        PosedDepth(v.camera, v.pose, torch.where(m.measured, m.depth, 0)) for v, m in zip(some.views, maps, strict=True)
     ]
     path = interpolated_path(train, _FRAMES, _SIDE)
     cameras = [(f.camera, f.world_from_cam) for f in path.cameras]

@@ -42,8 +42,6 @@ class VirtualViews:
     """Standard deviation of the position off that way, as a fraction of its length."""
     weight: float = 0.5
     """Weight of a virtual view beside a photo."""
-    min_probability: float = 0.2
-    """Of a known depth, to be believed."""
     max_shift: float = 1.0
     """Largest forward-backward shift, px."""
     max_depth_difference: float = 0.02

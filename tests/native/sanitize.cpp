@@ -127,8 +127,6 @@ static Buffer<float> draw(int seed, int64_t n, int32_t degree, int32_t width, in
     for (int turn = 0; turn < 3; ++turn)
         CHECK(splat_stereo_search(height, width, grey.data(), fx, fy, cx, cy, 2, photos, warps, 1, 0.1f, 2.0f, 0.1f, 0.5f,
                                   turn ? noise.data() : nullptr, turn & 1, planes.data(), cost.data(), nullptr));
-    CHECK(splat_stereo_sweep(height, width, grey.data(), fx, fy, cx, cy, 2, photos, warps, 1, 0.1f, 2.0f, 5, planes.data(),
-                             cost.data(), nullptr));
     Buffer<float> there(2 * pixels), smooth(3 * pixels);
     Buffer<int32_t> at(pixels), support(n), violations(n);
     Buffer<uint8_t> agrees(pixels);

@@ -32,15 +32,16 @@ def test_stereo_finds_on_the_gpu_what_it_finds_on_the_cpu():
     import planes
 
     from splat.core.camera import Camera
-    from splat.priors.stereo import Stereo, StereoView, _Search, grey_of
+    from splat.priors.stereo import Stereo
+    from splat.priors.stereo_search import PlaneSearch, StereoView, grey_of
 
     camera = Camera(60.0, 60.0, 20.0, 15.0, 40, 30)
     scene, poses = planes.PlaneScene.make(20.0), planes.walk(3)
     views = [StereoView(camera, p, grey_of(scene.photo(camera, p).float() / 255), (1.5, 12.0)) for p in poses]
 
     def searched():
-        search = _Search(views[1], [views[0], views[2]], Stereo().best, 1 / 12, 1 / 1.5)
-        return search.round(search.sweep(16), 0.05, 0.5, torch.Generator().manual_seed(0))
+        search = PlaneSearch(views[1], [views[0], views[2]], Stereo().best, 1 / 12, 1 / 1.5)
+        return search.round(search.sweep(16)[0], 0.05, 0.5, torch.Generator().manual_seed(0))
 
     mine = searched()  # by the fixture on the GPU
     bindings._function.cache_clear()

@@ -19,7 +19,7 @@ from splat.priors.matching import FlowMatcher, StereoMatcher, coarse_inverse_dep
 from splat.priors.stereo import Stereo
 
 CAMERA = Camera(300.0, 310.0, 166.0, 114.0, 320, 240)
-FEW = Stereo(rounds=(3, 2, 2), smallest=20)
+FEW = Stereo(rounds=(3, 2, 2))
 MATCHERS = {"stereo": StereoMatcher(FEW), "flow": FlowMatcher()}
 PAIRS = [(0, 1), (1, 2), (2, 0)]
 

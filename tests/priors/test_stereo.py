@@ -13,11 +13,12 @@ from splat.core.geometry import Rigid, rotation_from_axis_angle
 from splat.core.slots import Silent
 from splat.native import build
 from splat.priors.neighbours import overlap
-from splat.priors.stereo import Stereo, StereoView, grey_of, texels_of
+from splat.priors.stereo import Stereo
+from splat.priors.stereo_search import StereoView, grey_of, texels_of
 
 pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason=f"no kernels: {build.unavailable()}")
 CAMERA = Camera(150.0, 155.0, 83.0, 57.0, 160, 120)
-FEW = Stereo(rounds=(3, 2, 2), smallest=20)
+FEW = Stereo(rounds=(3, 2, 2))
 
 
 def views_of(scene: planes.PlaneScene, poses: list[Rigid], camera: Camera = CAMERA) -> list[StereoView]:
@@ -41,7 +42,7 @@ def test_depth_and_normal_of_a_tilted_plane(tilt):
     scene, poses = planes.PlaneScene.make(tilt), planes.walk(4)
     maps = FEW.match(views_of(scene, poses), everyone_else(4), Silent())
     for pose, found in zip(poses, maps, strict=True):
-        sure = found.confidence > 0
+        sure = found.measured
         error = (found.depth / scene.depth(CAMERA, pose) - 1).abs()[sure]
         assert float(sure.float().mean()) > 0.6
         assert float(error.median()) < 0.005 and float((error < 0.02).float().mean()) > 0.97
@@ -63,8 +64,8 @@ def test_it_does_not_depend_on_the_worlds_frame_or_unit():
     ]
     one, two = (FEW.match(v, everyone_else(3), Silent()) for v in (views, moved))
     for a, b in zip(one, two, strict=True):
-        assert ((a.confidence > 0) == (b.confidence > 0)).float().mean() > 0.97
-        both = (a.confidence > 0) & (b.confidence > 0)
+        assert (a.measured == b.measured).float().mean() > 0.97
+        both = a.measured & b.measured
         assert ((8 * a.depth / b.depth - 1).abs()[both] < 0.01).float().mean() > 0.98
 
 
@@ -84,7 +85,7 @@ def test_a_blank_wall_a_lone_photo_and_a_photo_of_something_else_are_rejected():
         ([views_of(scene, poses)[0], views_of(other, poses)[1]], everyone_else(2)),
     ]:
         for found in FEW.match(views, pairs, Silent()):
-            assert float((found.confidence > 0).float().mean()) < 0.03
+            assert float((found.measured).float().mean()) < 0.03
             assert bool(found.depth.isfinite().all())
 
 
@@ -93,7 +94,7 @@ def test_exposure_does_not_matter():
     views = views_of(scene, poses)
     views[1] = replace(views[1], grey=(0.6 * views[1].grey + 30).clamp(0, 255))
     found = FEW.match(views, everyone_else(3), Silent())[0]
-    assert float((found.confidence > 0).float().mean()) > 0.6
+    assert float((found.measured).float().mean()) > 0.6
 
 
 def test_neighbours_are_those_that_share_the_view_at_a_useful_angle(tmp_path):

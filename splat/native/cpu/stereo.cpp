@@ -52,14 +52,3 @@ SPLAT_API int splat_stereo_search(int32_t height, int32_t width, const float* gr
     each_pixel(j, noise ? 2 : 1, parity, [&](vi x, vi y) { return search_plane(j, x, y); });
     return 0;
 }
-
-SPLAT_API int splat_stereo_sweep(int32_t height, int32_t width, const float* grey, float fx, float fy, float cx, float cy,
-                                 int32_t sources, const int64_t* table, const double* warps, int32_t best, float low,
-                                 float high, int32_t hypotheses, float* planes, float* cost, void*) {
-    using namespace splat;
-    if (const char* why = stereo_refusal(height, width, sources, best)) return fail("%s", why);
-    const StereoJob j = stereo_job(height, width, grey, fx, fy, cx, cy, sources, table, warps, best, low, high, 0, 0,
-                                   nullptr, planes, cost);
-    each_pixel(j, 1, 0, [&](vi x, vi y) { return sweep_planes(j, hypotheses, x, y); });
-    return 0;
-}

@@ -14,6 +14,7 @@ namespace splat {
 constexpr int SIDE_TAPS = 5, WINDOW_TAPS = SIDE_TAPS * SIDE_TAPS, TAP_STEP = 2;  // 5 x 5 of 9 x 9 pixels
 constexpr int MAX_SOURCES = 8, MAX_BEST = 4;
 constexpr float WORST = 2.0f;              // of a photo that does not see the point; correlation gives 0 (equal) to 2
+constexpr float MAX_EXCESS = 0.3f;         // of a photo's cost over that of the best photo
 constexpr float NO_CONTRAST = 1.0f;        // grey values squared: below, there is nothing to compare
 constexpr float GREY_SIGMA = 12.0f;        // of a tap's weight, in grey values
 constexpr float STEEPEST = 0.15f;          // least cosine between a plane's normal and the ray
@@ -132,7 +133,9 @@ SPLAT_INLINE vm plausible(const ReferencePhoto& r, vf px, vf py, const Plane& p,
     return both(front, both(ge(p.w, broadcast(low)), ge(broadcast(high), p.w)));
 }
 
-// The mean of the `best` smallest of the photos' costs: what is hidden in some is seen in others.
+// The mean of the `best` smallest of the photos' costs, each at most MAX_EXCESS above the smallest: what is hidden in some,
+// or outside of their frames, is seen in others, and a plane that only one photo confirms must not lose to one that fits
+// two of them badly.
 SPLAT_INLINE vf plane_cost(const ReferencePhoto& r, const PatchWindow& window, const SourcePhoto* sources, int count,
                            int best, vf px, vf py, const Plane& plane, float low, float high) {
     const vm possible = plausible(r, px, py, plane, low, high);
@@ -149,7 +152,7 @@ SPLAT_INLINE vf plane_cost(const ReferencePhoto& r, const PatchWindow& window, c
     }
     vf sum = zero();
     for (int k = 0; k < MAX_BEST; ++k)
-        if (k < best) sum += smallest[k];
+        if (k < best) sum += min(smallest[k], smallest[0] + MAX_EXCESS);
     return select(possible, sum * (1.0f / best), broadcast(WORST));
 }
 
@@ -194,22 +197,6 @@ inline const char* stereo_refusal(int32_t height, int32_t width, int32_t sources
     if (best < 1 || best > MAX_BEST) return "the best 1 to 4 photos can be believed.";
     if ((int64_t)height * width > INT32_MAX / 4) return "the image is too large.";
     return nullptr;
-}
-
-// The best of planes that face the camera, at equal steps of inverse depth.
-SPLAT_INLINE Found sweep_planes(const StereoJob& j, int hypotheses, vi x, vi y) {
-    const ReferencePhoto& r = j.reference;
-    const PatchWindow window = patch_window(r, x, y);
-    const vf px = to_float(x) + 0.5f, py = to_float(y) + 0.5f;
-    Found found{{zero(), zero(), zero()}, broadcast(2 * WORST)};
-    for (int k = 0; k < hypotheses; ++k) {
-        const Plane p{broadcast(j.low + (j.high - j.low) * ((k + 0.5f) / hypotheses)), zero(), zero()};
-        const vf cost = plane_cost(r, window, j.sources, j.count, j.best, px, py, p, j.low, j.high);
-        const vm better = gt(found.cost, cost);
-        found.cost = select(better, cost, found.cost);
-        found.plane.w = select(better, p.w, found.plane.w);
-    }
-    return found;
 }
 
 // Tries the planes of eight pixels of the other colour of the chessboard, then random changes (Galliani et al. 2015).
