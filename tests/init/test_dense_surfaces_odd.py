@@ -42,7 +42,7 @@ def captured(folder: Path, count: int, step: float = 0.3, camera: Camera = CAMER
 def test_two_or_three_photos_are_enough(tmp_path, count, published) -> None:
     init = initialized(captured(tmp_path, count), published=published)
     assert len(init.gaussians) > 300
-    assert float((off_the_plane(init) < 0.02).float().mean()) > 0.97
+    assert float((off_the_plane(init) < 0.02).float().mean()) > 0.95
 
 
 def test_two_photos_from_one_place_say_nothing_of_depth(tmp_path) -> None:
