@@ -237,8 +237,8 @@ def _refuse_too_little(working: Capture, cap: int, budget: float | None, limits:
     if smallest.peak > 1e9 * budget:
         what = "--memory gives" if limits.memory else "there are"
         raise SplatError(
-            f"{len(working.views)} photos take at least {smallest.peak / 1e9:.1f} GB of memory, most of it in "
-            f"{smallest.largest}, and {what} {budget:.1f} GB: close other programs, raise the limit, or give fewer "
+            f"{len(working.views)} photos take at least {smallest.peak / 1e9:.2f} GB of memory, most of it in "
+            f"{smallest.largest}, and {what} {budget:.2f} GB: close other programs, raise the limit, or give fewer "
             "photos (--max-frames)."
         )
 

@@ -153,7 +153,7 @@ def test_probable_depths_are_taken_back_and_doubtful_ones_are_free() -> None:
         for _ in range(100):
             model.update(gradient_of(-ahead[init.view_ids]), RATES)
         moved[probability] = float((depths(model, init, cameras) / before).log().mean())
-    assert moved[0.0] > 0.05 and abs(moved[1.0]) < 1e-6
+    assert moved[0.0] > 0.01 and abs(moved[1.0]) < 1e-6
 
 
 def test_rows_that_were_not_drawn_keep_their_slide() -> None:

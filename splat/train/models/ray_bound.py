@@ -33,9 +33,9 @@ class RaySettings:
 
     cells: tuple[int, ...] = (64, 16)
     """Sizes of the grids' cells, px of a photo of 504 px: each adds to the depth of its layer."""
-    grid_rate: float = 1e-3
+    grid_rate: float = 3e-4
     """Learning rate of the grids, in logarithms of depth."""
-    slide_rate: float = 1e-3
+    slide_rate: float = 2e-4
     """Of a Gaussian's own slide, where its depth is doubtful; times (1 - probability)."""
     final: float = 0.1
     """Factor on both rates at the end; log-linear from 1."""
