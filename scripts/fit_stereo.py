@@ -100,7 +100,7 @@ def searched(number: int, folder: Path, stereo: Stereo) -> list[Path]:
     return files
 
 
-def examples(file: Path, stereo: Stereo, per_view: int = 5000) -> tuple[Tensor, Tensor]:
+def examples(file: Path, stereo: Stereo, per_view: int = 4000) -> tuple[Tensor, Tensor]:
     """Features [n f] of random pixels, and whether their depth is right [n]."""
     views, pairs, found, depths = torch.load(file, weights_only=False)
     generator = torch.Generator().manual_seed(int(file.stem.replace("_", "")))
@@ -114,7 +114,7 @@ def examples(file: Path, stereo: Stereo, per_view: int = 5000) -> tuple[Tensor, 
     return torch.cat(xs), torch.cat(ys)
 
 
-def fitted(x: Tensor, y: Tensor, seed: int = 0, epochs: int = 40) -> torch.nn.Sequential:
+def fitted(x: Tensor, y: Tensor, seed: int = 0, epochs: int = 15) -> torch.nn.Sequential:
     """A network of two hidden layers that gives the logit of the probability. Inputs are normalized by its first layer;
     noise on them keeps it from leaning on what only ray-traced photos have."""
     torch.manual_seed(seed)

@@ -22,7 +22,12 @@ from splat.native import build
 from splat.priors.neighbours import Overlap, overlap
 from splat.priors.stereo_confidence import probability
 from splat.priors.stereo_features import features
+from splat.priors.stereo_smoothing import disparity_rate, smoothed
 from splat.priors.stereo_search import Planes, PlaneSearch, StereoView, grey_of, pyramid, upsampled
+
+WIDE = 300.0
+"""Pixels that a point moves in another photo when its depth changes by its own size: with more, smoothing changes
+next to nothing and is left out."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,15 @@ class Stereo:
             for k in range(self.rounds[levels - 1 - level]):
                 planes = search.round(planes, spread * 0.5**k, turn * 0.5**k, generator)
         assert planes is not None
-        return Searched(planes, volume)
+        return Searched(self._smoothed(planes, search), volume)
+
+    @staticmethod
+    def _smoothed(planes: Planes, search: PlaneSearch) -> Planes:
+        rate = disparity_rate(search.view, planes.planes[0], search.sources)
+        seen = rate[rate > 0]
+        if not len(seen) or float(seen.median()) > WIDE:
+            return planes
+        return search.with_costs(smoothed(planes.planes, planes.cost, search.view.grey, rate))
 
     # ---------------------------------------------------------------------------------------------------- probability
 

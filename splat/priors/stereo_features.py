@@ -17,19 +17,27 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 from splat.geometry.reproject import pixel_transfer
 from splat.priors.stereo_search import Planes, PlaneSearch, StereoView
 
-NAMES = (
+OWN = (
     *("cost", "lowest cost", "next cost", "cost nearer", "cost farther", "runner-up", "runner-up's lead"),
     *("shift", "next shift", "difference", "next difference", "agreeing closely", "agreeing", "agreeing roughly"),
     *("share agreeing", "in frame", "seen past", "occluded", "their cost", "pixels per depth", "contrast", "gradient"),
     *("island", "off the median", "neighbours agreeing", "like neighbours agreeing", "slant"),
     *("from the range's ends", "sources"),
 )
+AVERAGED = (
+    *("cost", "next cost", "runner-up's lead", "shift", "next shift", "difference", "agreeing", "agreeing roughly"),
+    *("seen past", "their cost", "off the median", "neighbours agreeing"),
+)
+"""Of these also the mean around a pixel: what is wrong is rarely wrong alone."""
+NAMES = (*OWN, *(f"mean {name}" for name in AVERAGED))
 MAX_SHIFT = 20.0
 """Pixels: larger shifts count as this."""
 STEP = 1.5
 """Pixels in the source photos by which a plane is moved to see how much worse it fits."""
 ISLANDS = (10, 30, 100, 300, 1000)
 """Sizes in px with which connected regions of similar depth are compared."""
+WINDOW = 9
+"""Side of the square of these means, px."""
 AROUND = tuple((dy, dx) for r in (2, 5, 9) for dy, dx in ((-r, 0), (r, 0), (0, -r), (0, r), (-r, -r), (r, r)))
 
 
@@ -147,7 +155,11 @@ def features(
         *(-(normals * rays).sum(2), torch.minimum(place, 1 - place).clamp_max(0.1) * 10),
         torch.full((h, w), min(count, 4) / 2),
     ]
-    return torch.stack([t.float() for t in table])
+    own = torch.stack([t.float() for t in table])
+    part = own[[OWN.index(name) for name in AVERAGED]]
+    reach = WINDOW // 2
+    means = avg_pool2d(part[None], WINDOW, 1, reach, count_include_pad=False)[0]
+    return torch.cat([own, means])
 
 
 def _log(values: Tensor, unit: float) -> Tensor:

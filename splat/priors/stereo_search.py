@@ -57,7 +57,7 @@ class PlaneSearch:
     """PatchMatch of one photo at one size."""
 
     def __init__(self, view: StereoView, sources: list[StereoView], best: int, low: float, high: float) -> None:
-        self.view, self.best, self.low, self.high = view, best, low, high
+        self.view, self.sources, self.best, self.low, self.high = view, sources, best, low, high
         self.texels = [s.texels for s in sources]
         sizes = [(t.data_ptr(), s.camera.width, s.camera.height) for t, s in zip(self.texels, sources, strict=True)]
         self.table = bindings.int64s(x for row in sizes for x in row)
