@@ -40,9 +40,9 @@ FEWER = "edgs, 60 %"
 ABLATION_SCENES = ("llff_fern", "atelier")
 ABLATIONS: dict[str, tuple[str, dict[str, Value]]] = {
     "edgs": ("edgs", {}),
-    # Depths are checked against no other photo: neither those of the depth maps nor those of the Gaussians.
-    "no consistency": ("edgs_no_consistency", {"stereo.support": 0, "stereo.smallest": 1}),
-    "no consistency in stereo": ("edgs", {"stereo.support": 0, "stereo.smallest": 1}),
+    # All depths count as measured, and those of the Gaussians are checked against no other photo.
+    "no consistency": ("edgs_no_consistency", {"stereo.min-probability": 0.0}),
+    "no consistency in stereo": ("edgs", {"stereo.min-probability": 0.0}),
     "no fusion": ("edgs_no_fusion", {}),
     "isotropic": ("edgs_isotropic", {}),
     # As many at the start as there may be at the end, and none after; positions move at a third of the rate.

@@ -61,7 +61,7 @@ def degraded(rgb: Tensor, rng: np.random.Generator, gain: float, blur: float, no
 def subset(scene: Photographed, seed: int) -> tuple[list[StereoView], list[int]]:
     """Some photos of a scene, degraded, with poses that are a little wrong, and the range of the search."""
     rng = np.random.default_rng([seed, 73])
-    count = int(rng.choice([2, 3, 3, 3, 4, 5, 6]))
+    count = min(len(scene.poses), int(rng.choice([2, 3, 3, 3, 4, 5, 6])))
     chosen = sorted(rng.choice(len(scene.poses), count, replace=False).tolist())
     blur, noise = float(rng.uniform(0, 1.1)), float(rng.uniform(0, 6)) / 255
     error = float(np.exp(rng.uniform(np.log(0.03), np.log(0.7))))  # px

@@ -24,13 +24,13 @@ from splat.core.geometry import Rigid
 
 load_scenes()
 
-from splat.scenes import noise, prints, textures
-from splat.scenes.furnish import Room
-from splat.scenes.noise import Canvas
-from splat.scenes.render import render
-from splat.scenes.solids import Solid, Surface
-from splat.scenes.texels import Texture, srgb_from_linear
-from splat.scenes.trace import Scene
+from splat.scenes import noise, prints, textures  # noqa: E402
+from splat.scenes.furnish import Room  # noqa: E402
+from splat.scenes.noise import Canvas  # noqa: E402
+from splat.scenes.render import render  # noqa: E402
+from splat.scenes.solids import Solid, Surface  # noqa: E402
+from splat.scenes.texels import Texture, srgb_from_linear  # noqa: E402
+from splat.scenes.trace import Scene  # noqa: E402
 
 WIDTH, HEIGHT = 448, 336
 COLOURS = ("#7a2e2a", "#c9a25d", "#2f4a5c", "#d9cdb0", "#4f6a4d", "#b65a36", "#22262e", "#8d93a0", "#3f7a7a", "#e6cfa0")
@@ -48,12 +48,12 @@ class Photographed:
     """[v h w] z at pixel centres; 0 where there is nothing."""
 
 
-def photograph(seed: int, photos: int = 7) -> Photographed:
-    """Scene `seed` from `photos` positions."""
+def photograph(seed: int, photos: int = 7, width: int = WIDTH) -> Photographed:
+    """Scene `seed` from `photos` positions, each photo `width` px wide."""
     rng = np.random.default_rng([seed, 71])
     scene, middle, distance = _scene(rng, seed)
     focal = float(rng.uniform(0.75, 1.35)) * WIDTH
-    camera = Camera(focal, focal, WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT)
+    camera = Camera(focal, focal, WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT).scaled(width / WIDTH)
     poses = _poses(rng, photos, middle, distance)
     pictures = [render(scene, camera, p, inner=2, edges=3) for p in poses]
     sky = np.array(rng.uniform(0.4, 1.0, 3), np.float32)

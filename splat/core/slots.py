@@ -185,8 +185,8 @@ class DepthMap:
     depth: Float[Tensor, "h w"]
     """z-depth in world units, z-depth up to an unknown scale, or disparity: see `family`."""
     confidence: Float[Tensor, "h w"]
-    """The probability that the depth is right (`Stereo`: within 5 %); 0 where there is none. What cannot tell has 1 where
-    it knows the depth."""
+    """The probability that the depth is right (`Stereo`: within 5 %); 0 where there is none. A prior that cannot tell
+    gives 1 where it knows the depth."""
     family: Literal["metric", "up-to-scale", "disparity"] = "metric"
     normals_cam: Float[Tensor, "h w 3"] | None = None
     """Unit normals in camera axes, facing the camera."""

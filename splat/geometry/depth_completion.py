@@ -28,8 +28,8 @@ def complete_depth(
     over neighbouring pixels p, q of the photo at half its size (weighted least squares, Farbman et al. 2008).
 
     depth: z, world units. confidence: c, the probability that it is right, 0 where there is none. measured: where depth
-    is kept as it is; everywhere where c is above 0 unless given. The other depths with c above 0 are weak evidence: they
-    count by their odds (at most as measured ones), and less the more they differ from the solution
+    is kept as it is; wherever c is above 0 unless given. The other depths with c above 0 are weak evidence: they count
+    by the square of their odds (at most as measured ones), and less the more they differ from the solution
     (`weights_of_doubtful`), so that wrong ones lose; those that agree with it in the end are kept.
     rgb: the photo I, in [0, 1].
     slopes: change of inverse depth per pixel to the right and downwards, where depth was measured. The inverse depth
@@ -92,30 +92,28 @@ def complete_depth(
         return conjugate_gradients(apply, cx + bend, diagonal, start, iterations)
 
     def full(half: Tensor) -> Tensor:
-        return (
-            interpolate(half[None, None], scale_factor=2.0, mode="bilinear", align_corners=False)[0, 0, :h, :w] * unit
-        )
+        out = interpolate(half[None, None], scale_factor=2.0, mode="bilinear", align_corners=False)[0, 0, :h, :w] * unit
+        return out.clamp(0.5 * lowest, 2 * highest)
 
     y, x = torch.meshgrid(2 * torch.arange(len(c)) + 1.0, 2 * torch.arange(c.shape[1]) + 1.0, indexing="ij")
     start = (at_corner + sx * x + sy * y).clamp(0.5 * lowest / unit, 2 * highest / unit)
     start = torch.where(c > 0, cx / c.clamp_min(1e-9), start)
     if not bool(doubtful.any()):
         fine = full(solved(c, cx, start))
-        return torch.where(known, depth, 1 / fine.clamp(0.5 * lowest, 2 * highest))
-    odds = torch.where(doubtful, WEAK * (confidence / (1 - confidence).clamp_min(0.05)) ** POWER, 0).clamp_max(1)
+        return torch.where(known, depth, 1 / fine)
+    odds = torch.where(doubtful, (confidence / (1 - confidence).clamp_min(0.05)).square().clamp_max(1), 0)
     start = solved(c, cx, start)  # what was measured has the first word
-    fine = full(start).clamp(0.5 * lowest, 2 * highest)
+    fine = full(start)
     for scale in SCALES:
         weak = odds * weights_of_doubtful(inverse, fine, scale)
         extra = halved(torch.stack([weak, weak * inverse / unit]))
         start = solved(c + extra[0], cx + extra[1], start)
-        fine = full(start).clamp(0.5 * lowest, 2 * highest)
+        fine = full(start)
     agree = doubtful & ((inverse / fine - 1).abs() < SCALES[-1])
     return torch.where(known | agree, depth, 1 / fine)
 
 
-WEAK, POWER = 0.1, 1.0
-SCALES = (0.2, 0.1, 0.05)
+SCALES = (0.1, 0.05, 0.03)
 """Relative differences of inverse depth at which a doubtful depth counts a quarter, from one round to the next."""
 
 

@@ -1,9 +1,8 @@
 """Depth, normal and confidence per pixel of posed photos, without learned weights: PatchMatch stereo.
 
-The depth map of each photo is computed coarse to fine against a few source photos (`neighbours`). At the coarsest size
-a plane sweep over inverse depth initializes it; then slanted planes are propagated in a checkerboard pattern and
-perturbed at random (Bleyer et al. 2011, Galliani et al. 2015). The cost of a plane is 1 - NCC, averaged over the best
-source photos (`native/shared/stereo.h`). Depths that are consistent with those of other photos get a confidence.
+The depth map of each photo is computed coarse to fine against a few source photos (`neighbours`, `stereo_search`), and
+smoothed within what matching can tell (`stereo_smoothing`). What matching then knows about each depth
+(`stereo_features`) makes the probability that it is right (`stereo_confidence`): the confidence.
 """
 
 from __future__ import annotations
@@ -22,9 +21,11 @@ from splat.native import build
 from splat.priors.neighbours import Overlap, overlap
 from splat.priors.stereo_confidence import probability
 from splat.priors.stereo_features import features
-from splat.priors.stereo_smoothing import disparity_rate, smoothed
 from splat.priors.stereo_search import Planes, PlaneSearch, StereoView, grey_of, pyramid, upsampled
+from splat.priors.stereo_smoothing import disparity_rate, smoothed
 
+FEW = 8
+"""Photos of a capture: see `Stereo.extra_rounds`."""
 WIDE = 300.0
 """Pixels that a point moves in another photo when its depth changes by its own size: with more, smoothing changes
 next to nothing and is left out."""
@@ -40,13 +41,15 @@ class Stereo:
     """The cost is the mean over this many best source photos, at most 4: robust to occlusion in the others."""
     hypotheses: int = 64
     """Depths of the plane sweep at the coarsest size."""
-    rounds: tuple[int, ...] = (3, 4, 3, 2)
+    rounds: tuple[int, ...] = (3, 4, 3, 1)
     """Rounds of PatchMatch at each size, from the coarsest to the photos' own; each is half the next. A coarse start
     carries depth across what has little texture."""
+    extra_rounds: int = 1
+    """More rounds at the photos' own size where there are at most 8 photos: every pixel counts then."""
     min_parallax: float = 0.5
     """Smallest angle between the rays of a photo and of a source, degrees: below it every depth would be consistent, so
     the source says nothing."""
-    min_probability: float = 0.5
+    min_probability: float = 0.8
     """Least probability of a depth that counts as measured; those below are weak evidence in depth completion."""
 
     def __call__(self, capture: Capture, report: Reporter, seed: int = 0) -> list[DepthMap]:
@@ -119,7 +122,8 @@ class Stereo:
             else:
                 planes = search.with_costs(upsampled(planes, view.camera))
                 spread, turn = spread / 2, turn / 2
-            for k in range(self.rounds[levels - 1 - level]):
+            extra = self.extra_rounds if level == 0 and len(pyramids) <= FEW else 0
+            for k in range(self.rounds[levels - 1 - level] + extra):
                 planes = search.round(planes, spread * 0.5**k, turn * 0.5**k, generator)
         assert planes is not None
         return Searched(self._smoothed(planes, search), volume)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, pad
+from torch.nn.functional import interpolate, pad
 
 from splat.geometry.reproject import pixel_transfer
 from splat.priors.stereo_search import Planes, PlaneSearch, StereoView
@@ -99,8 +99,10 @@ def features(
     others: Sequence[tuple[StereoView, Planes]],
     min_parallax: float,
 ) -> Float[Tensor, "f h w"]:
-    """`NAMES` of the planes that were found for a view: at least one source photo. `volume`: the costs of the sweep,
-    planes at equal steps of inverse depth, at a coarser size. `min_parallax`: degrees; sources with less do not count."""
+    """`NAMES` of the planes that were found for a view with at least one source photo.
+
+    `volume`: the costs of the sweep, planes at equal steps of inverse depth, at a coarser size. `min_parallax`:
+    degrees; sources with less do not count."""
     h, w = found.cost.shape
     inverse, planes = found.planes[0], found.planes
     pairs = [against(view, planes, o, theirs) for o, theirs in others]
@@ -129,12 +131,11 @@ def features(
     farther = search.with_costs(planes * (1 - step)).cost
     runner_up, near = runners_up(volume, inverse, search.low, search.high)
     shift2, ratio2 = (_two_smallest(t) for t in (shifts, off))
-    grey = view.grey[None, None]
-    mean = avg_pool2d(pad(grey, (4, 4, 4, 4), mode="replicate"), 9, 1)
-    spread = (avg_pool2d(pad(grey, (4, 4, 4, 4), mode="replicate").square(), 9, 1) - mean.square()).clamp_min(0).sqrt()
-    padded = pad(grey, (1, 1, 1, 1), mode="replicate")[0, 0]
+    mean = box_mean(view.grey, WINDOW)
+    spread = (box_mean(view.grey.square(), WINDOW) - mean.square()).clamp_min(0).sqrt()
+    padded = pad(view.grey[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
     slope = (padded[1:-1, 2:] - padded[1:-1, :-2]).abs() + (padded[2:, 1:-1] - padded[:-2, 1:-1]).abs()
-    slope = avg_pool2d(pad(slope[None, None], (2, 2, 2, 2), mode="replicate"), 5, 1)[0, 0]
+    slope = box_mean(slope, 5)
     logs = inverse.clamp_min(1e-12).log()
     median = torch.from_numpy(cv2.medianBlur(np.ascontiguousarray(logs.numpy()), 5))
     plain, alike = neighbours_agreeing(planes, view.grey)
@@ -150,16 +151,20 @@ def features(
         *(close.sum(0).clamp_max(4) / 2, fair.sum(0).clamp_max(4) / 2, rough.sum(0).clamp_max(4) / 2),
         *(fair.sum(0) / in_frame.sum(0).clamp_min(1), in_frame.sum(0).clamp_max(4) / 2),
         *(((ratios < -0.04) & in_frame & (shifts > 1.5)).sum(0) / 2, ((ratios > 0.04) & in_frame).sum(0) / 2),
-        *(their_cost, _log(0.05 * speed, 0.1), _log(spread[0, 0], 1.0), _log(slope, 1.0)),
+        *(their_cost, _log(0.05 * speed, 0.1), _log(spread, 1.0), _log(slope, 1.0)),
         *(islands(logs), _log((logs - median).abs(), 0.002), plain, alike),
         *(-(normals * rays).sum(2), torch.minimum(place, 1 - place).clamp_max(0.1) * 10),
         torch.full((h, w), min(count, 4) / 2),
     ]
-    own = torch.stack([t.float() for t in table])
-    part = own[[OWN.index(name) for name in AVERAGED]]
-    reach = WINDOW // 2
-    means = avg_pool2d(part[None], WINDOW, 1, reach, count_include_pad=False)[0]
-    return torch.cat([own, means])
+    own = [t.float() for t in table]
+    means = [box_mean(own[OWN.index(name)], WINDOW) for name in AVERAGED]
+    return torch.stack([*own, *means])
+
+
+def box_mean(values: Float[Tensor, "h w"], side: int) -> Float[Tensor, "h w"]:
+    """Means over squares of `side` px; beyond the border the outermost pixels are repeated."""
+    blurred = cv2.blur(np.ascontiguousarray(values.numpy()), (side, side), borderType=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(blurred)
 
 
 def _log(values: Tensor, unit: float) -> Tensor:

@@ -93,3 +93,23 @@ def test_a_pull_push_keeps_what_is_known() -> None:
     known[2, 3] = known[4, 6] = True
     out = pull_push(values, known)
     assert torch.equal(out[known], values[known]) and float(out.min()) >= 17 and float(out.max()) <= 34
+
+
+def test_doubtful_depths_shape_what_is_completed_and_wrong_ones_among_them_lose() -> None:
+    """A box stands where nothing was measured: most doubtful depths show it, some are anywhere."""
+    generator = torch.Generator().manual_seed(0)
+    truth, measured = torch.full((60, 90), 5.0), torch.ones(60, 90, dtype=torch.bool)
+    truth[20:40, 30:60] = 4.5
+    measured[15:45, 20:70] = False
+    rgb = flat_grey(60, 90).clone()
+    rgb[20:40, 30:60] = 0.8
+    confidence = torch.where(measured, 1.0, 0.6)
+    wrong = ~measured & (torch.rand(60, 90, generator=generator) < 0.2)
+    depth = torch.where(wrong, 2 + 6 * torch.rand(60, 90, generator=generator), truth)
+    confidence[wrong] = 0.3
+    alone = complete_depth(depth, torch.where(measured, 1.0, 0.0), rgb)
+    guess = complete_depth(depth, confidence, rgb, measured=measured)
+    box = (truth == 4.5) & ~measured
+    assert torch.equal(guess[measured], depth[measured])
+    assert float(((alone / truth - 1).abs()[box] < 0.03).float().mean()) < 0.1
+    assert float(((guess / truth - 1).abs()[box] < 0.03).float().mean()) > 0.9

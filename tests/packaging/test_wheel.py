@@ -36,6 +36,7 @@ def test_it_holds_kernels_for_both_levels_the_scenes_and_the_templates(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = [f"splat/native/prebuilt/splat-cpu-{level}.so" for level in build.LEVELS]
     assert {*wanted, "splat/scenes/atelier.py", "splat/native/cuda/adam.cu", "splat/native/kernels.h"} <= names
+    assert "splat/priors/stereo_confidence.json" in names
     templates = {f"splat/report/templates/{p.name}" for p in (ROOT / "splat" / "report" / "templates").iterdir()}
     assert len(templates) > 3 and templates <= names
 
