@@ -129,18 +129,17 @@ def _without_unheld(
         kept.deregister_frame(kept.image(i + 1).frame_id)
     usual = float(np.median(list(counts.values())))
     return kept, {
-        capture.views[
-            i
-        ].name: f"only {counts[i]} points of the model hold it, where the others have about {usual:.0f}: "
+        capture.views[i].name: f"only {counts[i]} points of the model hold it, where others have about {usual:.0f}: "
         f"the {strongest[i]} matches that placed it were found wrong"
         for i in unheld
     }
 
 
 def find_unheld(counts: Mapping[int, int], strongest: Mapping[int, int]) -> list[int]:
-    """Photos that stand nowhere: bundle adjustment found nearly all of the matches wrong that placed them. `counts`: the
-    points that each registered photo observes; `strongest`: the matches of its strongest pair. A photo that matched
-    little has few points where it is right."""
+    """Photos that stand nowhere: bundle adjustment found nearly all of the matches wrong that placed them.
+
+    `counts`: the points that each registered photo observes; `strongest`: the matches of its strongest pair. A photo
+    that matched little has few points where it is right."""
     usual = float(np.median(list(counts.values())))
     limit = min(max(_FEW_POINTS, _SMALL_SHARE * usual), 0.2 * usual)
     return [i for i, n in counts.items() if n < limit and strongest[i] >= _MATCHED_WELL]

@@ -165,8 +165,8 @@ def test_a_mirrored_photo_is_found_to_be_one(world, tmp_path: Path) -> None:
 
 
 def test_a_photo_of_few_points_stays_unless_its_many_matches_were_found_wrong() -> None:
-    """Of a ring of 16 photos one matched its neighbours weakly (18 at most) and stands right on 9 points; of a room of 84
-    a mirrored one matched well and is held by 11."""
+    """Of a ring of 16 photos one matched its neighbours weakly (18 at most) and stands right on 9 points; of a room of
+    84 a mirrored one matched well and is held by 11."""
     counts, strongest = dict.fromkeys(range(16), 550), dict.fromkeys(range(16), 400)
     assert find_unheld(counts | {11: 9}, strongest | {11: 18}) == []
     assert find_unheld(counts | {11: 11}, strongest | {11: 206}) == [11]
