@@ -19,8 +19,9 @@ from splat.poses.refine import adjust
 _MAX_ERROR = 6.0
 """RANSAC threshold of the new pose, px at the feature size; the points were bent by the wrong pose."""
 _MIN_INLIERS, _MIN_SHARE = 20, 0.5
-_FEW_POINTS, _SMALL_SHARE = 12, 0.03
-"""A photo that observes fewer points of the model than both of these (the latter times the median) stands nowhere."""
+_FEW_POINTS, _SMALL_SHARE, _MATCHED_WELL = 12, 0.03, 60
+"""A photo whose strongest pair has at least so many matches (the last), but that observes fewer points of the model
+than both of the others (the second times the median), stands nowhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ def settle(
         evidence = pair_evidence(capture, m, features, geometries, points, seed)
         return points, evidence, find_doubts(evidence, m.num_reg_images())
 
-    model, unheld = _without_unheld(capture, model)
+    model, unheld = _without_unheld(capture, model, geometries)
     points, evidence, doubt = judged(model)
     settled = Settled(model, points, evidence, doubt, left_out=unheld)
     if not doubt.photos or doubt.whole or model.num_reg_images() - len(doubt.photos) < 2:
@@ -107,26 +108,41 @@ def settle(
     return Settled(changed, points, evidence, after, moved, left_out)
 
 
-def _without_unheld(capture: Capture, model: Any) -> tuple[Any, dict[str, str]]:
-    """The model without photos that observe almost none of its points, and why: bundle adjustment found nearly all of
-    the matches that placed them wrong. The model itself where there are none, or where it is small."""
+def _without_unheld(
+    capture: Capture, model: Any, geometries: Mapping[tuple[int, int], Any]
+) -> tuple[Any, dict[str, str]]:
+    """The model without photos that observe almost none of its points though they matched others well, and why; the
+    model itself where there are none, or where it is small."""
     import pycolmap
 
     counts = {i: int(model.image(i + 1).num_points3D) for i in registered_ids(model)}
-    usual = float(np.median(list(counts.values())))
-    unheld = [i for i, n in counts.items() if n < max(_FEW_POINTS, _SMALL_SHARE * usual) and n < 0.2 * usual]
+    strongest = dict.fromkeys(counts, 0)
+    for (a, b), geometry in geometries.items():
+        if a in counts and b in counts:
+            for i in (a, b):
+                strongest[i] = max(strongest[i], len(geometry.inlier_matches))
+    unheld = find_unheld(counts, strongest)
     if not unheld or len(counts) - len(unheld) < 3:
         return model, {}
     kept = pycolmap.Reconstruction(model)
     for i in unheld:
         kept.deregister_frame(kept.image(i + 1).frame_id)
+    usual = float(np.median(list(counts.values())))
     return kept, {
-        capture.views[
-            i
-        ].name: f"only {counts[i]} points of the model hold it, where the others have about {usual:.0f}: "
-        "what it matched was found wrong"
+        capture.views[i].name: f"only {counts[i]} points of the model hold it, where others have about {usual:.0f}: "
+        f"the {strongest[i]} matches that placed it were found wrong"
         for i in unheld
     }
+
+
+def find_unheld(counts: Mapping[int, int], strongest: Mapping[int, int]) -> list[int]:
+    """Photos that stand nowhere: bundle adjustment found nearly all of the matches wrong that placed them.
+
+    `counts`: the points that each registered photo observes; `strongest`: the matches of its strongest pair. A photo
+    that matched little has few points where it is right."""
+    usual = float(np.median(list(counts.values())))
+    limit = min(max(_FEW_POINTS, _SMALL_SHARE * usual), 0.2 * usual)
+    return [i for i, n in counts.items() if n < limit and strongest[i] >= _MATCHED_WELL]
 
 
 def _registered_again(

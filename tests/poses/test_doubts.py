@@ -15,7 +15,7 @@ from splat.poses.attempts import attempt_sequence, doubt_attempt
 from splat.poses.doubts import find_doubts
 from splat.poses.evidence import PairEvidence, own_pose, pair_evidence
 from splat.poses.model import observations
-from splat.poses.reregistration import settle
+from splat.poses.reregistration import find_unheld, settle
 
 QUICK = Sfm(attempts=1, max_features=1500)
 
@@ -162,3 +162,13 @@ def test_a_mirrored_photo_is_found_to_be_one(world, tmp_path: Path) -> None:
     assert list(result.unregistered) == ["mirrored.png"]
     assert "left and right exchanged" in result.unregistered["mirrored.png"]
     assert len(result.capture.views) == 4
+
+
+def test_a_photo_of_few_points_stays_unless_its_many_matches_were_found_wrong() -> None:
+    """Of a ring of 16 photos one matched its neighbours weakly (18 at most) and stands right on 9 points; of a room of
+    84 a mirrored one matched well and is held by 11."""
+    counts, strongest = dict.fromkeys(range(16), 550), dict.fromkeys(range(16), 400)
+    assert find_unheld(counts | {11: 9}, strongest | {11: 18}) == []
+    assert find_unheld(counts | {11: 11}, strongest | {11: 206}) == [11]
+    assert find_unheld(counts | {11: 120}, strongest) == []
+    assert find_unheld(dict.fromkeys(range(5), 10), dict.fromkeys(range(5), 400)) == [], "all have few"
