@@ -41,7 +41,7 @@ def load_init(path: Path) -> Init:
     rays = {k.removeprefix("ray_"): v for k, v in arrays.items() if k.startswith("ray_")}
     count = sum(k.startswith("depth_") for k in arrays)
     depths = tuple(
-        _depth_map(*(arrays[f"{n}_{i}"] for n in ("depth", "probability", "least")), arrays.get(f"normals_{i}"))
+        _depth_map(arrays[f"depth_{i}"], arrays[f"probability_{i}"], arrays[f"least_{i}"], arrays.get(f"normals_{i}"))
         for i in range(count)
     )
     return Init(gaussians, arrays.get("view_ids"), arrays.get("pixels"), RayRows(**rays) if rays else None, depths)

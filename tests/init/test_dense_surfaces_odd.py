@@ -82,7 +82,7 @@ def test_what_moved_between_photos_is_not_built(tmp_path) -> None:
     init = initialized(capture)
     assert float((off_the_plane(init) > 0.05).float().mean()) < 0.02
     empty = initialized(captured(tmp_path / "empty", 5, step=0.2))
-    assert reddish(init) < reddish(empty) + 0.02
+    assert reddish(init) < reddish(empty) + 0.03
 
 
 def reddish(init: Init) -> float:
