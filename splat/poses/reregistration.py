@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +20,11 @@ _MAX_ERROR = 6.0
 """RANSAC threshold of the new pose, px at the feature size; the points were bent by the wrong pose."""
 _MIN_INLIERS, _MIN_SHARE = 20, 0.5
 _FEW_POINTS, _SMALL_SHARE, _MATCHED_WELL = 12, 0.03, 60
-"""A photo whose strongest pair has at least so many matches (the last), but that observes fewer points of the model
-than both of the others (the second times the median), stands nowhere."""
+"""A photo that observes fewer points of the model than both of the first (the second times the median) stands nowhere
+if its strongest pair has at least so many matches (the last)."""
+
+MirrorImages = Callable[[Sequence[int]], dict[str, str]]
+"""Ids of registered photos -> the photos that are not among them and are mirror images, with the reason by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +52,14 @@ def settle(
     seed: int,
     threads: int,
     report: Reporter,
+    mirror_images: MirrorImages | None = None,
 ) -> Settled:
     """Judge a model by its pairs; photos whose place most of their certain pairs contradict are removed from it, placed
     again against the points of the others, and kept where their pairs then agree. The model is adjusted once more
     after such a change, and is otherwise the one given.
 
-    constant_cameras: ids of cameras whose intrinsics are known.
+    constant_cameras: ids of cameras whose intrinsics are known. mirror_images: of photos that observe almost no points,
+    those that are mirror images, with the reason by name; asked only where there are such photos.
     """
 
     def judged(m: Any) -> tuple[Observations, list[PairEvidence], Doubt]:
@@ -63,7 +68,7 @@ def settle(
         evidence = pair_evidence(capture, m, features, geometries, points, seed)
         return points, evidence, find_doubts(evidence, m.num_reg_images())
 
-    model, unheld = _without_unheld(capture, model, geometries)
+    model, unheld = _without_unheld(capture, model, geometries, mirror_images)
     points, evidence, doubt = judged(model)
     settled = Settled(model, points, evidence, doubt, left_out=unheld)
     if not doubt.photos or doubt.whole or model.num_reg_images() - len(doubt.photos) < 2:
@@ -109,10 +114,16 @@ def settle(
 
 
 def _without_unheld(
-    capture: Capture, model: Any, geometries: Mapping[tuple[int, int], Any]
+    capture: Capture,
+    model: Any,
+    geometries: Mapping[tuple[int, int], Any],
+    mirror_images: MirrorImages | None,
 ) -> tuple[Any, dict[str, str]]:
-    """The model without photos that observe almost none of its points though they matched others well, and why; the
-    model itself where there are none, or where it is small."""
+    """The model without photos that stand nowhere, and why; the model itself where there are none, or where it is
+    small.
+
+    They observe almost none of the model's points, though they matched others well (adjustment found these matches
+    wrong) or are mirror images. A photo that matched little has few points where it is right."""
     import pycolmap
 
     counts = {i: int(model.image(i + 1).num_points3D) for i in registered_ids(model)}
@@ -121,28 +132,32 @@ def _without_unheld(
         if a in counts and b in counts:
             for i in (a, b):
                 strongest[i] = max(strongest[i], len(geometry.inlier_matches))
-    unheld = find_unheld(counts, strongest)
+    weak = few_points(counts)
+    usual = float(np.median(list(counts.values())))
+    unheld = {}
+    for i in weak:
+        if strongest[i] >= _MATCHED_WELL:
+            held = f"only {counts[i]} points of the model hold it, where others have about {usual:.0f}"
+            unheld[capture.views[i].name] = f"{held}: the {strongest[i]} matches that placed it were found wrong"
+    rest = [i for i in weak if capture.views[i].name not in unheld]
+    if rest and mirror_images is not None:
+        names = {capture.views[i].name for i in rest}
+        found = mirror_images([i for i in counts if i not in weak])
+        unheld |= {name: reason for name, reason in found.items() if name in names}
     if not unheld or len(counts) - len(unheld) < 3:
         return model, {}
     kept = pycolmap.Reconstruction(model)
-    for i in unheld:
-        kept.deregister_frame(kept.image(i + 1).frame_id)
-    usual = float(np.median(list(counts.values())))
-    return kept, {
-        capture.views[i].name: f"only {counts[i]} points of the model hold it, where others have about {usual:.0f}: "
-        f"the {strongest[i]} matches that placed it were found wrong"
-        for i in unheld
-    }
+    for i in weak:
+        if capture.views[i].name in unheld:
+            kept.deregister_frame(kept.image(i + 1).frame_id)
+    return kept, unheld
 
 
-def find_unheld(counts: Mapping[int, int], strongest: Mapping[int, int]) -> list[int]:
-    """Photos that stand nowhere: bundle adjustment found nearly all of the matches wrong that placed them.
-
-    `counts`: the points that each registered photo observes; `strongest`: the matches of its strongest pair. A photo
-    that matched little has few points where it is right."""
+def few_points(counts: Mapping[int, int]) -> list[int]:
+    """Photos that observe almost none of the points of a model. `counts`: the points that each of them observes."""
     usual = float(np.median(list(counts.values())))
     limit = min(max(_FEW_POINTS, _SMALL_SHARE * usual), 0.2 * usual)
-    return [i for i, n in counts.items() if n < limit and strongest[i] >= _MATCHED_WELL]
+    return [i for i, n in counts.items() if n < limit]
 
 
 def _registered_again(

@@ -252,7 +252,14 @@ class AttemptRunner:
         if models:
             if self.sfm.rich_lens:
                 models[0] = richer_lens(models[0], known, self.threads)
-            settled = settle(self.capture, models[0], features, found, known, seed, self.threads, self.report)
+
+            def mirror_images(ids: Sequence[int]) -> dict[str, str]:
+                by = settings.features, settings.matching
+                return mirrored_reasons(views, features, cameras, found, ids, by, self.workdir, seed)
+
+            settled = settle(
+                self.capture, models[0], features, found, known, seed, self.threads, self.report, mirror_images
+            )
         seconds = time.monotonic() - start
         return Attempt(settings, features, found, models, settled, tried, pairing, seconds)
 

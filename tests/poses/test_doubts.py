@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pytest
 
-from splat.core.capture import Capture
+from splat.core.camera import Camera
+from splat.core.capture import Capture, View
 from splat.core.slots import Silent
 from splat.poses import Sfm
 from splat.poses.attempts import attempt_sequence, doubt_attempt
 from splat.poses.doubts import find_doubts
 from splat.poses.evidence import PairEvidence, own_pose, pair_evidence
 from splat.poses.model import observations
-from splat.poses.reregistration import find_unheld, settle
+from splat.poses.reregistration import _without_unheld, few_points, settle
 
 QUICK = Sfm(attempts=1, max_features=1500)
 
@@ -164,11 +168,52 @@ def test_a_mirrored_photo_is_found_to_be_one(world, tmp_path: Path) -> None:
     assert len(result.capture.views) == 4
 
 
-def test_a_photo_of_few_points_stays_unless_its_many_matches_were_found_wrong() -> None:
+def test_few_points_are_few_beside_those_of_the_others() -> None:
+    counts = dict.fromkeys(range(16), 550)
+    assert few_points(counts | {11: 9}) == [11] and few_points(counts | {11: 120}) == []
+    assert few_points(dict.fromkeys(range(5), 10)) == [], "all have few"
+
+
+@dataclass
+class Images:
+    """A model of which only points per photo are asked."""
+
+    counts: dict[int, int]
+
+    def reg_image_ids(self) -> list[int]:
+        return [i + 1 for i in self.counts]
+
+    def image(self, number: int) -> SimpleNamespace:
+        return SimpleNamespace(num_points3D=self.counts[number - 1], frame_id=number)
+
+    def deregister_frame(self, number: int) -> None:
+        del self.counts[number - 1]
+
+
+@pytest.mark.parametrize(
+    ("matches", "mirrored", "left_out"), [(18, False, False), (30, True, True), (206, False, True), (206, True, True)]
+)
+def test_a_photo_of_few_points_stays_unless_its_many_matches_were_wrong_or_it_is_mirrored(
+    monkeypatch: pytest.MonkeyPatch, matches: int, mirrored: bool, left_out: bool
+) -> None:
     """Of a ring of 16 photos one matched its neighbours weakly (18 at most) and stands right on 9 points; of a room of
-    84 a mirrored one matched well and is held by 11."""
-    counts, strongest = dict.fromkeys(range(16), 550), dict.fromkeys(range(16), 400)
-    assert find_unheld(counts | {11: 9}, strongest | {11: 18}) == []
-    assert find_unheld(counts | {11: 11}, strongest | {11: 206}) == [11]
-    assert find_unheld(counts | {11: 120}, strongest) == []
-    assert find_unheld(dict.fromkeys(range(5), 10), dict.fromkeys(range(5), 400)) == [], "all have few"
+    84 a mirrored one, which matched as weakly (30), is held by 11."""
+    import pycolmap
+
+    monkeypatch.setattr(pycolmap, "Reconstruction", lambda m: Images(dict(m.counts)))
+    camera = Camera(10.0, 10.0, 5.0, 5.0, 10, 10)
+    capture = Capture(tuple(View(f"{i}.jpg", Path(f"{i}.jpg"), (10, 10), camera) for i in range(16)))
+    geometries = {
+        (i, i + 1): SimpleNamespace(inlier_matches=[0] * (matches if i in (10, 11) else 400)) for i in range(15)
+    }
+    asked: list[list[int]] = []
+
+    def mirror_images(ids: Sequence[int]) -> dict[str, str]:
+        asked.append(list(ids))
+        return {"11.jpg": "it is mirrored"} if mirrored else {}
+
+    model = Images(dict.fromkeys(range(16), 550) | {11: 9})
+    kept, reasons = _without_unheld(capture, model, geometries, mirror_images)
+    assert (11 not in kept.counts) == left_out == bool(reasons) and set(reasons) <= {"11.jpg"}
+    assert len(kept.counts) == 16 - left_out
+    assert asked == ([] if matches > 60 else [[i for i in range(16) if i != 11]])
