@@ -109,6 +109,8 @@ class Reconstruct:
     """Folder of masks, white = use (default: `masks/` beside the photos, if there)."""
     invert_masks: bool = False
     """Masks are black where the photo is to be used."""
+    object: bool = False
+    """Of an object that turns before a camera that stands still (a turntable): mask all that stays."""
     mask_mode: Literal["ignore", "empty"] = "ignore"
     """ignore: masked pixels say nothing. empty: they are empty background."""
     max_frames: int = 120
@@ -239,6 +241,7 @@ class Reconstruct:
             masks=self.masks,
             invert_masks=self.invert_masks,
             mask_mode=self.mask_mode,
+            object=self.object,
             test_every=self.test_every or None,
             ignore_poses=self.ignore_poses,
             max_frames=self.max_frames,

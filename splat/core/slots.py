@@ -89,6 +89,8 @@ class ReadOptions:
     """Masks are black where the photo is to be used."""
     mask_mode: Literal["ignore", "empty"] = "ignore"
     """Masked pixels are left out of the losses (ignore), or are empty background (empty)."""
+    object: bool = False
+    """Mask what stays from photo to photo: an object on a turntable before a camera that stands still."""
     test_every: int | None = 8
     """Hold out every n-th photo by name, where no split is given; None or 0 trains on all."""
     ignore_poses: bool = False

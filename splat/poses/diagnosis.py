@@ -104,7 +104,8 @@ def background_stays(
         return None
     return (
         f"the background stays where it is in {len(fixed)} of {len(pairs)} pairs of photos while something before it "
-        "moves, as on a turntable: mask the background (masks/NAME.png, white = use), or walk round the object instead."
+        "moves, as on a turntable: use --object, which masks what stays, mask it yourself (masks/NAME.png, white = "
+        "use), or walk round the object instead."
     )
 
 

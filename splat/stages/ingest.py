@@ -8,6 +8,7 @@ from pathlib import Path
 from splat import ingest as readers
 from splat.core.capture import Capture
 from splat.core.slots import ReadOptions
+from splat.ingest.object_masks import with_object_masks
 from splat.ingest.sources import source_files
 from splat.run.capture_io import load_capture, save_capture
 from splat.run.code import code_hash
@@ -23,6 +24,8 @@ def ingest(c: Context, photos: Path, options: ReadOptions) -> Capture:
 
     def make(folder: Path) -> Capture:
         capture = readers.read(photos, replace(options, workdir=folder), c.report)
+        if options.object:
+            capture = with_object_masks(capture, folder / "masks", c.report)
         save_capture(folder, capture, photos)
         return capture
 
