@@ -95,14 +95,14 @@ def object_in(photo: np.ndarray, photos: np.ndarray, region: np.ndarray) -> np.n
     for other in photos:
         alike += cv2.absdiff(photo, other).max(2) < _SAME
     stays = (alike > max(2.0, _MIN_SAME * len(photos))).astype(np.uint8)
-    stays = cv2.medianBlur(stays, 5)
-    outside = np.where(region > 0, stays, 1).astype(np.uint8)
+    smooth = cv2.medianBlur(stays, 5)
+    outside = np.where(region > 0, smooth, 1).astype(np.uint8)
     _, parts = cv2.connectedComponents(outside, connectivity=4)
     joined = np.isin(parts, np.unique(parts[region == 0]))
     mask = np.where(joined & (outside > 0), 0, 255).astype(np.uint8)
     h, w = mask.shape
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(0.5 * _MARGIN, w, h))
-    return np.asarray(cv2.dilate(mask, np.ones((3, 3), np.uint8)))
+    opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(0.5 * _MARGIN, w, h))
+    return np.asarray(cv2.dilate(opened, np.ones((3, 3), np.uint8)))
 
 
 def _disc(share: float, width: int, height: int) -> np.ndarray:
