@@ -180,17 +180,15 @@ class Capture:
 
     def transformed(self, a_from_world: Similarity) -> Capture:
         """The same capture in another world frame; `world_from_source` is updated."""
-        scale = float(a_from_world.scale)
-        views = tuple(
-            v
-            if v.world_from_cam is None
-            else replace(
-                v,
-                world_from_cam=a_from_world.apply_pose(v.world_from_cam),
-                bounds=None if v.bounds is None else (scale * v.bounds[0], scale * v.bounds[1]),
-            )
-            for v in self.views
-        )
+
+        def placed(v: View) -> View:
+            if v.world_from_cam is None:
+                return v
+            scale = float(a_from_world.scale)
+            bounds = None if v.bounds is None else (scale * v.bounds[0], scale * v.bounds[1])
+            return replace(v, world_from_cam=a_from_world.apply_pose(v.world_from_cam), bounds=bounds)
+
+        views = tuple(map(placed, self.views))
         points = self.points
         if points is not None:
             moved = a_from_world.apply(points.positions.double()).to(points.positions)

@@ -201,6 +201,11 @@ class DepthMap:
     def measured(self) -> Bool[Tensor, "h w"]:
         return (self.confidence > 0) & (self.confidence >= self.min_probability)
 
+    @property
+    def known(self) -> Float[Tensor, "h w"]:
+        """The depth where it is measured, else 0."""
+        return torch.where(self.measured, self.depth, 0)
+
 
 @runtime_checkable
 class DepthPrior(Protocol):

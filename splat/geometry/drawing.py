@@ -19,6 +19,7 @@ def draw(
     rasterizer: Rasterizer,
     settings: RasterSettings,
     background: Float[Tensor, "3"],
+    features: Float[Tensor, "n c"] | None = None,
 ) -> Render:
     """One image [h w] of the Gaussians over the background colour. Differentiable, except for the choice of the culled
     rows.
@@ -28,7 +29,8 @@ def draw(
     """
     with torch.no_grad():
         ids = rasterizer.visible(gaussians, camera, cam_from_world, settings)
-    return rasterizer(gaussians[ids], camera, cam_from_world, background, settings)
+    own = None if features is None else features[ids]
+    return rasterizer(gaussians[ids], camera, cam_from_world, background, settings, features=own)
 
 
 def draw_view(
@@ -38,6 +40,7 @@ def draw_view(
     rasterizer: Rasterizer,
     settings: RasterSettings,
     background: Float[Tensor, "3"],
+    features: Float[Tensor, "n c"] | None = None,
 ) -> Render:
     """One image of the Gaussians from a pose, without gradients."""
     with torch.no_grad():
@@ -45,5 +48,5 @@ def draw_view(
             gaussians,
             camera,
             world_from_cam.inverse().matrix().to(gaussians.means),
-            *(rasterizer, settings, background),
+            *(rasterizer, settings, background, features),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.core.slots import Rasterizer, RasterSettings
+from splat.geometry.drawing import draw_view
 from splat.geometry.reproject import PosedDepth, count_support
 
 
@@ -36,12 +36,9 @@ def floater_share(
     marks = floating(gaussians.means, depths).to(gaussians.means)[:, None]
     black = gaussians.means.new_zeros(3)
     floats = everything = 0.0
-    with torch.no_grad():
-        for camera, world_from_cam in cameras:
-            pose = world_from_cam.inverse().matrix().to(gaussians.means)
-            ids = raster.visible(gaussians, camera, pose, settings)
-            render = raster(gaussians[ids], camera, pose, black, settings, features=marks[ids])
-            assert render.features is not None
-            floats += float(render.features.sum())
-            everything += float(render.alpha.sum())
+    for camera, world_from_cam in cameras:
+        render = draw_view(gaussians, camera, world_from_cam, raster, settings, black, marks)
+        assert render.features is not None
+        floats += float(render.features.sum())
+        everything += float(render.alpha.sum())
     return floats / everything if everything > 0 else None

@@ -5,6 +5,7 @@ World coordinates, float64. An optical axis is the line from a camera's centre a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -71,6 +72,18 @@ def up_direction(poses: Sequence[Rigid]) -> Float[Tensor, "3"]:
         if level @ mean_up > 0.7:  # else the photos were rolled, and the x axes say nothing
             return level
     return mean_up
+
+
+def nearest_alike(poses: Sequence[Rigid], index: int, count: int, max_angle: float = 60.0) -> list[int]:
+    """Up to `count` other cameras, nearest first, that look about the same way as camera `index` (`max_angle` degrees
+    between the optical axes) and do not stand in the same place."""
+    own, min_cos = poses[index], math.cos(math.radians(max_angle))
+    found = []
+    for i, other in enumerate(poses):
+        distance = float((own.translation - other.translation).norm())
+        if i != index and distance > 0 and float(own.rotation[:, 2] @ other.rotation[:, 2]) > min_cos:
+            found.append((distance, i))
+    return [i for _, i in sorted(found)[:count]]
 
 
 def camera_spread(centres: Float[Tensor, "n 3"]) -> float:

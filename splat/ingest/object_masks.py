@@ -24,7 +24,7 @@ _CLOSE, _MARGIN = 0.02, 0.01
 """Gaps that are closed, and twice the size of specks, as shares of the long side."""
 _SAME, _MIN_SAME = 10.0, 0.15
 """A pixel shows what stays where its colour is within so much (of 255) of that of more than this share of photos."""
-_LEAST, _MOST = 0.005, 0.85
+_MIN_SHARE, _MAX_SHARE = 0.005, 0.85
 """Share of the photo that an object may take."""
 
 
@@ -49,7 +49,7 @@ def with_object_masks(capture: Capture, folder: Path, report: Reporter) -> Captu
     stack = np.stack([small(v) for v in views[:: 1 + (len(views) - 1) // _MAX_PHOTOS]])
     region = changing(stack)
     share = float((region > 0).mean())
-    if not _LEAST <= share <= _MOST:
+    if not _MIN_SHARE <= share <= _MAX_SHARE:
         raise SplatError(
             f"--object: {100 * share:.0f} % of the picture changes from photo to photo, so it is no object that turns "
             "before a camera that stands still: leave it out, or mask the background (masks/NAME.png, white = use)."

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from splat.core.slots import Init, RayRows
@@ -40,7 +40,7 @@ class RaySurfaces(DenseSurfaces):
             zip(sampler.view_ids, sampler.surfaces, sampler.completed, strict=True)
         ):
             mine = (init.view_ids == view_id).nonzero()[:, 0]
-            at = _pixel_ids(completed, init.pixels[mine])
+            at = completed.pixel_ids(init.pixels[mine])
             layers[mine] = depth_layers(completed.depth).reshape(-1)[at]
             probability[mine] = completed.confidence.reshape(-1)[at]
             others = [s.posed_depth for k, s in enumerate(sampler.surfaces) if k != i]
@@ -69,11 +69,3 @@ class RaySurfaces(DenseSurfaces):
                 found = torch.where(free, step / _STEPS, found)
             out.append((sign * reach * found.clamp_min(0.02 / _REACH)).exp())
         return out[0], out[1]
-
-
-def _pixel_ids(surface: ViewSurface, pixels: Float[Tensor, "k 2"]) -> Int[Tensor, "k"]:
-    """Pixels of the photo at its working size -> pixel ids of the surface, which may extend beyond the frame."""
-    h, w = surface.depth.shape
-    matched = pixels * pixels.new_tensor(surface.matched_size) / pixels.new_tensor(surface.working_size)
-    x, y = (matched + matched.new_tensor(surface.offset)).floor().long().unbind(1)
-    return y.clamp(0, h - 1) * w + x.clamp(0, w - 1)

@@ -21,6 +21,7 @@ from splat.geometry.reproject import (
     PosedDepth,
     check_consistency,
     look_up_depth,
+    pixel_indices,
     project_points,
 )
 from splat.geometry.surface_normals import normals_of_depth, slopes_of_normals
@@ -92,6 +93,13 @@ class ViewSurface:
         """Pixel ids (row x width + column) -> pixel coordinates of the photo at its working size."""
         matched = self.view.camera.pixel_centres().reshape(-1, 2)[pixel_ids].float() - torch.tensor(self.offset).float()
         return matched * matched.new_tensor(self.working_size) / matched.new_tensor(self.matched_size)
+
+    def pixel_ids(self, pixels: Float[Tensor, "k 2"]) -> Int[Tensor, "k"]:
+        """The inverse of `pixels`: of the pixel that each coordinate falls into."""
+        h, w = self.depth.shape
+        matched = pixels * pixels.new_tensor(self.matched_size) / pixels.new_tensor(self.working_size)
+        row, column = pixel_indices(matched + matched.new_tensor(self.offset), w, h)
+        return row * w + column
 
     def points(self, pixel_ids: Int[Tensor, "k"]) -> Float[Tensor, "k 3"]:
         """World positions of pixels, float32."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from splat.core.capture import Capture
-from splat.core.slots import Budget, Init, MatchingRequest, Phase
+from splat.core.slots import Budget, Init, Initializer, InitPlan, MatchingRequest, Phase
+from splat.init.dense_surfaces import MAX_MATCHING_SIZE, DenseSurfaces
 from splat.native import build
 
 
@@ -44,3 +46,25 @@ class DenseMatching(OnePhase):
         """Without compiled kernels matching would take hours."""
         reason = build.unavailable()
         return None if reason is None else f"dense matching needs the compiled kernels ({reason})"
+
+
+class OnSurfaces(DenseMatching):
+    """What methods share whose first Gaussians lie on the surfaces that dense matching finds."""
+
+    init: DenseSurfaces
+    """A field of the method."""
+
+    def matching(self) -> MatchingRequest:
+        """As the initializer is set; what it leaves open the run decides."""
+        return MatchingRequest(self.init.matching_size, MAX_MATCHING_SIZE, self.init.max_photos)
+
+    def first_count(self, capture: Capture, max_gaussians: int) -> int:
+        """How many Gaussians to start with, where the initializer does not say."""
+        raise NotImplementedError
+
+    def initializer(self, capture: Capture, plan: InitPlan | None = None) -> Initializer:
+        """The initializer, with what the run decided filled in."""
+        if plan is None:
+            return self.init
+        budget = self.init.budget or self.first_count(capture, plan.max_gaussians)
+        return replace(self.init, matching_size=plan.matching_size, max_photos=plan.matching_photos, budget=budget)

@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-import torch
-
 from splat.core.capture import Capture
-from splat.core.slots import Budget, Init, Initializer, InitPlan, MatchingRequest, Parameterization, Phase
+from splat.core.slots import Budget, Init, Parameterization, Phase
 from splat.geometry.reproject import PosedDepth
-from splat.init.dense_surfaces import MAX_MATCHING_SIZE
 from splat.init.ray_surfaces import RaySurfaces
-from splat.methods.base import DenseMatching
+from splat.methods.base import OnSurfaces
 from splat.methods.edgs import DEFAULTS as EDGS
 from splat.methods.presets import FEW_PHOTOS_DROPOUT
 from splat.train.density import NoDensity
@@ -31,7 +28,7 @@ MIN_GAUSSIANS, MAX_GAUSSIANS = 20_000, 600_000
 
 
 @dataclass(frozen=True)
-class Coherent(DenseMatching):
+class Coherent(OnSurfaces):
     """Method `coherent`: Gaussians that slide along the rays of their pixels."""
 
     name: ClassVar[str] = "coherent"
@@ -53,14 +50,8 @@ class Coherent(DenseMatching):
         pixels = sum(v.camera.width * v.camera.height for v in capture.train_views)
         return min(MAX_GAUSSIANS, max(MIN_GAUSSIANS, pixels // PIXELS_PER_GAUSSIAN))
 
-    def matching(self) -> MatchingRequest:
-        return MatchingRequest(self.init.matching_size, MAX_MATCHING_SIZE, self.init.max_photos)
-
-    def initializer(self, capture: Capture, plan: InitPlan | None = None) -> Initializer:
-        if plan is None:
-            return self.init
-        budget = self.init.budget or max(1, round(FIRST_SHARE * plan.max_gaussians))
-        return replace(self.init, matching_size=plan.matching_size, max_photos=plan.matching_photos, budget=budget)
+    def first_count(self, capture: Capture, max_gaussians: int) -> int:
+        return max(1, round(FIRST_SHARE * max_gaussians))
 
     def phases(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
         """Bound to rays, then free. All free where the first Gaussians come from no pixels."""
@@ -92,11 +83,7 @@ class Coherent(DenseMatching):
         if not (self.virtual.every and len(init.depths) == len(views) and isinstance(source, PhotoSource)):
             return phase
         depths = [
-            PosedDepth(
-                v.camera.resized(m.depth.shape[1], m.depth.shape[0]),
-                v.pose,
-                torch.where(m.measured, m.depth, 0),
-            )
+            PosedDepth(v.camera.resized(m.depth.shape[1], m.depth.shape[0]), v.pose, m.known)
             for v, m in zip(views, init.depths)
         ]
         virtual = VirtualSource(source, depths, self.virtual)

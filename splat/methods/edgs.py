@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from splat.core.capture import Capture
-from splat.core.slots import Initializer, InitPlan, MatchingRequest
 from splat.init import DenseSurfaces
-from splat.init.dense_surfaces import MAX_MATCHING_SIZE, initial_budget
-from splat.methods.base import DenseMatching
+from splat.init.dense_surfaces import initial_budget
+from splat.methods.base import OnSurfaces
 
 DEFAULTS: Mapping[str, Any] = {
     # Large structure is right from the start: photos are at full size sooner. What no photo supports fades (by 1.5 in
@@ -23,7 +22,7 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Edgs(DenseMatching):
+class Edgs(OnSurfaces):
     """Method `edgs`: Gaussians on the surfaces that dense matching finds."""
 
     name: ClassVar[str] = "edgs"
@@ -35,11 +34,5 @@ class Edgs(DenseMatching):
     def defaults(self, preset: str) -> Mapping[str, Any]:
         return DEFAULTS
 
-    def matching(self) -> MatchingRequest:
-        return MatchingRequest(self.init.matching_size, MAX_MATCHING_SIZE, self.init.max_photos)
-
-    def initializer(self, capture: Capture, plan: InitPlan | None = None) -> Initializer:
-        if plan is None:
-            return self.init
-        budget = self.init.budget or initial_budget(capture, plan.max_gaussians)
-        return replace(self.init, matching_size=plan.matching_size, max_photos=plan.matching_photos, budget=budget)
+    def first_count(self, capture: Capture, max_gaussians: int) -> int:
+        return initial_budget(capture, max_gaussians)

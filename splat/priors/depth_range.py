@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
@@ -13,6 +12,7 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture, View
 from splat.core.geometry import Rigid
 from splat.core.slots import Reporter
+from splat.geometry.focus import nearest_alike
 from splat.geometry.reproject import check_consistency
 from splat.native import build
 from splat.priors.stereo_search import PlaneSearch, StereoView, grey_of
@@ -25,8 +25,6 @@ _NEAREST, _FARTHEST = 1.0, 0.4
 _MAX_COST, _MAX_SHIFT, _MAX_DIFFERENCE = 0.3, 1.0, 0.03
 _MIN_SHARE = 0.1
 """Of a photo's pixels, to be consistent: less is chance."""
-_MAX_ANGLE = 60.0
-"""Degrees between the optical axes of photos that are compared."""
 
 
 def with_bounds(capture: Capture, report: Reporter, sources: int = 3) -> Capture:
@@ -37,7 +35,8 @@ def with_bounds(capture: Capture, report: Reporter, sources: int = 3) -> Capture
     """
     if build.unavailable() is not None or len(capture.views) < 2:
         return capture
-    pairs = [_sources(capture.views, i, sources) for i in range(len(capture.views))]
+    poses = [v.pose for v in capture.views]
+    pairs = [nearest_alike(poses, i, sources) for i in range(len(poses))]
     depths: list[Tensor | None] = []
     views: list[tuple[Camera, Rigid, Tensor]] = []
     for view in capture.views:
@@ -59,18 +58,6 @@ def with_bounds(capture: Capture, report: Reporter, sources: int = 3) -> Capture
     if count:
         report.info(f"{count} photos have no sparse points: a coarse sweep found how near and far their surfaces are")
     return capture.with_views(tuple(bounded))
-
-
-def _sources(views: tuple[View, ...], i: int, count: int) -> list[int]:
-    """The views nearest to view i that look about the same way, not from the same place."""
-    own = views[i].pose
-    found = []
-    for j, other in enumerate(views):
-        cos = float(own.rotation[:, 2] @ other.pose.rotation[:, 2])
-        distance = float((own.translation - other.pose.translation).norm())
-        if j != i and distance > 0 and cos > math.cos(math.radians(_MAX_ANGLE)):
-            found.append((distance, j))
-    return [j for _, j in sorted(found)[:count]]
 
 
 def _every_depth(views: tuple[View, ...], focal: float, width: int, i: int, others: list[int]) -> tuple[float, float]:

@@ -50,7 +50,7 @@ class StereoMatcher:
         maps = self.stereo(small, report, seed)
         for a, b in pairs:
             one, two = small.views[a], small.views[b]
-            depth_b = torch.where(maps[b].measured, maps[b].depth, 0)  # unreliable depth may agree by chance
+            depth_b = maps[b].known  # unreliable depth may agree by chance
             seen = check_consistency(
                 *(one.camera, one.pose, maps[a].depth, two.camera, two.pose, depth_b),
                 *(self.max_shift, self.max_difference),

@@ -17,11 +17,11 @@ from torch.nn.functional import conv2d, normalize, pad, relu
 
 from splat.core.errors import SplatError
 from splat.priors import weights
+from splat.priors.stereo_search import grey_of
 
 RADIUS = 5
 """Pixels that a descriptor sees on each side of its own."""
 _LAYERS = (0, 2, 4, 6, 8)
-_GREY = (0.299, 0.587, 0.114)
 
 
 def unavailable() -> str | None:
@@ -35,7 +35,7 @@ def describe(image: Float[Tensor, "h w 3"] | Float[Tensor, "h w"]) -> Float[Tens
 
     Raises SplatError where the weights are missing or others.
     """
-    grey = image @ image.new_tensor(_GREY) if image.ndim == 3 else image
+    grey = grey_of(image) if image.ndim == 3 else image
     if min(grey.shape) <= RADIUS:
         raise SplatError(f"an image of {grey.shape[1]} x {grey.shape[0]} px is too small: give at least {RADIUS + 1}.")
     with torch.no_grad():

@@ -25,7 +25,7 @@ def save_init(path: Path, init: Init) -> None:
         arrays |= {f"ray_{k}": v.numpy() for k, v in vars(init.rays).items()}
     for i, found in enumerate(init.depths):
         arrays[f"depth_{i}"] = torch.where(found.confidence > 0, 1 / found.depth.clamp_min(1e-12), 0).numpy()
-        arrays[f"least_{i}"] = np.float32(found.min_probability)
+        arrays[f"min_probability_{i}"] = np.float32(found.min_probability)
         arrays[f"probability_{i}"] = (255 * found.confidence.clamp(0, 1)).round().byte().numpy()
         if found.normals_cam is not None:
             arrays[f"normals_{i}"] = (127 * found.normals_cam).round().to(torch.int8).numpy()
@@ -41,16 +41,18 @@ def load_init(path: Path) -> Init:
     rays = {k.removeprefix("ray_"): v for k, v in arrays.items() if k.startswith("ray_")}
     count = sum(k.startswith("depth_") for k in arrays)
     depths = tuple(
-        _depth_map(arrays[f"depth_{i}"], arrays[f"probability_{i}"], arrays[f"least_{i}"], arrays.get(f"normals_{i}"))
+        _depth_map(
+            arrays[f"depth_{i}"], arrays[f"probability_{i}"], arrays[f"min_probability_{i}"], arrays.get(f"normals_{i}")
+        )
         for i in range(count)
     )
     return Init(gaussians, arrays.get("view_ids"), arrays.get("pixels"), RayRows(**rays) if rays else None, depths)
 
 
-def _depth_map(inverse: Tensor, probability: Tensor, least: Tensor, normals: Tensor | None) -> DepthMap:
+def _depth_map(inverse: Tensor, probability: Tensor, min_probability: Tensor, normals: Tensor | None) -> DepthMap:
     unit = None if normals is None else torch.nn.functional.normalize(normals.float(), dim=2)
     depth = torch.where(inverse > 0, 1 / inverse.clamp_min(1e-12), 1.0)
-    return DepthMap(depth, probability.float() / 255 * (inverse > 0), "metric", unit, (), float(least))
+    return DepthMap(depth, probability.float() / 255 * (inverse > 0), "metric", unit, (), float(min_probability))
 
 
 def save_gaussians(path: Path, gaussians: Gaussians) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from splat.core.capture import Capture, View
 from splat.core.slots import DepthPrior, Silent
 from splat.geometry.camera_paths import interpolated_path
@@ -30,9 +28,7 @@ def floaters(
     step = max(1, len(train.views) // _MAX_PHOTOS)
     some = train.select([i % step == 0 for i in range(len(train.views))]).resized(_SIDE)
     maps = (prior or Stereo())(some.in_memory(c.threads), Silent(), c.seed)
-    depths = [
-        PosedDepth(v.camera, v.pose, torch.where(m.measured, m.depth, 0)) for v, m in zip(some.views, maps, strict=True)
-    ]
+    depths = [PosedDepth(v.camera, v.pose, m.known) for v, m in zip(some.views, maps, strict=True)]
     path = interpolated_path(train, _FRAMES, _SIDE)
     cameras = [(f.camera, f.world_from_cam) for f in path.cameras]
     for view in tests:

@@ -19,11 +19,12 @@ from torch.nn.functional import grid_sample
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid, matrix_from_quat, quat_from_matrix
 from splat.core.slots import Item, Round
+from splat.geometry.focus import nearest_alike
 from splat.geometry.reproject import PosedDepth, check_consistency
 from splat.train.views import PhotoSource
 
-_MAX_ANGLE = 60.0
-"""Degrees between the optical axes of photos between which a virtual camera stands."""
+_NEAREST = 3
+"""Other photos to whose cameras the way of a virtual camera may lead."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class VirtualSource:
         self.generator = torch.Generator().manual_seed(seed + 1)
         self.virtual: list[Item] = []
         self.taken = 0
-        self.pairs = _pairs([d.world_from_cam for d in depths])
+        poses = [d.world_from_cam for d in depths]
+        self.pairs = [(i, j) for i in range(len(poses)) for j in nearest_alike(poses, i, _NEAREST)]
 
     def items(self, step: int, steps: int) -> Iterator[Item]:
         yield from self.photos.items(step, steps)
@@ -112,13 +114,16 @@ class VirtualSource:
             weight = torch.minimum(weight, _sampled(photo.weight[..., None], at, known.camera)[..., 0])
         if photo.alpha is not None:
             weight = torch.where(_sampled(photo.alpha[..., None], at, known.camera)[..., 0] > 250, weight, 0)
+        return self._item(camera, pose, _sampled(photo.rgb, at, known.camera), weight, photo.view_id)
+
+    def _item(self, camera: Camera, pose: Tensor, rgb: Tensor, weight: Tensor, view_id: int | None) -> Item:
         return Item(
             camera=camera,
             cam_from_world=pose,
-            rgb=_sampled(photo.rgb, at, known.camera),
+            rgb=rgb,
             weight=weight,
-            view_id=photo.view_id,
-            loss_weight=s.weight,
+            view_id=view_id,
+            loss_weight=self.settings.weight,
             terms=frozenset({"l1", "dssim"}),
         )
 
@@ -141,14 +146,8 @@ class VirtualSource:
         self.taken = int(state["taken"])
         device = self.photos.levels[0][0].rgb.device
         self.virtual = [
-            Item(
-                camera=Camera(*m["intrinsics"]),
-                cam_from_world=m["pose"].to(device),
-                rgb=m["rgb"].to(device),
-                weight=m["weight"].to(device),
-                view_id=m["view"],
-                loss_weight=self.settings.weight,
-                terms=frozenset({"l1", "dssim"}),
+            self._item(
+                Camera(*m["intrinsics"]), m["pose"].to(device), m["rgb"].to(device), m["weight"].to(device), m["view"]
             )
             for m in state["virtual"]
         ]
@@ -160,17 +159,3 @@ def _sampled(pixels: Tensor, at: Float[Tensor, "h w 2"], camera: Camera) -> Tens
     grid = (2 * at / size - 1)[None]
     image = pixels.permute(2, 0, 1)[None].float()
     return grid_sample(image, grid, padding_mode="border", align_corners=False)[0].permute(1, 2, 0).round().byte()
-
-
-def _pairs(poses: Sequence[Rigid], nearest: int = 3) -> list[tuple[int, int]]:
-    """(view, other) of each view and its nearest that look about the same way."""
-    cos = torch.cos(torch.deg2rad(torch.tensor(_MAX_ANGLE)))
-    pairs = []
-    for i, own in enumerate(poses):
-        near = sorted(
-            (float((own.translation - p.translation).norm()), j)
-            for j, p in enumerate(poses)
-            if j != i and float(own.rotation[:, 2] @ p.rotation[:, 2]) > cos
-        )
-        pairs += [(i, j) for distance, j in near[:nearest] if distance > 0]
-    return pairs

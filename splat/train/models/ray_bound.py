@@ -20,7 +20,8 @@ from splat.core.capture import View
 from splat.core.gaussians import Gaussians
 from splat.core.schedules import StepSizes, log_linear
 from splat.core.slots import Init, RowGradients
-from splat.train.models.free import FreeGaussians
+from splat.native.ops import adam_constants
+from splat.train.models.free import ALL, FreeGaussians
 from splat.train.models.row_optimizer import RowOptimizer
 from splat.train.models.smooth_grid import SmoothGrid, cells_of
 
@@ -94,21 +95,19 @@ class RayBound(FreeGaussians):
 
     def _slide(self, along: Float[Tensor, "m"], gradient: RowGradients, rate: float) -> None:
         """Adam on the rows' own slides; the step of a row whose depth is probable is small, and is taken back."""
-        rows, count = self.slides, self.slides.count
+        rows, probable = self.slides, self.fixed["probability"][:, None]
         rows.count_update()
-        ids = torch.arange(count, device=along.device) if gradient.ids is None else gradient.ids
-        if gradient.visibility is not None:
-            shown = gradient.visibility > 0
-            ids, along = ids[shown], along[shown]
-        first, second = rows.first["slide"][:, 0], rows.second["slide"][:, 0]
-        first[ids] = first[ids].lerp(along, 0.1)
-        second[ids] = second[ids].lerp(along.square(), 0.001)
-        unbiased = (second[ids] / (1 - 0.999**rows.updates)).sqrt() + 1e-15
-        step = first[ids] / (1 - 0.9**rows.updates) / unbiased
-        probable = self.fixed["probability"][ids]
-        values = rows.values["slide"][:, 0]
-        moved = values[ids] - rate * (1 - probable) * step
-        values[ids] = moved * (1 - self.settings.hold * probable)
+        before = rows["slide"].clone()
+        constants = torch.tensor(adam_constants([rate], rows.updates)).to(along)
+        slides = [("slide", along[:, None].contiguous(), ALL)]
+        rows.adam(slides, gradient.ids, gradient.visibility, (0.9, 0.999), 1e-15, constants)
+        values = rows["slide"]
+        moved = before + (1 - probable) * (values - before)
+        held = moved * (1 - self.settings.hold * probable)
+        drawn = torch.zeros(len(values), 1, dtype=torch.bool, device=values.device)
+        ids = slice(None) if gradient.ids is None else gradient.ids
+        drawn[ids] = True if gradient.visibility is None else (gradient.visibility > 0)[:, None]
+        values.copy_(torch.where(drawn, held, before))
 
     def _place(self) -> None:
         """Means and scales of all rows from grids and slides, within what is allowed."""
