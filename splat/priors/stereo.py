@@ -2,7 +2,8 @@
 
 The depth map of each photo is computed coarse to fine against a few source photos (`neighbours`, `stereo_search`), and
 smoothed within what matching can tell (`stereo_smoothing`). What matching then knows about each depth
-(`stereo_features`) makes the probability that it is right (`stereo_confidence`): the confidence.
+(`stereo_features`) makes the probability that it is right (`stereo_confidence`): the confidence. Where photos are few,
+each then tries what the others are more confident of (`stereo_exchange`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from splat.core.slots import DepthMap, Reporter
 from splat.native import build
 from splat.priors.neighbours import Overlap, overlap
 from splat.priors.stereo_confidence import probability
+from splat.priors.stereo_exchange import transferred, with_theirs
 from splat.priors.stereo_features import features
 from splat.priors.stereo_search import Planes, PlaneSearch, StereoView, grey_of, pyramid, upsampled
 from splat.priors.stereo_smoothing import disparity_rate, smoothed
@@ -46,6 +48,9 @@ class Stereo:
     carries depth across what has little texture."""
     extra_rounds: int = 1
     """More rounds at the photos' own size where there are at most 8 photos: every pixel counts then."""
+    exchange: float = 0.25
+    """Where there are at most 8 photos, each also tries the planes of the others. This is by how much (1 - NCC) one of
+    theirs may fit worse than one's own, where nothing speaks for one's own. 0: nothing is exchanged."""
     min_parallax: float = 0.5
     """Smallest angle between the rays of a photo and of a source, degrees: below it every depth would be consistent, so
     the source says nothing."""
@@ -94,12 +99,38 @@ class Stereo:
         if reason := build.unavailable():
             raise SplatError(f"Dense stereo needs the compiled kernels: {reason}")
         pyramids = [pyramid(v, len(self.rounds)) for v in views]
+        generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in range(len(views))]
         found = []
         for i, others in enumerate(pairs):
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + i)
-            found.append(self._search(pyramids, i, others, generator))
+            found.append(self._search(pyramids, i, others, generators[i]))
             report.progress(i + 1, len(views), what="stereo")
-        return found
+        return self._exchanged(views, found, pairs, generators) if self.exchange and len(views) <= FEW else found
+
+    def _exchanged(
+        self,
+        views: Sequence[StereoView],
+        found: Sequence[Searched],
+        pairs: Sequence[Sequence[int]],
+        generators: Sequence[torch.Generator],
+    ) -> list[Searched]:
+        """Every view again, with what its sources found."""
+        maps = [self.depth_map(views, found, i, others) for i, others in enumerate(pairs)]
+        finer = 0.5 ** (len(self.rounds) - 1)
+        out = []
+        for i, others in enumerate(pairs):
+            if not others:
+                out.append(found[i])
+                continue
+            search = self._search_of(views, i, others)
+            theirs = [transferred(views[i], views[o], found[o].planes, maps[o].confidence >= 0.5) for o in others]
+            planes = with_theirs(search, found[i].planes, maps[i].confidence, theirs, self.exchange)
+            planes = search.round(planes, finer / self.hypotheses, finer, generators[i])
+            out.append(Searched(self._smoothed(planes, search), found[i].volume))
+        return out
+
+    def _search_of(self, views: Sequence[StereoView], i: int, others: Sequence[int]) -> PlaneSearch:
+        low, high = (1 / d for d in reversed(views[i].depths))
+        return PlaneSearch(views[i], [views[o] for o in others], min(self.best, len(others)), low, high)
 
     def _search(
         self, pyramids: list[list[StereoView]], i: int, others: Sequence[int], generator: torch.Generator
@@ -142,8 +173,7 @@ class Stereo:
         self, views: Sequence[StereoView], found: Sequence[Searched], i: int, others: Sequence[int]
     ) -> Float[Tensor, "f h w"]:
         """What matching knows about the planes of view i (`stereo_features`); it needs source views."""
-        low, high = (1 / d for d in reversed(views[i].depths))
-        search = PlaneSearch(views[i], [views[o] for o in others], min(self.best, len(others)), low, high)
+        search = self._search_of(views, i, others)
         sources = [(views[o], found[o].planes) for o in others]
         return features(views[i], found[i].planes, search, found[i].volume, sources, self.min_parallax)
 
