@@ -12,7 +12,6 @@ from splat.geometry.reproject import PosedDepth
 from splat.init.ray_surfaces import RaySurfaces
 from splat.methods.base import OnSurfaces
 from splat.methods.edgs import DEFAULTS as EDGS
-from splat.methods.presets import FEW_PHOTOS_DROPOUT
 from splat.train.density import NoDensity
 from splat.train.density.near_camera import NearCamera
 from splat.train.models.free import FreeGaussians
@@ -44,7 +43,7 @@ class Coherent(OnSurfaces):
     """Fraction of the steps after which Gaussians are free, and more are added where the error stays."""
 
     def defaults(self, preset: str) -> Mapping[str, Any]:
-        return {**EDGS, "train.dropout.rate": FEW_PHOTOS_DROPOUT}
+        return EDGS
 
     def max_gaussians(self, capture: Capture) -> int | None:
         pixels = sum(v.camera.width * v.camera.height for v in capture.train_views)

@@ -10,7 +10,14 @@ from splat.core.errors import SplatError
 from splat.core.slots import Method
 from splat.methods import METHODS
 from splat.methods.auto import AUTO, choose_method
-from splat.methods.presets import FEW_PHOTOS, FEW_PHOTOS_DROPOUT, FEW_PHOTOS_SH_DEGREE, FEW_PHOTOS_SHARE, PRESETS, cap_for
+from splat.methods.presets import (
+    FEW_PHOTOS,
+    FEW_PHOTOS_DROPOUT,
+    FEW_PHOTOS_SH_DEGREE,
+    FEW_PHOTOS_SHARE,
+    PRESETS,
+    cap_for,
+)
 from splat.native import build
 
 
