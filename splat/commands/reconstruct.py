@@ -139,7 +139,7 @@ class Reconstruct:
     losses: Losses = field(default_factory=Losses)
     """What is minimized: one weight per term, 0 = off."""
     sh_degree: int = 3
-    """Degree of view-dependent colour, 0 to 3."""
+    """Degree of view-dependent colour, 0 to 3 (default: 3; with at most 14 training photos 1)."""
     antialiased: bool = False
     """Mip-Splatting's 2D filter: right at distances the photos did not have; viewers must support it."""
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"

@@ -17,7 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from splat.core.camera import Camera
+from splat.core.capture import View
 from splat.core.geometry import Rigid
+from splat.core.slots import DepthMap
 from splat.native import bindings
 from splat.native.ops import compiled
 
@@ -215,6 +217,16 @@ class PosedDepth:
         cam_from_world = self.world_from_cam.inverse()
         top = torch.cat([cam_from_world.rotation, cam_from_world.translation[:, None]], 1)
         return self.camera.matrix() @ top.double()
+
+
+def posed_depths(views: Sequence[View], maps: Sequence[DepthMap]) -> list[PosedDepth]:
+    """The measured depths of views, one map each, at the maps' own sizes; none where there are not as many maps."""
+    if len(maps) != len(views):
+        return []
+    return [
+        PosedDepth(v.camera.resized(m.depth.shape[1], m.depth.shape[0]), v.pose, m.known)
+        for v, m in zip(views, maps, strict=True)
+    ]
 
 
 def count_support(

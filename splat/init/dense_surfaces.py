@@ -30,6 +30,7 @@ PIXELS_PER_GAUSSIAN = 160
 MAX_SHARE_OF_CAP = 0.3
 MAX_KEPT_MAPS = 40
 """Depth maps of at most so many photos are kept for training; with more the photos themselves say enough."""
+FEW_POINTS = 200
 MIN_MATCHED_SHARE = 0.05
 """With a smaller share of the usable pixels matched, the sparse points are the better start."""
 
@@ -80,7 +81,7 @@ class DenseSurfaces(SurfaceSettings):
         surfaces, view_ids, maps = self._surfaces(capture, seed, report, priors.depth)
         sampler = self.sampler(self, surfaces, view_ids, self.budget or initial_budget(capture), sh_degree, seed)
         if sampler.total_weight == 0 or sampler.matched_share < MIN_MATCHED_SHARE:
-            report.warn("dense matching found next to nothing to be sure of: starting from the sparse points")
+            report.warn(f"dense matching found next to nothing to be sure of: {self._instead(capture)}")
             return sparse
         report.info(f"dense matching is sure of {100 * sampler.matched_share:.0f} % of the pixels.")
         sampler.sample_measured()
@@ -97,6 +98,16 @@ class DenseSurfaces(SurfaceSettings):
         report.info(f"{samples.count:,} Gaussians by dense matching, {len(rest):,} sparse points beside them.")
         init = self.with_details(samples.init(rest), sampler)
         return replace(init, depths=tuple(maps)) if len(maps) == len(capture.views) <= MAX_KEPT_MAPS else init
+
+    def _instead(self, capture: Capture) -> str:
+        """What the scene starts from where nothing was matched, and what would help."""
+        points = 0 if capture.points is None else len(capture.points)
+        if points >= FEW_POINTS:
+            return "starting from the sparse points"
+        return (
+            f"starting from {points} sparse points, too few for a scene that looks right between the photos; take them "
+            "closer together, each turned by at most 30 degrees from the next"
+        )
 
     def with_details(self, init: Init, sampler: SurfaceSampler) -> Init:
         """What a variant adds to the first Gaussians."""

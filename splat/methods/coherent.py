@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 
 from splat.core.capture import Capture
 from splat.core.slots import Budget, Init, Parameterization, Phase
-from splat.geometry.reproject import PosedDepth
+from splat.geometry.reproject import posed_depths
 from splat.init.ray_surfaces import RaySurfaces
 from splat.methods.base import OnSurfaces
 from splat.methods.edgs import DEFAULTS as EDGS
-from splat.methods.presets import FEW_PHOTOS_DROPOUT
 from splat.train.density import NoDensity
-from splat.train.density.near_camera import NearCamera
+from splat.train.density.pruning import with_innermost
 from splat.train.models.free import FreeGaussians
 from splat.train.models.ray_bound import RayBound, RaySettings
 from splat.train.views import PhotoSource
@@ -44,7 +43,7 @@ class Coherent(OnSurfaces):
     """Fraction of the steps after which Gaussians are free, and more are added where the error stays."""
 
     def defaults(self, preset: str) -> Mapping[str, Any]:
-        return {**EDGS, "train.dropout.rate": FEW_PHOTOS_DROPOUT}
+        return EDGS
 
     def max_gaussians(self, capture: Capture) -> int | None:
         pixels = sum(v.camera.width * v.camera.height for v in capture.train_views)
@@ -70,22 +69,16 @@ class Coherent(OnSurfaces):
         def free(model: Parameterization, init: Init) -> Parameterization:
             return FreeGaussians(model.gaussians())
 
-        faint: Any = NoDensity(prune_opacity=0.005)
-        density = whole.density
-        if isinstance(density, NearCamera):
-            faint = replace(density, density=faint)
+        faint = with_innermost(whole.density, NoDensity(prune_opacity=0.005))
         first = replace(whole, steps=bound, density=faint, parameterize=on_rays, name="rays")
         second = replace(whole, steps=budget.steps - bound, parameterize=free, name="free")
         return (first, second) if second.steps else (first,)
 
     def _with_virtual_views(self, capture: Capture, init: Init, phase: Phase) -> Phase:
         source, views = phase.source, capture.views
-        if not (self.virtual.every and len(init.depths) == len(views) and isinstance(source, PhotoSource)):
+        depths = posed_depths(views, init.depths)
+        if not (self.virtual.every and depths and isinstance(source, PhotoSource)):
             return phase
-        depths = [
-            PosedDepth(v.camera.resized(m.depth.shape[1], m.depth.shape[0]), v.pose, m.known)
-            for v, m in zip(views, init.depths)
-        ]
         virtual = VirtualSource(source, depths, self.virtual)
         every = max(1, phase.steps // max(1, self.virtual.rounds))
         return replace(phase, source=virtual, round_every=every, on_round=virtual.renew)

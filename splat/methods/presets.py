@@ -27,6 +27,8 @@ FEW_PHOTOS = 14
 """Up to so many training photos are few: what is trained longer, or without dropout, learns them by heart."""
 FEW_PHOTOS_SHARE = 0.5
 FEW_PHOTOS_DROPOUT = 0.2
+FEW_PHOTOS_SH_DEGREE = 1
+"""Few photos do not say how colours change with direction: higher degrees make up for wrong geometry."""
 
 
 def iterations_for(preset: str, train_photos: int) -> int:
@@ -38,7 +40,9 @@ def iterations_for(preset: str, train_photos: int) -> int:
 
 def few_photo_defaults(train_photos: int) -> dict[str, Any]:
     """Settings (dotted names) that so few training photos change."""
-    return {"train.dropout.rate": FEW_PHOTOS_DROPOUT} if train_photos <= FEW_PHOTOS else {}
+    if train_photos > FEW_PHOTOS:
+        return {}
+    return {"train.dropout.rate": FEW_PHOTOS_DROPOUT, "sh_degree": FEW_PHOTOS_SH_DEGREE}
 
 
 PIXELS_PER_GAUSSIAN = 50

@@ -17,6 +17,7 @@ from splat.core.gaussians import Gaussians
 from splat.core.process_group import ProcessGroup
 from splat.core.schedules import Background
 from splat.core.slots import Budget, Init, Method, Rasterizer, RasterSettings, Reporter, Silent
+from splat.geometry.reproject import posed_depths
 from splat.losses import Losses
 from splat.native import bindings
 from splat.native.build import keep_freed_memory
@@ -185,6 +186,7 @@ def optimize(
         job.raster,
         centres=centres,
         nearest=nearest_depths(capture) if training.near_camera > 0 else None,
+        depths=posed_depths(views, job.init.depths),
         seed=job.settings.seed,
         device=job.device,
     )

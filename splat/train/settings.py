@@ -20,7 +20,9 @@ from splat.core.schedules import (
     ShSchedule,
 )
 from splat.core.slots import DensitySettings, Objective, Phase, RasterSettings
+from splat.geometry.reproject import PosedDepth
 from splat.train.density import DENSITIES, DefaultDensity, MCMCDensity, NoDensity
+from splat.train.density.free_space import FreeSpace
 from splat.train.density.near_camera import NearCamera
 from splat.train.models.view_model import ViewSettings
 from splat.train.views import PhotoSource, Posed
@@ -52,6 +54,9 @@ class Training:
     near_camera: float = 0.3
     """Gaussians may not be closer to a training camera than this fraction of the depth of the nearest sparse point that
     it sees, which prevents floaters in front of cameras. 0: no limit."""
+    free_space: float = 0.05
+    """Where there are depth maps: Gaussians that at least two photos see past by more than this fraction of their depth
+    are removed, which prevents floaters between the photos. 0: no limit."""
     views: ViewSettings = field(default_factory=ViewSettings)
     capacity: int | None = None
     """On a GPU, the capacity of (tile, Gaussian) pairs of a photo, so that no step blocks to count them. It grows where
@@ -90,6 +95,7 @@ def photo_phase(
     *,
     centres: Float[Tensor, "v 3"] | None = None,
     nearest: Float[Tensor, "v"] | None = None,
+    depths: Sequence[PosedDepth] = (),
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Phase:
@@ -97,11 +103,13 @@ def photo_phase(
 
     `centres` of the training cameras (world) and, per camera, the depth of the nearest point that it is known to see
     (world units) define the space in front of the cameras that is kept empty (`density.near_camera`); None: no such
-    space.
+    space. `depths` of the photos define what is kept empty between them (`density.free_space`).
     """
     density = training.chosen_density(max_gaussians)
     if training.near_camera > 0 and centres is not None and nearest is not None:
         density = NearCamera(density, centres.float(), training.near_camera * nearest.float())
+    if training.free_space > 0 and len(depths) > 1:
+        density = FreeSpace(density, depths, training.free_space)
     return Phase(
         steps=steps,
         source=PhotoSource(photos, training.resolution, seed, device),

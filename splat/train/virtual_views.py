@@ -31,7 +31,7 @@ _NEAREST = 3
 class VirtualViews:
     """Which virtual cameras there are, and what they count."""
 
-    every: int = 2
+    every: int = 1
     """A virtual view is rendered in every so many steps, beside the photo; 0: none."""
     count: int = 16
     """Virtual cameras between two renewals."""

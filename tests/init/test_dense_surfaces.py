@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from splat.core.camera import Camera
-from splat.core.capture import Capture
+from splat.core.capture import Capture, PointCloud
 from splat.core.errors import SplatError
 from splat.core.geometry import Similarity, matrix_from_quat, rotation_from_axis_angle
 from splat.core.slots import DepthMap, Priors, Silent
@@ -237,6 +237,9 @@ def test_where_nothing_matches_it_starts_from_the_sparse_points(tmp_path):
     capture = planes.capture_of(scene, CAMERA, planes.walk(2), tmp_path)
     result = DenseSurfaces()(capture, 0, 0, report, Priors(Known(scene, confidence=0.0)))
     assert capture.points is not None and len(result.gaussians) <= len(capture.points) and report.warnings
+    few = replace(capture, points=PointCloud(capture.points.positions[:9], capture.points.rgb[:9]), tracks=None)
+    DenseSurfaces()(few, 0, 0, report, Priors(Known(scene, confidence=0.0)))
+    assert "9 sparse points" in report.warnings[-1] and "closer together" in report.warnings[-1]
     one = capture.select([True, False])
     assert len(DenseSurfaces()(one, 0, 0, Silent(), Priors(Known(scene))).gaussians) > 0
     with pytest.raises(SplatError, match="depth prior"):

@@ -10,7 +10,14 @@ from splat.core.errors import SplatError
 from splat.core.slots import Method
 from splat.methods import METHODS
 from splat.methods.auto import AUTO, choose_method
-from splat.methods.presets import FEW_PHOTOS, FEW_PHOTOS_DROPOUT, FEW_PHOTOS_SHARE, PRESETS, cap_for
+from splat.methods.presets import (
+    FEW_PHOTOS,
+    FEW_PHOTOS_DROPOUT,
+    FEW_PHOTOS_SH_DEGREE,
+    FEW_PHOTOS_SHARE,
+    PRESETS,
+    cap_for,
+)
 from splat.native import build
 
 
@@ -66,3 +73,9 @@ def test_dropout_is_for_few_photos() -> None:
     assert rates == [FEW_PHOTOS_DROPOUT, FEW_PHOTOS_DROPOUT, 0.0]
     given = Reconstruct(Path("p"), explicit=("train.dropout.rate",)).resolved(3)[0]
     assert given.train.dropout.rate == 0.0
+
+
+def test_few_photos_get_few_harmonics_unless_somebody_asks_for_more() -> None:
+    degrees = [Reconstruct(Path("p")).resolved(n)[0].sh_degree for n in (3, FEW_PHOTOS, FEW_PHOTOS + 1)]
+    assert degrees == [FEW_PHOTOS_SH_DEGREE, FEW_PHOTOS_SH_DEGREE, 3]
+    assert Reconstruct(Path("p"), explicit=("sh_degree",)).resolved(3)[0].sh_degree == 3

@@ -46,7 +46,7 @@ SETTINGS: list[tuple[dict[str, Any], set[str]]] = [
     ({"up": "-y"}, {"poses"}),
     ({"heldout": "strict"}, {"poses", "evaluate"}),
     ({"seed": 1}, {"poses", "init", "train"}),
-    ({"sh_degree": 1}, {"init"}),
+    ({"sh_degree": 2}, {"init"}),
     ({"cap": 500}, {"init", "train"}),
     ({"max_resolution": 60}, {"init", "train"}),
     ({"downscale": 2.0}, {"init", "train"}),

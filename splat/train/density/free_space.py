@@ -1,0 +1,43 @@
+"""Removes floaters between the photos: Gaussians in space that several photos see through.
+
+Few photos do not contradict what floats before a surface as long as it is aligned with the rays of the photo that it
+explains. Depth maps do: where two photos see past a place, it is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from splat.core.slots import DensityControl, DensitySettings
+from splat.geometry.floaters import floating
+from splat.geometry.reproject import PosedDepth
+from splat.train.density.pruning import Pruning, sharded
+
+
+@dataclass(frozen=True, eq=False)
+class FreeSpace:
+    """A density control that wraps another one and also removes what floats (a `DensitySettings`)."""
+
+    density: DensitySettings
+    depths: Sequence[PosedDepth]
+    """Of training photos, where they are probable; 0 elsewhere."""
+    max_free_space: float = 0.05
+    """A photo sees past a Gaussian that is nearer than its surface by more than this fraction of its depth."""
+    min_views: int = 2
+    """So many photos must see past it: one depth map may be wrong."""
+    every: float = 1 / 30
+    """Fraction of the steps between two removals; never less than 50 steps."""
+
+    def __call__(self, steps: int, scene_extent: float) -> DensityControl:
+        def floats(means: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
+            return floating(means, self.depths, self.max_free_space, self.min_views)
+
+        return Pruning(self.density(steps, scene_extent), steps, self.every, floats, "in free space")
+
+    def shard(self, world: int) -> FreeSpace:
+        """The settings for one of `world` processes."""
+        return replace(self, density=sharded(self.density, world))
