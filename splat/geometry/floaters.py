@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.core.slots import Rasterizer, RasterSettings
 from splat.geometry.drawing import draw_view
-from splat.geometry.reproject import PosedDepth, count_support
+from splat.geometry.reproject import PosedDepth, count_support, project_points
 
 
 def floating(
@@ -22,6 +23,42 @@ def floating(
     depth: space that these photos see through."""
     _, violations = count_support(depths, means.cpu().float(), 0.0, max_free_space)
     return (violations >= min_views).to(means.device)
+
+
+def nearest_measured(depths: Sequence[PosedDepth]) -> list[float]:
+    """Per photo, the depth nearer than which it measured next to nothing (two percent of its depths); 0 without."""
+    known = [d.depth[d.depth > 0] for d in depths]
+    return [float(k.quantile(0.02)) if 0 < len(k) < 2**24 else 0.0 for k in known]
+
+
+def veiling(
+    means: Float[Tensor, "n 3"],
+    depths: Sequence[PosedDepth],
+    nearest: Sequence[float],
+    between: Sequence[PosedDepth],
+    max_depth_difference: float = 0.03,
+    max_free_space: float = 0.1,
+    margin: float = 0.5,
+) -> Bool[Tensor, "n"]:
+    """Points in the frame of a photo, or beside it by up to `margin` of its size, that are nearer to it than `nearest`
+    (per photo, world units), lie on no surface that any photo measured, and hide a measured one from a camera between
+    the photos (`between`, see `between.surfaces_between`) by more than `max_free_space`.
+
+    They grow before one photo, to explain what it could not match, and veil the scene from everywhere else. What is
+    near but hides nothing, as the ground before the feet, stays.
+    """
+    points = means.cpu().float()
+    near = torch.zeros(len(points), dtype=torch.bool)
+    for view, limit in zip(depths, nearest, strict=True):
+        seen = project_points(view.camera, view.world_from_cam, points)
+        size = seen.pixels.new_tensor([view.camera.width, view.camera.height])
+        around = ((seen.pixels / size - 0.5).abs() < 0.5 + margin).all(1)
+        near |= around & (seen.depth > 0) & (seen.depth < limit)
+    ids = near.nonzero()[:, 0]
+    support, _ = count_support(depths, points[ids], max_depth_difference, 0.0)
+    _, hides = count_support(between, points[ids], 0.0, max_free_space)
+    near[ids] = (support == 0) & (hides > 0)
+    return near.to(means.device)
 
 
 def floater_share(

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from splat.core.camera import Camera
-from splat.core.geometry import Rigid, matrix_from_quat, quat_from_matrix
+from splat.core.geometry import Rigid
 from splat.core.slots import Item, Round
+from splat.geometry.between import pose_between
 from splat.geometry.focus import nearest_alike
 from splat.geometry.reproject import PosedDepth, check_consistency
 from splat.train.views import PhotoSource
@@ -88,9 +89,8 @@ class VirtualSource:
         t = self.settings.reach * float(torch.rand(1, generator=self.generator))
         way = b.translation - a.translation
         off = self.settings.aside * float(way.norm()) * torch.randn(3, generator=self.generator).to(way)
-        qa, qb = quat_from_matrix(torch.stack([a.rotation, b.rotation]))
-        turn = torch.nn.functional.normalize((1 - t) * qa + t * torch.where((qa @ qb) < 0, -qb, qb), dim=0)
-        return Rigid(matrix_from_quat(turn), a.translation + t * way + off)
+        on_the_way = pose_between(a, b, t)
+        return Rigid(on_the_way.rotation, on_the_way.translation + off)
 
     def _warped(self, now: Round, view: int, photo: Item, world_from_cam: Rigid) -> Item | None:
         s, camera = self.settings, photo.camera

@@ -7,6 +7,7 @@ import planes
 import torch
 
 from splat.core.camera import Camera
+from splat.core.geometry import Rigid
 from splat.geometry.reproject import PosedDepth
 from splat.train.density import MCMCDensity, NoDensity
 from splat.train.density.free_space import FreeSpace
@@ -23,9 +24,9 @@ def seen(count: int) -> list[PosedDepth]:
 
 
 def on_a_ray(depths: list[PosedDepth], factors: list[float]) -> FreeGaussians:
-    """Gaussians on the ray of the middle pixel of the first photo, at these multiples of the surface's depth."""
+    """Gaussians on the ray of the middle pixel of the first photo, at these multiples of the surface's depth (4)."""
     first = depths[0]
-    z = first.depth[60, 80] * torch.tensor(factors)
+    z = 4.0 * torch.tensor(factors)
     points = first.world_from_cam.apply(first.camera.unproject(torch.tensor([[80.5, 60.5]]).expand(len(z), 2), z))
     rows = oracles.random_gaussians(len(factors), torch.Generator().manual_seed(0), dtype=torch.float32)
     return FreeGaussians(replace(rows, means=points.float()))
@@ -51,7 +52,27 @@ def test_one_photo_alone_does_not_decide_and_unknown_depth_says_nothing():
     one = seen(1)
     assert pruned(one, [0.5, 1.0]) == []
     blind = [replace(d, depth=torch.zeros_like(d.depth)) for d in seen(3)]
-    assert pruned([one[0], *blind[1:]], [0.5, 1.0]) == []
+    assert pruned([one[0], *blind[1:]], [0.5, 1.0], front=0.0) == []
+
+
+def test_what_veils_the_scene_between_photos_goes_though_no_photo_with_known_depth_sees_past_it():
+    """Before the first photo, where it measured nothing; the second one sees the surface behind, but not the veil."""
+    depths = seen(2)
+    first, second = depths
+    half = first.depth.clone()
+    half[:, 60:100] = 0
+    away = Rigid(second.world_from_cam.rotation, first.world_from_cam.translation + torch.tensor([3.0, 0, 0]).double())
+    aside = replace(second, world_from_cam=away, depth=planes.PlaneScene.make(0.0).depth(CAMERA, away).float())
+    views = [replace(first, depth=half), aside]
+    assert pruned(views, [0.5, 1.0], front=0.0) == []
+    assert pruned(views, [0.5, 1.0]) == [0.5]
+
+
+def test_what_is_near_and_hides_nothing_stays():
+    """Below everything that was measured, as the ground before the feet."""
+    depths = seen(2)
+    upper = [replace(d, depth=torch.where(torch.arange(120)[:, None] < 30, d.depth, 0)) for d in depths]
+    assert pruned(upper, [0.7, 1.0]) == []
 
 
 def test_the_innermost_control_is_exchanged_and_the_removals_around_it_stay():

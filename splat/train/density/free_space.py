@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from splat.core.slots import DensityControl, DensitySettings
-from splat.geometry.floaters import floating
+from splat.geometry.between import surfaces_between
+from splat.geometry.floaters import floating, nearest_measured, veiling
 from splat.geometry.reproject import PosedDepth
 from splat.train.density.pruning import Pruning, sharded
 
@@ -29,14 +30,21 @@ class FreeSpace:
     """A photo sees past a Gaussian that is nearer than its surface by more than this fraction of its depth."""
     min_views: int = 2
     """So many photos must see past it: one depth map may be wrong."""
+    front: float = 0.9
+    """What is nearer to a photo than this fraction of the nearest depth that it measured, and veils measured surfaces
+    from between the photos (`floaters.veiling`), is removed too."""
     every: float = 1 / 30
     """Fraction of the steps between two removals; never less than 50 steps."""
 
     def __call__(self, steps: int, scene_extent: float) -> DensityControl:
-        def floats(means: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
-            return floating(means, self.depths, self.max_free_space, self.min_views)
+        nearest = [self.front * d for d in nearest_measured(self.depths)]
+        between = surfaces_between(self.depths)
 
-        return Pruning(self.density(steps, scene_extent), steps, self.every, floats, "in free space")
+        def marked(means: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
+            floats = floating(means, self.depths, self.max_free_space, self.min_views)
+            return floats | veiling(means, self.depths, nearest, between)
+
+        return Pruning(self.density(steps, scene_extent), steps, self.every, marked, "in free space")
 
     def shard(self, world: int) -> FreeSpace:
         """The settings for one of `world` processes."""
