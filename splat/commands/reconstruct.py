@@ -82,8 +82,9 @@ class Reconstruct:
     """fast: 3,000 steps at 480 px; default: 6,000 at 800 px; quality: 30,000 at 1,600 px. Other flags win over it."""
     method: str | Method = "auto"
     """How the scene is made: edgs (first Gaussians on the surfaces that dense matching finds), points (at the sparse
-    points of structure from motion) or edgs_published (EDGS as published). auto: edgs where there are compiled kernels.
-    From Python also a method with settings of its own: `method=Edgs(...)`."""
+    points of structure from motion), coherent (Gaussians on the rays of pixels, for few photos), or EDGS and CoherentGS
+    as published (edgs_published, coherent_published). auto: edgs where there are compiled kernels. From Python also a
+    method with settings of its own: `method=Edgs(...)`."""
     iterations: int | None = None
     """Training steps, one photo each; processes that train together share them (default: the preset's)."""
     max_resolution: int | None = None

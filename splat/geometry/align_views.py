@@ -108,9 +108,7 @@ def align_by_world(
         if found.requires_grad:
             found.backward()
             adam.step()
-    return [
-        Alignment(unit * s, unit * o, False, math.nan) for s, o in zip(scales.detach().tolist(), offsets.tolist())
-    ]
+    return [Alignment(unit * s, unit * o, False, math.nan) for s, o in zip(scales.detach().tolist(), offsets.tolist())]
 
 
 def align_by_disparity(

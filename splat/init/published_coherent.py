@@ -60,7 +60,9 @@ def depth_unit(views: Sequence[View], maps: Sequence[DepthMap]) -> float:
     bounds = [v.bounds[0] for v in views if v.bounds is not None and v.bounds[0] > 0]
     if len(bounds) < len(views):
         known = [m.depth[m.measured] for m in maps if bool(m.measured.any())]
-        bounds = [float(d.quantile(0.01) if len(d) < 1 << 24 else d[:: 1 + (len(d) >> 23)].quantile(0.01)) for d in known]
+        bounds = [
+            float(d.quantile(0.01) if len(d) < 1 << 24 else d[:: 1 + (len(d) >> 23)].quantile(0.01)) for d in known
+        ]
     return min(bounds, default=NEAREST) / NEAREST
 
 
@@ -125,9 +127,7 @@ class PublishedCoherent:
 
     # ----------------------------------------------------------------------------------------------------------- depth
 
-    def relative_depth(
-        self, index: int, depth: Float[Tensor, "h w"], unit: float, seed: int
-    ) -> Float[Tensor, "h w"]:
+    def relative_depth(self, index: int, depth: Float[Tensor, "h w"], unit: float, seed: int) -> Float[Tensor, "h w"]:
         """The depth of photo `index` before alignment; what a variant may change."""
         return depth
 
@@ -147,8 +147,8 @@ class PublishedCoherent:
         seed: int,
         report: Reporter,
     ) -> list[Alignment | None]:
-        """For each photo the map from its values (disparity, or depth where it was aligned in the world) to depth; None:
-        taken as it is."""
+        """For each photo the map from its values (disparity, or depth where it was aligned in the world) to depth;
+        None: taken as it is."""
         cameras, poses = [v.camera for v in views], [v.pose for v in views]
         nothing: list[Alignment | None] = [None] * len(views)
         if self.alignment == "none":
@@ -175,9 +175,7 @@ class PublishedCoherent:
             return 1 / (alignment.scale * disparity + alignment.offset).clamp_min(1e-12)
         return alignment.scale / disparity + alignment.offset
 
-    def _rows(
-        self, view: View, depth: Float[Tensor, "h w"], sh_degree: int, photos: int
-    ) -> tuple[Gaussians, Tensor]:
+    def _rows(self, view: View, depth: Float[Tensor, "h w"], sh_degree: int, photos: int) -> tuple[Gaussians, Tensor]:
         """The Gaussians of the usable pixels of a photo, and their pixel ids."""
         photo, camera = view.load(), view.camera
         ids = torch.from_numpy(photo.usable()).reshape(-1).nonzero()[:, 0]

@@ -1,12 +1,12 @@
 """CoherentGS (Paliwal et al. 2024) as published: one Gaussian per pixel, decoders of depth and opacity.
 
 Written from a description of the paper and of its released code. Schedules are fractions of the second stage's 13,000
-steps, so a run of any length has all of them; shorter runs learn the decoders faster in proportion. Where paper and code
-differ the code is followed, and the paper can be chosen: colour (`pixels.train_colour`), the weight of the flow term
-(`pixels.flow_weight`) and the share of the masked variation (`losses.layered_from`). Departures, besides those of the
-first Gaussians (`init.published_coherent`):
+steps, so a run of any length has all of them; shorter runs learn the decoders faster in proportion. Where paper and
+code differ the code is followed, and the paper can be chosen: colour (`pixels.train_colour`), the weight of the flow
+term (`pixels.flow_weight`) and the share of the masked variation (`losses.layered_from`). Departures, besides those of
+the first Gaussians (`init.published_coherent`):
 
-- depth and flow come from dense stereo instead of two networks: what matches is where the depth maps of two photos agree;
+- depth and flow come from dense stereo instead of two networks: pixels match where the depth maps of two photos agree;
 - depth stays positive: no Gaussian is nearer to its camera than 0.2 units (`train.models.pixel_rays`);
 - the variation of disparity is taken inside the layers (`losses.layers`); a border between layers costs nothing;
 - the VGG term is left out: of a weight of 0.05 its code applies a thirty-second of one layer, 0.0016 in all;
@@ -72,7 +72,7 @@ class CoherentPublished(DenseMatching):
     """The first Gaussians."""
     pixels: PixelSettings = field(default_factory=PixelSettings)
     """How their depth, opacity and colour are learned."""
-    supersampling: Supersampling = field(default_factory=lambda: Supersampling(largest=4))
+    supersampling: Supersampling = field(default_factory=lambda: Supersampling(max_factor=4))
     """Renders larger than the photos, late in the run."""
 
     def defaults(self, preset: str) -> Mapping[str, Any]:

@@ -19,14 +19,14 @@ from splat.core.slots import Item, TargetSource
 class Supersampling:
     """When, and by how much, renders are larger than their photos."""
 
-    largest: int = 1
+    max_factor: int = 1
     """Each step draws the factor evenly from 1 to this; 1: off. (4 as published)"""
     start: float = 5_000 / 13_000
     """Fraction of the phase's steps before which it is 1."""
 
     def of(self, source: TargetSource, seed: int = 0) -> TargetSource:
         """The source with factors drawn for its items; as it is where this is off."""
-        return source if self.largest <= 1 else SupersampledSource(source, self, seed)
+        return source if self.max_factor <= 1 else SupersampledSource(source, self, seed)
 
 
 class SupersampledSource:
@@ -39,7 +39,7 @@ class SupersampledSource:
     def items(self, step: int, steps: int) -> Iterator[Item]:
         factor = 1
         if step >= self.settings.start * steps:
-            factor = int(torch.randint(1, self.settings.largest + 1, (1,), generator=self.generator))
+            factor = int(torch.randint(1, self.settings.max_factor + 1, (1,), generator=self.generator))
         for item in self.source.items(step, steps):
             yield item if factor == 1 else replace(item, supersample=factor)
 

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 DEPTH_WIDTHS = {2: 10, 3: 15, 4: 18}
 OPACITY_WIDTHS = {2: 6, 3: 10, 4: 12}
 """By the number of photos, as published."""
-_FINEST_FIRST = (4, 4, 8, 8, 8, 16)
+_FACTORS = (4, 4, 8, 8, 8, 16)
 """Channels of the levels over the width, from the finest; all coarser ones have the last number."""
 _OCTAVES = 10
+_LEVELS, _PER_LEVEL = 8, 0.4
 
 
 def width_for(table: dict[int, int], photos: int) -> int:
@@ -34,17 +35,18 @@ class ConvDecoder(nn.Module):
     being reflected, so the result has exactly the size wanted. Corner coordinates (-1, 1) enter after the first level.
 
     Reflection needs two pixels: where one side of a level is a single pixel (maps more than twice as wide as high) it
-    is repeated instead. Weights are N(0, 0.02), so that all maps start near 0.
+    is repeated instead. Weights are N(0, 0.02), so that all maps of photos of the published size start near 0; with
+    fewer levels they would not, so the last convolution's are smaller, by 0.4 for each level below the published 8.
     """
 
     code: Tensor
     corners: Tensor
 
     def __init__(self, views: int, maps: int, height: int, width: int, channels: int, seed: int = 0) -> None:
-        """`channels`: the width g of the network, which has 4 g channels at the finest level and 16 g at coarse ones."""
+        """`channels`: the width g of the network, with 4 g channels at the finest level and 16 g at coarse ones."""
         super().__init__()
         levels = max(1, int(math.log2(max(height, width))))
-        factors = [_FINEST_FIRST[min(k, len(_FINEST_FIRST) - 1)] for k in range(levels)][::-1]
+        factors = [_FACTORS[min(k, len(_FACTORS) - 1)] for k in range(levels)][::-1]
         self.sizes = [(max(1, height >> k), max(1, width >> k)) for k in range(levels, -1, -1)]
         t = torch.linspace(0, 1, views)[:, None] * 2.0 ** torch.arange(_OCTAVES)
         self.register_buffer("code", torch.cat([t.sin(), t.cos()], 1)[:, :, None, None], persistent=False)
@@ -62,6 +64,7 @@ class ConvDecoder(nn.Module):
                 c.weight.normal_(0, 0.02, generator=generator)
                 assert c.bias is not None
                 c.bias.zero_()
+            convolutions[-1].weight.mul_(_PER_LEVEL ** max(0, _LEVELS - levels))
 
     def forward(self) -> Float[Tensor, "views maps h w"]:
         x = self.code

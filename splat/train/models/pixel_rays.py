@@ -45,8 +45,8 @@ class PixelSettings:
     flow_weight: float = 0.01
     """Weight of the term; 0: off. The paper says 0.1, its code multiplies by that twice."""
     min_depth: float = 0.2
-    """No Gaussian is nearer to its own camera than this, in units of the nearest depth / 1.33; the published code has no
-    such limit, but does not draw what is nearer than this to any camera."""
+    """No Gaussian is nearer to its own camera than this, in units of the nearest depth / 1.33. A deliberate fix: the
+    published code lets depth become negative, and does not draw what is nearer than this to a camera."""
 
 
 class PixelRays(FreeGaussians):

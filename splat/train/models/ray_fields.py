@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -70,6 +70,7 @@ class FieldRows:
     """Of the opacity at the start."""
 
 
+@runtime_checkable
 class RayField(Protocol):
     def values(self) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
         """Depth (not bounded) and logit of opacity of every row, without gradient. Keeps what `update` needs."""
@@ -122,7 +123,8 @@ class ConvField:
             settings.opacity_width or width_for(OPACITY_WIDTHS, views),
         )
         self.decoders = [
-            ConvDecoder(views, maps, height, width, g, seed + k).to(device) for k, g in enumerate(widths)
+            ConvDecoder(views, maps, height, width, g, seed + k).to(device, memory_format=torch.channels_last)
+            for k, g in enumerate(widths)
         ]
         self.optimizers = [torch.optim.AdamW(d.parameters(), lr=1e-6) for d in self.decoders]
         self.faster = min(max(1.0, STEPS / max(1, steps)), settings.max_faster)
