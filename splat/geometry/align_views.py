@@ -60,12 +60,16 @@ class WorldDistance:
         self.centres = torch.stack([p.translation for p in poses]).float() / unit
         self.rays = []
         for p in pairs:
-            a, b = values[p.view_a], values[p.view_b]
-            directions = [_directions(cameras[v], poses[v], at) for v, at in _ends(p)]
+            a, b = p.view_a, p.view_b
             self.rays.append(
                 _Rays(
-                    *(p.view_a, p.view_b, *directions, a.reshape(-1)[p.pixel_ids], _read(b, p.pixels_b)),
-                    pixels=a.numel(),
+                    a=a,
+                    b=b,
+                    directions_a=_directions(cameras[a], poses[a], p.pixels_a),
+                    directions_b=_directions(cameras[b], poses[b], p.pixels_b),
+                    values_a=values[a].reshape(-1)[p.pixel_ids],
+                    values_b=_read(values[b], p.pixels_b),
+                    pixels=values[a].numel(),
                 )
             )
 
@@ -191,10 +195,6 @@ def _polished(start: Alignment, x: Tensor, w: Tensor, pixels: Tensor) -> Alignme
     if not (scale > 0 and math.isfinite(scale + offset)) or float((depth > 0).double().mean()) < 0.5:
         return None
     return Alignment(scale, offset, start.disparity, float((depth * w - 1).abs().median()))
-
-
-def _ends(pair: PairMatches) -> tuple[tuple[int, Tensor], tuple[int, Tensor]]:
-    return (pair.view_a, pair.pixels_a), (pair.view_b, pair.pixels_b)
 
 
 def _directions(camera: Camera, pose: Rigid, pixels: Float[Tensor, "m 2"]) -> Float[Tensor, "m 3"]:

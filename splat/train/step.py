@@ -190,15 +190,19 @@ def draw_item(
 def pooled(render: Render, k: int) -> Render:
     """The images of a render averaged over squares of k x k pixels; what is per Gaussian stays as it was drawn."""
 
-    def mean(image: Tensor | None) -> Tensor | None:
-        if image is None:
-            return None
+    def mean(image: Tensor) -> Tensor:
         planes = image[None] if image.dim() == 2 else image.permute(2, 0, 1)
         small = torch.nn.functional.avg_pool2d(planes[None], k)[0]
         return small[0] if image.dim() == 2 else small.permute(1, 2, 0).contiguous()
 
-    names = ("rgb", "alpha", "depth", "normals", "features")
-    return replace(render, **{name: mean(getattr(render, name)) for name in names})
+    return replace(
+        render,
+        rgb=mean(render.rgb),
+        alpha=mean(render.alpha),
+        depth=mean(render.depth),
+        normals=None if render.normals is None else mean(render.normals),
+        features=None if render.features is None else mean(render.features),
+    )
 
 
 def optimizer_step(

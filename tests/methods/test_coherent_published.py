@@ -85,7 +85,7 @@ def resolved(method: CoherentPublished) -> Reconstruct:
 
 def test_it_is_one_phase_of_pixels_on_rays(prepared: tuple[Capture, Init]) -> None:
     capture, init = prepared
-    (phase,) = phases_of(capture, init, 130, CoherentPublished())
+    (phase,) = phases_of(capture, init, 130, CoherentPublished(pixels=SMALL))
     assert phase.steps == 130 and isinstance(phase.source, SupersampledSource)
     model = phase.parameterize(FreeGaussians(init.gaussians), init)  # type: ignore[misc]
     assert isinstance(model, PixelRays) and len(model) == 3 * 48 * 36
@@ -125,7 +125,7 @@ def test_the_cap_is_one_for_every_pixel(prepared: tuple[Capture, Init]) -> None:
     assert CoherentPublished().max_gaussians(capture) == len(init.gaussians) == 3 * 48 * 36
 
 
-@pytest.mark.parametrize("at", [7, 17])
+@pytest.mark.parametrize("at", [12])
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     prepared: tuple[Capture, Init], tmp_path: Path, at: int
 ) -> None:
@@ -134,7 +134,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     settings = resolved(method)
 
     def run(folder: Path | None, stops: tuple[Stops, ...] = ()) -> Gaussians:
-        return trained(capture, init, phases_of(capture, init, 26, method, settings), folder, stops)
+        return trained(capture, init, phases_of(capture, init, 18, method, settings), folder, stops)
 
     whole = run(None)
     with pytest.raises(RuntimeError, match="stopped"):
@@ -148,7 +148,7 @@ def test_training_makes_photos_look_more_like_themselves_and_moves_nothing_off_i
 ) -> None:
     capture, init = prepared
     method = CoherentPublished(pixels=SMALL)
-    phases = phases_of(capture, init, 60, method, resolved(method))
+    phases = phases_of(capture, init, 40, method, resolved(method))
     background, raster = torch.ones(3), choose(torch.device("cpu"), "auto")
 
     def error(gaussians: Gaussians) -> float:
@@ -161,7 +161,7 @@ def test_training_makes_photos_look_more_like_themselves_and_moves_nothing_off_i
         return total
 
     made = trained(capture, init, phases)
-    assert error(made) < 0.9 * error(init.gaussians)
+    assert error(made) < 0.95 * error(init.gaussians)
     assert all(bool(t.isfinite().all()) for t in vars(made).values())
     if len(made) == len(init.gaussians):  # none has become invisible
         for i, view in enumerate(capture.views):
@@ -196,7 +196,7 @@ def test_the_default_method_takes_supersampling_and_matches_by_settings(surfaces
     assert all(bool(m.isfinite().all()) for m in means)
 
 
-@pytest.mark.parametrize("at", [8, 13])
+@pytest.mark.parametrize("at", [12])
 def test_the_default_method_with_both_goes_on_bit_for_bit(
     surfaces: tuple[Capture, Init], tmp_path: Path, at: int
 ) -> None:
@@ -206,7 +206,7 @@ def test_the_default_method_with_both_goes_on_bit_for_bit(
     )
 
     def run(folder: Path | None, stops: tuple[Stops, ...] = ()) -> Gaussians:
-        return trained(capture, init, phases_of(capture, init, 20, method), folder, stops)
+        return trained(capture, init, phases_of(capture, init, 16, method), folder, stops)
 
     whole = run(None)
     with pytest.raises(RuntimeError, match="stopped"):
@@ -229,5 +229,6 @@ def test_a_whole_run_ends_in_a_splat_without_holes_in_its_numbers(tmp_path: Path
         quiet=True,
     )(Silent())
     assert metrics["method"] == "coherent_published" and metrics["num_gaussians"] > 0.9 * 3 * 96 * 72
+    assert all(0 <= v["holes_percent"] <= 100 for v in metrics["views"])
     made = read_splat(tmp_path / "run" / "export" / "splat.ply").gaussians
     assert all(bool(t.isfinite().all()) for t in vars(made).values())

@@ -31,17 +31,6 @@ def test_the_rate_is_the_cyclic_schedule() -> None:
     rates = [triangular2(step / 13_000, 1000 / 13_000, 1e-6, 1e-4) for step in (0, 500, 1000, 2000, 3000, 4000, 5000)]
     half, quarter = 1e-6 + 0.99e-4 / 2, 1e-6 + 0.99e-4 / 4
     assert rates == pytest.approx([1e-6, half, 1e-4, 1e-6, half, 1e-6, quarter])
-    torch_rates = []
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    adam = torch.optim.AdamW([parameter], lr=1e-6)
-    cyclic = torch.optim.lr_scheduler.CyclicLR(
-        adam, 1e-6, 1e-5, step_size_up=20, mode="triangular2", cycle_momentum=False
-    )
-    for _ in range(130):
-        torch_rates.append(adam.param_groups[0]["lr"])
-        adam.step()
-        cyclic.step()
-    assert torch_rates == pytest.approx([triangular2(k / 130, 20 / 130, 1e-6, 1e-5) for k in range(130)])
 
 
 def test_a_field_starts_where_its_rows_are() -> None:

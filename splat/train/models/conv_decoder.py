@@ -64,6 +64,7 @@ class ConvDecoder(nn.Module):
                 c.weight.normal_(0, 0.02, generator=generator)
                 assert c.bias is not None
                 c.bias.zero_()
+                c.weight.data = c.weight.contiguous(memory_format=torch.channels_last)  # half as fast again on a CPU
             convolutions[-1].weight.mul_(_PER_LEVEL ** max(0, _LEVELS - levels))
 
     def forward(self) -> Float[Tensor, "views maps h w"]:

@@ -70,8 +70,10 @@ class Reprojection:
             parts.append(
                 (mine, slopes.float(), shift.float().expand(len(mine), 3), (there[:, :2] / there[:, 2:]).float(), unit)
             )
-        empty = (torch.zeros(0, dtype=torch.int64), *(torch.zeros(0, n) for n in (3, 3, 2)), torch.zeros(0))
-        return Reprojection(*(torch.cat(c).contiguous() for c in zip(*(parts or [empty]))))
+        if not parts:
+            none = [torch.zeros(0, n) for n in (3, 3, 2)]
+            return Reprojection(torch.zeros(0, dtype=torch.int64), none[0], none[1], none[2], torch.zeros(0))
+        return Reprojection(*(torch.cat(c).contiguous() for c in zip(*parts)))
 
     def __call__(self, z: Float[Tensor, "n"]) -> Float[Tensor, ""]:
         """Differentiable in z (world units)."""

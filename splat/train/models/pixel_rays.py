@@ -144,8 +144,8 @@ class PixelRays(FreeGaussians):
         )
         colour = rates.sh0 if self.settings.train_colour else 0.0
         super().update(replace(gradient, fields=frozen), replace(rates, means=0.0, opacities=0.0, sh0=colour))
-        finite = (t.nan_to_num(0.0, 0.0, 0.0) for t in (self.unit * by_z, by_logit))
-        self.field.update(*finite, rates.progress)
+        by_depth, by_logit = (t.nan_to_num(0.0, 0.0, 0.0) for t in (self.unit * by_z, by_logit))
+        self.field.update(by_depth, by_logit, rates.progress)
         self.stale = True
         self.updates += 1
         if rates.progress < self.settings.reset_until and self.updates % self.every == 0:

@@ -122,10 +122,7 @@ class ConvField:
             settings.depth_width or width_for(DEPTH_WIDTHS, views),
             settings.opacity_width or width_for(OPACITY_WIDTHS, views),
         )
-        self.decoders = [
-            ConvDecoder(views, maps, height, width, g, seed + k).to(device, memory_format=torch.channels_last)
-            for k, g in enumerate(widths)
-        ]
+        self.decoders = [ConvDecoder(views, maps, height, width, g, seed + k).to(device) for k, g in enumerate(widths)]
         self.optimizers = [torch.optim.AdamW(d.parameters(), lr=1e-6) for d in self.decoders]
         self.faster = min(max(1.0, STEPS / max(1, steps)), settings.max_faster)
         self.graph: tuple[Tensor, ...] | None = None
