@@ -216,6 +216,31 @@ def test_the_default_method_with_both_goes_on_bit_for_bit(
 
 
 @pytest.mark.slow
+def test_late_supersampled_steps_close_the_gaps_between_gaussians(tmp_path: Path) -> None:
+    """As many as hide 0.99 of a plane at the size of the photos, at four times the size."""
+    capture = planes.capture_of(planes.PlaneScene.make(0.0), CAMERA, POSES, tmp_path)
+
+    class Facing(TrueDepth):
+        def __call__(self, capture: Capture, report: Reporter, seed: int = 0) -> list[DepthMap]:
+            maps = super().__call__(capture, report, seed)
+            scene = planes.PlaneScene.make(0.0)
+            return [replace(m, depth=scene.depth(v.camera, v.pose).float()) for m, v in zip(maps, capture.views)]
+
+    init = PublishedCoherent(alignment="none")(capture, 1, 0, Silent(), Priors(Facing()))
+    raster = choose(torch.device("cpu"), "auto")
+
+    def covered(gaussians: Gaussians, k: int) -> float:
+        pose = POSES[1].inverse().matrix().float()
+        with torch.no_grad():
+            render = raster(gaussians, CAMERA.resized(48 * k, 36 * k), pose, torch.ones(3), RasterSettings())
+        return float(render.alpha[6 * k : -6 * k, 6 * k : -6 * k].mean())
+
+    method = CoherentPublished()
+    made = trained(capture, init, phases_of(capture, init, 200, method, resolved(method)))
+    assert covered(init.gaussians, 4) < 0.99 < covered(made, 4) <= covered(made, 1)
+
+
+@pytest.mark.slow
 def test_a_whole_run_ends_in_a_splat_without_holes_in_its_numbers(tmp_path: Path) -> None:
     photos = street.write_transforms(tmp_path / "photos").parent
     metrics = Reconstruct(
