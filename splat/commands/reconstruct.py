@@ -82,9 +82,9 @@ class Reconstruct:
     """fast: 3,000 steps at 480 px; default: 6,000 at 800 px; quality: 30,000 at 1,600 px. Other flags win over it."""
     method: str | Method = "auto"
     """How the scene is made: edgs (first Gaussians on the surfaces that dense matching finds), coherent (these slide
-    along the rays of their pixels, for few photos), points (at the sparse points of structure from motion) or one as
-    published, to compare with. auto: edgs where there are compiled kernels.
-    From Python also a method with settings of its own: `method=Edgs(...)`."""
+    along the rays of their pixels, for few photos), points (at the sparse points of structure from motion),
+    edgs_published or coherent_published (the methods as published, to compare with). auto: edgs where there are
+    compiled kernels. From Python also a method with settings of its own: `method=Edgs(...)`."""
     iterations: int | None = None
     """Training steps, one photo each; processes that train together share them (default: the preset's)."""
     max_resolution: int | None = None

@@ -124,11 +124,14 @@ class ShSchedule:
 
     degree_every: float = 1 / 15
     """Fraction of the steps between two increases of the SH degree."""
+    first_degree: float | None = None
+    """Fraction of the steps at which degree 1 begins (default: `degree_every`)."""
 
     def degree(self, progress: float, highest: int) -> int:
         if self.degree_every <= 0:
             return highest
-        return min(highest, int(progress / self.degree_every + 1e-9))
+        late = 0.0 if self.first_degree is None else self.first_degree - self.degree_every
+        return min(highest, max(0, int((progress - late) / self.degree_every + 1e-9)))
 
 
 @dataclass(frozen=True)

@@ -401,6 +401,12 @@ class Item:
     """1 / z (1 / world units) of what the photo shows, by its depth map; 0 where it is not known."""
     probability: Float[Tensor, "h w"] | None = None
     """That `inverse_depth` is right, in [0, 1]."""
+    layers: Int[Tensor, "h w"] | None = None
+    """The depth layer of each pixel, from 0; -1: none."""
+    depth_unit: float = 1.0
+    """Length, in world units, that losses of depth which are not relative count in."""
+    supersample: int = 1
+    """Render at so many times the size, each way, and average before exposure and losses."""
     loss_weight: float = 1.0
     terms: frozenset[str] | None = None
     """Names of the loss terms that apply to this item (fields of `losses.Losses`); None: all."""
@@ -429,6 +435,8 @@ class Step:
     ids: Int[Tensor, "m"] | None
     """Indices of these rows in the model; None: all."""
     scene_extent: float
+    progress: float = 0.0
+    """Fraction of the steps of the phase done."""
 
     @cached_property
     def rgb(self) -> Float[Tensor, "h w 3"]:

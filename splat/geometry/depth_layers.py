@@ -40,3 +40,25 @@ def depth_layers(
         band = (order * min(bands, count) // count).long()
         layers[rest] = int(large.sum()) + band
     return layers
+
+
+def disparity_layers(disparity: Float[Tensor, "h w"], count: int = 5, every: int = 10) -> Int[Tensor, "h w"]:
+    """Layers by disparity alone, as published: from 0, the farthest, to `count` - 1, each an interval of disparity.
+
+    The intervals are those of k-means in one dimension (the published code clusters by Ward's criterion, the same sum
+    of squares, greedily) over every `every`-th pixel in x and y. They cover all disparities: in the published code
+    what is farther than all samples, a sky at 0 for example, is in no layer and never changes.
+    """
+    step = max(1, min(every, min(disparity.shape) // 8))
+    values = disparity[::step, ::step].reshape(-1).double()
+    even = values.min() + (values.max() - values.min()) * torch.linspace(0, 1, count, dtype=torch.float64)
+    centres = (even + values.quantile((torch.arange(count, dtype=torch.float64) + 0.5) / count)) / 2
+    for _ in range(100):
+        own = torch.bucketize(values, (centres[1:] + centres[:-1]) / 2)
+        sizes = own.bincount(minlength=count)
+        sums = torch.zeros_like(centres).index_add_(0, own, values)
+        moved = torch.where(sizes > 0, sums / sizes.clamp_min(1), centres)
+        if torch.equal(moved, centres):
+            break
+        centres = moved
+    return torch.bucketize(disparity.double(), (centres[1:] + centres[:-1]) / 2)

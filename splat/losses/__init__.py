@@ -10,6 +10,8 @@ from torch import Tensor
 from splat.core import devices
 from splat.core.slots import Step
 from splat.losses.depth import depth_error, disparity_variation
+from splat.losses.layers import layered_variation
+from splat.losses.multiscale import coarse_l1
 from splat.losses.photometric import photometric
 from splat.losses.regularizers import mean_opacity, mean_scale, mean_stretch
 
@@ -29,6 +31,15 @@ class Losses:
     """Relative errors beyond this count as this: the depth map may be wrong."""
     smoothness: float = 0.0
     """Relative change of rendered disparity between pixels where the photo has no edge."""
+    coarse: float = 0.0
+    """L1 at a half, a quarter, an eighth and a sixteenth of the size, weighted by 1/4 to 1/32."""
+    layered: float = 0.0
+    """Total variation of rendered disparity within the depth layers of the photo (`coherent_published` has them)."""
+    layered_from: float = 0.35
+    """Share of that variation that counts within layers alone, at the start of a phase; the rest counts everywhere.
+    (0 in the paper, 0.35 in its code)"""
+    layered_to: float = 1.0
+    """The same share at the end of the phase."""
     opacity: float = 0.0
     """Mean opacity of the rendered Gaussians: makes useless ones transparent (0.01 in 3DGS-MCMC)."""
     scale: float = 0.0
@@ -39,7 +50,10 @@ class Losses:
     longest: float = 10.0
     """Ratio of the longest to the shortest axis up to which `anisotropy` is 0."""
 
-    replayable = True  # as a rasterizer is: see `slots.Rasterizer`
+    @property
+    def replayable(self) -> bool:
+        """As a rasterizer is (see `slots.Rasterizer`): no weight changes from step to step."""
+        return self.layered == 0
 
     def __call__(self, step: Step) -> tuple[Float[Tensor, ""], dict[str, float | Tensor]]:
         """The weighted sum, and the unweighted terms for the log: as tensors on a GPU, where reading a number
@@ -58,6 +72,11 @@ class Losses:
             total = total + self.depth * _logged(figures, "depth", error)
         if self.smoothness and counts("smoothness"):
             total = total + self.smoothness * _logged(figures, "smoothness", disparity_variation(step))
+        if self.coarse and counts("coarse"):
+            total = total + self.coarse * _logged(figures, "coarse", coarse_l1(step))
+        if self.layered and counts("layered"):
+            share = self.layered_from + (self.layered_to - self.layered_from) * step.progress
+            total = total + self.layered * _logged(figures, "layered", layered_variation(step, share))
         if self.opacity and counts("opacity"):
             total = total + self.opacity * _logged(figures, "opacity", mean_opacity(step.gaussians))
         if self.scale and counts("scale"):

@@ -16,6 +16,7 @@ from splat.train.density import NoDensity
 from splat.train.density.pruning import with_innermost
 from splat.train.models.free import FreeGaussians
 from splat.train.models.ray_bound import RayBound, RaySettings
+from splat.train.supersampling import Supersampling
 from splat.train.views import PhotoSource
 from splat.train.virtual_views import VirtualSource, VirtualViews
 
@@ -39,6 +40,8 @@ class Coherent(OnSurfaces):
     """How they slide."""
     virtual: VirtualViews = field(default_factory=VirtualViews)
     """Targets of cameras between the photos."""
+    supersampling: Supersampling = field(default_factory=Supersampling)
+    """Renders larger than the photos."""
     bound: float = 0.7
     """Fraction of the steps after which Gaussians are free, and more are added where the error stays."""
 
@@ -58,6 +61,7 @@ class Coherent(OnSurfaces):
         if isinstance(whole.source, PhotoSource) and len(init.depths) == len(capture.views):
             whole.source.give_depths(init.depths)
         whole = self._with_virtual_views(capture, init, whole)
+        whole = replace(whole, source=self.supersampling.of(whole.source))
         bound = round(self.bound * budget.steps)
         if init.rays is None or bound == 0:
             return (whole,)

@@ -19,7 +19,7 @@ from torch import Tensor
 from splat.core import devices
 from splat.core.devices import to_device
 from splat.core.schedules import StepSizes
-from splat.core.slots import DensityControl, Item, Parameterization, Phase, Rasterizer, RowGradients, Step
+from splat.core.slots import DensityControl, Item, Parameterization, Phase, Rasterizer, Render, RowGradients, Step
 from splat.geometry.compositing import composite
 from splat.train.models.view_model import ViewCorrection, ViewModel
 from splat.train.rows import gradients_of, leaves, summed
@@ -152,35 +152,57 @@ def draw_item(
     as in `ViewModel.begin`."""
     dropout, waits_for_gpu = s.phase.schedules.dropout, devices.is_asynchronous(s.device)
     gaussians = s.model.gaussians()
+    k = item.supersample
+    camera = item.camera if k == 1 else item.camera.resized(k * item.camera.width, k * item.camera.height)
     raster = replace(
         s.phase.raster,
         absgrad=s.wants_absgrad,
         factored_sh=factored and s.model.takes_factored_sh,
-        capacity=s.capacity,
+        capacity=s.capacity if k == 1 else None,  # it was measured at the item's own size
     )
     correction = s.view_model.begin(item, s.run_progress, view_constants)
     pose = correction.cam_from_world()
     ids: Tensor | None = None
     if not s.raster.culls(s.device):
-        ids = s.raster.visible(gaussians, item.camera, pose.detach(), raster)
+        ids = s.raster.visible(gaussians, camera, pose.detach(), raster)
     elif dropout.share(s.progress) > 0:
         ids = torch.arange(len(gaussians), device=s.device)
     if ids is not None:
         ids = dropout.keep(ids, s.progress, s.generator)
     rows = leaves(gaussians, ids)
-    render = s.raster(dropout.compensate(rows, s.progress), item.camera, pose, background, raster)
-    image, affine = correction.expose(render, background)
+    render = s.raster(dropout.compensate(rows, s.progress), camera, pose, background, raster)
+    seen = render if k == 1 else pooled(render, k)
+    image, affine = correction.expose(seen, background)
     photo = _target(item, background)
-    loss, figures = s.phase.losses(Step(s.number, item, render, image, affine, photo, rows, ids, s.scene_extent))
+    now = Step(s.number, item, seen, image, affine, photo, rows, ids, s.scene_extent, s.progress)
+    loss, figures = s.phase.losses(now)
     if not waits_for_gpu and s.exchange.any(not math.isfinite(float(loss.detach()))):
         return None
     if loss.requires_grad:  # else no term counts for this item
         loss.backward(_weight_of(loss, item.loss_weight, waits_for_gpu))
     with torch.no_grad():
-        for camera, part in render.per_photo or ((item.camera, render),):
-            s.density.after_backward(s.phase_step, ids, part, camera)
+        for of, part in render.per_photo or ((camera, render),):
+            s.density.after_backward(s.phase_step, ids, part, of)
         gradients = gradients_of(rows, ids, render, pose.detach())
     return ItemGradients(correction, gradients, loss.detach(), figures, render.overflow)
+
+
+def pooled(render: Render, k: int) -> Render:
+    """The images of a render averaged over squares of k x k pixels; what is per Gaussian stays as it was drawn."""
+
+    def mean(image: Tensor) -> Tensor:
+        planes = image[None] if image.dim() == 2 else image.permute(2, 0, 1)
+        small = torch.nn.functional.avg_pool2d(planes[None], k)[0]
+        return small[0] if image.dim() == 2 else small.permute(1, 2, 0).contiguous()
+
+    return replace(
+        render,
+        rgb=mean(render.rgb),
+        alpha=mean(render.alpha),
+        depth=mean(render.depth),
+        normals=None if render.normals is None else mean(render.normals),
+        features=None if render.features is None else mean(render.features),
+    )
 
 
 def optimizer_step(

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from splat.core.camera import Camera
@@ -104,6 +104,14 @@ class PhotoSource:
             [_with_depth(item, found) for item in items] for items, found in zip(self.levels, maps, strict=True)
         ]
 
+    def give_layers(self, maps: Sequence[Int[Tensor, "h w"]], depth_unit: float) -> None:
+        """Add the depth layers of each view's pixels (of any size) to its items of every size, and the length that
+        losses of depth count in (world units)."""
+        self.levels = [
+            [_with_layers(item, found, depth_unit) for item in items]
+            for items, found in zip(self.levels, maps, strict=True)
+        ]
+
     def memory_bytes(self) -> int:
         """Bytes of all pixels."""
         tensors = {id(t): t for v in self.levels for i in v for t in (i.rgb, i.alpha, i.weight) if t is not None}
@@ -145,6 +153,13 @@ def _with_depth(item: Item, found: DepthMap) -> Item:
     size = (item.camera.height, item.camera.width)
     inverse, probability = torch.nn.functional.interpolate(both, size, mode="nearest-exact")[0].to(item.rgb.device)
     return replace(item, inverse_depth=inverse, probability=probability)
+
+
+def _with_layers(item: Item, layers: Int[Tensor, "h w"], depth_unit: float) -> Item:
+    """Layers of the pixel that contains the middle of each pixel."""
+    size = (item.camera.height, item.camera.width)
+    resized = torch.nn.functional.interpolate(layers[None, None].float(), size, mode="nearest-exact")[0, 0]
+    return replace(item, layers=resized.long().to(item.rgb.device), depth_unit=depth_unit)
 
 
 def _item(view: Posed, view_id: int, factor: float, device: torch.device | str) -> Item:

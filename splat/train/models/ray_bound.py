@@ -22,6 +22,7 @@ from splat.core.schedules import StepSizes, log_linear
 from splat.core.slots import Init, RowGradients
 from splat.native.ops import adam_constants
 from splat.train.models.free import ALL, FreeGaussians
+from splat.train.models.match_terms import Reprojection, gradient_by_depth
 from splat.train.models.row_optimizer import RowOptimizer
 from splat.train.models.smooth_grid import SmoothGrid, cells_of
 
@@ -42,6 +43,9 @@ class RaySettings:
     """Factor on both rates at the end; log-linear from 1."""
     hold: float = 2e-3
     """Share by which a step takes a Gaussian's own slide back, times the probability that its depth was right."""
+    reprojection: float = 0.0
+    """Weight of the mean error, px of a photo of 504 px, by which pixels that match meet in the other photo; also for
+    Gaussians that the step does not render. 0: off."""
 
 
 class RayBound(FreeGaussians):
@@ -77,6 +81,9 @@ class RayBound(FreeGaussians):
         self.slides = RowOptimizer({"slide": torch.zeros(len(own), 1, device=device)})
         self.offsets = torch.zeros(len(own), device=device)
         """log(z / z0) of every row, as the means have it."""
+        self.matches: Reprojection | None = None
+        if settings.reprojection:
+            self.matches = Reprojection.of(init, views).to(device)
 
     # ------------------------------------------------------------------------------------------------------ updating
 
@@ -89,9 +96,19 @@ class RayBound(FreeGaussians):
         along = along.nan_to_num(0.0, 0.0, 0.0)
         super().update(replace(gradient, fields=replace(fields, means=torch.zeros_like(fields.means))), rates)
         decay = log_linear(1.0, self.settings.final, rates.progress)
+        if self.matches is not None:
+            along = self._with_matches(self.matches, along, gradient.ids)
+            gradient = replace(gradient, ids=None, visibility=None)
         self.grid.update(along, gradient.ids, decay * self.settings.grid_rate)
         self._slide(along, gradient, decay * self.settings.slide_rate)
         self._place()
+
+    def _with_matches(self, matches: Reprojection, along: Tensor, ids: Tensor | None) -> Float[Tensor, "n"]:
+        """The gradient by log z of all rows: that of the photos and of the matches."""
+        z = (self.fixed["starts"] + self.offsets).exp()
+        total = self.settings.reprojection * z * gradient_by_depth(matches, z)
+        total[slice(None) if ids is None else ids] += along
+        return total
 
     def _slide(self, along: Float[Tensor, "m"], gradient: RowGradients, rate: float) -> None:
         """Adam on the rows' own slides; the step of a row whose depth is probable is small, and is taken back."""
@@ -140,6 +157,8 @@ class RayBound(FreeGaussians):
         self.fixed = {name: value[rows].contiguous() for name, value in self.fixed.items()}
         self.grid.select(rows)
         self.offsets = self.offsets[rows]
+        if self.matches is not None:
+            self.matches.select(rows)
 
     # ------------------------------------------------------------------------------------------------------- keeping
 
@@ -149,7 +168,8 @@ class RayBound(FreeGaussians):
     def state(self) -> dict[str, Any]:
         rays = {name: self.fixed[name].clone() for name in _FIXED}
         own = {"fixed": rays, "slides": self.slides.state(), "grid": self.grid.state(), "offsets": self.offsets.clone()}
-        return {**super().state(), "rays": own}
+        matches = {} if self.matches is None else {"matches": self.matches.state()}
+        return {**super().state(), "rays": {**own, **matches}}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
@@ -158,3 +178,5 @@ class RayBound(FreeGaussians):
         self.slides.load_state(own["slides"])
         self.grid.load_state(own["grid"])
         self.offsets = own["offsets"].to(device)
+        if self.matches is not None:
+            self.matches.load_state(own["matches"])
