@@ -175,6 +175,9 @@ class Reconstruct:
     """Poses of held-out photos under --heldout strict."""
     renders: bool = True
     """Write renders, videos and depth maps of the result; the splat and the report are always written."""
+    fill: bool = False
+    """Beside renders and videos, write ones named *_filled whose holes, which no photo showed, are closed for
+    presentation. No figure is measured on them."""
     lpips: Path | None = None
     """Folder with weights of LPIPS or ST-LPIPS (default: the folder named by SPLAT_WEIGHTS, and what is installed);
     without them LPIPS is null."""
@@ -398,7 +401,7 @@ class Reconstruct:
         )
         protocol = evaluate.Protocol(k.heldout, k.search, k.lpips)
         result = evaluate.evaluate(c, p.capture, p.posed, p.held_out, trained, protocol)
-        export.export(c, p.capture, trained, result, k.renders)
+        export.export(c, p.capture, trained, result, k.renders, k.fill)
         about = {"method": k.chosen.name, "heldout": k.heldout}
         figures = metrics.gather_metrics(c, p.capture, p.posed, trained, result, warnings, about)
         write_json(c.run.root / "metrics.json", figures)
