@@ -28,6 +28,8 @@ class StreetView:
     """[3 3], cam_from_world, OpenCV axes."""
     translation: np.ndarray
     """[3], of cam_from_world."""
+    depth: np.ndarray
+    """float32 [h w], z; 0 where no plane is."""
 
 
 @cache
@@ -51,13 +53,19 @@ def street(count: int = 8, width: int = WIDTH, height: int = HEIGHT) -> tuple[St
         s = i / max(count - 1, 1)
         centre, a = np.array([-0.8 + 1.6 * s, 0.1 * (i % 3), 0.1 * (i % 2)]), 0.25 - 0.5 * s
         r = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]])
-        image = np.zeros((height, width, 3), np.float32)
+        image, depth = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
+        y, x = np.mgrid[:height, :width]
+        rays = np.stack([(x - width / 2) / FOCAL, (y - height / 2) / FOCAL, np.ones(x.shape)], -1) @ r  # in the world
         for t, (origin, u, v) in zip(textures, planes):
             columns = [r @ np.array(u) / 800, r @ np.array(v) / 800, r @ (np.array(origin) - centre)]
             h = k @ np.stack(columns, 1)
             on = cv2.warpPerspective(np.ones((800, 800), np.float32), h, (width, height))[..., None]
             image = image * (1 - on) + cv2.warpPerspective(t, h, (width, height)) * on
-        views.append(StreetView(image.clip(0, 255).astype(np.uint8), r, -r @ centre))
+            normal = np.cross(u, v)
+            with np.errstate(divide="ignore"):
+                z = (np.array(origin) - centre) @ normal / (rays @ normal)
+            depth = np.where(on[..., 0] > 0.5, z, depth).astype(np.float32)
+        views.append(StreetView(image.clip(0, 255).astype(np.uint8), r, -r @ centre, depth))
     return tuple(views)
 
 

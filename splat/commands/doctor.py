@@ -80,6 +80,7 @@ class Doctor:
             ("Open3D", open3d),
             ("LPIPS", lambda: lpips(self.weights)),
             ("weights", lambda: learned_priors(self.weights)),
+            ("Depth Anything", lambda: depth_anything(self.weights)),
             *((w.title, partial(packaged, n, self.weights)) for n, w in _packaged()),
             ("memory", memory),
             ("disk", disk),
@@ -372,6 +373,21 @@ def packaged(name: str, folder: Path | None) -> Check:
     if w in (weights.DISK, weights.LIGHTGLUE) and importlib.util.find_spec("kornia") is None:
         return Check(w.title, "note", f"{path} ({about}), but kornia is missing", f'pip install "{DISTRIBUTION}[disk]"')
     return Check(w.title, "ok", f"{path} ({about})")
+
+
+def depth_anything(folder: Path | None) -> Check:
+    """The network behind `--depth anything`."""
+    from splat.priors import depth_anything as network
+
+    about = f"{network.SIZE_MB} MB, {network.LICENCE}: depth of single photos, --depth anything"
+    found = network.find_weights(folder)
+    if found is None:
+        fix = f"put the folder {network.FOLDER} ({' and '.join(network.FILES)}) into the one named by SPLAT_WEIGHTS"
+        return Check("Depth Anything", "note", f"no weights ({about})", fix)
+    if importlib.util.find_spec("transformers") is None:
+        fix = f'pip install "{DISTRIBUTION}[depth]"'
+        return Check("Depth Anything", "note", f"{found} ({about}), but transformers is missing", fix)
+    return Check("Depth Anything", "ok", f"{found} ({about})")
 
 
 def learned_priors(folder: Path | None) -> Check:

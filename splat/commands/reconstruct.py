@@ -24,7 +24,7 @@ from splat.poses.fewer import Fewer
 from splat.poses.known import Known
 from splat.poses.photometric import PoseSearch
 from splat.poses.sfm import Sfm
-from splat.priors import FlowMatcher, RomaMatcher, Stereo
+from splat.priors import DepthAnything, FlowMatcher, RomaMatcher, Stereo
 from splat.run.console import Console, Logged
 from splat.run.folder import RunFolder, plain
 from splat.stages import evaluate, export, forecast, ingest, metrics, poses, train
@@ -32,7 +32,7 @@ from splat.stages import init as first_gaussians
 from splat.stages import report as run_report
 from splat.stages.context import Context, open_context
 from splat.stages.forecast import Limits
-from splat.stages.priors import PriorSettings
+from splat.stages.priors import PriorSettings, depth_source
 from splat.train.settings import Training
 
 C = TypeVar("C", bound="Reconstruct")
@@ -69,7 +69,18 @@ class Reconstruct:
             "heldout",
             "images",
         ),
-        *("ignore_poses", "masks", "mask_mode", "max_frames", "up", "antialiased", "device", "threads", "memory"),
+        *(
+            "ignore_poses",
+            "masks",
+            "mask_mode",
+            "depth",
+            "max_frames",
+            "up",
+            "antialiased",
+            "device",
+            "threads",
+            "memory",
+        ),
         "seed",
     )
     """What `--help` shows; `--help-all` shows the rest."""
@@ -114,6 +125,16 @@ class Reconstruct:
     """Of an object that turns before a camera that stands still (a turntable): mask all that stays."""
     mask_mode: Literal["ignore", "empty"] = "ignore"
     """ignore: masked pixels say nothing. empty: they are empty background."""
+    depth: Path | None = None
+    """Folder of depth or disparity maps, one for each photo by its name (16-bit PNG, TIFF, PFM, .npy, .npz; 0:
+    unknown), or `anything`: Depth Anything V2 Small predicts them (needs transformers and weights). Of any scale: they
+    are aligned to what matching is sure of, and stand in where it is not."""
+    depth_kind: Literal["auto", "depth", "disparity"] = "auto"
+    """What the maps of --depth hold; auto: what fits the scene better."""
+    depth_min_right: float = 0.5
+    """A photo's depth map is used if it is within 5 % at this share of the pixels whose depth is known."""
+    anything: DepthAnything = field(default_factory=DepthAnything)
+    """Depth by Depth Anything (--depth anything)."""
     max_frames: int = 120
     """Video: most frames taken, the sharpest of as many equal windows."""
     max_pixels: int | None = None
@@ -155,6 +176,9 @@ class Reconstruct:
     """Poses of held-out photos under --heldout strict."""
     renders: bool = True
     """Write renders, videos and depth maps of the result; the splat and the report are always written."""
+    fill: bool = False
+    """Beside renders and videos, write ones named *_filled whose holes, which no photo showed, are closed for
+    presentation. No figure is measured on them."""
     lpips: Path | None = None
     """Folder with weights of LPIPS or ST-LPIPS (default: the folder named by SPLAT_WEIGHTS, and what is installed);
     without them LPIPS is null."""
@@ -168,7 +192,7 @@ class Reconstruct:
     changes them. (Settings that differ from their defaults count as given.)"""
 
     def __post_init__(self) -> None:
-        for name in ("photos", "out", "masks", "lpips"):  # a script may write plain strings
+        for name in ("photos", "out", "masks", "depth", "lpips"):  # a script may write plain strings
             if isinstance(value := getattr(self, name), str):
                 object.__setattr__(self, name, Path(value))
 
@@ -251,7 +275,8 @@ class Reconstruct:
 
     @property
     def priors(self) -> PriorSettings:
-        return PriorSettings(self.matcher, self.stereo, self.flow, self.roma)
+        """Without what --depth finds among the photos."""
+        return PriorSettings(self.matcher, self.stereo, self.flow, self.roma, min_right=self.depth_min_right)
 
     def feature_side(self, has_poses: bool) -> int | None:
         """Long side in px of the photos in which features are found, where it was asked for."""
@@ -329,6 +354,7 @@ class Reconstruct:
     def until_init(self, c: Context) -> Prepared:
         """The stages up to the first Gaussians."""
         capture = ingest.ingest(c, self.photos, self.read_options)
+        depth = depth_source(self.depth, self.photos, self.depth_kind, self.anything, capture)
         held_out = None
         if self.heldout == "strict":
             capture, held_out = capture.training(), capture.test_views
@@ -344,7 +370,8 @@ class Reconstruct:
         working, cap = forecast.fit_to_memory(c, posed.capture, settled.limits, settled.chosen)
         settled = replace(settled, cap=cap)
         write_json(c.run.root / "config.json", settled.as_json())
-        init = first_gaussians.init(c, working, settled.chosen, settled.priors, settled.limits, cap, settled.sh_degree)
+        priors = replace(settled.priors, depth=depth)
+        init = first_gaussians.init(c, working, settled.chosen, priors, settled.limits, cap, settled.sh_degree)
         return Prepared(settled, cap, working, posed, held_out, init)
 
     def as_json(self) -> dict[str, Any]:
@@ -375,7 +402,7 @@ class Reconstruct:
         )
         protocol = evaluate.Protocol(k.heldout, k.search, k.lpips)
         result = evaluate.evaluate(c, p.capture, p.posed, p.held_out, trained, protocol)
-        export.export(c, p.capture, trained, result, k.renders)
+        export.export(c, p.capture, trained, result, k.renders, k.fill)
         about = {"method": k.chosen.name, "heldout": k.heldout}
         figures = metrics.gather_metrics(c, p.capture, p.posed, trained, result, warnings, about)
         write_json(c.run.root / "metrics.json", figures)

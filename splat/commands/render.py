@@ -41,6 +41,9 @@ class RenderPath:
     """Draw this splat file instead, given in the run's original frame (e.g. after editing or compression)."""
     depth: bool = False
     """Write depth as 16-bit PNG with a coloured preview."""
+    fill: bool = False
+    """Close holes, which no photo showed, for presentation: in the video and in further pictures, named *_filled. What
+    is inside them is made up; `holes/` beside the pictures says where they are."""
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
 
     def __call__(self) -> int:
@@ -79,9 +82,11 @@ class RenderPath:
                 video=target / f"{self.path}.mp4" if self.video and not still else None,
                 fps=self.fps,
                 units_per_world=1 / run.capture.world_from_source.scale,
+                fill=self.fill,
                 report=report,
             )
-        written = [*files.rgb, *files.depth, *files.previews, *([files.video] if files.video else [])]
+        written = [*files.rgb, *files.depth, *files.previews, *files.holes, *files.filled]
+        written += [files.video] if files.video else []
         written += [path.with_name("depth.json") for path in files.depth[:1]]
         note_written(self.run, "export", written)
         print(f"{files.video or target / self.path}: {len(cameras)} views", file=sys.stderr)

@@ -10,6 +10,7 @@ import json
 import os
 import stat
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -32,6 +33,11 @@ def shown(text: object) -> str:
         return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
     return "".join(map(safe, str(text)))
+
+
+def some_of(names: Sequence[str], limit: int = 3) -> str:
+    """The first few names, for a message."""
+    return ", ".join(shown(n)[:120] for n in names[:limit]) + (", ..." if len(names) > limit else "")
 
 
 def path_inside(folder: Path, name: str, of: object = None) -> Path:

@@ -110,6 +110,17 @@ def undistort(
     return rgb, alpha, None if inside.min() == 255 else inside
 
 
+def photo_positions(camera: Camera, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each pixel of `camera`, its position in the photo at width x height (pixel centres at whole numbers), float32
+    [h w] each: through the lens, where the camera has one."""
+    if camera.lens is not None:
+        return _remap(camera.lens, camera, width, height)
+    x = (np.arange(camera.width, dtype=np.float32) + 0.5) * (width / camera.width) - 0.5
+    y = (np.arange(camera.height, dtype=np.float32) + 0.5) * (height / camera.height) - 0.5
+    map_x, map_y = np.meshgrid(x, y)
+    return map_x, map_y
+
+
 def _colmap_camera(lens: Lens):  # -> pycolmap.Camera
     pycolmap: Any = import_module("pycolmap")
 

@@ -189,17 +189,21 @@ class DepthMap:
     confidence: Float[Tensor, "h w"]
     """The probability that the depth is right (`Stereo`: within 5 %); 0 where there is none. A prior that cannot tell
     gives 1 where it knows the depth."""
-    family: Literal["metric", "up-to-scale", "disparity"] = "metric"
+    family: Literal["metric", "up-to-scale", "disparity", "unknown"] = "metric"
+    """unknown: depth up to scale or disparity, whichever fits the scene."""
     normals_cam: Float[Tensor, "h w 3"] | None = None
     """Unit normals in camera axes, facing the camera."""
     neighbours: tuple[int, ...] = ()
     """Indices of the views that the depth was computed from and checked against, most useful first."""
     min_probability: float = 0.0
     """The least confidence of a depth that counts as measured; one below it is weak evidence."""
+    predicted: Bool[Tensor, "h w"] | None = None
+    """Where the depth is not measured but that of a prior, aligned to what is: it stands in for completion."""
 
     @property
     def measured(self) -> Bool[Tensor, "h w"]:
-        return (self.confidence > 0) & (self.confidence >= self.min_probability)
+        enough = (self.confidence > 0) & (self.confidence >= self.min_probability)
+        return enough if self.predicted is None else enough & ~self.predicted
 
     @property
     def known(self) -> Float[Tensor, "h w"]:
@@ -692,6 +696,8 @@ class MatchingRequest:
     """Upper limit of `size` if the run decides."""
     photos: int = 0
     """Number of photos to match; 0: the run decides."""
+    depth: bool = True
+    """Whether it reads depth maps (`Priors.depth`)."""
 
 
 @dataclass(frozen=True)

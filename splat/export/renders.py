@@ -21,7 +21,10 @@ from splat.core.image import write_png
 from splat.core.slots import PathCamera, Rasterizer, RasterSettings, Reporter, Silent
 from splat.export.video import write_video
 from splat.geometry.drawing import draw_view
+from splat.geometry.holes import HOLE_ALPHA, hole_mask, with_holes_filled
 
+HOLES_FILE = "holes.json"
+"""Describes the masks of the holes in a folder of renders."""
 SOLID = 0.5
 """Depth is known where at least this much of the ray is stopped."""
 
@@ -49,6 +52,9 @@ class RenderFiles:
     rgb: tuple[Path, ...] = ()
     depth: tuple[Path, ...] = ()
     previews: tuple[Path, ...] = ()
+    holes: tuple[Path, ...] = ()
+    """Masks of holes, and their description."""
+    filled: tuple[Path, ...] = ()
     video: Path | None = None
 
 
@@ -83,9 +89,15 @@ def write_renders(
     video: Path | None = None,
     fps: float = 30.0,
     units_per_world: float = 1.0,
+    holes: bool = True,
+    fill: bool = False,
     report: Reporter | None = None,
 ) -> RenderFiles:
-    """Draw every camera into `folder`: `NAME.png`, `depth/NAME.png`, `depth/NAME.preview.png`, and optionally a video.
+    """Draw every camera into `folder`: `NAME.png`, `depth/NAME.png`, `depth/NAME.preview.png`, masks of the holes as
+    `holes/NAME.png` (white: nothing was drawn), and optionally a video.
+
+    With `fill`, holes are closed for presentation (`geometry.holes`) in further pictures, `filled/NAME_filled.png`, and
+    in the video, whose name ends in `_filled` too.
 
     Names default to 0000, 0001, ...; a name's sub-folders and suffix are flattened (`a/b.jpg` -> `a_b`). Depth is
     described in `depth/depth.json`; `units_per_world` turns world units into the units it should be told in (the
@@ -97,6 +109,10 @@ def write_renders(
     histogram = np.zeros(65536, np.int64)
     rgb_paths: list[Path] = []
     depth_paths: list[Path] = []
+    filled_paths: list[Path] = []
+    percents: dict[str, float] = {}
+    if video is not None and fill:
+        video = video.with_stem(f"{video.stem}_filled")
 
     def frames() -> Iterator[np.ndarray]:
         for i, (stem, c) in enumerate(zip(stems, cameras)):
@@ -109,8 +125,16 @@ def write_renders(
                 histogram[:] += np.bincount(levels.ravel(), minlength=65536)
                 depth_paths.append(path_inside(folder, f"depth/{stem}.png"))
                 write_png(depth_paths[-1], levels)
+            if holes:
+                mask = hole_mask(frame.alpha)
+                percents[stem] = round(100 * float((mask > 0).mean()), 3)
+                write_png(path_inside(folder, f"holes/{stem}.png"), mask)
+            picture = with_holes_filled(frame.rgb, frame.alpha, frame.depth, background) if fill else frame.rgb
+            if fill and images:
+                filled_paths.append(path_inside(folder, f"filled/{stem}_filled.png"))
+                write_png(filled_paths[-1], picture)
             report.progress(i + 1, len(cameras))
-            yield frame.rgb
+            yield picture
 
     if video is not None:
         write_video(video, frames(), fps)
@@ -126,7 +150,25 @@ def write_renders(
                 levels = np.asarray(cv2.imread(str(readable), cv2.IMREAD_UNCHANGED))
             previews.append(path.with_suffix(".preview.png"))
             write_png(previews[-1], depth_preview(levels, near, far))
-    return RenderFiles(tuple(rgb_paths), tuple(depth_paths), tuple(previews), video)
+    hole_paths = [folder / "holes" / f"{stem}.png" for stem in percents]
+    if percents:
+        hole_paths.append(folder / "holes" / HOLES_FILE)
+        _describe_holes(hole_paths[-1], percents)
+    return RenderFiles(
+        *(tuple(rgb_paths), tuple(depth_paths), tuple(previews), tuple(hole_paths), tuple(filled_paths), video)
+    )
+
+
+def _describe_holes(path: Path, percents: dict[str, float]) -> None:
+    write_json(
+        path,
+        {
+            "format": "8-bit PNG, 255: a hole, what no photo showed",
+            "alpha_below": HOLE_ALPHA,
+            "percent": percents,
+            "mean_percent": round(sum(percents.values()) / len(percents), 3),
+        },
+    )
 
 
 def flat_name(name: str) -> str:

@@ -37,7 +37,7 @@ def veiling(
     nearest: Sequence[float],
     between: Sequence[PosedDepth],
     max_depth_difference: float = 0.03,
-    max_free_space: float = 0.1,
+    max_free_space: float = 0.4,
     margin: float = 0.5,
 ) -> Bool[Tensor, "n"]:
     """Points in the frame of a photo, or beside it by up to `margin` of its size, that are nearer to it than `nearest`

@@ -3,7 +3,6 @@ file holds."""
 
 from __future__ import annotations
 
-import ast
 import struct
 import zipfile
 import zlib
@@ -14,6 +13,7 @@ import numpy as np
 
 from splat.core.errors import SplatError
 from splat.core.foreign import read_bytes, shown
+from splat.core.numpy_files import parse_npy
 
 _MAX_BYTES = 256 * 2**20
 _MAX_MEMBERS = 100_000
@@ -63,27 +63,4 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _parse(data: bytes) -> np.ndarray:
-    """Raises ValueError with the reason."""
-    if data[:6] != b"\x93NUMPY" or len(data) < 12:
-        raise ValueError("it is not a NumPy file")
-    wide = data[6] >= 2
-    (length,) = struct.unpack_from("<I" if wide else "<H", data, 8)
-    start = 12 if wide else 10
-    if length > min(len(data) - start, 10_000):
-        raise ValueError("its header is cut")
-    try:
-        header = ast.literal_eval(data[start : start + length].decode("latin-1").strip())
-        dtype, fortran, shape = np.dtype(header["descr"]), bool(header["fortran_order"]), tuple(header["shape"])
-    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
-        raise ValueError("its header is damaged") from None
-    if dtype.kind not in "fiu" or dtype.shape:
-        raise ValueError("it does not hold numbers")
-    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape) or len(shape) > 4:
-        raise ValueError("its header is damaged")
-    count = 1
-    for n in shape:
-        count *= n
-    if count * dtype.itemsize != len(data) - start - length:
-        raise ValueError("its size is not the one in its header")
-    values = np.frombuffer(data, dtype, count, start + length).astype(np.float64)
-    return values.reshape(shape, order="F" if fortran else "C")
+    return parse_npy(data).astype(np.float64)

@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from splat.core.foreign import shown
+from splat.core.foreign import some_of as some_of
 from splat.ingest.folders import is_photo_name, list_photos_deep, name_in, posix_path
 
 Parts = tuple[str, ...]
@@ -226,11 +226,6 @@ def _shortened(name: str) -> str:
     if len(data) <= _MAX_NAME_BYTES:
         return name
     return data[len(data) - _MAX_NAME_BYTES :].decode("utf-8", "ignore").strip("/")
-
-
-def some_of(names: Sequence[str], limit: int = 3) -> str:
-    """The first few names, for a message."""
-    return ", ".join(shown(n)[:120] for n in names[:limit]) + (", ..." if len(names) > limit else "")
 
 
 def is_file(path: Path) -> bool:

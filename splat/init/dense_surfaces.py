@@ -32,7 +32,7 @@ MAX_KEPT_MAPS = 40
 """Depth maps of at most so many photos are kept for training; with more the photos themselves say enough."""
 FEW_POINTS = 200
 MIN_MATCHED_SHARE = 0.05
-"""With a smaller share of the usable pixels matched, the sparse points are the better start."""
+"""With a smaller share of the usable pixels matched or predicted, the sparse points are the better start."""
 
 
 def initial_budget(capture: Capture, cap: int | None = None) -> int:
@@ -80,7 +80,7 @@ class DenseSurfaces(SurfaceSettings):
             return sparse
         surfaces, view_ids, maps = self._surfaces(capture, seed, report, priors.depth)
         sampler = self.sampler(self, surfaces, view_ids, self.budget or initial_budget(capture), sh_degree, seed)
-        if sampler.total_weight == 0 or sampler.matched_share < MIN_MATCHED_SHARE:
+        if sampler.total_weight == 0 or sampler.matched_share + sampler.predicted_share < MIN_MATCHED_SHARE:
             report.warn(f"dense matching found next to nothing to be sure of: {self._instead(capture)}")
             return sparse
         report.info(f"dense matching is sure of {100 * sampler.matched_share:.0f} % of the pixels.")

@@ -90,6 +90,12 @@ class SurfaceSampler:
         usable = sum(float(s.usable.sum()) for s in self.surfaces)
         return sum(float(s.covered.sum()) for s in self.surfaces) / max(1.0, usable)
 
+    @property
+    def predicted_share(self) -> float:
+        """Share of the usable pixels at which the depth of a prior stands in (`DepthMap.predicted`)."""
+        usable = sum(float(s.usable.sum()) for s in self.surfaces)
+        return sum(float(s.predicted.sum()) for s in self.surfaces if s.predicted is not None) / max(1.0, usable)
+
     @cached_property
     def completed(self) -> list[ViewSurface]:
         """The photos with a depth at every pixel, and beyond their frames."""

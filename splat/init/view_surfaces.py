@@ -47,6 +47,7 @@ class ViewSurface:
         self.rays = camera_rays(view.camera)
         """Unit directions of pixel centres in the camera's frame."""
         self.covered = self.usable & found.measured
+        self.predicted = None if found.predicted is None else self.usable & found.predicted
         self.known = torch.where(self.covered, self.depth, 0)
         """Depth, 0 where none was measured."""
         self.posed_depth = PosedDepth(view.camera, self.pose, self.known)
@@ -126,8 +127,8 @@ class ViewSurface:
         return (self.usable & ~self.covered & ~grid).float()
 
     def completed(self, margin: float = 0.0) -> ViewSurface:
-        """The same photo with a depth at every pixel (`depth_completion.complete_depth`), its frame extended by
-        `margin` times its size on every side, in the colours of its border."""
+        """The same photo with a depth at every pixel (`depth_completion.complete_depth`, except where a prior predicts
+        it), its frame extended by `margin` times its size on every side, in the colours of its border."""
         other = copy.copy(self)
         other.__dict__.pop("sums", None)
         h, w = self.depth.shape
@@ -147,7 +148,8 @@ class ViewSurface:
         other.covered, other.known = framed(self.covered), framed(self.known)
         other.confidence = framed(self.confidence * self.usable)
         slopes = framed(slopes_of_normals(old, self.depth, self.normals))
-        other.depth = complete_depth(framed(self.depth, 1.0), other.confidence, other.rgb, slopes, other.covered)
+        kept = other.covered if self.predicted is None else other.covered | framed(self.predicted)
+        other.depth = complete_depth(framed(self.depth, 1.0), other.confidence, other.rgb, slopes, kept)
         measured = framed(self.normals.permute(2, 0, 1)).permute(1, 2, 0)
         other.normals = torch.where(other.covered[..., None], measured, normals_of_depth(camera, other.depth))
         other.footprint = other.depth * (2 / (camera.fx + camera.fy))

@@ -60,7 +60,7 @@ class EdgsPublished(DenseMatching):
         return min(MAX_GAUSSIANS, self.init.matches_per_ref * references)
 
     def matching(self) -> MatchingRequest:
-        return MatchingRequest(0, MAX_MATCHING_SIZE, 0)
+        return MatchingRequest(0, MAX_MATCHING_SIZE, 0, depth=False)
 
     def initializer(self, capture: Capture, plan: InitPlan | None = None) -> Initializer:
         return self.init

@@ -1,8 +1,20 @@
 """Depth and dense correspondence of posed photos. The defaults need no learned weights."""
 
+from splat.priors.aligned_depth import AlignedDepth
+from splat.priors.depth_anything import DepthAnything
+from splat.priors.depth_files import DepthFiles
 from splat.priors.matched_depth import MatchedDepth
 from splat.priors.matching import FlowMatcher, StereoMatcher
 from splat.priors.roma import RomaMatcher
 from splat.priors.stereo import Stereo
 
-__all__ = ["FlowMatcher", "MatchedDepth", "RomaMatcher", "Stereo", "StereoMatcher"]
+__all__ = [
+    "AlignedDepth",
+    "DepthAnything",
+    "DepthFiles",
+    "FlowMatcher",
+    "MatchedDepth",
+    "RomaMatcher",
+    "Stereo",
+    "StereoMatcher",
+]

@@ -29,6 +29,8 @@ def save_init(path: Path, init: Init) -> None:
         arrays[f"probability_{i}"] = (255 * found.confidence.clamp(0, 1)).round().byte().numpy()
         if found.normals_cam is not None:
             arrays[f"normals_{i}"] = (127 * found.normals_cam).round().to(torch.int8).numpy()
+        if found.predicted is not None:
+            arrays[f"predicted_{i}"] = found.predicted.numpy()
     with atomic_path(path) as part, part.open("wb") as f:
         np.savez(f, **arrays)
 
@@ -40,19 +42,17 @@ def load_init(path: Path) -> Init:
     gaussians = Gaussians(**{k: arrays[k] for k in _FIELDS})
     rays = {k.removeprefix("ray_"): v for k, v in arrays.items() if k.startswith("ray_")}
     count = sum(k.startswith("depth_") for k in arrays)
-    depths = tuple(
-        _depth_map(
-            arrays[f"depth_{i}"], arrays[f"probability_{i}"], arrays[f"min_probability_{i}"], arrays.get(f"normals_{i}")
-        )
-        for i in range(count)
-    )
+    depths = tuple(_depth_map(arrays, i) for i in range(count))
     return Init(gaussians, arrays.get("view_ids"), arrays.get("pixels"), RayRows(**rays) if rays else None, depths)
 
 
-def _depth_map(inverse: Tensor, probability: Tensor, min_probability: Tensor, normals: Tensor | None) -> DepthMap:
+def _depth_map(arrays: dict[str, Tensor], i: int) -> DepthMap:
+    inverse, normals = arrays[f"depth_{i}"], arrays.get(f"normals_{i}")
     unit = None if normals is None else torch.nn.functional.normalize(normals.float(), dim=2)
     depth = torch.where(inverse > 0, 1 / inverse.clamp_min(1e-12), 1.0)
-    return DepthMap(depth, probability.float() / 255 * (inverse > 0), "metric", unit, (), float(min_probability))
+    probability = arrays[f"probability_{i}"].float() / 255 * (inverse > 0)
+    least = float(arrays[f"min_probability_{i}"])
+    return DepthMap(depth, probability, "metric", unit, (), least, arrays.get(f"predicted_{i}"))
 
 
 def save_gaussians(path: Path, gaussians: Gaussians) -> None:

@@ -169,6 +169,8 @@ def _keep(folder: Path, m: Measured) -> Pictures:
     photo, render = folder / f"{stem}.photo.png", folder / f"{stem}.render.png"
     write_png(photo, m.photo)
     write_png(render, m.render)
+    if m.holes is not None:
+        write_png(folder / f"{stem}.holes.png", m.holes)
     return Pictures(m.figures(), photo, render)
 
 

@@ -25,21 +25,24 @@ _PATH_FRAMES = 90
 _VIDEO_SIDE = 480  # px: previews; VP9 costs more per frame than drawing does. `splat render` makes larger ones
 
 
-def export(c: Context, capture: Capture, trained: Trained, result: Evaluation, renders: bool) -> None:
-    """Write the deliverables. `renders`: pictures and videos as well."""
+def export(
+    c: Context, capture: Capture, trained: Trained, result: Evaluation, renders: bool, fill: bool = False
+) -> None:
+    """Write the deliverables. `renders`: pictures and videos as well; with `fill`, beside them ones whose holes are
+    closed for presentation."""
     c.report.begin("export")
-    key = hash_of("export", c.run.identity("evaluate"), renders)
+    key = hash_of("export", c.run.identity("evaluate"), renders, renders and fill)
     shown = replace(capture, views=capture.train_views + result.test_views)
 
     def make(folder: Path) -> bool:
         write_splats(folder, capture, trained.gaussians, c.settings.mode == "antialiased", c.report)
         write_cameras(folder / "cameras.json", shown)
         if renders:
-            write_pictures(c, folder / "renders", capture, trained, result)
+            write_pictures(c, folder / "renders", capture, trained, result, fill)
         return True
 
     code = code_hash("splat.stages.export")
-    c.run.stage("export", key, {"renders": renders}, make, lambda folder: True, code=code, shared=True)
+    c.run.stage("export", key, {"renders": renders, "fill": fill}, make, lambda folder: True, code=code, shared=True)
 
 
 def write_splats(folder: Path, capture: Capture, gaussians: Gaussians, antialiased: bool, report: Reporter) -> None:
@@ -79,13 +82,22 @@ def write_cameras(path: Path, capture: Capture) -> None:
     write_json(path, {"convention": axes, **({"splat_offset": list(offset)} if any(offset) else {}), "views": views})
 
 
-def write_pictures(c: Context, folder: Path, capture: Capture, trained: Trained, result: Evaluation) -> None:
+def write_pictures(
+    c: Context, folder: Path, capture: Capture, trained: Trained, result: Evaluation, fill: bool = False
+) -> None:
     """Held-out views with depth, an orbit and a flight along the cameras as videos with a few stills."""
     background = tuple(float(v) for v in trained.background)
     gaussians = trained.gaussians.to(c.device)
     depth_units = 1 / capture.world_from_source.scale
 
-    def draw(name: str, cameras: list[PathCamera], names: list[str] | None, video: bool) -> None:
+    def draw(
+        name: str,
+        cameras: list[PathCamera],
+        names: list[str] | None,
+        video: bool,
+        holes: bool = True,
+        fill: bool = fill,
+    ) -> None:
         write_renders(
             folder / name,
             gaussians,
@@ -98,6 +110,8 @@ def write_pictures(c: Context, folder: Path, capture: Capture, trained: Trained,
             depth=not video,
             video=folder / f"{name}.mp4" if video else None,
             units_per_world=depth_units,
+            holes=holes,
+            fill=fill,
             report=c.report,
         )
 
@@ -110,6 +124,8 @@ def write_pictures(c: Context, folder: Path, capture: Capture, trained: Trained,
     )
     for name, path in flights:
         cameras = list(path.cameras)
-        draw(name, cameras, None, video=True)
+        draw(name, cameras, None, video=True, fill=False)
+        if fill:
+            draw(name, cameras, None, video=True, holes=False)
         stills = list(range(0, len(cameras), max(1, len(cameras) // 6)))
-        draw(name, [cameras[i] for i in stills], [f"{i:04d}" for i in stills], video=False)
+        draw(name, [cameras[i] for i in stills], [f"{i:04d}" for i in stills], video=False, holes=False)

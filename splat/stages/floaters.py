@@ -14,18 +14,19 @@ from splat.priors.stereo import Stereo
 from splat.run.trained import Trained
 from splat.stages.context import Context
 
-_SIDE, _MAX_PHOTOS, _FRAMES = 320, 16, 12
+_SIDE, _MIN_PHOTOS, _FRAMES = 320, 16, 12
 
 
 def floaters(
     c: Context, capture: Capture, trained: Trained, tests: Sequence[View], prior: DepthPrior | None = None
 ) -> float | None:
     """The share of the blended weight that floats (`geometry.floaters`), along a path between the training cameras and
-    at the held-out ones; depth is matched anew, small, in up to 16 training photos. None without compiled kernels."""
+    at the held-out ones; depth is matched anew, small, in every n-th training photo, such that there are 16 to 31 (all
+    where there are fewer than 32). None without compiled kernels."""
     train = capture.training()
     if build.unavailable() is not None or len(train.views) < 2:
         return None
-    step = max(1, len(train.views) // _MAX_PHOTOS)
+    step = max(1, len(train.views) // _MIN_PHOTOS)
     some = train.select([i % step == 0 for i in range(len(train.views))]).resized(_SIDE)
     maps = (prior or Stereo())(some.in_memory(c.threads), Silent(), c.seed)
     depths = [PosedDepth(v.camera, v.pose, m.known) for v, m in zip(some.views, maps, strict=True)]

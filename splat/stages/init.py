@@ -25,7 +25,10 @@ def init(
     sizes = [(v.camera.width, v.camera.height) for v in capture.views]
     seen = capture.training()
     initializer = method.initializer(seen)
-    priors = settings.priors(0) if method.matching() is not None else None
+    request = method.matching()
+    priors = settings.for_key().priors(0) if request is not None else None
+    if settings.depth is not None and (request is None or not request.depth):
+        c.report.warn(f"--method {method.name} reads no depth maps: --depth has no effect.")
     # Of what the run decides (sizes to match at) only that it does: more iterations go on from the same Gaussians.
     key = hash_of(
         *("init", c.run.identity("poses"), method.name, initializer, priors),

@@ -17,9 +17,7 @@ from splat.core.metrics import colour_corrected, psnr, ssim
 from splat.core.slots import Rasterizer, RasterSettings
 from splat.geometry.compositing import composite_photo
 from splat.geometry.drawing import draw_view
-
-_HOLE = 0.5
-"""Alpha below which a pixel is a hole: no photo showed what is there."""
+from splat.geometry.holes import hole_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +36,9 @@ class Measured:
     """uint8 [h w 3]."""
     lpips: float | None = None
     holes_percent: float = 0.0
-    """Pixels that nothing was drawn at (alpha below a half), of those that the photo shows something at."""
+    """Pixels that nothing was drawn at (`geometry.holes`), of those that the photo shows something at."""
+    holes: np.ndarray | None = None
+    """uint8 [h w], 255 at these pixels."""
 
     def figures(self) -> dict[str, Any]:
         out = {"name": self.view.name, "psnr": self.psnr, "ssim": self.ssim, "cc_psnr": self.cc_psnr}
@@ -70,6 +70,8 @@ def measure(
             image_for_ssim = torch.where(mask[..., None], image, target)
         else:
             image_for_ssim = image
+        holes, usable = hole_mask(drawn.alpha.cpu().numpy()), photo.usable()
+        holes[~usable] = 0
         yield Measured(
             view=view,
             psnr=psnr(image, target, mask),
@@ -78,13 +80,9 @@ def measure(
             photo=(target * 255).round().byte().numpy(),
             render=(image * 255).round().byte().numpy(),
             lpips=None if lpips is None else lpips(image, target),
-            holes_percent=_share(drawn.alpha.cpu() < _HOLE, torch.from_numpy(photo.usable())),
+            holes_percent=100 * int((holes > 0).sum()) / max(1, int(usable.sum())),
+            holes=holes,
         )
-
-
-def _share(marked: Tensor, usable: Tensor) -> float:
-    """Percent of the usable pixels that are marked; 0 where none is usable."""
-    return 100 * float((marked & usable).sum()) / max(1, int(usable.sum()))
 
 
 def mean(values: Sequence[float | None]) -> float | None:

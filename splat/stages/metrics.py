@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from splat.core.capture import Capture
+from splat.core.foreign import read_json
 from splat.core.machine import peak_memory_mb
 from splat.core.slots import PoseResult
+from splat.export.renders import HOLES_FILE
+from splat.geometry.holes import HOLE_ALPHA
 from splat.run.trained import Trained
 from splat.stages.context import Context
 from splat.stages.evaluate import Evaluation
@@ -37,6 +40,7 @@ def gather_metrics(
         "cc_psnr": averages["cc_psnr"],
         "views": [p.figures for p in result.test],
         "floaters": result.floaters,
+        "holes": _holes(c, result),
         "train_psnr": mean([p.figures["psnr"] for p in result.train]),
         "num_gaussians": len(trained.gaussians),
         "seconds": seconds | {"total": round(sum(seconds.values()), 2)},
@@ -50,3 +54,14 @@ def gather_metrics(
         **about,
         **asked,
     }
+
+
+def _holes(c: Context, result: Evaluation) -> dict[str, float | None]:
+    """Mean percentages of pixels at which nothing is drawn (alpha below `alpha_below`): in held-out views, of what
+    their photos show, and along the paths of the renders, where these were written."""
+    out: dict[str, float | None] = {"alpha_below": HOLE_ALPHA}
+    out["test"] = mean([p.figures["holes_percent"] for p in result.test])
+    for name in ("orbit", "path"):
+        described = c.run.root / "export" / "renders" / name / "holes" / HOLES_FILE
+        out[name] = float(read_json(described)["mean_percent"]) if described.is_file() else None
+    return out

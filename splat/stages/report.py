@@ -23,6 +23,9 @@ _FILES = (
     ("orbit (video)", "export/renders/orbit.mp4"),
     ("flight along the cameras (video)", "export/renders/path.mp4"),
     ("held-out views with depth", "export/renders/test"),
+    ("masks of their holes: what no photo showed stays empty", "export/renders/test/holes"),
+    ("orbit, holes closed for presentation: made up, and no figure is of it", "export/renders/orbit_filled.mp4"),
+    ("flight, holes closed for presentation: made up, and no figure is of it", "export/renders/path_filled.mp4"),
     ("figures", "metrics.json"),
     ("log", "log.jsonl"),
 )

@@ -55,12 +55,24 @@ def test_metrics_have_the_fields_that_scripts_read(finished: tuple[Path, dict]) 
     out, metrics = finished
     assert json.loads((out / "metrics.json").read_text()) == metrics
     expected = {
-        "psnr", "ssim", "lpips", "lpips_variant", "views", "num_gaussians", "seconds", "peak_memory_mb", "registered",
+        "psnr", "ssim", "lpips", "lpips_variant", "views", "holes", "num_gaussians", "seconds", "peak_memory_mb",
+        "registered",
         "resolution", "method", "seed", "heldout",
     }  # fmt: skip
     assert expected <= set(metrics)
     assert metrics["registered"] == [10, 10] and metrics["resolution"] == [112, 84]
     assert metrics["seconds"]["total"] >= metrics["seconds"]["train"] > 0
+
+
+def test_what_is_empty_is_a_figure_of_the_held_out_views_and_of_the_paths(finished: tuple[Path, dict]) -> None:
+    out, metrics = finished
+    assert (
+        metrics["holes"].keys() == {"alpha_below", "test", "orbit", "path"} and metrics["holes"]["alpha_below"] == 0.5
+    )
+    assert metrics["holes"]["test"] == pytest.approx(sum(v["holes_percent"] for v in metrics["views"]) / 2)
+    assert all(0 <= metrics["holes"][k] <= 100 for k in ("test", "orbit", "path"))
+    assert len(list((out / "export" / "renders" / "orbit" / "holes").glob("*.png"))) == 90
+    assert not list(out.rglob("*_filled*")), "only where it was asked for"
 
 
 def test_a_run_leaves_every_deliverable(finished: tuple[Path, dict]) -> None:

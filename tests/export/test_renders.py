@@ -147,6 +147,33 @@ def test_a_disk_that_fills_up_is_told_and_leaves_nothing(tmp_path: Path):
 def test_renders_and_video_come_from_one_pass(tmp_path: Path):
     path = [PathCamera(CAMERA, Rigid.identity())] * 3
     video = tmp_path / "orbit.mp4"
-    files = write_renders(tmp_path / "orbit", wall(2.0), path, Reference(), video=video, depth=False, images=False)
+    files = write_renders(
+        tmp_path / "orbit", wall(2.0), path, Reference(), video=video, depth=False, images=False, holes=False
+    )
     assert files.video == video and files.rgb == () and not (tmp_path / "orbit").exists()
     assert len(read_video(video)) == 3
+
+
+def test_every_render_has_a_mask_of_its_holes_and_their_share(tmp_path: Path):
+    path = [PathCamera(CAMERA, Rigid.identity())] * 2
+    files = write_renders(tmp_path, wall(3.0), path, Reference(), names=["a.jpg", "b.jpg"], depth=False)
+    about = json.loads((tmp_path / "holes" / "holes.json").read_text())
+    mask = cv2.imread(str(tmp_path / "holes" / "a.png"), cv2.IMREAD_UNCHANGED)
+    alpha = render_frame(wall(3.0), CAMERA, Rigid.identity(), Reference()).alpha
+    assert np.array_equal(mask > 0, alpha < about["alpha_below"])
+    assert about["percent"]["a"] == pytest.approx(100 * (mask > 0).mean(), abs=0.01) and about["mean_percent"] > 40
+    assert set(files.holes) == set((tmp_path / "holes").iterdir()) and not files.filled
+
+
+def test_filled_pictures_and_videos_are_named_so_and_stand_beside_what_was_drawn(tmp_path: Path):
+    path = [PathCamera(CAMERA, Rigid.identity())] * 2
+    plain = write_renders(tmp_path / "plain", wall(3.0), path, Reference(), depth=False)
+    video = tmp_path / "orbit.mp4"
+    files = write_renders(tmp_path / "orbit", wall(3.0), path, Reference(), depth=False, video=video, fill=True)
+    assert files.video == tmp_path / "orbit_filled.mp4" and files.video.is_file() and not video.exists()
+    assert [p.relative_to(tmp_path / "orbit").as_posix() for p in files.filled] == [
+        "filled/0000_filled.png",
+        "filled/0001_filled.png",
+    ]
+    assert [p.read_bytes() for p in files.rgb] == [p.read_bytes() for p in plain.rgb], "what was drawn is not touched"
+    assert (cv2.imread(str(files.filled[0]))[:, 30:] > 0).any() and not cv2.imread(str(files.rgb[0]))[:, 30:].any()

@@ -49,10 +49,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Capture, Init]:
     return capture, replace(method.init, budget=1500)(capture, 1, 0, Silent(), Priors(TrueDepth()))
 
 
-def phases_of(capture: Capture, init: Init, steps: int = 100, method: Coherent | None = None):  # type: ignore[no-untyped-def]
+def phases_of(  # type: ignore[no-untyped-def]
+    capture: Capture, init: Init, steps: int = 100, method: Coherent | None = None, losses: Losses | None = None
+):
     photos = load_views(capture.views)
     centres = capture.camera_centres().float()
-    phase = photo_phase(Training(), Losses(), photos, steps, 4000, RasterSettings(), centres=centres)
+    phase = photo_phase(Training(), losses or Losses(), photos, steps, 4000, RasterSettings(), centres=centres)
     return (method or Coherent()).phases(capture, init, Budget(steps, 4000, phase))
 
 
@@ -74,9 +76,13 @@ def test_virtual_views_stand_beside_the_photos_in_both_phases(prepared: tuple[Ca
     assert all(isinstance(p.source, PhotoSource) for p in phases_of(capture, init, method=off))
 
 
-def test_items_carry_the_depth_of_their_photo_at_every_size(prepared: tuple[Capture, Init]) -> None:
+def test_items_carry_the_depth_of_their_photo_at_every_size_where_a_loss_reads_it(
+    prepared: tuple[Capture, Init],
+) -> None:
     capture, init = prepared
-    source = phases_of(capture, init)[0].source.photos
+    unread = phases_of(capture, init)[0].source.photos
+    assert all(item.inverse_depth is None for items in unread.levels for item in items)
+    source = phases_of(capture, init, losses=Losses(depth=0.1))[0].source.photos
     for items in source.levels:
         for item in items:
             assert item.inverse_depth.shape == item.rgb.shape[:2] == item.probability.shape

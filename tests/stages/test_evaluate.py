@@ -51,3 +51,9 @@ def test_colours_are_adapted_to_training_photos_and_to_no_held_out_one(tmp_path:
         adapted = 0.5 * read_pixels(a.render).astype(float) + 0.05 * 255
         assert abs(adapted - read_pixels(b.render)).max() <= 1
         assert b.figures["psnr"] != pytest.approx(a.figures["psnr"], abs=0.01)
+
+
+def test_every_measured_view_has_a_mask_of_its_holes_and_their_share(tmp_path: Path) -> None:
+    for p in (result := evaluated(tmp_path, False)).test + result.train:
+        holes = read_pixels(p.render.with_name(p.render.name.replace(".render.", ".holes.")))[..., 0] > 127
+        assert p.figures["holes_percent"] == pytest.approx(100 * holes.mean(), abs=1e-6)

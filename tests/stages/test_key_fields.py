@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import planes
 import pytest
 import torch
@@ -17,8 +18,9 @@ from splat.core.capture import Capture
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.slots import Init, PoseResult, RasterSettings, ReadOptions
 from splat.losses import Losses
-from splat.methods import Points
+from splat.methods import Edgs, Points
 from splat.poses.known import Known
+from splat.priors import DepthAnything
 from splat.priors.disk_lightglue import DiskLightGlue
 from splat.raster import choose
 from splat.run.folder import RunFolder
@@ -28,7 +30,7 @@ from splat.stages import ingest as read
 from splat.stages import poses as pose
 from splat.stages.context import Context
 from splat.stages.forecast import Limits
-from splat.stages.priors import PriorSettings
+from splat.stages.priors import PriorSettings, depth_source
 from splat.train.settings import Training
 
 CAMERA = Camera(40.0, 40.0, 24.0, 18.0, 48, 36)
@@ -106,6 +108,19 @@ def test_first_gaussians_depend_on_the_seed_and_the_cap(key_of, capture) -> None
         return lambda c: init.init(c, capture, Points(), PriorSettings(), Limits("fast", 50, 48), cap, degree)
 
     assert all_differ([key_of(first()), key_of(first(), seed=1), key_of(first(cap=101)), key_of(first(degree=1))])
+
+
+def test_first_gaussians_depend_on_depth_maps_by_what_they_hold(key_of, capture, tmp_path: Path) -> None:
+    def first(folder: str, values: float, **kind: Any) -> Callable[[Context], object]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for view in capture.views:
+            np.save(tmp_path / folder / view.name.replace("png", "npy"), np.full((36, 48), values))
+        depth = depth_source(tmp_path / folder, tmp_path, kind.get("kind", "auto"), DepthAnything(), capture)
+        settings = PriorSettings(depth=depth)
+        return lambda c: init.init(c, capture, Edgs(), settings, Limits("fast", 50, 48), 100, 2)
+
+    keys = [key_of(first("a", 1.0)), key_of(first("a", 2.0)), key_of(first("a", 2.0, kind="depth"))]
+    assert all_differ(keys) and key_of(first("b", 2.0)) == keys[1], "wherever they lie"
 
 
 def test_poses_depend_on_how_photos_are_held_out(key_of, capture) -> None:
