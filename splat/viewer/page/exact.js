@@ -22,6 +22,8 @@ export class Exact {
 
   setMode(mode) {
     this.mode = mode;
+    this.waiting = null; // what is on its way is of the mode before
+    this.stage.covered = this.served;
     this.hide();
     this.touch();
   }

@@ -43,6 +43,7 @@ export class Stage {
     this.step = -1;
     this.count = 0;
     this.awake = 0;
+    this.covered = false; // pictures of the server hide the splats: they need not be drawn
     this.frames = 0;
     this.onFrame = () => {};
     this.resize();
@@ -201,7 +202,7 @@ export class Stage {
 
   draw() {
     this.project();
-    this.renderer.render(this.scene, this.camera);
+    if (!this.covered) this.renderer.render(this.scene, this.camera);
     this.marksRenderer.render(this.marks, this.camera);
     this.frames++;
   }
@@ -216,7 +217,8 @@ export class Stage {
   }
 
   screenshot() {
-    this.draw();
+    this.project();
+    this.renderer.render(this.scene, this.camera);
     return new Promise((resolve) => this.canvas.toBlob(resolve, "image/png"));
   }
 }
