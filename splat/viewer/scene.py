@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -34,6 +34,7 @@ class SceneCamera:
     """Colour map learned for it."""
 
 
+@runtime_checkable
 class Saver(Protocol):
     """Writes what is made in the viewer, inside one folder and under new names alone."""
 

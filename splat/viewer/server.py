@@ -121,6 +121,8 @@ class Viewer:
         refusal = self.access.refusal(request.path, host, origin, asks_socket)
         if refusal is not None:
             return _response(HTTPStatus.FORBIDDEN, refusal.encode(), TEXT)
+        if getattr(request, "method", "GET") != "GET":
+            return _response(HTTPStatus.METHOD_NOT_ALLOWED, b"only GET", TEXT)
         if asks_socket:
             if len(self._clients) >= MAX_BROWSERS:
                 return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"too many browsers", TEXT)
