@@ -39,7 +39,8 @@ def gaussians(count: int = 500, seed: int = 0, sh: float = 0.5) -> Gaussians:
         return torch.randn(*shape, generator=g)
 
     harmonics = torch.cat([0.6 * normal(count, 1, 3), sh * normal(count, 15, 3)], 1)
-    return Gaussians(0.3 * normal(count, 3), normal(count, 4), -2.6 + 0.3 * normal(count, 3), 2 + normal(count), harmonics)
+    means, quats, scales = 0.3 * normal(count, 3), normal(count, 4), -2.6 + 0.3 * normal(count, 3)
+    return Gaussians(means, quats, scales, 2 + normal(count), harmonics)
 
 
 def poses(count: int) -> list[Rigid]:
@@ -104,6 +105,8 @@ class Client:
 
     def __init__(self, socket: Any) -> None:
         self.socket = socket
+        self.heard: list[dict[str, Any]] = []
+        """Every text message so far."""
 
     def send(self, message: Any) -> None:
         self.socket.send(message if isinstance(message, str | bytes) else json.dumps(message))
@@ -115,8 +118,10 @@ class Client:
             if isinstance(message, bytes):
                 if struct.unpack_from("<I", message)[0] == kind:
                     return message
-            elif (data := json.loads(message))["type"] == kind:
-                return data
+            else:
+                self.heard.append(json.loads(message))
+                if self.heard[-1]["type"] == kind:
+                    return self.heard[-1]
 
     def splats(self) -> tuple[int, int, bytes]:
         """Step, count and planes of the next snapshot; says that it was shown."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from viewing import poses
 
@@ -15,9 +17,9 @@ def test_a_path_passes_through_every_keyframe_and_turns_the_short_way() -> None:
     assert len(path) == 31
     for i, key in enumerate(keys):
         assert torch.allclose(path[10 * i].matrix(), key.matrix(), atol=1e-9)
-    steps = torch.stack([b.translation - a.translation for a, b in zip(path, path[1:])]).norm(dim=1)
+    steps = torch.stack([b.translation - a.translation for a, b in pairwise(path)]).norm(dim=1)
     assert float(steps.max() / steps.min()) < 2, "no jump"
-    turns = [float(torch.trace(a.rotation.T @ b.rotation)) for a, b in zip(path, path[1:])]
+    turns = [float(torch.trace(a.rotation.T @ b.rotation)) for a, b in pairwise(path)]
     assert min(turns) > 2.99
 
 

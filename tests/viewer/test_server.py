@@ -62,9 +62,12 @@ def test_pictures_come_back_with_their_number(viewer: Viewer) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    ["{", b"\x00\x01", '{"kind": "look"}', '{"kind": "edit", "operation": {"kind": "sphere", "centre": [0, 0, NaN], "radius": 1}}',
-     '{"kind": "edit", "operation": {"kind": "sphere", "centre": [0, 0, 1e999], "radius": 1}}'],
-)  # fmt: skip
+    [
+        *("{", b"\x00\x01", '{"kind": "look"}'),
+        '{"kind": "edit", "operation": {"kind": "sphere", "centre": [0, 0, NaN], "radius": 1}}',
+        '{"kind": "edit", "operation": {"kind": "sphere", "centre": [0, 0, 1e999], "radius": 1}}',
+    ],
+)
 def test_a_malformed_message_closes_that_socket_and_no_other(viewer: Viewer, bad: str | bytes) -> None:
     with connected(viewer) as good, connected(viewer) as client:
         client.send(bad)
