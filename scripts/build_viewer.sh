@@ -16,6 +16,8 @@ node_modules/.bin/esbuild main.js --bundle --minify --format=esm --target=es2022
 
 mkdir -p "$out/licenses"
 cp viewer.js "$page/index.html" "$page/style.css" "$out"
+# what it was built from, so that a bundle that was forgotten is noticed without npm
+(cd "$page" && cat $(LC_ALL=C ls *.js package-lock.json) | sha256sum | cut -d" " -f1) > "$out/sources.sha256"
 # what the bundle holds; esbuild itself is not part of it. fflate is inside Spark's own bundle
 for package in @sparkjsdev/spark three fflate; do
     cp "node_modules/$package/LICENSE" "$out/licenses/$(basename "$package").txt"

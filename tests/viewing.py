@@ -31,8 +31,9 @@ def camera(width: int = WIDTH, height: int = HEIGHT) -> Camera:
     return Camera(width * 0.9, width * 0.9, width / 2, height / 2, width, height)
 
 
-def gaussians(count: int = 500, seed: int = 0, sh: float = 0.5) -> Gaussians:
-    """A cloud of radius 0.6 about the origin; `sh`: how much colour changes with the direction."""
+def gaussians(count: int = 500, seed: int = 0, sh: float = 0.15) -> Gaussians:
+    """A cloud of radius 0.6 about the origin; `sh`: how much colour changes with the direction. Few colours leave
+    [0, 1], where a screen clips each Gaussian and our rasterizer their sum."""
     g = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -72,16 +73,17 @@ class FolderSaver:
         return [path]
 
 
-def scene(folder: Path, count: int = 500, cameras: int = 3, **changes: Any) -> Scene:
-    """Gaussians and photos of them, the last one held out, its PSNR 25 dB."""
+def scene(folder: Path, count: int = 500, cameras: int = 3, scale: int = 1, **changes: Any) -> Scene:
+    """Gaussians and photos of them of `scale` x 160 x 120 px, the last one held out, its PSNR 25 dB."""
     g, drawer = gaussians(count), raster.choose("cpu")
     views = []
     for i, pose in enumerate(poses(cameras)):
         path = folder / f"photo {i}.png"
-        image = np.full((HEIGHT, WIDTH, 3), (60 * i + 40) % 256, np.uint8)
+        image = np.full((scale * HEIGHT, scale * WIDTH, 3), (60 * i + 40) % 256, np.uint8)
         path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
         role = "test" if i == cameras - 1 and cameras > 1 else "train"
-        shown = View(path.name, path, (WIDTH, HEIGHT), camera(), pose, role)
+        shape = camera(scale * WIDTH, scale * HEIGHT)
+        shown = View(path.name, path, (shape.width, shape.height), shape, pose, role)
         views.append(SceneCamera(shown, 25.0 if role == "test" else None))
     about: dict[str, Any] = {"name": "sample", "rasterizer": drawer, "gaussians": g, "cameras": tuple(views)}
     return Scene(**(about | {"saver": FolderSaver(folder)} | changes))
