@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import importlib.util
 import json
 import mimetypes
 import threading
@@ -15,6 +16,7 @@ from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
+from splat.core.errors import SplatError
 from splat.core.foreign import shown
 from splat.viewer.access import Access, exposure, link, listen
 from splat.viewer.browser import Browser
@@ -36,7 +38,9 @@ class Viewer:
     """A running server. `session` is what it shows; `url` what a browser opens."""
 
     def __init__(self, host: str = "127.0.0.1", port: int | None = None, token: str | None = None) -> None:
-        """Listens at once. Raises SplatError where it cannot (see `access.listen`)."""
+        """Listens at once. Raises SplatError where it cannot (see `access.listen`), or without the library."""
+        if importlib.util.find_spec("websockets") is None:
+            raise SplatError("the viewer needs the package websockets: pip install websockets.")
         self._socket = listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.access = Access(host, token)

@@ -60,7 +60,7 @@ class Session:
     def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
         self.changed = changed
         self.steering = Steering()
-        self._lock = threading.RLock()
+        self._lock, self._packing = threading.RLock(), threading.Lock()
         self._scene: Scene | None = None
         self._painter: Painter | None = None
         self._packed: Packed | None = None
@@ -76,16 +76,18 @@ class Session:
 
     def show(self, scene: Scene) -> None:
         """Show another scene, or another state of the one that is shown."""
-        hello = describe(scene)
+        known = self._scene
+        same = known is not None and known.cameras is scene.cameras and known.name == scene.name
+        # what a run that trains is said to be does not change from snapshot to snapshot
+        again = same and known is not None and known.gaussians is not None and known.saver is scene.saver
+        hello = self.hello if again else describe(scene)
         with self._lock:
-            known = self._scene
-            same = known is not None and known.cameras is scene.cameras and known.name == scene.name
             self._scene, self._packed, self._mask = scene, None, None
             if not same or scene.saver is None:
                 up = tuple(float(v) for v in scene.up)
                 self._recipe = Recipe((), Frame.of(scene.scene_from_file), (up[0], up[1], up[2]), scene.file)
             self._painter = None if scene.gaussians is None else Painter(scene, scene.gaussians)
-            if not same or known is None or describe_differs(self.hello, hello):
+            if hello != self.hello:
                 self.hello = hello
                 self.versions["hello"] += 1
             if scene.gaussians is not None:
@@ -111,15 +113,19 @@ class Session:
         return self._recipe
 
     def packed(self) -> Packed | None:
-        """The Gaussians as they are sent. Packed once, when somebody asks."""
-        with self._lock:
-            scene, version = self._scene, self.versions["splats"]
-            if scene is None or scene.gaussians is None:
-                return None
-            if self._packed is None:
-                g = scene.gaussians
-                self._packed = Packed(version, scene.step, len(g), g.sh_degree, pack_splats(g))
-            return self._packed
+        """The Gaussians as they are sent. Packed once, when somebody asks, and not under the lock that who shows the
+        next snapshot needs."""
+        with self._packing:
+            with self._lock:
+                scene, version, packed = self._scene, self.versions["splats"], self._packed
+            if packed is not None or scene is None or scene.gaussians is None:
+                return packed
+            g = scene.gaussians
+            packed = Packed(version, scene.step, len(g), g.sh_degree, pack_splats(g))
+            with self._lock:
+                if self.versions["splats"] == version:
+                    self._packed = packed
+            return packed
 
     def mask(self) -> bytes | None:
         """The binary `mask` of the present edits; None where nothing was removed."""
@@ -213,12 +219,6 @@ class Session:
             self._painter = Painter(scene, left)
             self.versions["edited"] += 1
         self.changed()
-
-
-def describe_differs(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether two `hello` differ in more than the extent, which training changes all the time."""
-    known = a.get("extent") is not None
-    return {**a, "extent": None} != {**b, "extent": None} or (not known and b.get("extent") is not None)
 
 
 def pinhole_rows(pose: Rigid) -> list[float]:

@@ -32,13 +32,15 @@ def opened_viewer(port: int | None = None, host: str = LOOPBACK, browse: bool = 
 
 def stay(viewer: Viewer, while_watched: bool = False) -> None:
     """Serve until Ctrl-C; with `while_watched`, only as long as a browser is there."""
+    if while_watched and not viewer.visits:
+        return
     say("Ctrl-C ends the viewer")
     try:
         gone = time.monotonic()
         while True:
             if viewer.browsers:
                 gone = time.monotonic()
-            if while_watched and (not viewer.visits or time.monotonic() - gone > _PATIENCE):
+            if while_watched and time.monotonic() - gone > _PATIENCE:
                 return
             time.sleep(0.2)
     except KeyboardInterrupt:

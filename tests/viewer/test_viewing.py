@@ -12,6 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 import torch
+from noting import Noting
 from small_runs import reconstruct
 from viewing import gaussians, poses
 
@@ -33,8 +34,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def run_folder(posed_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "room"
-    reconstruct(posed_photos, out)
+    out, report = tmp_path_factory.mktemp("my runs") / "room", Noting()
+    reconstruct(posed_photos, out, report)
+    assert report.lines[-1] == f"walk through it: splat view '{out}'", "the last line says how to look at the result"
     return out
 
 

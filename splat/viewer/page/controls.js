@@ -117,7 +117,7 @@ export class Controls extends EventTarget {
   rotate(dx, dy) {
     const per = this.mode === "orbit" ? 0.006 : 0.0035;
     const sign = this.mode === "orbit" ? -1 : 1;
-    const pivot = this.mode === "orbit" ? this.target : this.camera.position;
+    const pivot = (this.mode === "orbit" ? this.target : this.camera.position).clone();
     const yaw = new THREE.Quaternion().setFromAxisAngle(UP, sign * dx * per);
     const right = new THREE.Vector3(1, 0, 0).applyQuaternion(this.camera.quaternion);
     let angle = sign * dy * per;

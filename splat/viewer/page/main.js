@@ -40,6 +40,7 @@ connection.addEventListener("hello", ({ detail }) => {
   controls.speed = 0.5 * Math.max(0.2, Math.min(2, detail.extent?.radius ?? 1));
   $("edit-tools").disabled = !detail.editable;
   $("edit-hint").hidden = detail.editable;
+  if (detail.editable) $("training").hidden = true;
   path.savable = detail.editable;
   path.tell();
   $("toggle-cameras").hidden = !detail.cameras.length;
@@ -281,7 +282,7 @@ const KEYS = {
   Escape: escape,
 };
 window.addEventListener("keydown", (e) => {
-  const typing = e.target instanceof HTMLElement && e.target.closest("input, select, textarea");
+  const typing = e.target instanceof HTMLElement && e.target.closest('input:not([type="range"]), select, textarea');
   if ((e.ctrlKey || e.metaKey) && e.code === "KeyZ" && !typing) {
     e.preventDefault();
     return connection.send({ kind: "undo" });

@@ -59,11 +59,11 @@ export class Path extends EventTarget {
     if (!this.playing) return;
     const { poses, fps, start } = this.playing;
     const index = Math.floor(((now - start) / 1000) * fps);
-    if (index >= poses.length) return this.stop();
-    const p = poses[index];
+    const p = poses[Math.min(index, poses.length - 1)];
     const { position, quaternion } = this.stage.pose([p.slice(0, 4), p.slice(4, 8), p.slice(8, 12)]);
     this.stage.camera.position.copy(position);
     this.stage.camera.quaternion.copy(quaternion);
     this.controls.changed();
+    if (index >= poses.length) this.stop();
   }
 }
