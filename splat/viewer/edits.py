@@ -250,9 +250,9 @@ def _under(brush: Brush, means: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
     y, x = np.mgrid[-r : r + 1, -r : r + 1]
     disc = x * x + y * y <= brush.radius**2
     for px, py, far in brush.points:
-        row, column = math.floor(py), math.floor(px)
-        if 0 <= row < camera.height and 0 <= column < camera.width:
-            window = reach[row : row + 2 * r + 1, column : column + 2 * r + 1]
+        top, left = math.floor(py), math.floor(px)
+        if 0 <= top < camera.height and 0 <= left < camera.width:
+            window = reach[top : top + 2 * r + 1, left : left + 2 * r + 1]
             np.maximum(window, np.where(disc, far, 0), out=window)
     inner = torch.from_numpy(reach[r : r + camera.height, r : r + camera.width].copy())
     points = brush.view.pose.inverse().apply(means)

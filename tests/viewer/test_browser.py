@@ -360,6 +360,7 @@ def test_nothing_overlaps_or_leaves_the_window(
         ".map(b => b.id)"
     )
     assert small == 0 and cut == []
+    page.settle()
     page.page.screenshot(path=screenshots / f"training_{width}.png")
     for panel in ("open-edit", "open-path", "help"):
         page.page.click(f"#{panel}")
