@@ -129,8 +129,10 @@ class Brush:
     there, which the viewer fills in)."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.radius <= MAX_SIDE or not 1 <= len(self.points) <= 5000:
-            raise ValueError("a stroke has a radius and 1 to 5000 points")
+        if not 0 < self.radius <= 500 or not 1 <= len(self.points) <= 5000:
+            raise ValueError("a stroke has a radius of at most 500 px and 1 to 5000 points")
+        if max(self.view.width, self.view.height) > 4096:  # it is drawn into an image of this size
+            raise ValueError("a stroke is made in a picture of at most 4096 px a side")
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,8 @@ class Path:
             raise ValueError("a path has 2 to 200 keyframes")
         if not 0.1 <= self.seconds <= 600 or not 1 <= self.fps <= 120:
             raise ValueError("a path lasts 0.1 to 600 s at 1 to 120 frames per second")
+        if self.seconds * self.fps > 20_000:
+            raise ValueError("a path has at most 20,000 frames")
         if max(*(k.width for k in self.keyframes), *(k.height for k in self.keyframes)) > 3840:
             raise ValueError("a frame has at most 3840 px a side")
 

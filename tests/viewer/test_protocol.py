@@ -74,6 +74,7 @@ def without(data: dict[str, Any], name: str) -> dict[str, Any]:
         LOOK | {"view": VIEW | {"world_from_cam": [[1, 0, 0, 0]]}},
         LOOK | {"view": VIEW | {"world_from_cam": [[2, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]}},
         {"kind": "edit", "operation": {"kind": "brush", "view": VIEW, "radius": 9, "points": []}},
+        {"kind": "edit", "operation": {"kind": "brush", "view": VIEW, "radius": 5000, "points": [[1, 1, 1]]}},
         {"kind": "edit", "operation": {"kind": "scale", "a": [0, 0, 0], "b": [0, 0, 0], "metres": 1}},
         {"kind": "edit", "operation": {"kind": "ground", "a": [0, 0, 0], "b": [1, 1, 1], "c": [2, 2, 2]}},
         {"kind": "path", "action": "render", "keyframes": [VIEW], "seconds": 1},
