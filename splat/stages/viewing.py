@@ -138,7 +138,7 @@ class FileSaver:
         path = self._free("path", ".mp4", ".path.json")
         write_video(path, frames(), fps)
         camera = cameras[0].camera
-        about = {"fps": fps, "width": camera.width, "height": camera.height}
+        about: dict[str, Any] = {"fps": fps, "width": camera.width, "height": camera.height}
         about |= {"intrinsics": [camera.fx, camera.fy, camera.cx, camera.cy]}
         poses = [c.world_from_cam.matrix()[:3].tolist() for c in cameras]
         beside = path.with_suffix(".path.json")
