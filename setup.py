@@ -55,8 +55,9 @@ class BdistWheel(bdist_wheel):
         return (python, abi, system) if self.root_is_pure else ("py3", "none", system)  # ctypes: any Python
 
 
-# The templates are data of splat.report (pyproject.toml), not a package.
-FOUND = find_namespace_packages(include=["splat", "splat.*"], exclude=["splat.report.templates*"])
+# The templates of splat.report and the page of splat.viewer are data (pyproject.toml), no packages.
+DATA = ["splat.report.templates*", "splat.viewer.static*", "splat.viewer.page*"]
+FOUND = find_namespace_packages(include=["splat", "splat.*"], exclude=DATA)
 
 setup(
     packages=[*FOUND, "splat.scenes", "splat.native.cuda"],

@@ -13,6 +13,7 @@ COMMANDS = {
         "photos, a video or a dataset -> a splat, renders, a report",
     ),
     "init": ("splat.commands.init:InitOnly", "the first Gaussians alone, as splat, point cloud and COLMAP points"),
+    "view": ("splat.commands.view:ViewScene", "walk through a run or a splat file in a browser"),
     "render": ("splat.commands.render:RenderPath", "draw a finished run: test views, an orbit, a path; PNG and MP4"),
     "export": ("splat.commands.export:Export", "write a finished run again in other formats"),
     "convert": ("splat.commands.convert:Convert", "one splat file into another format"),

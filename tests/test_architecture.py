@@ -49,6 +49,7 @@ DOORS = {
     "pillow_heif": ("core/image.py",),
     "kornia": ("priors/disk_lightglue.py",),
     "transformers": ("priors/depth_anything.py",),
+    "websockets": ("viewer/server.py",),
 }
 """Heavy or optional library -> the files that may name it. Where the pattern is a folder, one file of it may (the test
 below counts), except for poses and priors, where each file is the door of another method."""

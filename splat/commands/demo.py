@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ class Demo:
                 f"{t['depth_error_percent']:.2f} % (median), held-out PSNR {metrics['psnr']:.2f} dB",
                 file=sys.stderr,
             )
+            print(f"walk through it: splat view {shlex.quote(str(self.out))}", file=sys.stderr)
         return metrics
 
 

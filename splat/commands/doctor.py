@@ -27,6 +27,7 @@ from splat.core.files import write_json
 DISTRIBUTION = "splat3d"
 _NEEDED = {"numpy": "numpy", "cv2": "opencv-python-headless", "pycolmap": "pycolmap", "PIL": "Pillow"}
 _NEEDED |= {"jaxtyping": "jaxtyping", "jinja2": "Jinja2", "tyro": "tyro", "rich": "rich"}
+_NEEDED |= {"websockets": "websockets"}
 _ENOUGH_MEMORY_GB, _ENOUGH_DISK_GB = 1.5, 1.0
 _COMFORTABLE_MEMORY_GB, _COMFORTABLE_DISK_GB = 4.0, 5.0
 

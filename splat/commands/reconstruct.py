@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -25,6 +26,7 @@ from splat.poses.known import Known
 from splat.poses.photometric import PoseSearch
 from splat.poses.sfm import Sfm
 from splat.priors import DepthAnything, FlowMatcher, RomaMatcher, Stereo
+from splat.run.completed import CompletedRun
 from splat.run.console import Console, Logged
 from splat.run.folder import RunFolder, plain
 from splat.stages import evaluate, export, forecast, ingest, metrics, poses, train
@@ -33,7 +35,11 @@ from splat.stages import report as run_report
 from splat.stages.context import Context, open_context
 from splat.stages.forecast import Limits
 from splat.stages.priors import PriorSettings, depth_source
+from splat.stages.viewing import live_scene, run_scene
 from splat.train.settings import Training
+from splat.viewer.live import LiveView, Watched
+from splat.viewer.server import Viewer
+from splat.viewer.terminal import opened_viewer, stay
 
 C = TypeVar("C", bound="Reconstruct")
 
@@ -81,7 +87,7 @@ class Reconstruct:
             "threads",
             "memory",
         ),
-        "seed",
+        *("seed", "view"),
     )
     """What `--help` shows; `--help-all` shows the rest."""
 
@@ -184,6 +190,10 @@ class Reconstruct:
     without them LPIPS is null."""
     keep_stages: bool = False
     """Go on from finished stages although the program has changed since they were made."""
+    view: bool = False
+    """Watch training in a browser, and walk through the result: prints a link. `splat view RUN` does it afterwards."""
+    view_port: int | None = None
+    """Port of --view (default: 7007, or the next that is free)."""
     quiet: bool = False
     methods: tuple[Method, ...] = field(default_factory=default_methods, metadata={"flag": False})
     """What `method` may name, each with its settings."""
@@ -309,12 +319,17 @@ class Reconstruct:
         does this, and the others, which return nothing, take part in training.
         """
         with joined_group() as group:
+            if self.view and group.world > 1:
+                raise SplatError("--view watches training of one process: leave it out, and `splat view` the result.")
             if group.rank > 0:
                 train.help_out(group)
                 return {}
-            with self.opened(report, group) as (c, warnings):
-                result = self._run(c, warnings)
-            group.broadcast(None)
+            with opened_viewer(self.view_port) if self.view else nullcontext() as viewer:
+                with self.opened(report, group) as (c, warnings):
+                    result = self._run(c, warnings, viewer)
+                group.broadcast(None)
+                if viewer is not None:
+                    stay(viewer, while_watched=True)
             return result
 
     @contextmanager
@@ -385,10 +400,18 @@ class Reconstruct:
             "method_settings": plain(self.method),
         }
 
-    def _run(self, c: Context, warnings: list[str]) -> dict[str, Any]:
+    def _run(self, c: Context, warnings: list[str], viewer: Viewer | None = None) -> dict[str, Any]:
         started = time.monotonic()
+        if viewer is not None:
+            c = replace(c, report=Watched(c.report, viewer))
         p = self.until_init(c)
         k = p.settings
+        name = self.folder.resolve().name
+        live = (
+            None
+            if viewer is None
+            else LiveView(viewer, live_scene(p.capture, c.settings, k.train.background.rgb, name))
+        )
         trained = train.train(
             c,
             p.capture,
@@ -399,6 +422,8 @@ class Reconstruct:
             steps=k.limits.iterations,
             cap=p.cap,
             explicit=frozenset(k.explicit),
+            observers=() if live is None else (live,),
+            control=None if viewer is None else viewer.session.steering,
         )
         protocol = evaluate.Protocol(k.heldout, k.search, k.lpips)
         result = evaluate.evaluate(c, p.capture, p.posed, p.held_out, trained, protocol)
@@ -415,6 +440,9 @@ class Reconstruct:
             f"done in {time.monotonic() - started:.0f} s: {self.folder / 'export' / 'splat.ply'}, "
             f"{self.folder / 'report.html'}"
         )
+        if viewer is not None:
+            viewer.session.show(run_scene(CompletedRun.open(self.folder, photos=self.photos)))
+        c.report.info(f"walk through it: splat view {shlex.quote(str(self.folder))}")
         return figures
 
     def _check(self) -> None:

@@ -101,8 +101,10 @@ def utf8_path(path: Path) -> Iterator[Path]:
         yield path
 
 
-RUN_FOLDERS = frozenset({"ingest", "poses", "init", "priors", "train", "evaluate", "export", "renders", "capture"})
-"""Folders inside a run folder; `capture` is of version 0.1.0."""
+RUN_FOLDERS = frozenset(
+    {"ingest", "poses", "init", "priors", "train", "evaluate", "export", "renders", "capture", "edits"}
+)
+"""Folders inside a run folder; `capture` is of version 0.1.0, `edits` of the viewer."""
 _ASIDE = re.compile(r"(\w+)\.(old|cut-off|damaged)-\d+")
 
 

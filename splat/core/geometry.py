@@ -84,6 +84,20 @@ def rotation_from_axis_angle(axis_angle: Float[Tensor, "*n 3"]) -> Float[Tensor,
     return torch.eye(3, dtype=skew.dtype, device=skew.device) + a * skew + b * (skew @ skew)
 
 
+def rotation_between(a: Float[Tensor, "3"], b: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+    """The smallest rotation that turns unit vector `a` into unit vector `b` (Rodrigues), float64."""
+    a, b = a.double(), b.double()
+    cosine = float(a @ b)
+    if cosine < -1 + 1e-12:  # opposite: half a turn about any perpendicular axis
+        axis = torch.zeros(3, dtype=torch.float64)
+        axis[int(a.abs().argmin())] = 1.0
+        axis = torch.nn.functional.normalize(axis - (axis @ a) * a, dim=0)
+        return 2 * torch.outer(axis, axis) - torch.eye(3, dtype=torch.float64)
+    v = torch.linalg.cross(a, b)
+    skew = torch.tensor([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]], dtype=torch.float64)
+    return torch.eye(3, dtype=torch.float64) + skew + skew @ skew / (1 + cosine)
+
+
 def needs_local_origin(distance: float, spread: float) -> bool:
     """Whether float32 is too coarse for coordinates of a scene of size `spread` at a `distance` from the origin, as in
     UTM or state plane coordinates: it has 24 bits, so a step is 6e-8 to 1.2e-7 of the distance.

@@ -677,10 +677,23 @@ class Observer(Protocol):
     With several processes, `wants_gaussians` is called on all ranks, the observer itself on rank 0."""
 
     def wants_gaussians(self, step: int, total: int) -> bool:
-        """Whether it needs `Snapshot.gaussians` after this step; must depend on the arguments alone."""
+        """Whether it needs `Snapshot.gaussians` after this step; with several processes, must depend on the arguments
+        alone."""
         ...
 
     def __call__(self, snapshot: Snapshot) -> None: ...
+
+
+@runtime_checkable
+class Control(Protocol):
+    """Somebody who may pause training between two steps, or end it before its last one and keep what there is."""
+
+    ends: bool
+    """Training was asked to end. The result is that of a shorter run; the same command goes on from there."""
+
+    def wait(self, stopped: Callable[[], bool]) -> None:
+        """Returns at once; while training is paused, when it is resumed or `stopped()`."""
+        ...
 
 
 # -------------------------------------------------------------------------------------------------------------- method

@@ -10,10 +10,10 @@ import torch
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
-from splat.core.geometry import Similarity
+from splat.core.geometry import Similarity, rotation_between
 from splat.core.slots import Reporter
 from splat.poses.gps import enu_positions
-from splat.poses.upright import WORLD_UP, estimate_up, parse_up, rotation_between
+from splat.poses.upright import WORLD_UP, estimate_up, parse_up
 
 
 @dataclass(frozen=True)

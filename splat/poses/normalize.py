@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splat.core.capture import Capture
-from splat.core.geometry import Similarity
+from splat.core.geometry import Similarity, rotation_between
 from splat.geometry.focus import nearest_point_to_axes, optical_axes
-from splat.poses.upright import WORLD_UP, estimate_up, parse_up, rotation_between, snapped
+from splat.poses.upright import WORLD_UP, estimate_up, parse_up, snapped
 
 
 def normalize(capture: Capture, up: str | Sequence[float] = "auto") -> Capture:

@@ -40,7 +40,7 @@ from typing import Any, Literal, TypeVar
 import splat
 from splat.core.errors import Interrupted, SplatError
 from splat.core.files import RUN_FOLDERS, write_errors, write_json
-from splat.core.foreign import shown
+from splat.core.foreign import read_json, shown
 from splat.core.slots import Reporter, Silent
 from splat.run.outputs import Damage, damage_to, listing, remove_partial_files, written_since
 from splat.run.record import StageRecord, digest_of
@@ -279,6 +279,11 @@ class RunFolder:
         for word in ("cut-off", "damaged"):
             for folder in self.root.glob(f"{name}.{word}-*"):
                 _remove(folder)
+
+    def shorten(self, name: str, extent: int) -> None:
+        """Note that a stage was ended at `extent`, before the one that was asked for: the same command goes on."""
+        path = self.root / name / "stage.json"
+        write_json(path, read_json(path) | {"extent": extent})
 
     def identity(self, name: str) -> str:
         """The hash of key and code of a stage as it was loaded, or is being made. KeyError: it is neither yet."""

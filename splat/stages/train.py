@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.process_group import ProcessGroup
 from splat.core.schedules import Background
-from splat.core.slots import Budget, Init, Method, Rasterizer, RasterSettings, Reporter, Silent
+from splat.core.slots import Budget, Control, Init, Method, Observer, Rasterizer, RasterSettings, Reporter, Silent
 from splat.geometry.reproject import posed_depths
 from splat.losses import Losses
 from splat.native import bindings
@@ -48,8 +48,11 @@ def train(
     steps: int,
     cap: int,
     explicit: Collection[str] = frozenset(),
+    observers: Sequence[Observer] = (),
+    control: Control | None = None,
 ) -> Trained:
-    """Optimize on the training photos; resumes from its checkpoint, and goes on when `steps` has grown.
+    """Optimize on the training photos; resumes from its checkpoint, and goes on when `steps` has grown. `observers`
+    besides the log and the evaluation, and `control`, are of one process.
 
     `steps` are of one photo each, and `cap` is the most Gaussians there may be; `explicit` are the dotted names of
     settings that the user gave (`train.views.exposure`), which the data do not change.
@@ -95,11 +98,13 @@ def train(
     def make(folder: Path) -> Trained:
         settings = replace(job.settings, key=c.run.identity("train"))
         shared = c.group.broadcast(replace(job, settings=settings, checkpoint=folder / "checkpoint"))
-        trained = optimize(shared, c.group, c.raster, c.report, c.run.log, held_out)
+        trained = optimize(shared, c.group, c.raster, c.report, c.run.log, held_out, observers, control)
         save_trained(folder, trained)
         return trained
 
     trained = c.run.stage("train", key, training, make, load_trained, extent=steps, code=code)
+    if control is not None and control.ends and trained.steps < steps:
+        c.run.shorten("train", trained.steps)
     c.report.info(f"{len(trained.gaussians)} Gaussians after {trained.steps} steps")
     return trained
 
@@ -169,6 +174,8 @@ def optimize(
     report: Reporter,
     log: Callable[[dict[str, Any]], None] | None = None,
     evaluate: Callable[[int, Gaussians], dict[str, Any]] | None = None,
+    observers: Sequence[Observer] = (),
+    control: Control | None = None,
 ) -> Trained:
     """Train, together with the other processes. All get the same Gaussians back."""
     keep_freed_memory()
@@ -204,8 +211,9 @@ def optimize(
             job.settings,
             report,
             job.checkpoint,
-            (history, Evaluate(evaluated, evaluate, history.add)),
+            (history, Evaluate(evaluated, evaluate, history.add), *observers),
             _acceleration(job, group, report),
+            control,
         )
     names = [v.name for v in views]
     exposures = dict(zip(names, result.view_model.exposures().cpu())) if training.views.exposure else {}

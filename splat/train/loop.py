@@ -14,7 +14,7 @@ from torch import Tensor
 
 from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
-from splat.core.slots import Init, Observer, Phase, Rasterizer, Reporter, Silent, Snapshot, Stateful
+from splat.core.slots import Control, Init, Observer, Phase, Rasterizer, Reporter, Silent, Snapshot, Stateful
 from splat.train import checkpoint
 from splat.train.clock import Meter, Stopwatch, stop_requests
 from splat.train.execution import Execution
@@ -52,6 +52,7 @@ def train(
     checkpoint_dir: Path | None = None,
     observers: Sequence[Observer] = (),
     acceleration: Execution | None = None,
+    control: Control | None = None,
 ) -> TrainResult:
     """Optimize `init` through all phases, starting from the checkpoint in `checkpoint_dir` if there is one.
 
@@ -59,7 +60,7 @@ def train(
     `acceleration` (a `train.accel.Acceleration`, or None) replaces the eager execution of steps. If it joins several
     processes, all must pass the same arguments (with observers that want Gaussians at the same steps) and a rasterizer
     that draws the Gaussians of all; each step then takes a photo per process, and all processes return the same
-    Gaussians. Only rank 0 reports, observes and saves.
+    Gaussians. Only rank 0 reports, observes and saves. `control` may pause training, or end it early; of one process.
 
     On the CPU the result is the same, bit for bit, whether or not training was interrupted, written to checkpoints or
     observed. If the last phase has become longer since the checkpoint was written, it is continued.
@@ -91,6 +92,12 @@ def train(
                 saved = time.monotonic()
             if stops:
                 raise Interrupted(f"Stopped at step {run.step} of {run.total}; run the same command to go on.")
+            if control is not None:
+                with watch.paused():
+                    control.wait(stop.is_set)
+                if control.ends:
+                    report.info(f"Ended at step {run.step} of {run.total}, as was asked; the same command goes on.")
+                    break
     _save(run, observers, checkpoint_dir, seconds)
     return TrainResult(drawable(run.gaussians()), view_model, run.step, seconds, run.median_displacement())
 

@@ -37,6 +37,8 @@ def test_it_holds_kernels_for_both_levels_the_scenes_and_the_templates(wheel):
     wanted = [f"splat/native/prebuilt/splat-cpu-{level}.so" for level in build.LEVELS]
     assert {*wanted, "splat/scenes/atelier.py", "splat/native/cuda/adam.cu", "splat/native/kernels.h"} <= names
     assert "splat/priors/stereo_confidence.json" in names
+    page = [p for p in (ROOT / "splat" / "viewer" / "static").rglob("*") if p.is_file()]
+    assert {p.relative_to(ROOT).as_posix() for p in page} <= names, "the page of the viewer, with its licences"
     templates = {f"splat/report/templates/{p.name}" for p in (ROOT / "splat" / "report" / "templates").iterdir()}
     assert len(templates) > 3 and templates <= names
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from splat.core.camera import Camera
 from splat.core.capture import Capture, PointCloud, Tracks, View
 from splat.core.errors import SplatError
-from splat.core.geometry import Rigid, Similarity, rotation_from_axis_angle
+from splat.core.geometry import Rigid, Similarity, rotation_between, rotation_from_axis_angle
 from splat.core.slots import Silent
 from splat.poses.gps import enu_positions
 from splat.poses.metric import Frame, framed, gps_alignment
 from splat.poses.normalize import normalize, scene_centre
-from splat.poses.upright import estimate_up, parse_up, rotation_between, snapped
+from splat.poses.upright import estimate_up, parse_up, snapped
 
 UP = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
 
