@@ -113,7 +113,7 @@ class Client:
     def send(self, message: Any) -> None:
         self.socket.send(message if isinstance(message, str | bytes) else json.dumps(message))
 
-    def next(self, kind: str | int, timeout: float = 10.0) -> Any:
+    def next(self, kind: str | int, timeout: float = 60.0) -> Any:
         """The next message of a type (text) or a number (binary); others are passed over."""
         while True:
             message = self.socket.recv(timeout=timeout)
@@ -136,7 +136,7 @@ class Client:
                 self.send({"kind": "shown", "step": step})
                 return step, count, planes
 
-    def closed(self, timeout: float = 10.0) -> int:
+    def closed(self, timeout: float = 60.0) -> int:
         """The code that the server closes with."""
         from websockets.exceptions import ConnectionClosed
 

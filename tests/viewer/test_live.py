@@ -50,7 +50,7 @@ def audience(monkeypatch: pytest.MonkeyPatch, visit: Callable[[Client], None]) -
     monkeypatch.setattr(terminal, "_PATIENCE", 0.2)
     yield wrong
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
 
 
 def test_stop_and_keep_ends_training_and_the_same_command_goes_on(
