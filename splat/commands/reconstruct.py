@@ -82,7 +82,6 @@ class Reconstruct:
             "depth",
             "max_frames",
             "up",
-            "antialiased",
             "device",
             "threads",
             "memory",

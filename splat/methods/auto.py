@@ -44,8 +44,8 @@ def choose_method(asked: str | Method, methods: Mapping[str, Method], train_phot
 def _automatic(methods: Mapping[str, Method], train_photos: int) -> tuple[Method, str]:
     passed_over = ""
     for row in AUTO:
-        method = methods[row.method]
-        if row.max_photos is not None and train_photos > row.max_photos:
+        method = methods.get(row.method)
+        if method is None or (row.max_photos is not None and train_photos > row.max_photos):
             continue
         reason = method.unavailable()
         if reason is None:

@@ -33,6 +33,11 @@ def test_auto_starts_from_dense_surfaces_and_binds_them_to_rays_where_photos_are
         assert method.name == "coherent" and "up to 4 training photos" in why
 
 
+def test_auto_passes_over_what_the_caller_leaves_out() -> None:
+    some = {n: m for n, m in methods().items() if n != "coherent"}
+    assert choose_method("auto", some, 3)[0].name == "edgs"
+
+
 def test_auto_starts_from_sparse_points_where_there_are_no_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "unavailable", lambda: "no compiler")
     method, why = choose_method("auto", methods(), 20)
