@@ -82,7 +82,6 @@ class Reconstruct:
             "depth",
             "max_frames",
             "up",
-            "antialiased",
             "device",
             "threads",
             "memory",
@@ -100,8 +99,9 @@ class Reconstruct:
     method: str | Method = "auto"
     """How the scene is made: edgs (first Gaussians on the surfaces that dense matching finds), coherent (these slide
     along the rays of their pixels, for few photos), points (at the sparse points of structure from motion),
-    edgs_published or coherent_published (the methods as published, to compare with). auto: edgs where there are
-    compiled kernels. From Python also a method with settings of its own: `method=Edgs(...)`."""
+    edgs_published or coherent_published (the methods as published, to compare with). auto: coherent up to 4 training
+    photos, else edgs, and points where there are no compiled kernels. From Python also a method with settings of its
+    own: `method=Edgs(...)`."""
     iterations: int | None = None
     """Training steps, one photo each; processes that train together share them (default: the preset's)."""
     max_resolution: int | None = None

@@ -20,8 +20,8 @@ class AutoRow:
 
 # A method that measures better on a class of captures takes its row here. `edgs` beside `points` (scripts/results): ten
 # captures at the default preset +0.12 dB, more than 14 training photos +0.30, fewer +0.01; seven at the fast one +0.66;
-# two or three photos of the ray-traced room +2 to +3.
-AUTO: tuple[AutoRow, ...] = (AutoRow(None, "edgs"), AutoRow(None, "points"))
+# two or three photos of the ray-traced room +2 to +3. `coherent` beside `edgs` (scripts/results/few): COHERENT
+AUTO: tuple[AutoRow, ...] = (AutoRow(4, "coherent"), AutoRow(None, "edgs"), AutoRow(None, "points"))
 
 
 def choose_method(asked: str | Method, methods: Mapping[str, Method], train_photos: int) -> tuple[Method, str]:
@@ -44,11 +44,12 @@ def choose_method(asked: str | Method, methods: Mapping[str, Method], train_phot
 def _automatic(methods: Mapping[str, Method], train_photos: int) -> tuple[Method, str]:
     passed_over = ""
     for row in AUTO:
-        method = methods[row.method]
-        if row.max_photos is not None and train_photos > row.max_photos:
+        method = methods.get(row.method)
+        if method is None or (row.max_photos is not None and train_photos > row.max_photos):
             continue
         reason = method.unavailable()
         if reason is None:
-            return method, method.summary + passed_over
+            few = "" if row.max_photos is None else f": auto takes {row.method} up to {row.max_photos} training photos"
+            return method, method.summary + few + passed_over
         passed_over = f": {reason}"
     raise SplatError(f"No method can run here{passed_over}; `splat doctor` says what is missing.")

@@ -44,7 +44,7 @@ def init(
             c.report.info(f"{len(result.gaussians)} first Gaussians thinned to the cap of {cap}")
             result = result.rows(ids)
         save_init(folder / "init.npz", result)
-        return result
+        return load_init(folder / "init.npz")  # its depth maps are rounded there, and a resumed run sees the same ones
 
     code = code_hash("splat.init", "splat.priors", type(method).__module__)
     result = c.run.stage("init", key, initializer, make, lambda folder: load_init(folder / "init.npz"), code=code)

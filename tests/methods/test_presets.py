@@ -25,9 +25,17 @@ def methods() -> Mapping[str, Method]:
     return {name: method() for name, method in METHODS.items()}
 
 
-def test_auto_starts_from_dense_surfaces_however_many_photos_there_are() -> None:
-    for photos in (2, 8, 50, 5000):
+def test_auto_starts_from_dense_surfaces_and_binds_them_to_rays_where_photos_are_few() -> None:
+    for photos in (5, 8, 50, 5000):
         assert choose_method("auto", methods(), photos)[0].name == "edgs"
+    for photos in (2, 4):
+        method, why = choose_method("auto", methods(), photos)
+        assert method.name == "coherent" and "up to 4 training photos" in why
+
+
+def test_auto_passes_over_what_the_caller_leaves_out() -> None:
+    some = {n: m for n, m in methods().items() if n != "coherent"}
+    assert choose_method("auto", some, 3)[0].name == "edgs"
 
 
 def test_auto_starts_from_sparse_points_where_there_are_no_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,15 @@ def test_a_signal_inside_pycolmap_is_one_sentence(
     for path in write_photos(tmp_path / "photos")[4:]:
         path.unlink()
     command = [sys.executable, "-c", program, str(tmp_path)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        # a shell starts what it puts into the background with SIGINT ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert child.stdout is not None
     assert child.stdout.readline()
     time.sleep(delay)

@@ -133,7 +133,14 @@ def test_the_command_prints_a_link_serves_it_and_ends_with_ctrl_c(tmp_path: Path
     pytest.importorskip("websockets")
     save_splat(tmp_path / "a.ply", gaussians(50))
     arguments = [sys.executable, "-m", "splat", "view", str(tmp_path / "a.ply"), "--no-open", "--port", "0"]
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        arguments,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        # a shell starts what it puts into the background with SIGINT ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr is not None
     said = ""
     end = time.monotonic() + 60
