@@ -97,6 +97,6 @@ def test_stages_report_to_whom_a_script_passes(posed_photos: Path, tmp_path: Pat
     mine = Noting()
     run = Reconstruct(posed_photos, tmp_path, method="points", iterations=20, cap=800, renders=False)
     metrics = run(mine)
-    assert any("registered 10 of 10" in line for line in mine.lines) and mine.lines[-1].startswith("done in")
+    assert any("registered 10 of 10" in line for line in mine.lines) and mine.lines[-2].startswith("done in")
     assert metrics["warnings"] == mine.warnings
     assert "registered 10 of 10" in (tmp_path / "log.jsonl").read_text(), "the log is kept whoever is told"
