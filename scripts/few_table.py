@@ -163,6 +163,7 @@ def main() -> int:
     parser.add_argument("--scenes", default="", help="comma-separated (default: those of the group)")
     parser.add_argument("--results", type=Path, default=ROOT / "scripts" / "results" / "few")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run")
+    parser.add_argument("--table", action="store_true", help="run nothing: the table of what has been run")
     a = parser.parse_args()
     group = GROUPS[a.group]
     names = a.scenes.split(",") if a.scenes else list(group.scenes)
@@ -180,7 +181,8 @@ def main() -> int:
         if a.dry_run:
             report.info(table.plan().describe())
             return 0
-        table.run(report)
+        if not a.table:
+            table.run(report)
     records = table.records.of(cells_of(group, scenes, group.methods, [0, 1, 2]))
     lines = [f"# {table.title}", "", *rows_of(group, records)]
     text = "\n".join(lines) + "\n"
