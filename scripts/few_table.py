@@ -31,7 +31,7 @@ from splat.run.console import Console  # noqa: E402
 
 METHODS = ("coherent", "edgs", "points")
 LLFF: dict[str, Value] = {"max-resolution": 504}
-AS_MANY: dict[str, Value] = {"iterations": 6000, "train.dropout.rate": 0.0, "sh-degree": 3}
+AS_MANY: dict[str, Value] = {"iterations": 6000, "train.dropout.rate": 0.0, "train.free-space": 0.0, "sh-degree": 3}
 """How captures of any number of photos were trained before few ones were told apart."""
 
 

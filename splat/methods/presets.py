@@ -27,6 +27,8 @@ FEW_PHOTOS = 14
 """Up to so many training photos are few: what is trained longer, or without dropout, learns them by heart."""
 FEW_PHOTOS_SHARE = 0.5
 FEW_PHOTOS_DROPOUT = 0.2
+FEW_PHOTOS_FREE_SPACE = 0.05
+"""With few photos depth maps say where nothing may float; with 17 of fern or 21 of a room it costs 0.2 to 0.6 dB."""
 FEW_PHOTOS_SH_DEGREE = 1
 """Few photos do not say how colours change with direction: higher degrees make up for wrong geometry."""
 
@@ -42,7 +44,11 @@ def few_photo_defaults(train_photos: int) -> dict[str, Any]:
     """Settings (dotted names) that so few training photos change."""
     if train_photos > FEW_PHOTOS:
         return {}
-    return {"train.dropout.rate": FEW_PHOTOS_DROPOUT, "sh_degree": FEW_PHOTOS_SH_DEGREE}
+    return {
+        "train.dropout.rate": FEW_PHOTOS_DROPOUT,
+        "train.free_space": FEW_PHOTOS_FREE_SPACE,
+        "sh_degree": FEW_PHOTOS_SH_DEGREE,
+    }
 
 
 PIXELS_PER_GAUSSIAN = 50

@@ -54,9 +54,10 @@ class Training:
     near_camera: float = 0.3
     """Gaussians may not be closer to a training camera than this fraction of the depth of the nearest sparse point that
     it sees, which prevents floaters in front of cameras. 0: no limit."""
-    free_space: float = 0.05
+    free_space: float = 0.0
     """Where there are depth maps: Gaussians that at least two photos see past by more than this fraction of their depth
-    are removed, which prevents floaters between the photos. 0: no limit."""
+    are removed, and those that veil the scene between the photos, which prevents floaters. Many photos see to that
+    themselves, and are more exact than depth maps. 0: no limit (default: 0; with at most 14 training photos 0.05)."""
     views: ViewSettings = field(default_factory=ViewSettings)
     capacity: int | None = None
     """On a GPU, the capacity of (tile, Gaussian) pairs of a photo, so that no step blocks to count them. It grows where
