@@ -12,6 +12,8 @@ from splat.core.camera import Camera
 from splat.core.capture import Capture, PointCloud, View
 from splat.core.geometry import Rigid
 from splat.core.image import write_png
+from splat.core.slots import DepthMap, Reporter
+from splat.geometry.surface_normals import normals_of_depth
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,3 +71,21 @@ def capture_of(scene: PlaneScene, camera: Camera, poses: list[Rigid], folder: Pa
         points.append(pose.apply(camera.unproject(camera.pixel_centres().double()[::16, ::16].reshape(-1, 2), d)))
     cloud = torch.cat(points).float()
     return Capture(tuple(views), PointCloud(cloud, torch.full_like(cloud, 0.5)))
+
+
+@dataclass(frozen=True, eq=False)
+class TrueDepth:
+    """A depth prior that knows the plane: depths times `factor`, all of one confidence."""
+
+    scene: PlaneScene
+    factor: float = 1.0
+    confidence: float = 0.9
+
+    def __call__(self, capture: Capture, report: Reporter, seed: int = 0) -> list[DepthMap]:
+        maps = []
+        for i, view in enumerate(capture.views):
+            depth = self.factor * self.scene.depth(view.camera, view.pose).float()
+            others = tuple(j for j in range(len(capture.views)) if j != i)
+            confidence = torch.full_like(depth, self.confidence)
+            maps.append(DepthMap(depth, confidence, "metric", normals_of_depth(view.camera, depth), others))
+        return maps

@@ -98,6 +98,16 @@ def rotation_between(a: Float[Tensor, "3"], b: Float[Tensor, "3"]) -> Float[Tens
     return torch.eye(3, dtype=torch.float64) + skew + skew @ skew / (1 + cosine)
 
 
+def quats_on_one_side(rotations: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 4"]:
+    """Quaternions wxyz, float64, each the one of q and -q that is nearer to the one before: so that means of them are
+    meaningful."""
+    quats = quat_from_matrix(rotations.double()).clone()
+    for i in range(1, len(quats)):
+        if quats[i] @ quats[i - 1] < 0:
+            quats[i] = -quats[i]
+    return quats
+
+
 def needs_local_origin(distance: float, spread: float) -> bool:
     """Whether float32 is too coarse for coordinates of a scene of size `spread` at a `distance` from the origin, as in
     UTM or state plane coordinates: it has 24 bits, so a step is 6e-8 to 1.2e-7 of the distance.

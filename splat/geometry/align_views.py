@@ -20,7 +20,7 @@ from splat.core.camera import Camera
 from splat.core.geometry import Rigid
 from splat.geometry.align_depth import Alignment, align_depth
 from splat.geometry.depth_flow import PairMatches
-from splat.geometry.reproject import pixel_transfer
+from splat.geometry.reproject import match_inverse_depth, pixel_transfer, read_bilinear
 
 STEPS = 1000
 SCALE_RATE, OFFSET_RATE = 1.0, 5.0
@@ -61,6 +61,7 @@ class WorldDistance:
         self.rays = []
         for p in pairs:
             a, b = p.view_a, p.view_b
+            size = (cameras[b].width, cameras[b].height)
             self.rays.append(
                 _Rays(
                     a=a,
@@ -68,7 +69,7 @@ class WorldDistance:
                     directions_a=_directions(cameras[a], poses[a], p.pixels_a),
                     directions_b=_directions(cameras[b], poses[b], p.pixels_b),
                     values_a=values[a].reshape(-1)[p.pixel_ids],
-                    values_b=_read(values[b], p.pixels_b),
+                    values_b=read_bilinear(values[b][None], p.pixels_b[None], size)[0, 0],
                     pixels=values[a].numel(),
                 )
             )
@@ -152,9 +153,7 @@ def inverse_depths(
     matrix, t = transfer[:9].reshape(3, 3), transfer[9:]
     homogeneous = torch.cat([pair.pixels_a.double(), torch.ones(len(pair.pixels_a), 1).double()], 1)
     p, q = homogeneous @ matrix.T, pair.pixels_b.double()
-    along = t[:2] - q * t[2]
-    wanted = q * p[:, 2:] - p[:, :2]
-    w = (along * wanted).sum(1) / along.square().sum(1).clamp_min(1e-300)
+    w, along, wanted = match_inverse_depth(p, t, q)
     scale = (p[:, 2] + t[2] * w).abs().clamp_min(1e-12)
     return w, along.norm(dim=1) / scale, (wanted - w[:, None] * along).norm(dim=1) / scale
 
@@ -201,13 +200,3 @@ def _directions(camera: Camera, pose: Rigid, pixels: Float[Tensor, "m 2"]) -> Fl
     """In the world, for each unit of z."""
     rays = camera.unproject(pixels.double(), torch.ones(len(pixels), dtype=torch.float64))
     return (rays @ pose.rotation.T.double()).float()
-
-
-def _read(values: Float[Tensor, "h w"], pixels: Float[Tensor, "m 2"]) -> Float[Tensor, "m"]:
-    """Bilinear, at pixel coordinates."""
-    h, w = values.shape
-    grid = 2 * pixels / pixels.new_tensor([w, h]) - 1
-    sampled = torch.nn.functional.grid_sample(
-        values[None, None], grid[None, None].to(values), padding_mode="border", align_corners=False
-    )
-    return sampled[0, 0, 0]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splat.core.camera import Camera
-from splat.core.geometry import Rigid, matrix_from_quat, quat_from_matrix
+from splat.core.geometry import Rigid, matrix_from_quat, quats_on_one_side
 from splat.geometry.focus import nearest_alike
 from splat.geometry.reproject import PosedDepth, project_points
 
@@ -20,8 +20,8 @@ _MAX_POINTS = 20_000
 
 def pose_between(a: Rigid, b: Rigid, t: float) -> Rigid:
     """`world_from_cam` a share t of the way from camera a to camera b."""
-    qa, qb = quat_from_matrix(torch.stack([a.rotation, b.rotation]))
-    turn = torch.nn.functional.normalize((1 - t) * qa + t * torch.where((qa @ qb) < 0, -qb, qb), dim=0)
+    qa, qb = quats_on_one_side(torch.stack([a.rotation, b.rotation]))
+    turn = torch.nn.functional.normalize((1 - t) * qa + t * qb, dim=0)
     return Rigid(matrix_from_quat(turn), a.translation + t * (b.translation - a.translation))
 
 

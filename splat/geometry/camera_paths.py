@@ -18,7 +18,7 @@ from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.capture import Capture
-from splat.core.geometry import Rigid, matrix_from_quat, quat_from_matrix
+from splat.core.geometry import Rigid, matrix_from_quat, quats_on_one_side
 from splat.core.slots import PathCamera
 from splat.geometry.layout import Layout, azimuths, horizon, layout_of
 
@@ -152,10 +152,7 @@ def _without_jumps(layout: Layout, indices: list[int]) -> list[int]:
 def _spline(poses: Sequence[Rigid], frames: int) -> list[Rigid]:
     """Samples at constant speed of the uniform cubic B-spline with control points `poses`, ends included."""
     centres = torch.stack([p.translation for p in poses]).double()
-    quats = quat_from_matrix(torch.stack([p.rotation for p in poses]).double())
-    for i in range(1, len(quats)):  # q and -q are one rotation: take the nearer, so that means are meaningful
-        if quats[i] @ quats[i - 1] < 0:
-            quats[i] = -quats[i]
+    quats = quats_on_one_side(torch.stack([p.rotation for p in poses]))
     both = torch.cat([centres, quats], 1)
     control = torch.cat([both[:1], both[:1], both, both[-1:], both[-1:]])  # threefold ends: the curve touches them
     dense = _b_spline(control, max(400, 8 * frames))

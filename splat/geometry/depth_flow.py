@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import grid_sample, max_pool2d
+from torch.nn.functional import max_pool2d
 
 from splat.core.capture import View
 from splat.core.slots import DepthMap
-from splat.geometry.reproject import PosedDepth, project_points
+from splat.geometry.reproject import PosedDepth, project_points, read_bilinear
 
 MAX_ERROR = 2 * math.log(2)
 """px, |dx| + |dy|, after the way forwards and backwards: where the published confidence exp(-error / 2) is 0.5."""
@@ -59,11 +59,8 @@ def consistent(
     """
     h, w = forward.shape[:2]
     hb, wb = backward.shape[:2]
-    at = forward / forward.new_tensor([wb, hb])
-    read = grid_sample(
-        _shift(backward, (h, w)).permute(2, 0, 1)[None], 2 * at[None] - 1, padding_mode="border", align_corners=False
-    )[0].permute(1, 2, 0)
-    returned = at * at.new_tensor([w, h]) + read
+    read = read_bilinear(_shift(backward, (h, w)).permute(2, 0, 1), forward, (wb, hb)).permute(1, 2, 0)
+    returned = forward / forward.new_tensor([wb, hb]) * forward.new_tensor([w, h]) + read
     y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
     error = (returned - torch.stack([x, y], -1)).abs().sum(-1)
     fails = ~(error < max_error)  # NaN fails

@@ -219,6 +219,25 @@ class PosedDepth:
         return self.camera.matrix() @ top.double()
 
 
+def match_inverse_depth(
+    homogeneous: Float[Tensor, "m 3"], shift: Float[Tensor, "3"], pixels: Float[Tensor, "m 2"]
+) -> tuple[Float[Tensor, "m"], Float[Tensor, "m 2"], Float[Tensor, "m 2"]]:
+    """Of matches: the inverse depth w at which `homogeneous + w shift` (pixels of another view, see `pixel_transfer`)
+    is nearest to `pixels`; and the two sides of the equation w along = wanted that it solves by least squares."""
+    along = shift[:2] - pixels * shift[2]
+    wanted = pixels * homogeneous[:, 2:] - homogeneous[:, :2]
+    return (along * wanted).sum(1) / along.square().sum(1).clamp_min(1e-300), along, wanted
+
+
+def read_bilinear(
+    image: Float[Tensor, "c h w"], pixels: Float[Tensor, "a b 2"], size: tuple[int, int]
+) -> Float[Tensor, "c a b"]:
+    """Values of an image at pixel coordinates of one of `size` (width, height), which the image may have in another
+    resolution; beyond its frame those of the border."""
+    grid = (2 * pixels / pixels.new_tensor(size) - 1).to(image)
+    return torch.nn.functional.grid_sample(image[None], grid[None], padding_mode="border", align_corners=False)[0]
+
+
 def posed_depths(views: Sequence[View], maps: Sequence[DepthMap]) -> list[PosedDepth]:
     """The measured depths of views, one map each, at the maps' own sizes; none where there are not as many maps."""
     if len(maps) != len(views):

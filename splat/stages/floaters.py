@@ -8,7 +8,7 @@ from splat.core.capture import Capture, View
 from splat.core.slots import DepthPrior, Silent
 from splat.geometry.camera_paths import interpolated_path
 from splat.geometry.floaters import floater_share
-from splat.geometry.reproject import PosedDepth
+from splat.geometry.reproject import posed_depths
 from splat.native import build
 from splat.priors.stereo import Stereo
 from splat.run.trained import Trained
@@ -29,7 +29,7 @@ def floaters(
     step = max(1, len(train.views) // _MIN_PHOTOS)
     some = train.select([i % step == 0 for i in range(len(train.views))]).resized(_SIDE)
     maps = (prior or Stereo())(some.in_memory(c.threads), Silent(), c.seed)
-    depths = [PosedDepth(v.camera, v.pose, m.known) for v, m in zip(some.views, maps, strict=True)]
+    depths = posed_depths(some.views, maps)
     path = interpolated_path(train, _FRAMES, _SIDE)
     cameras = [(f.camera, f.world_from_cam) for f in path.cameras]
     for view in tests:

@@ -193,7 +193,7 @@ def optimize(
         job.raster,
         centres=centres,
         nearest=nearest_depths(capture) if training.near_camera > 0 else None,
-        depths=posed_depths(views, job.init.depths),
+        depths=posed_depths(views, job.init.depths) if training.free_space > 0 else (),
         seed=job.settings.seed,
         device=job.device,
     )

@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid
 from splat.core.slots import Item, Round
 from splat.geometry.between import pose_between
 from splat.geometry.focus import nearest_alike
-from splat.geometry.reproject import PosedDepth, check_consistency
+from splat.geometry.reproject import PosedDepth, check_consistency, read_bilinear
 from splat.train.views import PhotoSource
 
 _NEAREST = 3
@@ -155,7 +154,5 @@ class VirtualSource:
 
 def _sampled(pixels: Tensor, at: Float[Tensor, "h w 2"], camera: Camera) -> Tensor:
     """uint8 [h w c] of a photo, bilinear, at pixel coordinates of `camera`, which may have another size."""
-    size = at.new_tensor([camera.width, camera.height])
-    grid = (2 * at / size - 1)[None]
-    image = pixels.permute(2, 0, 1)[None].float()
-    return grid_sample(image, grid, padding_mode="border", align_corners=False)[0].permute(1, 2, 0).round().byte()
+    image = pixels.permute(2, 0, 1).float()
+    return read_bilinear(image, at, (camera.width, camera.height)).permute(1, 2, 0).round().byte()

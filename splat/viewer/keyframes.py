@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splat.core.geometry import Rigid, matrix_from_quat, quat_from_matrix
+from splat.core.geometry import Rigid, matrix_from_quat, quats_on_one_side
 
 
 def keyframe_path(keyframes: Sequence[Rigid], frames: int) -> list[Rigid]:
@@ -18,10 +18,7 @@ def keyframe_path(keyframes: Sequence[Rigid], frames: int) -> list[Rigid]:
     normalized quaternions of the same spline, on one side of the sphere.
     """
     centres = torch.stack([k.translation.double() for k in keyframes])
-    quats = quat_from_matrix(torch.stack([k.rotation.double() for k in keyframes])).clone()
-    for i in range(1, len(quats)):
-        if float(quats[i] @ quats[i - 1]) < 0:
-            quats[i] = -quats[i]
+    quats = quats_on_one_side(torch.stack([k.rotation for k in keyframes]))
     times = torch.linspace(0, len(keyframes) - 1, frames, dtype=torch.float64)
     positions, turns = _catmull_rom(centres, times), _catmull_rom(quats, times)
     return [Rigid(r, p) for r, p in zip(matrix_from_quat(turns), positions)]

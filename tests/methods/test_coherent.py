@@ -12,8 +12,7 @@ import torch
 from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.gaussians import Gaussians
-from splat.core.slots import Budget, DepthMap, Init, Priors, RasterSettings, Reporter, Silent, Snapshot
-from splat.geometry.surface_normals import normals_of_depth
+from splat.core.slots import Budget, Init, Priors, RasterSettings, Silent, Snapshot
 from splat.losses import Losses
 from splat.methods import Coherent
 from splat.raster import choose
@@ -29,24 +28,13 @@ CAMERA = Camera(110.0, 110.0, 60.0, 45.0, 120, 90)
 SCENE, POSES = planes.PlaneScene.make(20.0), planes.walk(3)
 
 
-class TrueDepth:
-    """Depths that are 3 % too far."""
-
-    def __call__(self, capture: Capture, report: Reporter, seed: int = 0) -> list[DepthMap]:
-        maps = []
-        for i, view in enumerate(capture.views):
-            depth = 1.03 * SCENE.depth(view.camera, view.pose).float()
-            others = tuple(j for j in range(len(capture.views)) if j != i)
-            confidence = torch.full_like(depth, 0.7)
-            maps.append(DepthMap(depth, confidence, "metric", normals_of_depth(view.camera, depth), others))
-        return maps
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Capture, Init]:
     capture = planes.capture_of(SCENE, CAMERA, POSES, tmp_path_factory.mktemp("coherent"))
     method = Coherent()
-    return capture, replace(method.init, budget=1500)(capture, 1, 0, Silent(), Priors(TrueDepth()))
+    return capture, replace(method.init, budget=1500)(
+        capture, 1, 0, Silent(), Priors(planes.TrueDepth(SCENE, 1.03, 0.7))
+    )
 
 
 def phases_of(  # type: ignore[no-untyped-def]

@@ -17,7 +17,6 @@ from splat.core.capture import Capture
 from splat.core.gaussians import Gaussians
 from splat.core.slots import Budget, DepthMap, Init, Phase, Priors, RasterSettings, Reporter, Silent
 from splat.export import read_splat
-from splat.geometry.surface_normals import normals_of_depth
 from splat.init import PublishedCoherent
 from splat.losses import Losses
 from splat.methods import Coherent, CoherentPublished
@@ -38,28 +37,17 @@ SCENE, POSES = planes.PlaneScene.make(20.0), planes.walk(3)
 SMALL = PixelSettings(FieldSettings(depth_width=2, opacity_width=2))
 
 
-class TrueDepth:
-    def __call__(self, capture: Capture, report: Reporter, seed: int = 0) -> list[DepthMap]:
-        maps = []
-        for i, view in enumerate(capture.views):
-            depth = SCENE.depth(view.camera, view.pose).float()
-            others = tuple(j for j in range(len(capture.views)) if j != i)
-            confidence = torch.full_like(depth, 0.9)
-            maps.append(DepthMap(depth, confidence, "metric", normals_of_depth(view.camera, depth), others))
-        return maps
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Capture, Init]:
     capture = planes.capture_of(SCENE, CAMERA, POSES, tmp_path_factory.mktemp("published"))
-    return capture, PublishedCoherent(alignment="robust")(capture, 1, 0, Silent(), Priors(TrueDepth()))
+    return capture, PublishedCoherent(alignment="robust")(capture, 1, 0, Silent(), Priors(planes.TrueDepth(SCENE)))
 
 
 @pytest.fixture(scope="module")
 def surfaces(prepared: tuple[Capture, Init]) -> tuple[Capture, Init]:
     """First Gaussians of the default method: those of doubtful depth may slide."""
     capture = prepared[0]
-    return capture, replace(Coherent().init, budget=800)(capture, 1, 0, Silent(), Priors(TrueDepth()))
+    return capture, replace(Coherent().init, budget=800)(capture, 1, 0, Silent(), Priors(planes.TrueDepth(SCENE)))
 
 
 def phases_of(
@@ -220,13 +208,13 @@ def test_late_supersampled_steps_close_the_gaps_between_gaussians(tmp_path: Path
     """As many as hide 0.99 of a plane at the size of the photos, at four times the size."""
     capture = planes.capture_of(planes.PlaneScene.make(0.0), CAMERA, POSES, tmp_path)
 
-    class Facing(TrueDepth):
+    class Facing(planes.TrueDepth):
         def __call__(self, capture: Capture, report: Reporter, seed: int = 0) -> list[DepthMap]:
             maps = super().__call__(capture, report, seed)
             scene = planes.PlaneScene.make(0.0)
             return [replace(m, depth=scene.depth(v.camera, v.pose).float()) for m, v in zip(maps, capture.views)]
 
-    init = PublishedCoherent(alignment="none")(capture, 1, 0, Silent(), Priors(Facing()))
+    init = PublishedCoherent(alignment="none")(capture, 1, 0, Silent(), Priors(Facing(SCENE)))
     raster = choose(torch.device("cpu"), "auto")
 
     def covered(gaussians: Gaussians, k: int) -> float:

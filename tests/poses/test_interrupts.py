@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from signals import takes_ctrl_c
 
 from splat.core.interrupts import STOPPED
 from tests.street import write_photos
@@ -99,8 +100,7 @@ def test_a_signal_inside_pycolmap_is_one_sentence(
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        # a shell starts what it puts into the background with SIGINT ignored, and children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=takes_ctrl_c,
     )
     assert child.stdout is not None
     assert child.stdout.readline()

@@ -13,6 +13,7 @@ from urllib.request import urlopen
 import pytest
 import torch
 from noting import Noting
+from signals import takes_ctrl_c
 from small_runs import reconstruct
 from viewing import gaussians, poses
 
@@ -138,8 +139,7 @@ def test_the_command_prints_a_link_serves_it_and_ends_with_ctrl_c(tmp_path: Path
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        # a shell starts what it puts into the background with SIGINT ignored, and children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=takes_ctrl_c,
     )
     assert process.stderr is not None
     said = ""

@@ -17,7 +17,7 @@ from torch import Tensor
 from splat.core.capture import View
 from splat.core.slots import Init
 from splat.geometry.depth_flow import PairMatches, match_views
-from splat.geometry.reproject import pixel_indices, pixel_transfer
+from splat.geometry.reproject import match_inverse_depth, pixel_indices, pixel_transfer
 
 _SIDE = 504
 """px: the long side of the photos whose pixels errors are counted in."""
@@ -64,7 +64,7 @@ class Reprojection:
             slopes = torch.cat([own.double(), torch.ones(len(own), 1).double()], 1) @ matrix.T
             # the match is of the pixel's centre: moved along by the few tenths of a pixel that the row is off it
             centres = torch.cat([p.pixels_a[at].double(), torch.ones(len(own), 1).double()], 1) @ matrix.T
-            w = _inverse_depth(centres, shift, p.pixels_b[at].double())
+            w, _, _ = match_inverse_depth(centres, shift, p.pixels_b[at].double())
             there = slopes + w[:, None] * shift
             unit = torch.full((len(mine),), _SIDE / max(b.camera.width, b.camera.height))
             parts.append(
@@ -106,13 +106,6 @@ class Reprojection:
     def load_state(self, state: dict[str, Any]) -> None:
         for name, t in vars(self).items():
             setattr(self, name, state[name].to(t.device))
-
-
-def _inverse_depth(centres: Tensor, shift: Tensor, pixels: Tensor) -> Tensor:
-    """At which `centres + w shift` (homogeneous) is nearest to `pixels`."""
-    along = shift[:2] - pixels * shift[2]
-    wanted = pixels * centres[:, 2:] - centres[:, :2]
-    return (along * wanted).sum(1) / along.square().sum(1).clamp_min(1e-300)
 
 
 @dataclass(eq=False)

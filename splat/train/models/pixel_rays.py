@@ -19,6 +19,7 @@ from splat.core.schedules import StepSizes
 from splat.core.slots import Init, RowGradients
 from splat.train.models.free import FreeGaussians
 from splat.train.models.match_terms import Reprojection, WorldDistance, gradient_by_depth, working_matches
+from splat.train.models.own_rays import own_rays
 from splat.train.models.ray_fields import STEPS, FieldRows, FieldSettings, make_field
 
 FOOTPRINT = 0.6
@@ -67,15 +68,11 @@ class PixelRays(FreeGaussians):
         self.every = max(1, round(settings.reset_every * steps))
         device = gaussians.means.device
         own = init.view_ids.to(device)
-        poses = [v.pose for v in views]
-        centres = torch.stack([p.translation for p in poses]).to(gaussians.means)[own]
-        ahead = torch.stack([p.rotation[:, 2] for p in poses]).to(gaussians.means)[own]
-        offsets = self.rows["means"] - centres
-        depth = (offsets * ahead).sum(1).clamp_min(1e-12)
+        origins, directions, depth = own_rays(self.rows["means"], own, views)
         focal = torch.tensor([v.camera.fy for v in views], device=device)[own]
         fixed = {
-            "origins": centres,
-            "directions": offsets / depth[:, None],
+            "origins": origins,
+            "directions": directions,
             "starts": depth / unit,
             "logits": self.rows["logit_opacities"].clone(),
             "footprints": FOOTPRINT / focal,

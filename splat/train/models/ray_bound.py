@@ -23,6 +23,7 @@ from splat.core.slots import Init, RowGradients
 from splat.native.ops import adam_constants
 from splat.train.models.free import ALL, FreeGaussians
 from splat.train.models.match_terms import Reprojection, gradient_by_depth
+from splat.train.models.own_rays import own_rays
 from splat.train.models.row_optimizer import RowOptimizer
 from splat.train.models.smooth_grid import SmoothGrid, cells_of
 
@@ -60,15 +61,11 @@ class RayBound(FreeGaussians):
             raise ValueError("Gaussians on rays need the view and pixel that each came from.")
         self.settings = settings
         device = gaussians.means.device
-        poses = [v.pose for v in views]
         own = init.view_ids.to(device)
-        centres = torch.stack([p.translation for p in poses]).to(gaussians.means)[own]
-        ahead = torch.stack([p.rotation[:, 2] for p in poses]).to(gaussians.means)[own]
-        offsets = self.rows["means"] - centres
-        depth = (offsets * ahead).sum(1).clamp_min(1e-12)
+        origins, directions, depth = own_rays(self.rows["means"], own, views)
         fixed = {
-            "origins": centres,
-            "directions": offsets / depth[:, None],
+            "origins": origins,
+            "directions": directions,
             "starts": depth.log(),
             "low": init.rays.nearest.to(device).log(),
             "high": init.rays.farthest.to(device).log(),
