@@ -25,6 +25,7 @@ from splat.bench.cells import Cell, Record, Value  # noqa: E402
 from splat.bench.engine import Local  # noqa: E402
 from splat.bench.protocols import PROTOCOLS, Scene  # noqa: E402
 from splat.bench.runner import Table  # noqa: E402
+from splat.bench.scenes import traced  # noqa: E402
 from splat.core.files import write_atomic  # noqa: E402
 from splat.run.console import Console  # noqa: E402
 
@@ -59,12 +60,7 @@ def scenes_of(data: Path, names: list[str], out: Path) -> list[Scene]:
         PROTOCOLS["captures"].select(data, [n for n in names if n != "atelier"]) if set(names) != {"atelier"} else []
     )
     if "atelier" in names:
-        from splat.bench.scenes import load_scenes
-
-        photos = out / "atelier"
-        if not (photos / "images").is_dir():
-            load_scenes().make("atelier", photos)
-        found.append(Scene("atelier", photos / "images", {"ignore-poses": True}))
+        found.append(traced("atelier", out / "atelier"))
     return found
 
 

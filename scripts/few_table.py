@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 from splat.bench.cells import Cell, Record, Value  # noqa: E402
 from splat.bench.protocols import PROTOCOLS, Scene  # noqa: E402
 from splat.bench.runner import Table  # noqa: E402
+from splat.bench.scenes import traced  # noqa: E402
 from splat.core.files import write_atomic  # noqa: E402
 from splat.run.console import Console  # noqa: E402
 
@@ -77,16 +78,11 @@ GROUPS = {
 
 def scene_of(name: str, data: Path, out: Path) -> Scene:
     """A capture of the data folder; one that `scenes/` makes; or 16 photos of either (`NAME16`)."""
-    if name not in ("horse16",) and name.endswith("16"):
+    if name != "horse16" and name.endswith("16"):
         whole = scene_of(name.removesuffix("16"), data, out)
         return Scene(name, every_nth(whole.source, out / name, 16), whole.overrides)
     if name in ("atelier", "shelf", "orbit"):
-        from splat.bench.scenes import load_scenes
-
-        photos = out / name
-        if not (photos / "images").is_dir():
-            load_scenes().make(name, photos)
-        return Scene(name, photos / "images", {"ignore-poses": True})
+        return traced(name, out / name)
     if name == "llff_fern":
         return Scene(name, data / name)  # with the poses that it brings, as the protocol has it
     return PROTOCOLS["captures"].select(data, [name])[0]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from splat.bench.protocols import Scene
 from splat.core.errors import SplatError
 
 
@@ -33,3 +34,10 @@ def load_scenes() -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def traced(name: str, folder: Path) -> Scene:
+    """A scene that the project ray-traces itself, from its photos alone; made in `folder` where it is not there yet."""
+    if not (folder / "images").is_dir():
+        load_scenes().make(name, folder)
+    return Scene(name, folder / "images", {"ignore-poses": True})
