@@ -139,6 +139,9 @@ class Reconstruct:
     """What the maps of --depth hold; auto: what fits the scene better."""
     depth_min_right: float = 0.5
     """A photo's depth map is used if it is within 5 % at this share of the pixels whose depth is known."""
+    ground: bool = False
+    """Where matching is in doubt, take the plane that the scene stands on, if there is one that the photos agree about
+    (default: with at most 14 training photos)."""
     anything: DepthAnything = field(default_factory=DepthAnything)
     """Depth by Depth Anything (--depth anything)."""
     max_frames: int = 120
@@ -286,7 +289,9 @@ class Reconstruct:
     @property
     def priors(self) -> PriorSettings:
         """Without what --depth finds among the photos."""
-        return PriorSettings(self.matcher, self.stereo, self.flow, self.roma, min_right=self.depth_min_right)
+        return PriorSettings(
+            *(self.matcher, self.stereo, self.flow, self.roma), min_right=self.depth_min_right, ground=self.ground
+        )
 
     def feature_side(self, has_poses: bool) -> int | None:
         """Long side in px of the photos in which features are found, where it was asked for."""

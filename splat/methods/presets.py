@@ -48,6 +48,7 @@ def few_photo_defaults(train_photos: int) -> dict[str, Any]:
         "train.dropout.rate": FEW_PHOTOS_DROPOUT,
         "train.free_space": FEW_PHOTOS_FREE_SPACE,
         "sh_degree": FEW_PHOTOS_SH_DEGREE,
+        "ground": True,
     }
 
 

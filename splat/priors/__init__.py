@@ -3,6 +3,7 @@
 from splat.priors.aligned_depth import AlignedDepth
 from splat.priors.depth_anything import DepthAnything
 from splat.priors.depth_files import DepthFiles
+from splat.priors.grounded_depth import GroundedDepth
 from splat.priors.matched_depth import MatchedDepth
 from splat.priors.matching import FlowMatcher, StereoMatcher
 from splat.priors.roma import RomaMatcher
@@ -13,6 +14,7 @@ __all__ = [
     "DepthAnything",
     "DepthFiles",
     "FlowMatcher",
+    "GroundedDepth",
     "MatchedDepth",
     "RomaMatcher",
     "Stereo",

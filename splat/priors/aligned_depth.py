@@ -238,6 +238,8 @@ def fuse(found: DepthMap, depth: Float[Tensor, "h w"], probability: Float[Tensor
         taken &= probability >= _LIKELY
     confidence = torch.where(agree, together, torch.where(taken, probability, own))
     predicted = taken & (probability >= _LIKELY)
+    if found.predicted is not None:  # by an earlier prior
+        predicted |= found.predicted & ~taken
     return replace(found, depth=torch.where(taken, depth, found.depth), confidence=confidence, predicted=predicted)
 
 

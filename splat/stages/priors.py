@@ -14,6 +14,7 @@ from splat.priors import (
     DepthAnything,
     DepthFiles,
     FlowMatcher,
+    GroundedDepth,
     MatchedDepth,
     RomaMatcher,
     Stereo,
@@ -37,6 +38,8 @@ class PriorSettings:
     """Depth that stands in where matching is in doubt."""
     min_right: float = 0.5
     """See `AlignedDepth`."""
+    ground: bool = False
+    """See `GroundedDepth`."""
 
     @property
     def matching_size(self) -> int:
@@ -53,6 +56,8 @@ class PriorSettings:
         return Priors(self._aligned(MatchedDepth(self.roma)), self.roma)
 
     def _aligned(self, matched: DepthPrior) -> DepthPrior:
+        if self.ground:
+            matched = GroundedDepth(matched)
         return matched if self.depth is None else AlignedDepth(matched, self.depth, self.min_right)
 
     def for_key(self) -> PriorSettings:
