@@ -27,7 +27,7 @@ from splat.export.header import MIP, MODE, OFFSET, UP, comment_line, header_of, 
 from splat.export.packing import arrays, bundle, decoded_bytes, from_smallest_three, smallest_three, to_bytes
 from splat.export.repair import repaired, warn
 from splat.export.spz_limits import check_scales, fitted
-from splat.export.zstd import compressor, decompressor
+from splat.export.zstd import compress, decompress
 from splat.geometry.morton import morton_order
 
 _MAGIC = b"NGSP"
@@ -45,14 +45,13 @@ _V4_HEADER = 32
 class SpzCodec:
     """About a tenth of the size of the `.ply`."""
 
-    version: int = 3
-    """That is written: 3, or 4, whose local origin stands in a JSON beside the file."""
+    version: int = 4
+    """That is written: 4, whose local origin stands in a JSON beside the file, or 3."""
     name = "spz"
     suffixes = (".spz",)
     about = "Niantic's packed format: 1/10 of the size of .ply at SH degree 3"
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
-        compress = compressor(path) if self.version == 4 else None
         check_scales(path, gaussians, report)
         gaussians, header, bits = fitted(path, gaussians, header, report)
         means, quats, log_scales, opacities, sh = arrays(_rotated(gaussians))
@@ -71,7 +70,7 @@ class SpzCodec:
         ]
         plain = [np.ascontiguousarray(s).tobytes() for s in streams]
         about = len(means), degree, bits, flags
-        if compress is not None:
+        if self.version == 4:
             plain = [p for p in plain if p]
             packed = [compress(p) for p in plain]
             head = struct.pack("<4sIIBBBBI", _MAGIC, 4, *about, len(plain), _V4_HEADER).ljust(_V4_HEADER, b"\0")
@@ -82,7 +81,7 @@ class SpzCodec:
             comment = "\n".join(comment_line(k, header[k]) for k in (OFFSET, UP) if k in header)
             write_atomic(path, compressed(b"".join([head, *plain]), comment))
         # a gzip header has room for the origin and what is up
-        said = {k: v for k, v in header.items() if k in (OFFSET, UP)} if compress is not None else {}
+        said = {k: v for k, v in header.items() if k in (OFFSET, UP)} if self.version == 4 else {}
         if (notes := write_notes(path, said)) is not None:
             what = "where its origin is" if OFFSET in said else "which way is up"
             warn(report, f"{path} cannot say {what}: {notes.name} does, which other programs do not read.")
@@ -213,7 +212,6 @@ def _open_v4(data: bytes, path: Path) -> tuple[_Head, _Streams, str]:
     _, version, n, degree, bits, flags, count, table = struct.unpack_from("<4sIIBBBBI", data)
     head = _Head(version, n, degree, bits, flags)
     check_expansion(path, decoded_bytes(n, min(_COEFFICIENTS[degree], 15) + 1), len(data))
-    decompress = decompressor(path)
     widths = [w for w in head.widths if w > 0]
     if count < len(widths):
         raise ValueError(f"{count} streams")

@@ -56,8 +56,8 @@ class Shaping:
     """Merge neighbours that look alike until no more than this remain, first those that the photos show least."""
     edits: Path | None = None
     """Apply a recipe that was saved in `splat view` (.edits.json)."""
-    spz_version: Literal[3, 4] = 3
-    """Of .spz: 3 (gzip, which every reader knows) or 4 (zstd, smaller; needs the extra `spz`)."""
+    spz_version: Literal[3, 4] = 4
+    """Of .spz: 4 (zstd), or 3 (gzip) for readers that do not know 4 yet."""
 
     def check(self) -> None:
         """Raises SplatError for values that mean nothing, before anything is read."""

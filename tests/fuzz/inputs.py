@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import struct
 import zipfile
@@ -226,20 +225,12 @@ def write_ascii_splat(path: Path) -> None:
     write_ply(path, {"vertex": vertex_rows(gaussians(0))}, binary=False)
 
 
-def write_spz_zstd(path: Path) -> None:
-    """Version 4: a plain header, the sizes of the streams, the streams."""
-    import zstandard
+def write_spz_gzip(path: Path) -> None:
+    """Version 3."""
+    from splat.export.spz import SpzCodec
 
-    write_splat(path, 2)
-    plain = gzip.decompress(path.read_bytes())
-    _, _, n, degree, bits, flags, _ = struct.unpack_from("<4sIIBBBB", plain)
-    at, streams = 16, list[tuple[bytes, int]]()
-    for width in (9, 1, 3, 3, 4, 3 * ((degree + 1) ** 2 - 1)):
-        streams.append((zstandard.ZstdCompressor().compress(plain[at : at + n * width]), n * width))
-        at += n * width
-    head = struct.pack("<4sIIBBBBI", b"NGSP", 4, n, degree, bits, flags, len(streams), 32).ljust(32, b"\0")
-    sizes = b"".join(struct.pack("<QQ", len(packed), size) for packed, size in streams)
-    path.write_bytes(b"".join([head, sizes, *(packed for packed, _ in streams)]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    SpzCodec(version=3).save(path, gaussians(2), {MODE: MIP}, Silent())
 
 
 def write_sog_folder(root: Path) -> None:

@@ -199,8 +199,7 @@ def _all() -> Iterator[Target]:
     yield Target("ply-ascii", lambda r: inputs.write_ascii_splat(r / "a.ply"), splat("a.ply"))
     yield Target("compressed-ply", lambda r: inputs.write_splat(r / "a.compressed.ply"), splat("a.compressed.ply"))
     yield Target("spz", lambda r: inputs.write_splat(r / "a.spz", 2), splat("a.spz"))
-    if find_spec("zstandard"):
-        yield Target("spz-zstd", lambda r: inputs.write_spz_zstd(r / "a.spz"), splat("a.spz"))
+    yield Target("spz-gzip", lambda r: inputs.write_spz_gzip(r / "a.spz"), splat("a.spz"))
     yield Target("sog", lambda r: inputs.write_splat(r / "a.sog"), splat("a.sog"))
     yield Target("sog-folder", inputs.write_sog_folder, splat("meta.json"))
     yield Target("sog-levels", inputs.write_sog_levels, splat("a.lod/lod-meta.json"))
