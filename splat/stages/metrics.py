@@ -40,6 +40,7 @@ def gather_metrics(
         "cc_psnr": averages["cc_psnr"],
         "views": [p.figures for p in result.test],
         "floaters": result.floaters,
+        "floaters_worst": None if result.worst is None else {"place": result.worst.name, "share": result.worst.share},
         "holes": _holes(c, result),
         "train_psnr": mean([p.figures["psnr"] for p in result.train]),
         "num_gaussians": len(trained.gaussians),
