@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from splat.core.capture import Capture, View
+from splat.core.errors import SplatError
+from splat.core.foreign import shown
 from splat.core.gaussians import Gaussians
 from splat.core.metrics import psnr
-from splat.core.slots import Rasterizer, RasterSettings
+from splat.core.machine import available_cores
+from splat.core.slots import Rasterizer, RasterSettings, Reporter
 from splat.geometry.between import surfaces_between
 from splat.geometry.cleaning import MAX_LOSS, Cleaned, clean
 from splat.geometry.compositing import composite_photo
@@ -20,14 +24,24 @@ from splat.geometry.drawing import draw_view
 from splat.geometry.floaters import floating, nearest_measured, share_of, veiling
 from splat.geometry.morton import morton_order
 from splat.geometry.reproject import PosedDepth
+from splat.run.completed import CompletedRun
 from splat.run.trained import Trained
-from splat.stages.floaters import measured, places
+from splat.stages.floaters import free_space, measured, places
 
 _FRONT = 0.9
 """What is nearer to a photo than this fraction of what it measured nearest may veil the scene."""
 _GROUPS = 16
 _MAX_JUDGES = 24
 """Photos that judge; evenly spread."""
+
+
+class Drawing(Protocol):
+    """What draws and how: a `stages.context.Context` or a `run.completed.CompletedRun`."""
+
+    @property
+    def raster(self) -> Rasterizer: ...
+    @property
+    def settings(self) -> RasterSettings: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +56,7 @@ class CleanScene:
     heldout: bool
     """Whether held-out photos judged; else training photos."""
 
-    def figures(self) -> dict[str, float | int | bool | None]:
+    def figures(self) -> dict[str, float | int | bool | str | None]:
         """As `metrics.json` has them."""
         c = self.cleaned
         return {
@@ -53,6 +67,7 @@ class CleanScene:
             "psnr_before": c.psnr_before,
             "psnr_after": c.psnr_after,
             "judged_by_heldout": self.heldout,
+            "sentence": self.sentence(),
         }
 
     def sentence(self) -> str:
@@ -73,13 +88,12 @@ def clean_scene(
     trained: Trained,
     tests: Sequence[View],
     depths: Sequence[PosedDepth],
-    raster: Rasterizer,
-    settings: RasterSettings,
+    drawing: Drawing,
     max_loss: float = MAX_LOSS,
 ) -> CleanScene:
     """`trained` without floaters, as far as the mean PSNR of the held-out photos `tests` (of the training photos where
     there is none) falls by at most `max_loss` dB. `depths`: of `stages.floaters.free_space`."""
-    gaussians = trained.gaussians
+    raster, settings, gaussians = drawing.raster, drawing.settings, trained.gaussians
     views = list(tests) or _spread(capture.train_views)
     exposures = {} if tests else trained.exposures
     judge = _judge(gaussians, views, exposures, raster, settings, trained.background)
@@ -88,6 +102,23 @@ def clean_scene(
     where = places(capture, tests) if depths else []
     shares = [share_of(measured(g, depths, where, raster, settings)) for g in (gaussians, left)]
     return CleanScene(left, cleaned, shares[0], shares[1], bool(tests))
+
+
+def clean_run(run: CompletedRun, report: Reporter, max_loss: float = MAX_LOSS) -> CompletedRun:
+    """A finished run whose Gaussians are those of `clean_scene`. Raises SplatError where its photos are gone."""
+    tests = [v for v in run.capture.test_views if v.world_from_cam is not None]
+    run.require([*run.capture.train_views, *tests])
+    report.begin("clean")
+    depths = free_space(run.capture, available_cores(), run.config.get("seed", 0))
+    if not depths:
+        raise SplatError(
+            f"{shown(run.root)} cannot be cleaned: free space is measured by matching two training photos or more with "
+            "compiled kernels; `splat doctor` says what is missing."
+        )
+    gaussians = run.trained.gaussians.to(run.device)
+    scene = clean_scene(run.capture, replace(run.trained, gaussians=gaussians), tests, depths, run, max_loss)
+    report.info(scene.sentence())
+    return replace(run, trained=replace(run.trained, gaussians=scene.gaussians.to("cpu")))
 
 
 def candidates(gaussians: Gaussians, depths: Sequence[PosedDepth]) -> list[Int[Tensor, "k"]]:

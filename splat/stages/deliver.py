@@ -26,6 +26,7 @@ from splat.export.sidecar import about, drawn_as_said, origin_for
 from splat.poses.upright import WORLD_UP, parse_up
 from splat.run.completed import CompletedRun, note_written
 from splat.run.trained import Trained
+from splat.stages.clean import clean_run
 from splat.viewer.edits import Recipe, kept, placed_from_scene, read_recipe
 
 _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
@@ -232,11 +233,17 @@ def deliver(scene: Scene, outputs: Sequence[Path], deliverables: Sequence[Delive
 
 
 def deliver_from(
-    source: Path, outputs: Sequence[Path], shaping: Shaping, report: Reporter, tuned: Sequence[Deliverable] = ()
+    source: Path,
+    outputs: Sequence[Path],
+    shaping: Shaping,
+    report: Reporter,
+    tuned: Sequence[Deliverable] = (),
+    clean: bool = False,
 ) -> list[Path]:
     """Write each output from a run folder or a splat file. Every name is judged before anything is read or written.
 
     `tuned`: deliverables with settings of their own, which stand in for those of `DELIVERABLES` with the same suffixes.
+    `clean`: without floaters, see `stages.clean`.
     """
     by_suffixes = {d.suffixes: d for d in (*DELIVERABLES, *tuned)}
     from_run = is_run(source)
@@ -244,9 +251,14 @@ def deliver_from(
     shaping.check()
     if not source.exists():
         raise SplatError(f"{shown(source)} does not exist: give a run folder or a splat file.")
+    if clean and not from_run:
+        raise SplatError(f"--clean asks the photos of a run, and {shown(source)} is a splat file: give the run.")
     if not from_run:
         return deliver(shaping.of_file(source, report), outputs, deliverables, report)
-    files = deliver(shaping.of_run(CompletedRun.open(source)), outputs, deliverables, report)
+    run = CompletedRun.open(source)
+    if clean:
+        run = clean_run(run, report)
+    files = deliver(shaping.of_run(run), outputs, deliverables, report)
     note_written(source, "export", files)
     return files
 
