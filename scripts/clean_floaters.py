@@ -2,9 +2,9 @@
 
     python scripts/clean_floaters.py --data DIR --out runs/clean [--scenes fox,banana] [--threads 1] [--pictures DIR]
 
-Each capture is reconstructed (preset fast, no renders) where its run is not there yet, then cleaned twice: judged by its
-held-out photos, and by its training photos, as where none is held out. Numbers are kept in scripts/results/clean, one
-JSON a scene, so that the table can be made in several sittings. `--pictures`: the worst place before and after, PNG.
+Each capture is reconstructed (preset fast, no renders) where its run is not there yet, then cleaned twice: judged by
+its held-out photos, and by its training photos, as where none is held out. Numbers are kept in scripts/results/clean,
+one JSON a scene, so that the table can be made in several sittings. `--pictures`: the worst place before and after, PNG.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def measure(scene: str, run: CompletedRun, threads: int, folder: Path | None) ->
         if name == "heldout":
             kept = scene_left.gaussians
     where = places(run.capture, tests)
-    shares = [[f.share for f in measured(g, depths, where, run.raster, run.settings)] for g in (run.trained.gaussians, kept)]
+    shares = [
+        [f.share for f in measured(g, depths, where, run.raster, run.settings)] for g in (run.trained.gaussians, kept)
+    ]
     worst = int(np.argmax(shares[0]))
     row["worst_place"] = {"name": where[worst].name, "before": shares[0][worst], "after": shares[1][worst]}
     if folder is not None:
@@ -80,10 +82,10 @@ def measure(scene: str, run: CompletedRun, threads: int, folder: Path | None) ->
 
 def table() -> str:
     lines = [
-        "Floaters: share of the blended weight in space that two photos see past, at held-out photos and between photos.",
+        "Floaters: share of the blended weight in space that two photos see past, at held-out photos and between them.",
         "Preset fast; PSNR is the mean over the photos that judge. Made by `scripts/clean_floaters.py`.",
         "",
-        "| scene | photos | Gaussians | judged by | candidates | removed | floaters % | at the worst place % | PSNR, dB | s |",
+        "| scene | photos | Gaussians | judged by | candidates | removed | floaters % | worst place % | PSNR, dB | s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for path in sorted(RESULTS.glob("*.json")):

@@ -11,6 +11,7 @@ from splat.core.slots import Codec, Reporter, SplatFile
 from splat.export.compressed_ply import CompressedPlyCodec
 from splat.export.deliverable import Deliverable
 from splat.export.header import OFFSET
+from splat.export.html import HtmlDeliverable
 from splat.export.ply import PlyCodec
 from splat.export.repair import warn
 from splat.export.sog import SogCodec
@@ -21,7 +22,7 @@ from splat.export.spz import SpzCodec
 CODECS: tuple[Codec, ...] = (CompressedPlyCodec(), PlyCodec(), SpzCodec(), SogCodec(), SplatFileCodec())
 """Ordered: the first codec with the suffix of a file reads or writes it."""
 
-DELIVERABLES: tuple[Deliverable, ...] = tuple(SplatDeliverable(codec) for codec in CODECS)
+DELIVERABLES: tuple[Deliverable, ...] = (*(SplatDeliverable(codec) for codec in CODECS), HtmlDeliverable())
 """What `splat export` and `splat convert` write: the longest suffix that fits a name chooses."""
 
 

@@ -62,9 +62,7 @@ def veiling(
     return near.to(means.device)
 
 
-def seen_past(
-    means: Float[Tensor, "n 3"], depths: Sequence[PosedDepth], min_views: int = 2
-) -> Float[Tensor, "n"]:
+def seen_past(means: Float[Tensor, "n 3"], depths: Sequence[PosedDepth], min_views: int = 2) -> Float[Tensor, "n"]:
     """By which fraction of their depth at least `min_views` photos see past each point, in [0, 1); 0 where fewer do.
 
     It is the depth from the surface to the point, over that of the surface: what is above x / (1 + x) is `floating` for

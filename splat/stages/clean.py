@@ -14,8 +14,8 @@ from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
 from splat.core.gaussians import Gaussians
-from splat.core.metrics import psnr
 from splat.core.machine import available_cores
+from splat.core.metrics import psnr
 from splat.core.slots import Rasterizer, RasterSettings, Reporter
 from splat.geometry.between import surfaces_between
 from splat.geometry.cleaning import MAX_LOSS, Cleaned, clean

@@ -27,7 +27,8 @@ from splat.poses.upright import WORLD_UP, parse_up
 from splat.run.completed import CompletedRun, note_written
 from splat.run.trained import Trained
 from splat.stages.clean import clean_run
-from splat.viewer.edits import Recipe, kept, placed_from_scene, read_recipe
+from splat.stages.floaters import SeenPastOf
+from splat.viewer.edits import Recipe, SeenPast, kept, placed_from_scene, read_recipe
 
 _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
@@ -84,7 +85,7 @@ class Shaping:
         if recipe is not None:
             origin = NO_OFFSET if recipe.splat.startswith("export/") else origin_for(source_from_world)
             file_from_world = about(origin) @ source_from_world
-            gaussians, edited_from_file = _edited(recipe, gaussians, file_from_world)
+            gaussians, edited_from_file = _edited(recipe, gaussians, file_from_world, SeenPastOf(run))
             edited_from_source = about(origin).inverse() @ edited_from_file @ about(origin)
         up = self._up()
         if up is None:
@@ -268,11 +269,13 @@ def is_run(source: Path) -> bool:
     return source.is_dir() and not any((source / name).is_file() for name in ("meta.json", "lod-meta.json"))
 
 
-def _edited(recipe: Recipe, gaussians: Gaussians, file_from_given: Similarity) -> tuple[Gaussians, Similarity]:
+def _edited(
+    recipe: Recipe, gaussians: Gaussians, file_from_given: Similarity, seen_past: SeenPast | None = None
+) -> tuple[Gaussians, Similarity]:
     """What a recipe leaves of Gaussians, in the frame that they are given in, and the transform that its scale and
     ground ask for: from the frame of the file that it was made for to where the edited splat stands."""
     scene_from_file = recipe.scene_from_file.similarity
-    mask = kept(recipe, gaussians.transformed(scene_from_file @ file_from_given))
+    mask = kept(recipe, gaussians.transformed(scene_from_file @ file_from_given), seen_past)
     return gaussians[mask], placed_from_scene(recipe) @ scene_from_file
 
 

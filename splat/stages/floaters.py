@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.capture import Capture, View
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
+from splat.core.machine import available_cores
 from splat.core.slots import DepthPrior, Rasterizer, RasterSettings, Silent
 from splat.geometry.camera_paths import interpolated_path
 from splat.geometry.drawing import draw_view
-from splat.geometry.floaters import Floating, floating, floating_weights, share_of
+from splat.geometry.floaters import Floating, floating, floating_weights, seen_past, share_of
 from splat.geometry.reproject import PosedDepth, posed_depths
 from splat.native import build
 from splat.priors.stereo import Stereo
+from splat.run.completed import CompletedRun
 from splat.run.trained import Trained
 from splat.stages.context import Context
 
@@ -60,10 +65,37 @@ def free_space(capture: Capture, threads: int, seed: int, prior: DepthPrior | No
     return posed_depths(some.views, maps)
 
 
+def known_free_space(run: CompletedRun) -> bool:
+    """Whether `free_space` can be measured for a finished run."""
+    photos = run.capture.train_views
+    return build.unavailable() is None and len(photos) > 1 and not any(v.name in run.lost for v in photos)
+
+
+class SeenPastOf:
+    """`geometry.floaters.seen_past` of Gaussians in the normalized frame of a finished run. Its photos are matched when
+    it is first called; raises SplatError where they are gone."""
+
+    def __init__(self, run: CompletedRun) -> None:
+        self._run, self._lock = run, threading.Lock()
+        self._depths: list[PosedDepth] | None = None
+        self._last: tuple[Gaussians, Float[Tensor, "n"]] | None = None
+
+    def __call__(self, gaussians: Gaussians) -> Float[Tensor, "n"]:
+        with self._lock:
+            if self._depths is None:
+                self._run.require(self._run.capture.train_views)
+                self._depths = free_space(self._run.capture, available_cores(), self._run.config.get("seed", 0))
+            if self._last is None or self._last[0] is not gaussians:
+                self._last = gaussians, seen_past(gaussians.means, self._depths)
+            return self._last[1]
+
+
 def places(capture: Capture, tests: Sequence[View], side: int = _SIDE) -> list[Place]:
     """Along a path between the training cameras, and at the held-out ones."""
     path = interpolated_path(capture.training(), _FRAMES, side)
-    out = [Place(f"between photos, {i + 1} of {_FRAMES}", f.camera, f.world_from_cam) for i, f in enumerate(path.cameras)]
+    out = [
+        Place(f"between photos, {i + 1} of {_FRAMES}", f.camera, f.world_from_cam) for i, f in enumerate(path.cameras)
+    ]
     for view in tests:
         scale = min(1.0, side / max(view.camera.width, view.camera.height))
         out.append(Place(view.name, view.camera.scaled(scale), view.pose))

@@ -16,10 +16,11 @@ from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.core.slots import PathCamera
+from splat.geometry.page import pack_splats
 from splat.viewer.edits import Brush, Frame, Operation, Recipe, kept
 from splat.viewer.keyframes import keyframe_path
 from splat.viewer.pictures import Painter
-from splat.viewer.protocol import Look, Pick, mask_message, pack_splats
+from splat.viewer.protocol import Look, Pick, mask_message
 from splat.viewer.protocol import Path as CameraPath
 from splat.viewer.scene import Scene, describe
 
@@ -209,7 +210,7 @@ class Session:
 
     def _apply(self, scene: Scene, recipe: Recipe) -> None:
         assert scene.gaussians is not None
-        mask = kept(recipe, scene.gaussians)
+        mask = kept(recipe, scene.gaussians, scene.seen_past)
         if not bool(mask.any()):
             raise SplatError("nothing would be left: that edit was not made.")
         left = scene.gaussians if bool(mask.all()) else scene.gaussians[mask.to(scene.gaussians.means.device)]
