@@ -4,7 +4,7 @@
 
 Each capture is reconstructed (preset fast, no renders) where its run is not there yet, then cleaned twice: judged by
 its held-out photos, and by its training photos, as where none is held out. Numbers are kept in scripts/results/clean,
-one JSON a scene, so that the table can be made in several sittings. `--pictures`: the worst place before and after, PNG.
+one JSON a scene, so that the table can be made in several sittings. `--pictures`: the worst place before and after.
 """
 
 from __future__ import annotations

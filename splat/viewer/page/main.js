@@ -321,6 +321,7 @@ stage.onFrame = (now) => {
   controls.update(now);
   path.update(now);
   exact.update(now);
+  cameras.update();
 };
 stage.start();
 connection.open();
