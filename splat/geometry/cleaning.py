@@ -31,7 +31,7 @@ class Cleaned:
 
 def clean(
     count: int,
-    groups: Sequence[Int[Tensor, "k"]],
+    groups: Sequence[Int[Tensor, "_"]],
     psnr: Callable[[Bool[Tensor, "n"]], float],
     max_loss: float = MAX_LOSS,
 ) -> Cleaned:
@@ -57,7 +57,7 @@ def clean(
         return Cleaned(everything, candidates, before, after)
     after = before
     cost = [before - without(rows)[1] for rows in groups]
-    halves: list[Int[Tensor, "k"]] = []
+    halves: list[Int[Tensor, "_"]] = []
     for group in sorted(range(len(groups)), key=lambda i: cost[i]):
         trial, value = without(groups[group])
         if value >= before - max_loss:

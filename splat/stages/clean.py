@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -35,6 +35,7 @@ _MAX_JUDGES = 24
 """Photos that judge; evenly spread."""
 
 
+@runtime_checkable
 class Drawing(Protocol):
     """What draws and how: a `stages.context.Context` or a `run.completed.CompletedRun`."""
 
@@ -121,7 +122,7 @@ def clean_run(run: CompletedRun, report: Reporter, max_loss: float = MAX_LOSS) -
     return replace(run, trained=replace(run.trained, gaussians=scene.gaussians.to("cpu")))
 
 
-def candidates(gaussians: Gaussians, depths: Sequence[PosedDepth]) -> list[Int[Tensor, "k"]]:
+def candidates(gaussians: Gaussians, depths: Sequence[PosedDepth]) -> list[Int[Tensor, "_"]]:
     """Rows of Gaussians that float or veil (`geometry.floaters`), in groups that are near each other; in each, faint
     ones first."""
     if not depths:
