@@ -1,10 +1,11 @@
 """What `--clean` removes and what it costs: floaters and PSNR of four captures before and after.
 
-    python scripts/clean_floaters.py --data DIR --out runs/clean [--scenes fox,banana] [--threads 1] [--pictures DIR]
+    python scripts/clean_floaters.py --data DIR --out runs/clean [--scenes fox,banana] [--threads 1]
 
-Each capture is reconstructed (preset fast, no renders) where its run is not there yet, then cleaned twice: judged by
-its held-out photos, and by its training photos, as where none is held out. Numbers are kept in scripts/results/clean,
-one JSON a scene, so that the table can be made in several sittings. `--pictures`: the worst place before and after.
+Each capture is reconstructed (preset fast, no renders) where its run is not there yet, then cleaned, judged by its
+held-out photos (with `--training` also by its training photos, as where none is held out). Numbers are kept in
+scripts/results/clean, one JSON a scene, so that the table can be made in several sittings.
+`--pictures DIR`: the worst place before and after.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ def run_of(scene: str, data: Path, out: Path, threads: int) -> Path:
     return run
 
 
-def measure(scene: str, run: CompletedRun, threads: int, folder: Path | None) -> dict[str, object]:
+def measure(scene: str, run: CompletedRun, threads: int, folder: Path | None, training: bool) -> dict[str, object]:
     tests = [v for v in run.capture.test_views if v.world_from_cam is not None]
     started = time.perf_counter()
     depths = free_space(run.capture, threads, 0)
     stereo = time.perf_counter() - started
     row: dict[str, object] = {"photos": len(run.capture.train_views), "heldout_photos": len(tests)}
     row |= {"gaussians": len(run.trained.gaussians), "stereo_seconds": round(stereo, 1)}
-    for name, judges in (("heldout", tests), ("training", [])):
+    for name, judges in (("heldout", tests), ("training", []))[: 1 + training]:
         started = time.perf_counter()
         scene_left = clean_scene(run.capture, run.trained, judges, depths, run)
         row[name] = scene_left.figures() | {"seconds": round(time.perf_counter() - started, 1)}
@@ -91,6 +92,8 @@ def table() -> str:
     for path in sorted(RESULTS.glob("*.json")):
         row = json.loads(path.read_text())
         for name in ("heldout", "training"):
+            if name not in row:
+                continue
             r, w = row[name], row["worst_place"]
             worst = f"{100 * w['before']:.2f} -> {100 * w['after']:.2f}" if name == "heldout" else ""
             lines.append(
@@ -108,6 +111,7 @@ def main() -> int:
     parser.add_argument("--scenes", default=",".join(SCENES))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--training", action="store_true")
     given = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     for scene in given.scenes.split(","):
@@ -116,7 +120,7 @@ def main() -> int:
             continue
         run = CompletedRun.open(run_of(scene, given.data, given.out, given.threads))
         bindings.set_threads(given.threads)
-        write_json(kept, measure(scene, run, given.threads, given.pictures))
+        write_json(kept, measure(scene, run, given.threads, given.pictures, given.training))
     write_atomic(RESULTS / "clean.md", table().encode())
     print(table())
     return 0
