@@ -73,7 +73,8 @@ class HtmlDeliverable(Deliverable):
         assert scene.trained is not None
         trained, figures = scene.trained, page.measured_psnr(scene.trained.root)
         views = [v for v in trained.capture.views if v.world_from_cam is not None]
-        rows, lost = [], []
+        rows: list[dict[str, Any]] = []
+        lost: list[str] = []
         for view in views:
             row = page.camera(len(rows), view, figures.get(view.name))
             if self.photos:
