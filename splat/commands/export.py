@@ -7,7 +7,6 @@ from pathlib import Path
 
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
-from splat.export.html import HtmlDeliverable
 from splat.run.console import Console
 from splat.stages.deliver import Shaping, deliver_from, is_run
 
@@ -26,9 +25,6 @@ class Export(Shaping):
     """Remove floaters: Gaussians in space that two photos see past, as long as the PSNR of the held-out photos (of the
     training photos where there are none) falls by at most 0.05 dB."""
 
-    html: HtmlDeliverable = field(default_factory=HtmlDeliverable)
-    """What a page (.html) holds beside the splat."""
-
     def __call__(self) -> int:
         outputs = (self.out,) if isinstance(self.out, Path | str) else tuple(map(Path, self.out))
         outputs = tuple(map(Path, outputs))
@@ -37,5 +33,5 @@ class Export(Shaping):
                 raise SplatError(f"{shown(self.run)} is no run: name what to write, e.g. scene.spz.")
             outputs = (self.run / "export" / "splat.ply",)
         with Console() as report:
-            deliver_from(self.run, outputs, self, report, (self.html,), self.clean)
+            deliver_from(self.run, outputs, self, report, self.clean)
         return 0

@@ -25,8 +25,12 @@ class SplatDeliverable(Deliverable):
     def about(self) -> str:  # type: ignore[override]
         return self.codec.about
 
+    def codec_of(self, scene: Scene) -> Codec:
+        """The codec, told what it needs to know of the scene besides its header."""
+        return self.codec
+
     def write(self, path: Path, scene: Scene, report: Reporter) -> list[Path]:
-        self.codec.save(path, scene.gaussians, scene.header, report)
+        self.codec_of(scene).save(path, scene.gaussians, scene.header, report)
         files = [path, notes_path(path)]
         if scene.trained is not None:
             files.append(write_sidecar(path, scene.trained.capture, scene.frame, scene.offset, scene.file_from_source))

@@ -88,7 +88,7 @@ def test_a_deliverable_that_needs_a_run_refuses_a_file(splat: Path, tmp_path: Pa
 
     @dataclasses.dataclass(frozen=True)
     class Missing(Cameras):
-        suffixes: tuple[str, ...] = (".usd",)
+        suffixes: tuple[str, ...] = (".xyz",)
         needs_run: bool = False
 
         def unavailable(self) -> str | None:
@@ -97,7 +97,7 @@ def test_a_deliverable_that_needs_a_run_refuses_a_file(splat: Path, tmp_path: Pa
     monkeypatch.setattr(deliver, "DELIVERABLES", (*DELIVERABLES, Cameras(), Missing()))
     assert main(["export", str(splat), str(tmp_path / "cameras.txt")]) == 2
     assert "give the run" in capsys.readouterr().err
-    assert main(["export", str(splat), str(tmp_path / "a.usd")]) == 2
+    assert main(["export", str(splat), str(tmp_path / "a.xyz")]) == 2
     assert "install it" in capsys.readouterr().err
 
 
