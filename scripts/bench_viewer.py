@@ -79,7 +79,8 @@ def in_browser(count: int, width: int, height: int) -> dict[str, Any]:
         rate = page.evaluate(SPIN, 10)
         renderer = page.evaluate(RENDERER)
         browser.close()
-    return {"fps": round(rate, 2), "first_picture_seconds": round(first, 2), "renderer": renderer}
+    load = round(os.getloadavg()[0], 1)
+    return {"load": load, "fps": round(rate, 2), "first_picture_seconds": round(first, 2), "renderer": renderer}
 
 
 class Stages:
@@ -167,11 +168,11 @@ def write(name: str, row: dict[str, Any]) -> None:
     drawn = {k: r for k, r in rows.items() if "fps" in r}
     if drawn:
         lines += [
-            "| Gaussians, SH 3 | px | frames per second | first picture, s | drawn by |",
-            "| --- | --- | --- | --- | --- |",
+            "| Gaussians, SH 3 | px | frames per second | first picture, s | processes that wanted a core | drawn by |",
+            "| --- | --- | --- | --- | --- | --- |",
         ]
         for r in sorted(drawn.values(), key=lambda row: row["count"]):
-            cells = f"{r['count']:,} | {r['size']} | {r['fps']} | {r['first_picture_seconds']}"
+            cells = f"{r['count']:,} | {r['size']} | {r['fps']} | {r['first_picture_seconds']} | {r['load']}"
             lines.append(f"| {cells} | {r['renderer']} |")
         lines += [
             "",

@@ -23,7 +23,7 @@ from splat.native import build
 from splat.raster import choose
 from splat.run.completed import CompletedRun
 from splat.run.trained import Trained
-from splat.stages import floaters
+from splat.stages import clean, floaters
 from splat.stages.clean import clean_run, clean_scene
 
 pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason="no compiled kernels")
@@ -112,6 +112,7 @@ def test_a_run_is_cleaned_when_it_is_written(
     posed_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(floaters, "Stereo", Beyond)
+    monkeypatch.setattr(clean, "_GROUPS", 2)
     run = tmp_path / "run"
     figures = reconstruct(posed_photos, run, clean=True)
     cleaned = figures["clean"]
