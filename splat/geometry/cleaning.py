@@ -38,8 +38,9 @@ def clean(
     """Remove as many `groups` of rows, of `count` Gaussians, as `psnr` (of those that a mask keeps, dB) allows: it ends
     at most `max_loss` below that of all.
 
-    All are tried first. If that is too much, each is tried alone, then one after another goes, the one that costs
-    least first, while the limit is kept; of those that may not go, the first and the second half are tried.
+    All are tried first. If that loses anything, each is tried alone, then one after another goes, the one that costs
+    least first, if it costs at most its share of `max_loss`: one that costs more is something that photos show, such
+    as a flower before a wall whose depth was matched instead. Of those that may not go, both halves are tried.
     """
     kept = torch.ones(count, dtype=torch.bool)
     candidates = sum(len(g) for g in groups)
@@ -53,19 +54,19 @@ def clean(
         return trial, psnr(trial)
 
     everything, after = without(torch.cat(list(groups)))
-    if after >= before - max_loss:
+    if after >= before:
         return Cleaned(everything, candidates, before, after)
-    after = before
+    after, share = before, max_loss / len(groups)
     cost = [before - without(rows)[1] for rows in groups]
     halves: list[Int[Tensor, "_"]] = []
     for group in sorted(range(len(groups)), key=lambda i: cost[i]):
         trial, value = without(groups[group])
-        if value >= before - max_loss:
+        if value >= max(before - max_loss, after - share):
             kept, after = trial, value
         else:
             halves += groups[group].chunk(2)
     for rows in halves:
         trial, value = without(rows)
-        if value >= before - max_loss:
+        if value >= max(before - max_loss, after - share):
             kept, after = trial, value
     return Cleaned(kept, candidates, before, after)

@@ -10,7 +10,7 @@ from splat.viewer.scene import Scene
 from splat.viewer.server import Viewer
 
 EVERY_SECONDS = 2.0
-SHARE = 0.02
+SHARE = 0.01
 """Of the time of training that snapshots may take: copies, packing, sending, and pictures that browsers ask for."""
 
 
