@@ -101,7 +101,9 @@ def table() -> str:
                 f"| {100 * r['floaters_before']:.2f} -> {100 * r['floaters_after']:.2f} | {worst} "
                 f"| {r['psnr_before']:.2f} -> {r['psnr_after']:.2f} | {r['seconds'] + row['stereo_seconds']:.0f} |"
             )
-    return "\n".join(lines) + "\n"
+    rows = {p.stem: json.loads(p.read_text()) for p in sorted(RESULTS.glob("*.json"))}
+    notes = [f"{name}: {row['note']}" for name, row in rows.items() if row.get("note")]
+    return "\n".join([*lines, "", *notes]).rstrip() + "\n"
 
 
 def main() -> int:
