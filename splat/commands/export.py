@@ -7,6 +7,7 @@ from pathlib import Path
 
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
+from splat.export import DELIVERABLES
 from splat.run.console import Console
 from splat.stages.deliver import Shaping, deliver_from, is_run
 
@@ -35,3 +36,7 @@ class Export(Shaping):
         with Console() as report:
             deliver_from(self.run, outputs, self, report, self.clean)
         return 0
+
+
+# the list is that of the formats there are
+Export.__doc__ = f"{Export.__doc__} Suffixes: {', '.join(s for d in DELIVERABLES for s in d.suffixes)}."

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.foreign import read_bytes, shown
 from splat.core.gaussians import Gaussians
@@ -29,6 +30,7 @@ from splat.export.glb_file import Glb, GlbWriter
 from splat.export.header import MIP, MODE, OFFSET, UP, offset_of, up_of, up_said, valid_offset, with_offset
 from splat.export.packing import arrays, bundle, colour_from_dc, decoded_bytes
 from splat.export.repair import repaired
+from splat.export.sidecar import write_sidecar
 from splat.export.splat_files import SplatDeliverable
 
 EXTENSION = "KHR_gaussian_splatting"
@@ -49,7 +51,7 @@ class GlbCodec:
     about = "glTF with KHR_gaussian_splatting (ratified), +y up: points with colours where it is not known"
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
-        turn = rotation_between(torch.tensor(self.up or up_of(header)), torch.tensor([0.0, 1.0, 0.0]))
+        turn = _to_y(self.up or up_of(header))
         means, quats, log_scales, opacities, sh = arrays(gaussians.transformed(_turned(turn)))
         glb, attributes = GlbWriter(), dict[str, int]()
         attributes["POSITION"] = glb.add(means, bounds=True)
@@ -104,6 +106,17 @@ class GlbDeliverable(SplatDeliverable):
 
     def codec_of(self, scene: Scene) -> GlbCodec:
         return replace(self.codec, up=scene.up)
+
+    def sidecar(self, path: Path, scene: Scene, capture: Capture) -> Path:
+        """Of the coordinates that stand in the file, which are turned."""
+        turn = _turned(_to_y(scene.up))
+        as_is = capture.world_from_source if scene.frame == "world" else Similarity.identity()
+        x, y, z = turn.apply(torch.tensor(scene.offset, dtype=torch.float64)).tolist()
+        return write_sidecar(path, capture, "y-up", (x, y, z), turn @ (scene.file_from_source or as_is))
+
+
+def _to_y(up: Direction) -> Float[Tensor, "3 3"]:
+    return rotation_between(torch.tensor(up, dtype=torch.float64), torch.tensor([0.0, 1.0, 0.0]))
 
 
 def _turned(rotation: Float[Tensor, "3 3"]) -> Similarity:

@@ -39,7 +39,7 @@ _UNIT = re.compile(r"\d+_\d+")
 
 @dataclass(frozen=True)
 class SogLevelsCodec:
-    """About 1.5 times the size of the `.sog`, in files of some megabytes."""
+    """Up to twice the size of the `.sog`, in files of some megabytes."""
 
     levels: int = 4
     """At most: a level has at least `smallest` Gaussians."""
