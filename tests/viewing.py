@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
 from splat import raster
@@ -97,6 +99,13 @@ def pinhole(pose: Rigid, shape: Camera | None = None) -> Pinhole:
 
 def as_json(view: Pinhole) -> dict[str, Any]:
     return {**vars(view), "world_from_cam": [list(row) for row in view.world_from_cam]}
+
+
+def without_browser(reason: str) -> NoReturn:
+    """Skip a test of the page; where SPLAT_REQUIRE_BROWSER is set, fail it."""
+    if os.environ.get("SPLAT_REQUIRE_BROWSER", "0") not in {"", "0"}:
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 # ------------------------------------------------------------------------------------------------------------- clients

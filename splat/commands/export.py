@@ -22,6 +22,10 @@ class Export(Shaping):
     out: tuple[Path, ...] = field(default=(), metadata={"positional": True})
     """What to write; the suffixes choose the formats (default: RUN/export/splat.ply)."""
 
+    clean: bool = False
+    """Remove floaters: Gaussians in space that two photos see past, as long as the PSNR of the held-out photos (of the
+    training photos where there are none) falls by at most 0.05 dB."""
+
     def __call__(self) -> int:
         outputs = (self.out,) if isinstance(self.out, Path | str) else tuple(map(Path, self.out))
         outputs = tuple(map(Path, outputs))
@@ -30,7 +34,7 @@ class Export(Shaping):
                 raise SplatError(f"{shown(self.run)} is no run: name what to write, e.g. scene.spz.")
             outputs = (self.run / "export" / "splat.ply",)
         with Console() as report:
-            deliver_from(self.run, outputs, self, report)
+            deliver_from(self.run, outputs, self, report, self.clean)
         return 0
 
 

@@ -188,6 +188,10 @@ class Reconstruct:
     fill: bool = False
     """Beside renders and videos, write ones named *_filled whose holes, which no photo showed, are closed for
     presentation. No figure is measured on them."""
+    clean: bool = False
+    """Write the result without floaters: Gaussians in space that two photos see past, as long as the PSNR of the
+    held-out photos falls by at most 0.05 dB. Figures are of the scene as it was trained; `clean` in metrics.json has
+    those of both."""
     lpips: Path | None = None
     """Folder with weights of LPIPS or ST-LPIPS (default: the folder named by SPLAT_WEIGHTS, and what is installed);
     without them LPIPS is null."""
@@ -432,8 +436,8 @@ class Reconstruct:
         )
         protocol = evaluate.Protocol(k.heldout, k.search, k.lpips)
         result = evaluate.evaluate(c, p.capture, p.posed, p.held_out, trained, protocol)
-        export.export(c, p.capture, trained, result, k.renders, k.fill)
-        about = {"method": k.chosen.name, "heldout": k.heldout}
+        cleaned = export.export(c, p.capture, trained, result, k.renders, k.fill, k.clean)
+        about = {"method": k.chosen.name, "heldout": k.heldout, "clean": cleaned}
         figures = metrics.gather_metrics(c, p.capture, p.posed, trained, result, warnings, about)
         write_json(c.run.root / "metrics.json", figures)
         shown = ("preset", "iterations", "max_resolution", "cap", "sh_degree", "antialiased", "seed", "device")

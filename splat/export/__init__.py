@@ -15,6 +15,7 @@ from splat.export.compressed_ply import CompressedPlyCodec
 from splat.export.deliverable import Deliverable
 from splat.export.glb import GlbCodec, GlbDeliverable
 from splat.export.header import OFFSET
+from splat.export.html import HtmlDeliverable
 from splat.export.ksplat import KsplatReader
 from splat.export.ply import PlyCodec
 from splat.export.repair import warn
@@ -43,6 +44,7 @@ DELIVERABLES: tuple[Deliverable, ...] = (
     *(SplatDeliverable(codec) for codec in CODECS if not isinstance(codec, GlbCodec)),
     GlbDeliverable(GlbCodec()),
     UsdDeliverable(),
+    HtmlDeliverable(),
 )
 """What `splat export` and `splat convert` write: the longest suffix that fits a name chooses."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,7 +14,7 @@ from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.core.slots import Rasterizer, RasterSettings
 from splat.geometry.drawing import draw_view
-from splat.geometry.reproject import PosedDepth, count_support, project_points
+from splat.geometry.reproject import PosedDepth, count_support, look_up_depth, project_points
 
 
 def floating(
@@ -61,6 +62,60 @@ def veiling(
     return near.to(means.device)
 
 
+def seen_past(means: Float[Tensor, "n 3"], depths: Sequence[PosedDepth], min_views: int = 2) -> Float[Tensor, "n"]:
+    """By which fraction of their depth at least `min_views` photos see past each point, in [0, 1); 0 where fewer do.
+
+    It is the depth from the surface to the point, over that of the surface: what is above x / (1 + x) is `floating` for
+    `max_free_space` x.
+    """
+    points = means.detach().cpu().float()
+    past = torch.zeros(min_views, len(points))
+    for d in depths:
+        found = look_up_depth(d.camera, d.world_from_cam, d.depth, points)
+        share = torch.where(found.known & (found.ratio > 1), 1 - 1 / found.ratio, 0).float()
+        past = torch.cat([past, share[None]]).topk(min_views, dim=0).values
+    return past[-1]
+
+
+@dataclass(frozen=True)
+class Floating:
+    """What one camera sees of it, in units of a fully covered pixel."""
+
+    weight: float
+    """Blended weight of Gaussians whose centres are `floating`."""
+    total: float
+    """Blended weight of all."""
+
+    @property
+    def share(self) -> float:
+        return self.weight / self.total if self.total > 0 else 0.0
+
+
+def floating_weights(
+    gaussians: Gaussians,
+    depths: Sequence[PosedDepth],
+    cameras: Sequence[tuple[Camera, Rigid]],
+    raster: Rasterizer,
+    settings: RasterSettings,
+) -> list[Floating]:
+    """For each of the cameras (with `world_from_cam`)."""
+    marks = floating(gaussians.means, depths).to(gaussians.means)[:, None]
+    black = gaussians.means.new_zeros(3)
+    out = []
+    for camera, world_from_cam in cameras:
+        render = draw_view(gaussians, camera, world_from_cam, raster, settings, black, marks)
+        assert render.features is not None
+        out.append(Floating(float(render.features.sum()), float(render.alpha.sum())))
+    return out
+
+
+def share_of(found: Sequence[Floating]) -> float | None:
+    """The share of the blended weight that floats, over all pixels of all cameras, in [0, 1]. None where nothing is
+    drawn."""
+    everything = sum(f.total for f in found)
+    return sum(f.weight for f in found) / everything if everything > 0 else None
+
+
 def floater_share(
     gaussians: Gaussians,
     depths: Sequence[PosedDepth],
@@ -68,14 +123,5 @@ def floater_share(
     raster: Rasterizer,
     settings: RasterSettings,
 ) -> float | None:
-    """The share of the blended weight, over all pixels of these cameras, that belongs to Gaussians whose centres are
-    `floating`, in [0, 1]. None where nothing is drawn. `cameras`: with `world_from_cam`."""
-    marks = floating(gaussians.means, depths).to(gaussians.means)[:, None]
-    black = gaussians.means.new_zeros(3)
-    floats = everything = 0.0
-    for camera, world_from_cam in cameras:
-        render = draw_view(gaussians, camera, world_from_cam, raster, settings, black, marks)
-        assert render.features is not None
-        floats += float(render.features.sum())
-        everything += float(render.alpha.sum())
-    return floats / everything if everything > 0 else None
+    """`share_of` the `floating_weights`."""
+    return share_of(floating_weights(gaussians, depths, cameras, raster, settings))

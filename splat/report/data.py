@@ -45,6 +45,22 @@ class ViewScore:
 
 
 @dataclass(frozen=True, eq=False)
+class Floaters:
+    """What floats in space that photos see past, as shares of what is drawn, and where most of it is."""
+
+    share: float
+    """Over all held-out photos and places between the photos."""
+    place: str = ""
+    """The worst: a held-out photo, or a place between photos."""
+    place_share: float = 0.0
+    render: Picture | None = None
+    marked: Picture | None = None
+    """The same in grey, floaters red."""
+    cleaned: str = ""
+    """What was removed, in one sentence."""
+
+
+@dataclass(frozen=True, eq=False)
 class ReportData:
     """Everything `report.html` shows. What is not known stays at its default and is left out of the page."""
 
@@ -74,6 +90,7 @@ class ReportData:
     """Width and height that were trained on, in px."""
     photo_size: tuple[int, int] | None = None
     """Width and height of the photos' files (the most common one)."""
+    floaters: Floaters | None = None
     loss: Curve = ()
     train_psnr: Curve = ()
     heldout_psnr: Curve = ()

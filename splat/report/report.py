@@ -14,7 +14,7 @@ from splat.core.files import write_atomic
 from splat.report.advice import advice
 from splat.report.camera_map import camera_map
 from splat.report.charts import curve_chart, stage_bars
-from splat.report.data import ReportData, ViewScore
+from splat.report.data import Floaters, ReportData, ViewScore
 from splat.report.pictures import Figure, comparison, figure
 from splat.report.templating import decibels, duration, render
 
@@ -75,10 +75,20 @@ def report_html(data: ReportData) -> str:
         advice=advice(data),
         heldout=_view_list(data.scores("test"), _MAX_HELDOUT),
         training=_view_list(data.scores("train"), _MAX_TRAINING),
+        floaters=_floaters(data.floaters),
         camera_map=camera_map(data),
         charts=[c for c in charts if c is not None],
         stage_bars=stage_bars(data.seconds),
     )
+
+
+def _floaters(found: Floaters | None) -> tuple[Figure, ...]:
+    """Pictures of the worst place."""
+    if found is None:
+        return ()
+    shown = ((found.render, "render"), (found.marked, "floaters red"))
+    made = [figure(p, caption) for p, caption in shown if p is not None]
+    return tuple(f for f in made if f is not None)
 
 
 def _tiles(data: ReportData) -> list[Tile]:

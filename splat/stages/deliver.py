@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ from splat.core.slots import PathCamera, RasterSettings, Reporter
 from splat.export import DELIVERABLES, is_splat_folder, read_splat
 from splat.export.deliverable import Deliverable, Direction, Frame, Scene, TrainedScene, all_chosen
 from splat.export.header import MIP, MODE, NO_OFFSET, UP, Offset, offset_of, relative_to, up_of, with_offset
+from splat.export.html import HtmlDeliverable
 from splat.export.sidecar import about, drawn_as_said, origin_for
 from splat.export.splat_files import SplatDeliverable
 from splat.export.spz import SpzCodec
@@ -30,7 +31,9 @@ from splat.geometry.decimation import blended_weights, merged
 from splat.poses.upright import WORLD_UP, parse_up
 from splat.run.completed import CompletedRun, note_written
 from splat.run.trained import Trained
-from splat.viewer.edits import Recipe, kept, placed_from_scene, read_recipe
+from splat.stages.clean import clean_run
+from splat.stages.floaters import SeenPastOf
+from splat.viewer.edits import Recipe, SeenPast, kept, placed_from_scene, read_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,8 @@ class Shaping:
     """Apply a recipe that was saved in `splat view` (.edits.json)."""
     spz_version: Literal[3, 4] = 4
     """Of .spz: 4 (zstd), or 3 (gzip) for readers that do not know 4 yet."""
+    html: HtmlDeliverable = field(default_factory=HtmlDeliverable)
+    """What a page (.html) holds beside the splat."""
 
     def check(self) -> None:
         """Raises SplatError for values that mean nothing, before anything is read."""
@@ -82,7 +87,7 @@ class Shaping:
 
     def tuned(self) -> tuple[Deliverable, ...]:
         """Deliverables with settings from here."""
-        return (SplatDeliverable(SpzCodec(self.spz_version)),)
+        return (SplatDeliverable(SpzCodec(self.spz_version)), self.html)
 
     # --------------------------------------------------------------------------------------------------------- scenes
 
@@ -95,7 +100,7 @@ class Shaping:
         if recipe is not None:
             origin = NO_OFFSET if recipe.splat.startswith("export/") else origin_for(source_from_world)
             file_from_world = about(origin) @ source_from_world
-            gaussians, edited_from_file = _edited(recipe, gaussians, file_from_world)
+            gaussians, edited_from_file = _edited(recipe, gaussians, file_from_world, SeenPastOf(run))
             edited_from_source = about(origin).inverse() @ edited_from_file @ about(origin)
         up = self._up()
         if up is None:
@@ -241,17 +246,25 @@ def deliver(scene: Scene, outputs: Sequence[Path], deliverables: Sequence[Delive
     return files
 
 
-def deliver_from(source: Path, outputs: Sequence[Path], shaping: Shaping, report: Reporter) -> list[Path]:
-    """Write each output from a run folder or a splat file. Every name is judged before anything is read or written."""
+def deliver_from(
+    source: Path, outputs: Sequence[Path], shaping: Shaping, report: Reporter, clean: bool = False
+) -> list[Path]:
+    """Write each output from a run folder or a splat file. Every name is judged before anything is read or written.
+    `clean`: without floaters, see `stages.clean`."""
     by_suffixes = {d.suffixes: d for d in (*DELIVERABLES, *shaping.tuned())}
     from_run = is_run(source)
     deliverables = all_chosen(outputs, from_run, source, tuple(by_suffixes.values()))
     shaping.check()
     if not source.exists():
         raise SplatError(f"{shown(source)} does not exist: give a run folder or a splat file.")
+    if clean and not from_run:
+        raise SplatError(f"--clean asks the photos of a run, and {shown(source)} is a splat file: give the run.")
     if not from_run:
         return deliver(shaping.of_file(source, report), outputs, deliverables, report)
-    files = deliver(shaping.of_run(CompletedRun.open(source)), outputs, deliverables, report)
+    run = CompletedRun.open(source)
+    if clean:
+        run = clean_run(run, report)
+    files = deliver(shaping.of_run(run), outputs, deliverables, report)
     note_written(source, "export", files)
     return files
 
@@ -261,11 +274,13 @@ def is_run(source: Path) -> bool:
     return source.is_dir() and not is_splat_folder(source)
 
 
-def _edited(recipe: Recipe, gaussians: Gaussians, file_from_given: Similarity) -> tuple[Gaussians, Similarity]:
+def _edited(
+    recipe: Recipe, gaussians: Gaussians, file_from_given: Similarity, seen_past: SeenPast | None = None
+) -> tuple[Gaussians, Similarity]:
     """What a recipe leaves of Gaussians, in the frame that they are given in, and the transform that its scale and
     ground ask for: from the frame of the file that it was made for to where the edited splat stands."""
     scene_from_file = recipe.scene_from_file.similarity
-    mask = kept(recipe, gaussians.transformed(scene_from_file @ file_from_given))
+    mask = kept(recipe, gaussians.transformed(scene_from_file @ file_from_given), seen_past)
     return gaussians[mask], placed_from_scene(recipe) @ scene_from_file
 
 

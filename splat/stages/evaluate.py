@@ -21,10 +21,11 @@ from splat.run.code import code_hash
 from splat.run.folder import hash_of
 from splat.run.trained import Trained
 from splat.stages.context import Context, work_folder
-from splat.stages.floaters import floaters
+from splat.stages.floaters import Worst, floaters
 from splat.stages.measure import Measured, mean, measure
 from splat.stages.perceptual import Metric, perceptual_metric, reported_variant
 
+_WORST = ("floaters.render.png", "floaters.marked.png")
 _MAX_TRAINING_VIEWS = 24  # measured for the report; evenly spread over the capture
 
 
@@ -38,6 +39,18 @@ class Pictures:
 
 
 @dataclass(frozen=True, eq=False)
+class WorstPlace:
+    """The held-out photo, or the place between photos, with most floaters."""
+
+    name: str
+    share: float
+    """Of what is drawn there."""
+    render: Path
+    marked: Path
+    """The same in grey, floaters red."""
+
+
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """Held-out and training views, measured."""
 
@@ -48,9 +61,11 @@ class Evaluation:
     not_placed: tuple[str, ...]
     """Held-out photos whose pose could not be found (strict protocol)."""
     lpips_variant: str | None = None
+    """Which perceptual metric the figures named "lpips" are of."""
     floaters: float | None = None
     """Share of the blended weight that floats before surfaces: see `stages.floaters`."""
-    """Which perceptual metric the figures named "lpips" are of."""
+    worst: WorstPlace | None = None
+    """Where most of it floats."""
 
     def averages(self) -> dict[str, float | None]:
         return {k: mean([p.figures[k] for p in self.test]) for k in ("psnr", "ssim", "cc_psnr", "lpips")}
@@ -100,8 +115,10 @@ def evaluate(
             for m in measured:
                 results[group].append(_keep(folder / group, m))
                 c.report.progress(len(results["test"]) + len(results["train"]), total, psnr=m.psnr)
-        floats = floaters(c, capture, trained, tests)
-        result = Evaluation(tuple(results["test"]), tuple(results["train"]), tuple(tests), tuple(lost), variant, floats)
+        floats, worst = floaters(c, capture, trained, tests)
+        groups = tuple(results["test"]), tuple(results["train"])
+        place = _keep_worst(folder, worst)
+        result = Evaluation(*groups, tuple(tests), tuple(lost), variant, floats, place)
         _save(folder, result)
         return result
 
@@ -174,6 +191,14 @@ def _keep(folder: Path, m: Measured) -> Pictures:
     return Pictures(m.figures(), photo, render)
 
 
+def _keep_worst(folder: Path, worst: Worst | None) -> WorstPlace | None:
+    if worst is None:
+        return None
+    write_png(folder / _WORST[0], worst.render)
+    write_png(folder / _WORST[1], worst.marked)
+    return WorstPlace(worst.name, worst.share, folder / _WORST[0], folder / _WORST[1])
+
+
 def _save(folder: Path, e: Evaluation) -> None:
     def rows(pictures: tuple[Pictures, ...]) -> list[dict[str, Any]]:
         return [p.figures | {"photo": p.photo.name, "render": p.render.name} for p in pictures]
@@ -181,6 +206,7 @@ def _save(folder: Path, e: Evaluation) -> None:
     poses = {v.name: v.pose.matrix().tolist() for v in e.test_views}
     about: dict[str, Any] = {"test_poses": poses, "not_placed": list(e.not_placed)}
     about |= {"lpips_variant": e.lpips_variant, "floaters": e.floaters}
+    about["worst_place"] = None if e.worst is None else {"name": e.worst.name, "share": e.worst.share}
     write_json(folder / "views.json", {"test": rows(e.test), "train": rows(e.train)} | about)
 
 
@@ -202,4 +228,6 @@ def _load(folder: Path, capture: Capture, held_out: tuple[View, ...] | None) -> 
         views.append(v if held_out is None else Capture(views=(v,)).resized(size).views[0])
     variant = saved.get("lpips_variant")
     groups = rows("test"), rows("train"), tuple(views), tuple(saved["not_placed"])
-    return Evaluation(*groups, variant, saved.get("floaters"))
+    place = saved.get("worst_place")
+    worst = place and WorstPlace(place["name"], place["share"], *(folder / name for name in _WORST))
+    return Evaluation(*groups, variant, saved.get("floaters"), worst)

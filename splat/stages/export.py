@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from splat.core.capture import Capture, PointCloud
 from splat.core.files import write_json
+from splat.core.foreign import read_json
 from splat.core.gaussians import Gaussians
 from splat.core.slots import PathCamera, Reporter
 from splat.export import save_splat
@@ -18,31 +20,48 @@ from splat.geometry.camera_paths import CameraPath, interpolated_path, orbit_pat
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
 from splat.run.trained import Trained
+from splat.stages.clean import clean_scene
 from splat.stages.context import Context
 from splat.stages.evaluate import Evaluation
+from splat.stages.floaters import free_space
 
+CLEAN_FILE = "clean.json"
 _PATH_FRAMES = 90
 _VIDEO_SIDE = 480  # px: previews; VP9 costs more per frame than drawing does. `splat render` makes larger ones
 
 
 def export(
-    c: Context, capture: Capture, trained: Trained, result: Evaluation, renders: bool, fill: bool = False
-) -> None:
+    c: Context,
+    capture: Capture,
+    trained: Trained,
+    result: Evaluation,
+    renders: bool,
+    fill: bool = False,
+    clean: bool = False,
+) -> dict[str, Any] | None:
     """Write the deliverables. `renders`: pictures and videos as well; with `fill`, beside them ones whose holes are
-    closed for presentation."""
+    closed for presentation. `clean`: without floaters, as far as `stages.clean` allows; returns what that did."""
     c.report.begin("export")
-    key = hash_of("export", c.run.identity("evaluate"), renders, renders and fill)
+    key = hash_of("export", c.run.identity("evaluate"), renders, renders and fill, *(("clean",) if clean else ()))
     shown = replace(capture, views=capture.train_views + result.test_views)
 
     def make(folder: Path) -> bool:
-        write_splats(folder, capture, trained.gaussians, c.settings.mode == "antialiased", c.report)
+        delivered = trained
+        if clean:
+            scene = clean_scene(capture, trained, result.test_views, free_space(capture, c.threads, c.seed), c)
+            c.report.info(scene.sentence())
+            write_json(folder / CLEAN_FILE, scene.figures())
+            delivered = replace(trained, gaussians=scene.gaussians)
+        write_splats(folder, capture, delivered.gaussians, c.settings.mode == "antialiased", c.report)
         write_cameras(folder / "cameras.json", shown)
         if renders:
-            write_pictures(c, folder / "renders", capture, trained, result, fill)
+            write_pictures(c, folder / "renders", capture, delivered, result, fill)
         return True
 
     code = code_hash("splat.stages.export")
-    c.run.stage("export", key, {"renders": renders, "fill": fill}, make, lambda folder: True, code=code, shared=True)
+    about = {"renders": renders, "fill": fill, "clean": clean}
+    c.run.stage("export", key, about, make, lambda folder: True, code=code, shared=True)
+    return read_json(c.run.root / "export" / CLEAN_FILE) if clean else None
 
 
 def write_splats(folder: Path, capture: Capture, gaussians: Gaussians, antialiased: bool, report: Reporter) -> None:

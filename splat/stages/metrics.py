@@ -27,7 +27,7 @@ def gather_metrics(
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What `metrics.json` holds. Scripts read it: names and units stay. `about`: what the run adds of itself (method,
-    hold-out protocol)."""
+    hold-out protocol, what was cleaned)."""
     averages = result.averages()
     seconds = {name: round(s, 2) for name, s in c.run.seconds.items()}
     sizes = [(v.camera.width, v.camera.height) for v in capture.views]
@@ -40,7 +40,9 @@ def gather_metrics(
         "cc_psnr": averages["cc_psnr"],
         "views": [p.figures for p in result.test],
         "floaters": result.floaters,
+        "floaters_worst": None if result.worst is None else {"place": result.worst.name, "share": result.worst.share},
         "holes": _holes(c, result),
+        "clean": None,
         "train_psnr": mean([p.figures["psnr"] for p in result.train]),
         "num_gaussians": len(trained.gaussians),
         "seconds": seconds | {"total": round(sum(seconds.values()), 2)},

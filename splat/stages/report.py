@@ -10,7 +10,7 @@ from typing import Any, Literal
 from splat.core.capture import Capture
 from splat.core.lpips import metric_title
 from splat.core.slots import PoseResult
-from splat.report import Curve, ReportData, ViewScore, write_report
+from splat.report import Curve, Floaters, ReportData, ViewScore, write_report
 from splat.run.folder import RunFolder
 from splat.run.trained import Trained
 from splat.stages.evaluate import Evaluation
@@ -63,6 +63,7 @@ def write_run_report(
         peak_memory_mb=metrics["peak_memory_mb"],
         resolution=(metrics["resolution"][0], metrics["resolution"][1]),
         photo_size=sizes.most_common(1)[0][0],
+        floaters=_floaters(result, metrics["clean"]),
         loss=_curve(trained, "loss"),
         train_psnr=_curve(trained, "psnr"),
         gaussian_counts=_curve(trained, "gaussians"),
@@ -73,6 +74,15 @@ def write_run_report(
         settings=settings,
     )
     write_report(root / "report.html", data)
+
+
+def _floaters(result: Evaluation, cleaned: dict[str, Any] | None) -> Floaters | None:
+    if result.floaters is None:
+        return None
+    sentence, worst = "" if cleaned is None else f"Written without them: {cleaned['sentence']}", result.worst
+    if worst is None:
+        return Floaters(result.floaters, cleaned=sentence)
+    return Floaters(result.floaters, worst.name, worst.share, worst.render, worst.marked, sentence)
 
 
 def _scores(result: Evaluation, role: Literal["train", "test"]) -> tuple[ViewScore, ...]:

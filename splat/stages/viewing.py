@@ -14,7 +14,7 @@ from splat import raster as rasterizers
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_json
-from splat.core.foreign import read_json, shown
+from splat.core.foreign import shown
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid, Similarity, needs_local_origin
 from splat.core.machine import available_memory_gb
@@ -24,10 +24,12 @@ from splat.export.header import MIP, MODE, NO_OFFSET, Offset, offset_of, tidy, u
 from splat.export.renders import render_frame
 from splat.export.sidecar import drawn_as_said
 from splat.export.video import write_video
+from splat.geometry.page import extent, measured_psnr
 from splat.run.completed import CompletedRun
 from splat.run.trained import Trained
+from splat.stages.floaters import SeenPastOf, known_free_space
 from splat.viewer.edits import Recipe, placed_from_scene, write_recipe
-from splat.viewer.scene import Scene, SceneCamera, extent
+from splat.viewer.scene import Scene, SceneCamera
 
 EDITS = "edits"
 """Folder of a run for what is saved in the viewer."""
@@ -39,7 +41,7 @@ def run_scene(run: CompletedRun) -> Scene:
     background = _rgb(trained.background)
     views = [_as_trained(v, trained) for v in run.capture.views if v.world_from_cam is not None]
     views = [v for v in views if v.name not in run.lost]
-    figures = _measured(root)
+    figures = measured_psnr(root)
     saver = FileSaver(root / EDITS, "splat", run.raster, run.settings, background)
     return Scene(
         name=root.resolve().name,
@@ -51,6 +53,7 @@ def run_scene(run: CompletedRun) -> Scene:
         background=background,
         scene_from_file=run.capture.world_from_source,
         file="export/splat.ply",
+        seen_past=SeenPastOf(run) if known_free_space(run) else None,
         saver=saver,
     )
 
@@ -155,16 +158,6 @@ def _as_trained(view: View, trained: Trained) -> View:
     """With the pose that training corrected."""
     pose = trained.poses.get(view.name)
     return view if pose is None else replace(view, world_from_cam=Rigid.from_matrix(pose).inverse())
-
-
-def _measured(root: Path) -> dict[str, float]:
-    """PSNR of each photo that was measured, by name."""
-    try:
-        saved = read_json(root / "evaluate" / "views.json")
-        rows = [*saved.get("train", []), *saved.get("test", [])]
-        return {str(r["name"]): float(r["psnr"]) for r in rows if isinstance(r.get("psnr"), int | float)}
-    except (SplatError, KeyError, TypeError, AttributeError):
-        return {}
 
 
 def _rgb(colour: Any) -> tuple[float, float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -112,8 +113,10 @@ class Browser:
             return
         self._known["splats"] = packed.version
         self._unseen_since = self.loop.time()
+        started = time.thread_time()
         for part in splats_messages(packed.step, packed.count, packed.sh_degree, packed.planes):
             await self._put(part)
+        self.session.spend(time.thread_time() - started)
 
     async def _put(self, message: str | bytes) -> None:
         await asyncio.wait_for(self.connection.send(message), SEND_SECONDS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -117,6 +118,16 @@ class MaxSize:
 
 
 @dataclass(frozen=True)
+class Floaters:
+    """Remove what lies in space that photos see past. Which photos decide is not in the recipe: they are those of the
+    run that it is applied to."""
+
+    kind: Literal["floaters"]
+    min_seen_past: float
+    """At least two photos see past it by more than this share of the depth that they see there."""
+
+
+@dataclass(frozen=True)
 class Brush:
     """Remove what a stroke in a picture covers, down to a depth."""
 
@@ -164,7 +175,7 @@ class Ground:
             raise ValueError("three points of the ground must not lie on a line")
 
 
-Operation = Box | Sphere | MinOpacity | MaxSize | Brush | Scale | Ground
+Operation = Box | Sphere | MinOpacity | MaxSize | Floaters | Brush | Scale | Ground
 
 
 @dataclass(frozen=True)
@@ -217,15 +228,21 @@ def write_recipe(path: Path, recipe: Recipe) -> None:
     write_json(path, dataclasses.asdict(recipe))
 
 
-def kept(recipe: Recipe, gaussians: Gaussians) -> Bool[Tensor, "n"]:
-    """Which Gaussians, given in the frame of the scene, the operations leave."""
+SeenPast = Callable[[Gaussians], Float[Tensor, "n"]]
+"""By which share of their depth at least two photos see past each Gaussian (`geometry.floaters.seen_past`), given in
+the frame of the scene."""
+
+
+def kept(recipe: Recipe, gaussians: Gaussians, seen_past: SeenPast | None = None) -> Bool[Tensor, "n"]:
+    """Which Gaussians, given in the frame of the scene, the operations leave. Raises SplatError where one of them cuts
+    floaters and nobody knows (`seen_past`) which these are."""
     mask = torch.ones(len(gaussians), dtype=torch.bool)
     for operation in recipe.operations:
-        mask &= survivors(operation, gaussians)
+        mask &= survivors(operation, gaussians, seen_past)
     return mask
 
 
-def survivors(operation: Operation, gaussians: Gaussians) -> Bool[Tensor, "n"]:
+def survivors(operation: Operation, gaussians: Gaussians, seen_past: SeenPast | None = None) -> Bool[Tensor, "n"]:
     """Which Gaussians one operation leaves."""
     means = gaussians.means.detach().cpu().double()
     if isinstance(operation, Box):
@@ -240,6 +257,10 @@ def survivors(operation: Operation, gaussians: Gaussians) -> Bool[Tensor, "n"]:
         return (gaussians.opacities >= operation.min_opacity).cpu()
     if isinstance(operation, MaxSize):
         return (gaussians.scales.max(1).values <= operation.max_size).cpu()
+    if isinstance(operation, Floaters):
+        if seen_past is None:
+            raise SplatError("the recipe cuts floaters, which only the photos of a run can tell: apply it to the run.")
+        return (seen_past(gaussians) <= operation.min_seen_past).cpu()
     if isinstance(operation, Brush):
         return ~_under(operation, means)
     return torch.ones(len(gaussians), dtype=torch.bool)

@@ -10,15 +10,16 @@ from splat.viewer.scene import Scene
 from splat.viewer.server import Viewer
 
 EVERY_SECONDS = 2.0
-SHARE = 0.02
-"""Of the time of training that copies may take."""
+SHARE = 0.01
+"""Of the time of training that snapshots may take: copies, packing, sending, and pictures that browsers ask for."""
 
 
 class LiveView:
     """Shows a training run: a `slots.Observer`, for one process.
 
     Snapshots are copies, taken between steps while a browser is there, at most every EVERY_SECONDS and so seldom that
-    copying takes at most SHARE of the time. They replace each other: what no browser has taken yet is never sent.
+    they take at most SHARE of the time, if each takes as long as the one before. They replace each other: what no
+    browser has taken yet is never sent.
     """
 
     def __init__(self, viewer: Viewer, scene: Scene) -> None:
@@ -35,9 +36,10 @@ class LiveView:
     def __call__(self, snapshot: Snapshot) -> None:
         if snapshot.gaussians is None:
             return
+        spent = self.viewer.session.spent()
         gaussians = snapshot.gaussians.map(lambda t: t.detach().to("cpu"))  # the observer's own copy already
         self.viewer.session.show(replace(self.scene, gaussians=gaussians, step=snapshot.step))
-        took = time.monotonic() - self._asked
+        took = time.monotonic() - self._asked + spent
         self._due = time.monotonic() + max(EVERY_SECONDS, took / SHARE)
 
 

@@ -19,7 +19,6 @@ import numpy as np
 from jaxtyping import Bool
 from torch import Tensor
 
-from splat.core.gaussians import SH_C0, Gaussians
 from splat.viewer.decoding import MalformedMessage, decode
 from splat.viewer.edits import Operation, Pinhole
 
@@ -152,18 +151,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and value - value != 0:
         return None
     return value
-
-
-def pack_splats(gaussians: Gaussians) -> bytes:
-    """All rows as planes, one after another: means (float32 xyz), and as float16 opacity, colour of degree 0, log
-    scales, quaternions (wxyz, unit), and the harmonics above degree 0 (coefficient by coefficient, rgb each)."""
-    g = gaussians.map(lambda t: t.detach().cpu().float())
-    quats = g.quats_wxyz / g.quats_wxyz.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    limit = 65504.0
-    halves = (g.opacities, 0.5 + SH_C0 * g.sh[:, 0], g.log_scales, quats, g.sh[:, 1:])
-    planes = [g.means.contiguous().numpy().tobytes()]
-    planes += [h.clamp(-limit, limit).half().contiguous().numpy().tobytes() for h in halves]
-    return b"".join(planes)
 
 
 def splats_messages(step: int, count: int, sh_degree: int, planes: bytes) -> Iterator[bytes]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,10 +15,8 @@ from splat.core.capture import View
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Similarity
 from splat.core.slots import PathCamera, Rasterizer, RasterSettings
-from splat.viewer.edits import Recipe
-
-MAX_FRAMED = 50_000
-"""Gaussians that the extent is judged by."""
+from splat.geometry import page
+from splat.viewer.edits import Recipe, SeenPast
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +65,8 @@ class Scene:
     """From the frame of the splat file (for a run: that of the input)."""
     file: str = ""
     """Name of the splat file, for recipes."""
+    seen_past: SeenPast | None = None
+    """What the photos know of floaters; takes its time when it is first called. None: there are no photos to ask."""
     saver: Saver | None = None
     """None: nothing can be saved yet."""
 
@@ -77,54 +76,19 @@ class Scene:
         return self.gaussians.means.new_tensor(self.background)
 
 
-@dataclass(frozen=True)
-class Extent:
-    """Where a scene is."""
-
-    centre: tuple[float, float, float]
-    radius: float
-    """That 80 % of what is opaque lies within."""
-
-
-def extent(gaussians: Gaussians) -> Extent:
-    """Of the Gaussians that count (opacity at least a tenth, if there are any), with few far ones left out."""
-    solid = gaussians.opacities >= 0.1
-    means = gaussians.means[solid] if bool(solid.any()) else gaussians.means
-    means = means[means.isfinite().all(1)].detach().cpu().double()
-    means = means[:: max(1, len(means) // MAX_FRAMED)]
-    if len(means) == 0:
-        return Extent((0.0, 0.0, 0.0), 1.0)
-    centre = means.median(0).values
-    radius = float(torch.quantile((means - centre).norm(dim=1), 0.8))
-    x, y, z = centre.tolist()
-    return Extent((x, y, z), radius if radius > 0 else 1.0)
-
-
 def describe(scene: Scene) -> dict[str, Any]:
     """The `hello` of the protocol."""
-    around = None if scene.gaussians is None or len(scene.gaussians) == 0 else extent(scene.gaussians)
+    around = None if scene.gaussians is None or len(scene.gaussians) == 0 else page.extent(scene.gaussians)
     return {
-        "type": "hello",
-        "name": scene.name,
-        "up": list(scene.up),
-        "background": list(scene.background),
-        "antialiased": scene.settings.mode == "antialiased",
-        "units_per_scene": 1 / float(scene.scene_from_file.scale),
-        "extent": None if around is None else {"centre": list(around.centre), "radius": around.radius},
+        **page.hello(
+            scene.name,
+            scene.up,
+            scene.background,
+            scene.settings.mode == "antialiased",
+            1 / float(scene.scene_from_file.scale),
+            around,
+        ),
         "editable": scene.saver is not None,
-        "cameras": [_camera(i, c) for i, c in enumerate(scene.cameras)],
-    }
-
-
-def _camera(index: int, c: SceneCamera) -> dict[str, Any]:
-    camera = c.view.camera
-    return {
-        "id": index,
-        "name": c.view.name,
-        "role": c.view.role,
-        "psnr": None if c.psnr is None else round(c.psnr, 2),
-        "width": camera.width,
-        "height": camera.height,
-        "intrinsics": [camera.fx, camera.fy, camera.cx, camera.cy],
-        "world_from_cam": c.view.pose.matrix()[:3].tolist(),
+        "floaters": scene.seen_past is not None,
+        "cameras": [page.camera(i, c.view, c.psnr) for i, c in enumerate(scene.cameras)],
     }

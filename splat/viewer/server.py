@@ -12,12 +12,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from http import HTTPStatus
-from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
+from splat.geometry.page import bundled
 from splat.viewer.access import Access, exposure, link, listen
 from splat.viewer.browser import Browser
 from splat.viewer.pictures import photo_jpeg
@@ -133,7 +133,7 @@ class Viewer:
             return None
         name = path.lstrip("/") or "index.html"
         if name in PAGE:
-            body = page_file(name)
+            body = bundled(name)
             if name == "index.html":
                 body = body.replace(b"__TOKEN__", self.access.token.encode())
             packed = "gzip" in request.headers.get("Accept-Encoding", "") and name == "viewer.js"
@@ -196,14 +196,8 @@ def _response(status: HTTPStatus, body: bytes, kind: str, packed: bool = False, 
 
 
 @cache
-def page_file(name: str) -> bytes:
-    """A file of `static/`."""
-    return resources.files("splat.viewer").joinpath("static", name).read_bytes()
-
-
-@cache
 def gzipped(name: str) -> bytes:
-    return gzip.compress(page_file(name), 6)
+    return gzip.compress(bundled(name), 6)
 
 
 def _quiet_logger() -> Any:

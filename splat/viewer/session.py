@@ -16,10 +16,11 @@ from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.core.slots import PathCamera
+from splat.geometry.page import pack_splats
 from splat.viewer.edits import Brush, Frame, Operation, Recipe, kept
 from splat.viewer.keyframes import keyframe_path
 from splat.viewer.pictures import Painter
-from splat.viewer.protocol import Look, Pick, mask_message, pack_splats
+from splat.viewer.protocol import Look, Pick, mask_message
 from splat.viewer.protocol import Path as CameraPath
 from splat.viewer.scene import Scene, describe
 
@@ -68,6 +69,7 @@ class Session:
         self._mask: Bool[Tensor, "n"] | None = None
         self.hello: dict[str, Any] = {"type": "hello", "name": "", "cameras": [], "extent": None, "editable": False}
         self.figures: dict[str, Any] = {"type": "progress"}
+        self._spent = 0.0
         self.versions = {"hello": 1, "progress": 0, "splats": 0, "edited": 0}
         self.saved: list[Path] = []
         """Files that were written, which browsers may download by their index."""
@@ -102,6 +104,17 @@ class Session:
             self.versions["progress"] += 1
         self.changed()
 
+    def spend(self, seconds: float) -> None:
+        """Note what serving browsers has cost this computer."""
+        with self._lock:
+            self._spent += seconds
+
+    def spent(self) -> float:
+        """Seconds that serving browsers has cost since this was last asked."""
+        with self._lock:
+            spent, self._spent = self._spent, 0.0
+            return spent
+
     # ------------------------------------------------------------------------------------------- what browsers ask for
 
     @property
@@ -120,8 +133,9 @@ class Session:
                 scene, version, packed = self._scene, self.versions["splats"], self._packed
             if packed is not None or scene is None or scene.gaussians is None:
                 return packed
-            g = scene.gaussians
+            g, started = scene.gaussians, time.thread_time()
             packed = Packed(version, scene.step, len(g), g.sh_degree, pack_splats(g))
+            self.spend(time.thread_time() - started)
             with self._lock:
                 if self.versions["splats"] == version:
                     self._packed = packed
@@ -145,7 +159,11 @@ class Session:
         painter = self._painter
         if painter is None:
             raise ValueError("there are no Gaussians yet")
-        return painter.png(look.mode, look.view, look.photo)
+        started = time.perf_counter()
+        try:
+            return painter.png(look.mode, look.view, look.photo)
+        finally:
+            self.spend(time.perf_counter() - started)
 
     def pick(self, pick: Pick) -> dict[str, Any]:
         """The `picked` message."""
@@ -209,7 +227,7 @@ class Session:
 
     def _apply(self, scene: Scene, recipe: Recipe) -> None:
         assert scene.gaussians is not None
-        mask = kept(recipe, scene.gaussians)
+        mask = kept(recipe, scene.gaussians, scene.seen_past)
         if not bool(mask.any()):
             raise SplatError("nothing would be left: that edit was not made.")
         left = scene.gaussians if bool(mask.all()) else scene.gaussians[mask.to(scene.gaussians.means.device)]

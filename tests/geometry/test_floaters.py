@@ -9,7 +9,7 @@ import torch
 from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
 from splat.core.slots import RasterSettings
-from splat.geometry.floaters import floater_share, floating
+from splat.geometry.floaters import floater_share, floating, floating_weights, seen_past, share_of
 from splat.geometry.reproject import PosedDepth
 from splat.raster import choose
 
@@ -78,3 +78,22 @@ def test_the_order_of_gaussians_does_not_matter(order: int) -> None:
     scene = Gaussians.cat([on_the_plane(), on_the_plane(0.6, opacity=0.2)])
     shuffled = scene[torch.randperm(len(scene), generator=torch.Generator().manual_seed(order))]
     assert share(shuffled) == pytest.approx(share(scene), rel=1e-4)
+
+
+def test_how_far_photos_see_past_a_point_says_whether_it_floats() -> None:
+    scene = Gaussians.cat([on_the_plane(), on_the_plane(0.98), on_the_plane(0.7), on_the_plane(0.5)])
+    past = seen_past(scene.means, DEPTHS)
+    assert torch.equal(past > 0.05 / 1.05, floating(scene.means, DEPTHS)), "one measure, as a number and as a mask"
+    n = len(past) // 4
+    middle = past[3 * n :][past[3 * n :] > 0]
+    assert float(past[:n].max()) < 0.01 and abs(float(middle.median()) - 0.5) < 0.05
+    assert bool((past < 1).all()) and len(seen_past(scene.means[:0], DEPTHS)) == 0
+    assert not bool(seen_past(scene.means, DEPTHS[:1]).any()), "one photo is not enough"
+
+
+def test_the_share_of_all_places_is_made_of_those_of_each() -> None:
+    scene = Gaussians.cat([on_the_plane(), on_the_plane(0.6, opacity=0.4)])
+    raster = choose(torch.device("cpu"), "auto")
+    found = floating_weights(scene, DEPTHS, [(CAMERA, p) for p in POSES], raster, RasterSettings())
+    assert len(found) == 3 and all(0 < f.share < 1 for f in found)
+    assert share_of(found) == pytest.approx(share(scene)) and share_of([]) is None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from viewing import scene
 
@@ -264,6 +265,22 @@ def test_crop_brush_cuts_and_undo(opened: Open, tmp_path: Path) -> None:
     page.page.click("#save")
     page.until("document.querySelectorAll('#notices a').length === 2")
     assert (tmp_path / "edited.ply").is_file()
+
+
+@pytest.mark.slow
+def test_what_photos_see_past_is_cut_and_comes_back(opened: Open, tmp_path: Path) -> None:
+    shown = scene(tmp_path, count=1000, seen_past=lambda g: torch.linspace(0, 0.8, len(g)))
+    page = opened(shown, 1280, 800)
+    page.page.click("#open-edit")
+    page.page.fill("#floaters", "1")
+    page.until("viewer.scene.edited.operations.includes('floaters')")
+    assert page.value("viewer.scene.edited.kept") == int((torch.linspace(0, 0.8, 1000) <= 0.05).sum())
+    assert page.page.inner_text("#floaters-value") == "5 %"
+    page.page.keyboard.press("Control+z")
+    page.until("viewer.scene.edited.operations.length === 0")
+    assert page.value("viewer.scene.edited.kept") == 1000 and page.page.inner_text("#floaters-value") == "off"
+    page.viewer.session.show(replace(shown, seen_past=None, name="a file"))
+    page.until("document.getElementById('floaters-row').hidden")
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from viewing import without_browser
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, STATIC = ROOT / "splat" / "viewer" / "page", ROOT / "splat" / "viewer" / "static"
@@ -46,6 +47,16 @@ def test_every_package_in_the_bundle_has_its_licence_beside_it() -> None:
 def test_the_page_asks_no_other_server() -> None:
     for name in ("index.html", "style.css"):
         assert "//" not in (STATIC / name).read_text().replace("</", "")
+
+
+def test_where_a_browser_is_required_its_absence_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPLAT_REQUIRE_BROWSER", "1")
+    with pytest.raises(pytest.fail.Exception, match="no browser"):
+        without_browser("no browser")
+    monkeypatch.setenv("SPLAT_REQUIRE_BROWSER", "0")
+    with pytest.raises(pytest.skip.Exception, match="no browser"):
+        without_browser("no browser")
+    assert "export SPLAT_REQUIRE_BROWSER=1" in (ROOT / ".ci" / "run").read_text()
 
 
 @pytest.mark.slow

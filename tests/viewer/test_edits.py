@@ -15,6 +15,7 @@ from splat.core.geometry import Similarity, matrix_from_quat
 from splat.viewer.edits import (
     Box,
     Brush,
+    Floaters,
     Frame,
     Ground,
     MaxSize,
@@ -47,6 +48,17 @@ def test_cuts_and_spheres_judge_what_they_say() -> None:
     assert torch.equal(kept(Recipe((MaxSize("size", 0.1),)), g), g.scales.max(1).values <= 0.1)
     both = Recipe((MinOpacity("opacity", 0.8), MaxSize("size", 0.1)))
     assert torch.equal(kept(both, g), (g.opacities >= 0.8) & (g.scales.max(1).values <= 0.1))
+
+
+def test_floaters_are_cut_by_what_photos_see_past(tmp_path: Path) -> None:
+    g = gaussians(400)
+    past = torch.linspace(0, 0.9, 400)
+    recipe = Recipe((Floaters("floaters", 0.3),))
+    assert torch.equal(kept(recipe, g, lambda asked: past), past <= 0.3)
+    write_recipe(tmp_path / "a.json", recipe)
+    assert read_recipe(tmp_path / "a.json") == recipe
+    with pytest.raises(SplatError, match="apply it to the run"):
+        kept(recipe, g)
 
 
 def test_a_stroke_removes_what_it_covers_down_to_its_depth() -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,20 @@ def test_several_processes_are_told_to_leave_it_out(posed_photos: Path, tmp_path
     with patch.object(reconstruct, "joined_group", joined), pytest.raises(SplatError, match="--view"):
         small(posed_photos, tmp_path / "run", view=True)()
     assert not (tmp_path / "run").exists()
+
+
+def test_what_browsers_cost_makes_snapshots_rarer(tmp_path: Path) -> None:
+    with Viewer(port=0) as viewer, connected(viewer) as client:
+        shown = scene(tmp_path, saver=None)
+        view = LiveView(viewer, replace(shown, gaussians=None))
+        while not viewer.browsers:
+            time.sleep(0.01)
+        viewer.session.spend(1.0)
+        assert view.wants_gaussians(0, 100)
+        view(Snapshot(0, 100, "", 500, {}, 0.0, 1.0, shown.gaussians))
+        assert 1 / live.SHARE - 5 < view._due - time.monotonic() < 1 / live.SHARE + 100
+        client.splats()
+        deadline = time.monotonic() + 20
+        while viewer.session.spent() == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert time.monotonic() < deadline, "packing and sending are noted"

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from viewing import as_json, gaussians, pinhole, poses, scene
 
 from splat.core.gaussians import SH_C0
+from splat.geometry.page import pack_splats
 from splat.viewer.decoding import MalformedMessage
 from splat.viewer.protocol import (
     MAX_PART,
     Edit,
     Look,
     mask_message,
-    pack_splats,
     parse,
     splats_messages,
     to_text,

@@ -12,6 +12,8 @@ export class Cameras {
     this.visible = true;
     this.current = -1;
     this.hovered = -1;
+    this.near = "";
+    this.hidden = new Set(); // what the eye is inside of or right before would hide the scene
     this.group = new THREE.Group();
     stage.marksRoot.add(this.group);
   }
@@ -25,6 +27,7 @@ export class Cameras {
     const gap = gaps.filter(Number.isFinite).sort((a, b) => a - b)[Math.floor(gaps.length / 2)];
     this.size = Math.max(0.02, Math.min(0.12, 0.4 * (gap ?? 0.2)));
     this.shapes = list.map((c) => this.corners(c));
+    this.hidden = new Set();
     this.build();
   }
 
@@ -56,7 +59,7 @@ export class Cameras {
     if (!this.list.length) return;
     const lines = { points: [], colours: [] }, faces = { points: [], colours: [] };
     this.list.forEach((c, i) => {
-      if (i === this.current) return;
+      if (i === this.current || this.hidden.has(i)) return;
       const held = c.role === "test";
       const colour = i === this.hovered ? CURRENT : held ? this.colour(c) : TRAIN;
       const [apex, a, b, d, e] = this.shapes[i];
@@ -76,6 +79,16 @@ export class Cameras {
     this.group.add(new THREE.LineSegments(geometry(lines), new THREE.LineBasicMaterial({ ...material, opacity: 0.9 })));
     this.group.add(new THREE.Mesh(geometry(faces), new THREE.MeshBasicMaterial({ ...material, opacity: 0.35, side: THREE.DoubleSide })));
     this.stage.wake();
+  }
+
+  // Called every frame.
+  update() {
+    const eye = this.stage.toScene(this.stage.camera.position);
+    const near = this.list.map((_, i) => i).filter((i) => Math.hypot(...this.shapes[i][0].map((v, k) => v - eye[k])) < 3.5 * this.size);
+    if (near.join() === this.near) return;
+    this.near = near.join();
+    this.hidden = new Set(near);
+    this.build();
   }
 
   show(visible) {
@@ -101,7 +114,7 @@ export class Cameras {
     if (!this.visible) return -1;
     let best = -1, nearest = Infinity;
     this.list.forEach((_, i) => {
-      if (i === this.current) return;
+      if (i === this.current || this.hidden.has(i)) return;
       const points = this.shapes[i].map((p) => this.stage.screen(this.stage.marksRoot.localToWorld(new THREE.Vector3(...p))));
       if (points.some((p) => p.z < 0.02)) return;
       const triangles = [[1, 2, 3], [1, 3, 4], [0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 4, 1]];

@@ -5,6 +5,7 @@ import { Cameras } from "./cameras.js";
 import { Compare } from "./compare.js";
 import { Connection } from "./connection.js";
 import { Controls, looking } from "./controls.js";
+import { embedded } from "./embedded.js";
 import { $, download, notice, number, press } from "./dom.js";
 import { Exact } from "./exact.js";
 import { editPanel, panels, pathPanel } from "./panels.js";
@@ -12,7 +13,8 @@ import { Path } from "./path.js";
 import { Stage } from "./stage.js";
 import { Tools } from "./tools.js";
 
-const connection = new Connection();
+const connection = embedded() ?? new Connection();
+const served = connection instanceof Connection;
 const stage = new Stage($("splats"), $("marks"));
 const controls = new Controls(stage, $("touch"));
 const cameras = new Cameras(stage);
@@ -45,7 +47,8 @@ connection.addEventListener("hello", ({ detail }) => {
   path.tell();
   $("toggle-cameras").hidden = !detail.cameras.length;
   const support = document.querySelector('#mode option[value="support"]');
-  support.hidden = support.disabled = !detail.cameras.length;
+  support.hidden = support.disabled = !served || !detail.cameras.length;
+  $("floaters-row").hidden = !detail.floaters;
   const first = !scene.opened || (before && !before.extent && !before.cameras.length);
   if (first && (detail.extent || detail.cameras.length)) {
     scene.opened = true;
@@ -304,10 +307,21 @@ new ResizeObserver(() => {
   exact.touch();
 }).observe($("stage"));
 
+// A page with its scene inside: what only a server can do is not offered.
+if (!served) {
+  connection.stage = stage;
+  exact.enabled = false;
+  for (const id of ["open-edit", "render", "video-size"]) $(id).hidden = true;
+  for (const option of document.querySelectorAll("#mode option")) option.hidden = option.disabled = !["colour", "ellipsoids"].includes(option.value);
+  $("views").hidden = !connection.photos;
+  document.querySelector("[data-view=difference]").hidden = true;
+}
+
 stage.onFrame = (now) => {
   controls.update(now);
   path.update(now);
   exact.update(now);
+  cameras.update();
 };
 stage.start();
 connection.open();

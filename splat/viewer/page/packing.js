@@ -7,7 +7,7 @@ export function capacity(count) {
   return WIDTH * height * Math.max(1, Math.ceil(count / (WIDTH * height)));
 }
 
-const halves = new Float32Array(65536);
+export const halves = new Float32Array(65536);
 for (let bits = 0; bits < 65536; bits++) {
   const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
   if (exponent === 0) halves[bits] = sign * fraction * 2 ** -24;

@@ -47,6 +47,12 @@ export function editPanel({ tools, connection, scene }) {
   const size = (v) => 0.002 * (tools.extent?.radius ?? 1) * 1000 ** v;
   slider("size", (v) => tools.edit({ kind: "size", max_size: v >= 1 ? 1e9 : size(v) }, true), (v) =>
     v >= 1 ? "any" : length(size(v) * scene.units));
+  const past = (v) => 0.05 * 12 ** (1 - v);
+  slider("floaters", (v) => {
+    if (!scene.cutFloaters) notice("Matching photos to see what is empty: the first time takes up to a minute.");
+    scene.cutFloaters = true;
+    tools.edit({ kind: "floaters", min_seen_past: v > 0 ? past(v) : 1 }, true);
+  }, (v) => (v > 0 ? `${(100 * past(v)).toFixed(0)} %` : "off"));
   $("radius").oninput = () => {
     tools.radius = Number($("radius").value);
     $("radius-value").textContent = `${tools.radius} px`;
@@ -86,6 +92,7 @@ export function editPanel({ tools, connection, scene }) {
       : "Nothing edited yet.";
     $("undo").disabled = $("clear").disabled = !operations.length;
     if (!operations.includes("opacity")) $("opacity").value = 0, ($("opacity-value").textContent = "0");
+    if (!operations.includes("floaters")) $("floaters").value = 0, ($("floaters-value").textContent = "off");
     if (!operations.includes("size")) $("size").value = 1, ($("size-value").textContent = "any");
   });
   connection.addEventListener("saved", ({ detail }) => {
