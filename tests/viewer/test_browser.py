@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import time
 from collections.abc import Callable
@@ -203,8 +204,10 @@ def test_mouse_keys_and_double_click_move_the_camera(opened: Open, tmp_path: Pat
     for key in ("w", "a", "s", "d", "q", "e", "ArrowUp", "ArrowLeft"):
 
         def hold(key: str = key) -> None:
+            start = json.dumps(page.value(where))
             page.page.keyboard.down(key)
-            time.sleep(0.4)
+            far = f"Math.hypot(...{where}.map((x, i) => x - {start}[i])) > 0.005"
+            page.until(far)  # a busy machine draws a frame a second
             page.page.keyboard.up(key)
 
         assert moved(hold) > 0.005, key
