@@ -27,7 +27,7 @@ from splat.export.header import header_of, offset_of, tidy, with_offset
 from splat.export.ply_rows import vertex_rows
 from splat.export.sidecar import from_original_frame, local_origin, to_original_frame, write_sidecar
 from splat.ingest import read
-from splat.ingest.colmap_writer import write_colmap
+from splat.export.colmap_model import write_colmap
 from splat.poses.normalize import normalize
 from splat.stages.export import write_cameras, write_splats
 
