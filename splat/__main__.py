@@ -15,7 +15,7 @@ COMMANDS = {
     "init": ("splat.commands.init:InitOnly", "the first Gaussians alone, as splat, point cloud and COLMAP points"),
     "view": ("splat.commands.view:ViewScene", "walk through a run or a splat file in a browser"),
     "render": ("splat.commands.render:RenderPath", "draw a finished run: test views, an orbit, a path; PNG and MP4"),
-    "export": ("splat.commands.export:Export", "write a finished run again in other formats"),
+    "export": ("splat.commands.export:Export", "write a finished run, or a splat file, in other forms"),
     "convert": ("splat.commands.convert:Convert", "one splat file into another format"),
     "evaluate": ("splat.commands.evaluate:Evaluate", "measure a finished run again on its held-out photos"),
     "demo": ("splat.commands.demo:Demo", "make the photos of a room, forget their poses, reconstruct them"),

@@ -1,7 +1,8 @@
 """The command line: tyro over the command dataclasses. The only importer of tyro.
 
 A command is a frozen dataclass, callable without arguments; its fields are the flags and its field docstrings the help.
-Fields without a default are positional arguments; a field whose metadata has `flag: False` is none. A command may offer
+Fields without a default are positional arguments, and so are those whose metadata has `positional: True`; a field whose
+metadata has `flag: False` is none. A command may offer
 `flags()`, a dataclass whose fields are its flags in its place, with `from_flags(instance, explicit)` to come back from
 it; `explicit` holds the dotted names of the flags that were given. Its `common` names what `--help` shows;
 `--help-all` shows everything.
@@ -55,6 +56,8 @@ def _shown(flags: type, common: Sequence[str] | None) -> type:
     for f in dataclasses.fields(flags):
         if f.metadata.get("flag") is False:
             changed.append((f.name, Annotated[Any, tyro.conf.Fixed, tyro.conf.Suppress], _default_of(f)))
+        elif f.metadata.get("positional") is True:
+            changed.append((f.name, Annotated[hints[f.name], tyro.conf.Positional], _default_of(f)))
         elif common is not None and f.name not in common:
             changed.append((f.name, Annotated[hints[f.name], tyro.conf.Suppress], _default_of(f)))
     return dataclasses.make_dataclass(flags.__name__, changed, bases=(flags,), frozen=True) if changed else flags

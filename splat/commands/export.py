@@ -1,55 +1,33 @@
-"""`splat export`: the splat of a finished run again, in other formats or another frame."""
+"""`splat export`: a finished run, or a splat file, as any of the deliverables."""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from splat.core.errors import SplatError
-from splat.export import codec_for, save_splat
-from splat.export.header import relative_to, with_offset
-from splat.export.sidecar import local_origin, to_original_frame, write_sidecar
-from splat.run.completed import CompletedRun, note_written
+from splat.core.foreign import shown
 from splat.run.console import Console
+from splat.stages.deliver import Shaping, deliver_from, is_run
 
 
 @dataclass(frozen=True)
-class Export:
-    """Write the splat of a finished run in one or more formats."""
+class Export(Shaping):
+    """Write a finished run, or a splat file, in as many forms as names are given: their suffixes choose
+    (`splat export RUN scene.ply scene.sog`)."""
 
     run: Path
-    """The run folder of a finished `splat reconstruct`."""
-    formats: tuple[str, ...] = ("ply",)
-    """Suffixes of the formats to write, e.g. `--formats ply splat`."""
-    out: Path | None = None
-    """Where to write (default: RUN/export)."""
-    frame: Literal["source", "world"] = "source"
-    """source: coordinates as the dataset or SfM has them. world: normalized, as training saw them."""
-    sh_degree: int | None = None
-    """Drop view-dependent colour above this degree."""
+    """The run folder of a finished `splat reconstruct`, or a splat file."""
+    out: tuple[Path, ...] = field(default=(), metadata={"positional": True})
+    """What to write; the suffixes choose the formats (default: RUN/export/splat.ply)."""
 
     def __call__(self) -> int:
-        folder = self.out or self.run / "export"
-        targets = [folder / f"splat.{suffix.lstrip('.')}" for suffix in self.formats]
-        for target in targets:
-            codec_for(target)  # an unknown format is an error before anything is read or written
-        if not targets:
-            raise SplatError("--formats names nothing: give at least one suffix, e.g. ply.")
-        run = CompletedRun.open(self.run)
-        gaussians = run.trained.gaussians
-        if self.sh_degree is not None:
-            gaussians = gaussians.with_sh_degree(min(self.sh_degree, gaussians.sh_degree))
-        offset = local_origin(run.capture, self.frame)
-        if self.frame == "source":
-            gaussians = to_original_frame(gaussians, run.capture, offset)
-        mode = "mip" if run.settings.mode == "antialiased" else "default"
-        header = with_offset({"SplatRenderMode": mode}, offset)
+        outputs = (self.out,) if isinstance(self.out, Path | str) else tuple(map(Path, self.out))
+        outputs = tuple(map(Path, outputs))
+        if not outputs:
+            if not is_run(self.run):
+                raise SplatError(f"{shown(self.run)} is no run: name what to write, e.g. scene.spz.")
+            outputs = (self.run / "export" / "splat.ply",)
         with Console() as report:
-            for target in targets:
-                save_splat(target, gaussians, header, report)
-                write_sidecar(target, run.capture, self.frame)
-                print(f"{target}: {len(gaussians)} Gaussians{relative_to(header)}", file=sys.stderr)
-        note_written(self.run, "export", (f for t in targets for f in folder.glob(f"{t.stem}*")))
+            deliver_from(self.run, outputs, self, report)
         return 0

@@ -793,6 +793,8 @@ class Codec(Protocol):
 
     name: str
     suffixes: tuple[str, ...]
+    about: str
+    """One phrase for tables of formats."""
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
         """Write a file. What the format cannot hold is a warning, or a SplatError where the scene would be another."""

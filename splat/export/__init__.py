@@ -9,15 +9,20 @@ from splat.core.gaussians import Gaussians
 from splat.core.reading import free_memory
 from splat.core.slots import Codec, Reporter, SplatFile
 from splat.export.compressed_ply import CompressedPlyCodec
+from splat.export.deliverable import Deliverable
 from splat.export.header import OFFSET
 from splat.export.ply import PlyCodec
 from splat.export.repair import warn
 from splat.export.sog import SogCodec
 from splat.export.splat_file import SplatFileCodec
+from splat.export.splat_files import SplatDeliverable
 from splat.export.spz import SpzCodec
 
 CODECS: tuple[Codec, ...] = (CompressedPlyCodec(), PlyCodec(), SpzCodec(), SogCodec(), SplatFileCodec())
 """Ordered: the first codec with the suffix of a file reads or writes it."""
+
+DELIVERABLES: tuple[Deliverable, ...] = tuple(SplatDeliverable(codec) for codec in CODECS)
+"""What `splat export` and `splat convert` write: the longest suffix that fits a name chooses."""
 
 
 def codec_for(path: Path) -> Codec:

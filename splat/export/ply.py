@@ -20,6 +20,7 @@ class PlyCodec:
 
     name = "ply"
     suffixes: tuple[str, ...] = (".ply",)
+    about = "the Gaussians in the layout of 3DGS, lossless"
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
         """Write `gaussians`; `header` becomes comment lines such as `SplatRenderMode: mip`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -13,9 +13,9 @@ from splat.core.files import write_json
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Similarity, needs_local_origin
 from splat.core.slots import RasterSettings, SplatFile
+from splat.export.deliverable import Frame
 from splat.export.header import MODE, NO_OFFSET, OFFSET, Offset, is_antialiased, offset_of, tidy
 
-Frame = Literal["source", "world"]
 _OFFSET_MEANS = "to be added to the coordinates of the splat file (float32) for those of the frame (float64)"
 
 
@@ -24,9 +24,19 @@ def local_origin(capture: Capture, frame: Frame = "source") -> Offset:
     scene is so far from its own (UTM) that float32 would round them. Splat files have float32 alone."""
     if frame == "world":
         return NO_OFFSET
-    source_from_world = capture.world_from_source.inverse()  # in the world frame the scene is about one in size
-    centre, spread = source_from_world.translation, source_from_world.scale
+    return origin_for(capture.world_from_source.inverse())
+
+
+def origin_for(file_from_world: Similarity) -> Offset:
+    """`local_origin` of any frame of output, given by its transform from the world frame, in which the scene is at the
+    origin and about one in size."""
+    centre, spread = file_from_world.translation, float(file_from_world.scale)
     return tidy(centre.tolist(), spread) if needs_local_origin(float(centre.norm()), spread) else NO_OFFSET
+
+
+def about(offset: Offset) -> Similarity:
+    """Takes coordinates to those relative to `offset`."""
+    return _source_from_file(offset).inverse()
 
 
 def _source_from_file(offset: Offset) -> Similarity:
@@ -56,15 +66,25 @@ def sidecar_path(splat_path: Path) -> Path:
     return splat_path.with_name(splat_path.name.split(".")[0] + ".frame.json")
 
 
-def write_sidecar(splat_path: Path, capture: Capture, frame: Frame = "source", **extra: Any) -> Path:
+def write_sidecar(
+    splat_path: Path,
+    capture: Capture,
+    frame: Frame = "source",
+    offset: Offset | None = None,
+    file_from_source: Similarity | None = None,
+    **extra: Any,
+) -> Path:
     """Write `sidecar_path(splat_path)` with the frame of the splat and the transforms between both frames; return its
     path.
 
-    "source": the coordinates of the dataset or of SfM, relative to the `offset` that the file then has. "world": the
-    normalized coordinates of training.
+    "source": the coordinates of the dataset or of SfM, relative to the `offset` that the file then has (default:
+    `local_origin`). "world": the normalized coordinates of training. "y-up": turned such that +y is up.
+    `file_from_source`: from the source frame to that of the file, without its offset, where there is more to it.
     """
     path = sidecar_path(splat_path)
-    offset = local_origin(capture, frame)
+    offset = local_origin(capture, frame) if offset is None else offset
+    if file_from_source is not None:
+        extra["source_from_file"] = _similarity_json(file_from_source.inverse() @ _source_from_file(offset))
     write_json(
         path,
         {
@@ -73,6 +93,7 @@ def write_sidecar(splat_path: Path, capture: Capture, frame: Frame = "source", *
             "frames": {
                 "source": "coordinates of the input: the dataset's poses, or structure from motion",
                 "world": "normalized coordinates that training used",
+                **({"y-up": "those of the input, turned such that +y is up"} if frame == "y-up" else {}),
             },
             "camera_axes": "+x right, +y down, +z ahead",
             "source": capture.source,

@@ -30,6 +30,7 @@ class SplatFileCodec:
 
     name = "splat"
     suffixes: tuple[str, ...] = (".splat",)
+    about = "antimatter15's format: 32 bytes per Gaussian, no view-dependent colour"
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
         means, quats, log_scales, opacities, sh = arrays(gaussians)

@@ -46,6 +46,7 @@ class SpzCodec:
 
     name = "spz"
     suffixes: tuple[str, ...] = (".spz",)
+    about = "Niantic's packed format: 1/10 of the size of .ply at SH degree 3"
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
         check_scales(path, gaussians, report)

@@ -57,7 +57,7 @@ def test_moved_together_a_run_goes_on_and_is_evaluated_and_exported_to_the_same_
     assert not any("made again" in line for line in report.lines) and not list((moved / "run").glob("*.old-*"))
     again = Evaluate(Path("a/b/run"))()
     assert again["psnr"] == pytest.approx(figures["psnr"], abs=1e-9)
-    Export(Path("a/b/run"), out=tmp_path / "exported")()
+    Export(Path("a/b/run"), (tmp_path / "exported" / "splat.ply",))()
     assert (tmp_path / "exported" / "splat.ply").read_bytes() == splat
     resumed = reconstruct(Path("a/b/photos"), Path("a/b/run"), iterations=40)
     assert timeless(resumed) == timeless(longer)

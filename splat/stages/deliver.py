@@ -1,0 +1,273 @@
+"""From a finished run, or a splat file, to the scene that deliverables write."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from splat.core.capture import Capture
+from splat.core.errors import SplatError
+from splat.core.foreign import shown
+from splat.core.gaussians import Gaussians
+from splat.core.geometry import Rigid, Similarity, rotation_between
+from splat.core.machine import available_memory_gb
+from splat.core.slots import RasterSettings, Reporter
+from splat.export import DELIVERABLES, read_splat
+from splat.export.deliverable import Deliverable, Direction, Frame, Scene, TrainedScene, all_chosen
+from splat.export.header import MIP, MODE, NO_OFFSET, UP, Offset, offset_of, relative_to, with_offset
+from splat.export.sidecar import about, drawn_as_said, origin_for
+from splat.poses.upright import WORLD_UP, parse_up
+from splat.run.completed import CompletedRun, note_written
+from splat.run.trained import Trained
+from splat.viewer.edits import Recipe, kept, placed_from_scene, read_recipe
+
+_AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shaping:
+    """What is written of a splat, and where it stands: options of `splat export` and `splat convert`."""
+
+    frame: Frame = "source"
+    """source: coordinates as the input has them. world: normalized, as training saw them (of a run). y-up: those of
+    source, turned such that +y is up."""
+    up: str | None = None
+    """Which way is up in the source frame, for y-up and for formats that demand it: --up=-y, --up=z or --up=0,0,1.
+    Default: as the run or the file knows it, else -y."""
+    scale: float = 1.0
+    """Multiply all sizes and coordinates by this, e.g. metres per unit."""
+    sh_degree: int | None = None
+    """Drop view-dependent colour above this degree."""
+    min_opacity: float = 0.0
+    """Leave out Gaussians that are fainter."""
+    crop: tuple[float, ...] | None = None
+    """Keep what is inside a box (--crop XMIN YMIN ZMIN XMAX YMAX ZMAX) or a sphere (--crop X Y Z RADIUS), judged by
+    centres, in the coordinates that are written."""
+    edits: Path | None = None
+    """Apply a recipe that was saved in `splat view` (.edits.json)."""
+
+    def check(self) -> None:
+        """Raises SplatError for values that mean nothing, before anything is read."""
+        if self.sh_degree is not None and self.sh_degree < 0:
+            raise SplatError(f"--sh-degree {self.sh_degree} must be 0 or more.")
+        if not (0 < self.scale < math.inf):
+            raise SplatError(f"--scale {self.scale} must be above 0.")
+        if not 0 <= self.min_opacity <= 1:
+            raise SplatError(f"--min-opacity {self.min_opacity} must be from 0 to 1.")
+        self._up()
+        c = self.crop
+        if c is not None:
+            if len(c) not in (4, 6) or not all(map(math.isfinite, c)):
+                raise SplatError(f"--crop has {len(c)} numbers: give 6 for a box or 4 for a sphere.")
+            if (len(c) == 4 and c[3] <= 0) or (len(c) == 6 and not all(a < b for a, b in zip(c[:3], c[3:]))):
+                raise SplatError(f"--crop {' '.join(map(str, c))} is empty: minima come first, a radius is above 0.")
+
+    def _up(self) -> Float[Tensor, "3"] | None:
+        return None if self.up is None else parse_up(self.up)
+
+    # --------------------------------------------------------------------------------------------------------- scenes
+
+    def of_run(self, run: CompletedRun) -> Scene:
+        """The scene of a finished run."""
+        world_from_source, gaussians = run.capture.world_from_source, run.trained.gaussians
+        recipe = None if self.edits is None else read_recipe(self.edits)
+        source_from_world = world_from_source.inverse()
+        edited_from_source = Similarity.identity()
+        if recipe is not None:
+            origin = NO_OFFSET if recipe.splat.startswith("export/") else origin_for(source_from_world)
+            file_from_world = about(origin) @ source_from_world
+            gaussians, edited_from_file = _edited(recipe, gaussians, file_from_world)
+            edited_from_source = about(origin).inverse() @ edited_from_file @ about(origin)
+        up = self._up()
+        if up is None:
+            up = source_from_world.rotation @ torch.tensor(WORLD_UP, dtype=torch.float64)
+        if self.frame == "world":
+            if recipe is not None:
+                raise SplatError("--edits places the splat itself: leave out --frame world.")
+            file_from_source = _scaled(self.scale) @ world_from_source
+            up = world_from_source.rotation @ up
+        else:
+            turn, up = self._placed(edited_from_source.rotation @ up)
+            file_from_source = turn @ edited_from_source
+        file_from_world = file_from_source @ source_from_world
+        if self.frame == "source" and recipe is None and self.scale == 1:
+            file_from_world = source_from_world  # to the last bit
+        offset = NO_OFFSET if self.frame == "world" else origin_for(file_from_world)
+        header = {MODE: MIP if run.settings.mode == "antialiased" else "default"}
+        as_is = self.frame == "world" and self.scale == 1
+        placed = gaussians if as_is else gaussians.transformed(about(offset) @ file_from_world)
+        mask, placed = self._selected(placed, offset)
+        trained = TrainedScene(
+            root=run.root,
+            capture=as_trained(run.capture, run.trained),
+            gaussians=self._of_degree(gaussians[mask]),
+            raster=run.raster,
+            device=run.device,
+            background=run.trained.background,
+            file_from_world=file_from_world,
+            exposures=run.trained.exposures,
+            lost=run.lost,
+        )
+        return Scene(
+            gaussians=placed,
+            header=self._header(with_offset(header, offset)),
+            frame=self.frame,
+            offset=offset,
+            up=_direction(up),
+            settings=run.settings,
+            trained=trained,
+            name=run.root.resolve().name,
+            file_from_source=None if self._as_source(recipe) or as_is else file_from_source,
+        )
+
+    def of_file(self, path: Path, report: Reporter) -> Scene:
+        """The scene of a splat file of any format that can be read."""
+        if self.frame == "world":
+            raise SplatError(f"--frame world is what training saw, which {shown(path)} does not know: give the run.")
+        splat = read_splat(path, report, available_memory_gb())
+        gaussians, offset, header = splat.gaussians, offset_of(splat.header), dict(splat.header)
+        up = self._up()
+        if up is None:
+            up = torch.tensor(up_of(header), dtype=torch.float64)
+        placed_from_file = Similarity.identity()
+        recipe = None if self.edits is None else read_recipe(self.edits)
+        if recipe is not None:
+            gaussians, placed_from_file = _edited(recipe, gaussians, Similarity.identity())
+        turn, up = self._placed(placed_from_file.rotation @ up)
+        placed_from_file = turn @ placed_from_file
+        if not self._as_source(recipe):
+            gaussians = gaussians.transformed(placed_from_file)
+            rotated = turn.apply(torch.tensor(offset, dtype=torch.float64))
+            offset = (float(rotated[0]), float(rotated[1]), float(rotated[2]))
+            header = with_offset(header, offset)
+        _, gaussians = self._selected(gaussians, offset)
+        inside_folder = path.name in ("meta.json", "lod-meta.json")
+        return Scene(
+            gaussians=gaussians,
+            header=self._header(header),
+            frame=self.frame,
+            offset=offset,
+            up=_direction(up),
+            settings=drawn_as_said(splat, RasterSettings()),
+            name=path.resolve().parent.name if inside_folder else path.name.split(".")[0],
+            file_from_source=None if self._as_source(recipe) else placed_from_file,
+        )
+
+    def _as_source(self, recipe: Recipe | None) -> bool:
+        """Whether coordinates are those of the input."""
+        return self.frame == "source" and self.scale == 1 and recipe is None
+
+    def _placed(self, up: Float[Tensor, "3"]) -> tuple[Similarity, Float[Tensor, "3"]]:
+        """The turn and scale that --frame and --scale ask for, and where `up` is then."""
+        if self.frame != "y-up":
+            return _scaled(self.scale), up
+        y = torch.tensor(_AXES["y"], dtype=torch.float64)
+        return Similarity(self.scale, rotation_between(up, y), torch.zeros(3, dtype=torch.float64)), y
+
+    def _header(self, header: dict[str, str]) -> dict[str, str]:
+        return header | {UP: "y"} if self.frame == "y-up" else header
+
+    def _selected(self, placed: Gaussians, offset: Offset) -> tuple[Bool[Tensor, "n"], Gaussians]:
+        """Which Gaussians remain, and those, of the degree that is wanted."""
+        mask = torch.ones(len(placed), dtype=torch.bool)
+        if self.min_opacity > 0:
+            mask &= placed.opacities >= self.min_opacity
+        if self.crop is not None:
+            c = torch.tensor(self.crop, dtype=torch.float64)
+            means = placed.means.double() + torch.tensor(offset, dtype=torch.float64)
+            if len(c) == 4:
+                mask &= (means - c[:3]).norm(dim=1) <= c[3]
+            else:
+                mask &= ((means >= c[:3]) & (means <= c[3:])).all(1)
+        if not bool(mask.any()):
+            raise SplatError(
+                f"none of {len(mask)} Gaussians are left: widen --crop (coordinates as they are written) or lower "
+                "--min-opacity."
+            )
+        return mask, self._of_degree(placed if bool(mask.all()) else placed[mask])
+
+    def _of_degree(self, gaussians: Gaussians) -> Gaussians:
+        """Of the degree that is wanted."""
+        wanted = self.sh_degree
+        return gaussians if wanted is None else gaussians.with_sh_degree(min(wanted, gaussians.sh_degree))
+
+
+def up_of(header: dict[str, str]) -> Direction:
+    """Up in the frame of a file: as its header says, else -y, the axes of an upright camera, as most splats have it."""
+    word = header.get(UP, "").strip().lower()
+    if word.lstrip("-") in _AXES and len(word) <= 2:
+        x, y, z = _AXES[word[-1]]
+        sign = -1.0 if word.startswith("-") else 1.0
+        return (sign * x + 0.0, sign * y + 0.0, sign * z + 0.0)
+    return WORLD_UP
+
+
+def as_trained(capture: Capture, trained: Trained) -> Capture:
+    """With the poses that training corrected."""
+    if not trained.poses:
+        return capture
+    views = []
+    for v in capture.views:
+        pose = trained.poses.get(v.name)
+        views.append(v if pose is None else replace(v, world_from_cam=Rigid.from_matrix(pose).inverse()))
+    return capture.with_views(tuple(views))
+
+
+def deliver(scene: Scene, outputs: Sequence[Path], deliverables: Sequence[Deliverable], report: Reporter) -> list[Path]:
+    """Write each output; returns all files written."""
+    files: list[Path] = []
+    if len(scene.gaussians) == 0:
+        raise SplatError(f"{shown(outputs[0])} was not written: the splat has no Gaussians; check what removed them.")
+    for path, deliverable in zip(outputs, deliverables, strict=True):
+        files += deliverable.write(path, scene, report)
+        print(f"{path}: {len(scene.gaussians)} Gaussians{relative_to(scene.header)}", file=sys.stderr)
+    return files
+
+
+def deliver_from(
+    source: Path, outputs: Sequence[Path], shaping: Shaping, report: Reporter, tuned: Sequence[Deliverable] = ()
+) -> list[Path]:
+    """Write each output from a run folder or a splat file. Every name is judged before anything is read or written.
+
+    `tuned`: deliverables with settings of their own, which stand in for those of `DELIVERABLES` with the same suffixes.
+    """
+    by_suffixes = {d.suffixes: d for d in (*DELIVERABLES, *tuned)}
+    from_run = is_run(source)
+    deliverables = all_chosen(outputs, from_run, source, tuple(by_suffixes.values()))
+    shaping.check()
+    if not source.exists():
+        raise SplatError(f"{shown(source)} does not exist: give a run folder or a splat file.")
+    if not from_run:
+        return deliver(shaping.of_file(source, report), outputs, deliverables, report)
+    files = deliver(shaping.of_run(CompletedRun.open(source)), outputs, deliverables, report)
+    note_written(source, "export", files)
+    return files
+
+
+def is_run(source: Path) -> bool:
+    """Whether `source` is a folder of a run rather than a splat (some splats are folders)."""
+    return source.is_dir() and not any((source / name).is_file() for name in ("meta.json", "lod-meta.json"))
+
+
+def _edited(recipe: Recipe, gaussians: Gaussians, file_from_given: Similarity) -> tuple[Gaussians, Similarity]:
+    """What a recipe leaves of Gaussians, in the frame that they are given in, and the transform that its scale and
+    ground ask for: from the frame of the file that it was made for to where the edited splat stands."""
+    scene_from_file = recipe.scene_from_file.similarity
+    mask = kept(recipe, gaussians.transformed(scene_from_file @ file_from_given))
+    return gaussians[mask], placed_from_scene(recipe) @ scene_from_file
+
+
+def _scaled(factor: float) -> Similarity:
+    return Similarity(factor, torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
+
+
+def _direction(up: Float[Tensor, "3"]) -> Direction:
+    x, y, z = (float(v) for v in up)
+    return (x, y, z)

@@ -1,0 +1,163 @@
+"""`splat export` and `splat convert`: what is asked for by names, judged before anything is read or written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import oracles
+import pytest
+import torch
+from small_runs import reconstruct
+
+from splat.__main__ import main
+from splat.core.gaussians import Gaussians
+from splat.core.geometry import Similarity, needs_local_origin
+from splat.export import DELIVERABLES, read_splat, save_splat
+from splat.export.deliverable import Deliverable, Scene, chosen
+from splat.export.header import OFFSET, UP
+from splat.viewer.edits import Box, Frame, Recipe, write_recipe
+
+
+@pytest.fixture
+def splat(tmp_path: Path) -> Path:
+    g = oracles.random_gaussians(300, torch.Generator().manual_seed(3), 1, dtype=torch.float32)
+    path = tmp_path / "scene.ply"
+    save_splat(path, g, {UP: "z", "SplatRenderMode": "mip"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def posed_run(posed_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("exported") / "run"
+    reconstruct(posed_photos, run)
+    return run
+
+
+def test_the_longest_suffix_chooses() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Mesh(Deliverable):
+        suffixes: tuple[str, ...] = (".mesh.ply", "meshes")
+        about: str = "a mesh"
+
+    many = (*DELIVERABLES, Mesh())
+    assert chosen(Path("a.mesh.ply"), many) is many[-1] and chosen(Path("x/meshes/"), many) is many[-1]
+    assert chosen(Path("A.PLY"), many).suffixes == (".ply",)
+    assert chosen(Path("a.compressed.ply"), many).suffixes == (".compressed.ply",)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (["a.ply", "a.foo"], "a.foo"),
+        (["a.ply", "a.ply"], "twice"),
+        (["a.ply", "--crop", "0", "1"], "--crop has 2"),
+        (["a.ply", "--crop", "0", "0", "0", "1", "-1", "1"], "empty"),
+        (["a.ply", "--scale", "0"], "--scale"),
+        (["a.ply", "--min-opacity", "2"], "--min-opacity"),
+        (["a.ply", "--up=w"], "up"),
+        (["a.ply", "--sh-degree", "-1"], "--sh-degree"),
+        (["a.ply", "--frame", "world"], "world"),
+        ([], "name what to write"),
+    ],
+)
+def test_what_cannot_be_written_is_one_sentence_and_nothing_is_written(
+    outputs: list[str], said: str, splat: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["export", str(splat), *outputs]) == 2
+    error = capsys.readouterr().err
+    assert said in error and len(error.strip().splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_deliverable_that_needs_a_run_refuses_a_file(splat: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    from splat.stages import deliver
+
+    @dataclasses.dataclass(frozen=True)
+    class Cameras(Deliverable):
+        suffixes: tuple[str, ...] = ("cameras.txt",)
+        about: str = "cameras"
+        needs_run: bool = True
+
+        def write(self, path: Path, scene: Scene, report: object) -> list[Path]:
+            raise AssertionError
+
+    @dataclasses.dataclass(frozen=True)
+    class Missing(Cameras):
+        suffixes: tuple[str, ...] = (".usd",)
+        needs_run: bool = False
+
+        def unavailable(self) -> str | None:
+            return "install it."
+
+    monkeypatch.setattr(deliver, "DELIVERABLES", (*DELIVERABLES, Cameras(), Missing()))
+    assert main(["export", str(splat), str(tmp_path / "cameras.txt")]) == 2
+    assert "give the run" in capsys.readouterr().err
+    assert main(["export", str(splat), str(tmp_path / "a.usd")]) == 2
+    assert "install it" in capsys.readouterr().err
+
+
+def read(path: Path) -> Gaussians:
+    return read_splat(path).gaussians
+
+
+def test_options_select_and_place(splat: Path, tmp_path: Path) -> None:
+    g, out = read(splat), tmp_path / "out.ply"
+    assert main(["convert", str(splat), str(out), "--min-opacity", "0.5", "--sh-degree", "0"]) == 0
+    assert len(read(out)) == int((g.opacities >= 0.5).sum()) and read(out).sh_degree == 0
+    assert main(["convert", str(splat), str(out), "--crop", "0", "0", "0", "1", "--scale", "2"]) == 0
+    kept = g.means.norm(dim=1) <= 0.5
+    assert 0 < int(kept.sum()) < len(g) and torch.allclose(read(out).means, 2 * g.means[kept], atol=1e-6)
+    assert torch.allclose(read(out).log_scales, g.log_scales[kept] + math.log(2), atol=1e-6)
+    assert main(["convert", str(splat), str(out), "--crop", "-1", "-1", "-1", "0", "1", "1"]) == 0
+    assert len(read(out)) == int(((g.means <= torch.tensor([0.0, 1, 1])) & (g.means >= -1)).all(1).sum())
+
+
+def test_y_up_turns_what_is_up_in_the_file_to_y(splat: Path, tmp_path: Path) -> None:
+    """And the harmonics with it; the header says so from then on."""
+    g, out = read(splat), tmp_path / "out.ply"
+    assert main(["export", str(splat), str(out), "--frame", "y-up"]) == 0
+    turned = read(out)
+    assert torch.allclose(turned.means[:, 1], g.means[:, 2], atol=1e-6)
+    assert read_splat(out).header[UP] == "y" and read_splat(out).header["SplatRenderMode"] == "mip"
+    turn = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)
+    expected = g.transformed(Similarity(1.0, turn, torch.zeros(3, dtype=torch.float64)))
+    assert torch.allclose(turned.sh, expected.sh, atol=1e-5)
+    assert main(["export", str(splat), str(out), "--frame", "y-up", "--up=-y"]) == 0
+    assert torch.allclose(read(out).means[:, 1], -g.means[:, 1], atol=1e-6)
+
+
+def test_a_local_origin_turns_and_scales_along(splat: Path, tmp_path: Path) -> None:
+    far, out = tmp_path / "far.ply", tmp_path / "out.ply"
+    save_splat(far, read(splat), {UP: "z", OFFSET: "500000 5700000 300"})
+    assert main(["export", str(far), str(out), "--frame", "y-up", "--scale", "2"]) == 0
+    assert read_splat(out).header[OFFSET] == "1000000 600 -11400000"
+
+
+def test_a_recipe_is_applied_to_another_format_of_the_splat(splat: Path, tmp_path: Path) -> None:
+    g, out, recipe = read(splat), tmp_path / "out.ply", tmp_path / "a.edits.json"
+    half = Frame(scale=0.5, translation=(1.0, 0.0, 0.0))
+    box = Box("box", (1.0, 0.0, 0.0), (0.25, 10.0, 10.0))
+    write_recipe(recipe, Recipe((box,), half))
+    assert main(["convert", str(splat), str(out), "--edits", str(recipe)]) == 0
+    kept = g.means[:, 0].abs() <= 0.5
+    assert 0 < int(kept.sum()) < len(g) and torch.allclose(read(out).means, g.means[kept], atol=1e-5)
+
+
+def test_a_run_is_written_in_every_frame_and_the_file_beside_it_leads_back(posed_run: Path, tmp_path: Path) -> None:
+    assert main(["export", str(posed_run), str(tmp_path / "a.ply"), str(tmp_path / "b.splat")]) == 0
+    source = read(posed_run / "export" / "splat.ply")
+    assert (tmp_path / "a.ply").read_bytes() == (posed_run / "export" / "splat.ply").read_bytes()
+    assert main(["export", str(posed_run), str(tmp_path / "up.ply"), "--frame", "y-up", "--scale", "3"]) == 0
+    said = json.loads((tmp_path / "up.frame.json").read_text())
+    matrix = torch.tensor(said["source_from_file"]["matrix"])
+    means = read(tmp_path / "up.ply").means
+    assert said["frame"] == "y-up"
+    assert torch.allclose(means @ matrix[:3, :3].T + matrix[:3, 3], source.means, atol=1e-4)
+    assert not needs_local_origin(float(means.norm(dim=1).max()), 1.0)
+    assert main(["export", str(posed_run)]) == 0
+    assert (posed_run / "export" / "splat.ply").read_bytes() == (tmp_path / "a.ply").read_bytes()
