@@ -7,6 +7,9 @@ from pathlib import Path
 
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
+from splat.export import tuned
+from splat.export.mesh import MeshOptions
+from splat.export.picture_files import PathOptions
 from splat.run.console import Console
 from splat.stages.deliver import Shaping, deliver_from, is_run
 
@@ -20,6 +23,10 @@ class Export(Shaping):
     """The run folder of a finished `splat reconstruct`, or a splat file."""
     out: tuple[Path, ...] = field(default=(), metadata={"positional": True})
     """What to write; the suffixes choose the formats (default: RUN/export/splat.ply)."""
+    mesh: MeshOptions = field(default_factory=MeshOptions)
+    video: PathOptions = field(default_factory=PathOptions)
+    points: int | None = None
+    """Points of a point cloud, drawn evenly from the surfaces (default: one per Gaussian)."""
 
     def __call__(self) -> int:
         outputs = (self.out,) if isinstance(self.out, Path | str) else tuple(map(Path, self.out))
@@ -29,5 +36,5 @@ class Export(Shaping):
                 raise SplatError(f"{shown(self.run)} is no run: name what to write, e.g. scene.spz.")
             outputs = (self.run / "export" / "splat.ply",)
         with Console() as report:
-            deliver_from(self.run, outputs, self, report)
+            deliver_from(self.run, outputs, self, report, tuned(self.mesh, self.video, self.points))
         return 0

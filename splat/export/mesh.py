@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,10 +14,12 @@ from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.slots import PathCamera, Rasterizer, RasterSettings, Reporter
 from splat.export.surface_nets import surface_nets
-from splat.export.tsdf import SurfaceMap, Tsdf, blocks_near, measured_pixels
+from splat.export.tsdf import SIDE, SurfaceMap, Tsdf, blocks_near, measured_pixels
 from splat.geometry.surface_depth import MIN_ALPHA, surface_depth
 
-_MAX_SPREAD = 0.5
+_PIXELS = 1.5
+"""Side of a voxel, in pixels at the median depth."""
+_MAX_SPREAD = 1.0
 """Of what a pixel blends, in truncations: beyond it the pixel mixes surfaces and measures none."""
 _REACH = 4.0
 """Depth, in multiples of the median, beyond which nothing is meshed: there a pixel is several voxels wide."""
@@ -36,6 +39,15 @@ class MeshOptions:
     """Surface that fewer photos see is left out."""
     min_part: float = 0.01
     """Parts that hang together and are smaller than this, relative to the area of the largest, are left out."""
+
+    def check(self) -> None:
+        """Raises SplatError for values that mean nothing."""
+        if self.voxel is not None and not 0 < self.voxel < math.inf:
+            raise SplatError(f"--mesh.voxel {self.voxel} must be above 0.")
+        if self.max_voxels < 10_000 or self.min_views < 1 or not 0 <= self.min_part <= 1:
+            raise SplatError(
+                "--mesh.max-voxels must be at least 10000, --mesh.min-views at least 1, and --mesh.min-part from 0 to 1."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +84,7 @@ def mesh_from_gaussians(
     """The surface that the cameras see, in the frame of the Gaussians. `options.voxel` is in that frame too. Raises
     SplatError where they see none."""
     near = _depths(gaussians, cameras, rasterizer, settings)
-    voxel = options.voxel or near.pixel
+    voxel = options.voxel or _PIXELS * near.pixel
     while True:
         truncation = 4 * voxel
 
@@ -81,9 +93,9 @@ def mesh_from_gaussians(
                 yield surface_map(gaussians, c, rasterizer, settings, truncation, _REACH * near.depth, near.depth)
 
         keys = _blocks(maps(), voxel, truncation)
-        if len(keys) * 512 <= options.max_voxels:
+        if len(keys) * SIDE**3 <= options.max_voxels:
             break
-        voxel *= max(1.05, (len(keys) * 512 / options.max_voxels) ** 0.5)
+        voxel *= max(1.05, (len(keys) * SIDE**3 / options.max_voxels) ** 0.5)
         report.info(f"voxels are enlarged to {voxel:g} to stay under {options.max_voxels} of them.")
     tsdf = Tsdf(keys, voxel, truncation)
     for i, view in enumerate(maps()):

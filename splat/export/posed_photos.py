@@ -3,8 +3,7 @@ stored, since other programs ignore the EXIF orientation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -39,16 +38,6 @@ class PosedPhoto:
         return self.view.role
 
 
-def refined(capture: Capture, poses: Mapping[str, Float[Tensor, "4 4"]]) -> Capture:
-    """The capture with the poses that training has learned: `cam_from_world` by name of view."""
-
-    def place(view: View) -> View:
-        pose = poses.get(view.name)
-        return view if pose is None else replace(view, world_from_cam=Rigid.from_matrix(pose.double()).inverse())
-
-    return capture.with_views(tuple(map(place, capture.views)))
-
-
 def posed_photos(capture: Capture, report: Reporter) -> list[PosedPhoto]:
     """Of every view that has a pose, in order. Raises SplatError where none has."""
     source_from_world = capture.world_from_source.inverse()
@@ -81,8 +70,10 @@ def lens_of(view: View) -> Lens:
     width, height = view.photo_size
     lens = view.camera.lens
     if lens is None:
-        c: Camera = view.camera if (view.camera.width, view.camera.height) == view.photo_size else view.camera.resized(
-            width, height
+        c: Camera = (
+            view.camera
+            if (view.camera.width, view.camera.height) == view.photo_size
+            else view.camera.resized(width, height)
         )
         return Lens("PINHOLE", (c.fx, c.fy, c.cx, c.cy), width, height)
     if (lens.width, lens.height) == (width, height) or lens.model not in PARAMETERS:

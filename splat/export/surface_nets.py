@@ -14,7 +14,7 @@ from torch import Tensor
 
 from splat.export.tsdf import SIDE, find, pack, unpack
 
-_BLOCKS_AT_ONCE = 1024
+_BLOCKS_AT_ONCE = 8192
 _CORNERS = torch.tensor(list(itertools.product((0, 1), repeat=3)))
 """Of a cell, x slowest: number 4 x + 2 y + z."""
 _EDGES = torch.tensor([(a, b) for a in range(8) for b in range(8) if a < b and (a ^ b) in (1, 2, 4)])
@@ -53,7 +53,7 @@ def surface_nets(
     return vertices, _faces(cell, cell_keys, corner, vertices), shade
 
 
-def _padded(keys: Tensor, values: Float[Tensor, "m n c"], rows: Tensor) -> Float[Tensor, "k 9 9 9 c"]:
+def _padded(keys: Tensor, values: Float[Tensor, "m n c"], rows: Tensor) -> Float[Tensor, "k s s s c"]:
     """Voxels of some blocks, with the first layers of the next blocks; NaN where there is no block."""
     n, c = len(rows), values.shape[-1]
     out = values.new_full((n, SIDE + 1, SIDE + 1, SIDE + 1, c), torch.nan)

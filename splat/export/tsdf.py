@@ -1,12 +1,11 @@
 """A truncated signed distance field in sparse blocks of voxels (Curless & Levoy 1996), fused from depth maps.
 
-Positive in front of the surface. Only blocks of 8 x 8 x 8 voxels near a surface have memory. What no depth map says
+Positive in front of the surface. Only blocks of 4 x 4 x 4 voxels near a surface have memory. What no depth map says
 anything about stays without weight, so that `surface_nets` leaves it open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +15,10 @@ from torch import Tensor
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid
 
-SIDE = 8
+SIDE = 4
 """Voxels of a block, each way."""
 _BIAS, _BITS = 1 << 20, 21
-_BLOCKS_AT_ONCE = 2048
+_BLOCKS_AT_ONCE = 8192
 _FREE_WEIGHT = 0.25
 """Of a view that sees past a voxel, farther in front of its surface than the truncation, relative to one that measures
 the surface there."""
@@ -105,23 +104,35 @@ class Tsdf:
         tables = view.depth, view.distance, view.weight, nearest
         maps = torch.stack([m.float() for m in tables], 2).reshape(-1, 4)
         rgb = view.rgb.reshape(-1, 3)
-        for rows in self._ahead(view, cam_from_world).split(_BLOCKS_AT_ONCE):
+        near, free = self._blocks_of(view, cam_from_world)
+        self.sum[free] += _FREE_WEIGHT
+        self.weight[free] += _FREE_WEIGHT
+        for rows in near.split(_BLOCKS_AT_ONCE):
             self._fuse_blocks(rows, view.camera, cam_from_world, maps, rgb)
 
-    def _ahead(self, view: SurfaceMap, cam_from_world: Tensor) -> Int[Tensor, "k"]:
-        """Rows of the blocks that the camera may see."""
+    def _blocks_of(self, view: SurfaceMap, cam_from_world: Tensor) -> tuple[Int[Tensor, "k"], Int[Tensor, "l"]]:
+        """Rows of the blocks that the camera sees near a surface, and of those that all lie in front of everything that
+        it sees there. Others are hidden, or not in the frame."""
         c = view.camera
         size = SIDE * self.voxel
-        centres = (unpack(self.keys).float() + 0.5) * size @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]
         radius = 3**0.5 / 2 * size
-        x, y, z = centres.unbind(1)
-        far = float(view.depth.max())
-        ahead = (z > 0) & (z < far + self.truncation + radius)
+        x, y, z = ((unpack(self.keys).float() + 0.5) * size @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]).unbind(
+            1
+        )
+        ahead = z > radius
         for at, focal, middle, length in ((x, c.fx, c.cx, c.width), (y, c.fy, c.cy, c.height)):
             for sign, edge in ((1, length - middle), (-1, middle)):
                 # distance beyond the plane through this edge of the frame
                 ahead &= (sign * focal * at - edge * z) < radius * (focal**2 + edge**2) ** 0.5
-        return ahead.nonzero()[:, 0]
+        rows = ahead.nonzero()[:, 0]
+        x, y, z = x[rows], y[rows], z[rows]
+        u = (c.fx * x / z + c.cx).clamp(0, c.width - 1)
+        v = (c.fy * y / z + c.cy).clamp(0, c.height - 1)
+        reach = max(c.fx, c.fy) * radius / (z - radius).clamp(min=1e-9)
+        low, high = _range_around(view.depth, u, v, reach)
+        near = (z + radius > low - self.truncation) & (z - radius < high + self.truncation)
+        free = (low > 0) & (z + radius < low - self.truncation)
+        return rows[near], rows[free]
 
     def _fuse_blocks(self, rows: Tensor, camera: Camera, cam_from_world: Tensor, maps: Tensor, rgb: Tensor) -> None:
         points = self.corners(rows).reshape(-1, 3)
@@ -160,15 +171,30 @@ class Tsdf:
         return self.rgb / self.colour_weight.clamp(min=1e-12)[..., None]
 
 
-def fused(views: Iterable[SurfaceMap], tsdf: Tsdf) -> Tsdf:
-    for view in views:
-        tsdf.fuse(view)
-    return tsdf
+def _range_around(
+    depth: Float[Tensor, "h w"], u: Float[Tensor, "k"], v: Float[Tensor, "k"], reach: Float[Tensor, "k"]
+) -> tuple[Float[Tensor, "k"], Float[Tensor, "k"]]:
+    """Lower and upper bounds of the depth within `reach` pixels of (u, v): from coarser and coarser maps."""
+    low, high = torch.zeros_like(u), torch.zeros_like(u)
+    nearest, farthest = depth[None], depth[None]
+    side, left = 1, torch.ones_like(u, dtype=torch.bool)
+    while bool(left.any()):
+        whole = min(nearest.shape[1:]) <= 2
+        here = left if whole else left & (reach <= side)
+        column, row = (u[here] / side).long(), (v[here] / side).long()
+        if whole:
+            low[here], high[here] = nearest.min(), farthest.max()
+        else:
+            low[here] = -torch.nn.functional.max_pool2d(-nearest, 3, 1, 1)[0][row, column]
+            high[here] = torch.nn.functional.max_pool2d(farthest, 3, 1, 1)[0][row, column]
+        left = left & ~here
+        nearest = -torch.nn.functional.max_pool2d(-nearest, 2, 2, ceil_mode=True)
+        farthest = torch.nn.functional.max_pool2d(farthest, 2, 2, ceil_mode=True)
+        side *= 2
+    return low, high
 
 
-def measured_pixels(
-    depth: Float[Tensor, "h w"], truncation: float
-) -> Bool[Tensor, "h w"]:
+def measured_pixels(depth: Float[Tensor, "h w"], truncation: float) -> Bool[Tensor, "h w"]:
     """Pixels whose depth is known and on no edge: inverse depth, which is linear on a plane, bends by less than a
     step of `truncation` to all sides."""
     known = depth > 0

@@ -43,9 +43,7 @@ class SurfaceDepth:
     """Colour of what is there, without background."""
 
 
-def planes_of(
-    gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"]
-) -> Float[Tensor, "n 3"]:
+def planes_of(gaussians: Gaussians, camera: Camera, cam_from_world: Float[Tensor, "4 4"]) -> Float[Tensor, "n 3"]:
     """(c, a, b) per Gaussian: inverse depth at pixel (x, y) is c + a (x - w/2) + b (y - h/2)."""
     turn = cam_from_world[:3, :3]
     mu = gaussians.means @ turn.T + cam_from_world[:3, 3]

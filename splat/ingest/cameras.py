@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from splat.core.camera import Camera, Lens
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError

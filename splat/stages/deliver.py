@@ -23,6 +23,7 @@ from splat.export import DELIVERABLES, read_splat
 from splat.export.deliverable import Deliverable, Direction, Frame, Scene, TrainedScene, all_chosen
 from splat.export.header import MIP, MODE, NO_OFFSET, UP, Offset, offset_of, relative_to, with_offset
 from splat.export.sidecar import about, drawn_as_said, origin_for
+from splat.export.splat_files import SplatDeliverable
 from splat.poses.upright import WORLD_UP, parse_up
 from splat.run.completed import CompletedRun, note_written
 from splat.run.trained import Trained
@@ -227,7 +228,9 @@ def deliver(scene: Scene, outputs: Sequence[Path], deliverables: Sequence[Delive
         raise SplatError(f"{shown(outputs[0])} was not written: the splat has no Gaussians; check what removed them.")
     for path, deliverable in zip(outputs, deliverables, strict=True):
         files += deliverable.write(path, scene, report)
-        print(f"{path}: {len(scene.gaussians)} Gaussians{relative_to(scene.header)}", file=sys.stderr)
+        splat = isinstance(deliverable, SplatDeliverable)
+        what = f"{len(scene.gaussians)} Gaussians{relative_to(scene.header)}" if splat else deliverable.about
+        print(f"{path}: {what}", file=sys.stderr)
     return files
 
 

@@ -23,11 +23,11 @@ from splat.core.geometry import Rigid, needs_local_origin
 from splat.core.ply import read_ply, read_ply_header, write_ply
 from splat.core.slots import Codec, Silent, SplatFile
 from splat.export import CODECS, load_splat, read_splat, save_splat
+from splat.export.colmap_model import write_colmap
 from splat.export.header import header_of, offset_of, tidy, with_offset
 from splat.export.ply_rows import vertex_rows
 from splat.export.sidecar import from_original_frame, local_origin, to_original_frame, write_sidecar
 from splat.ingest import read
-from splat.export.colmap_model import write_colmap
 from splat.poses.normalize import normalize
 from splat.stages.export import write_cameras, write_splats
 
