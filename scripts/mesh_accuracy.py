@@ -5,8 +5,7 @@
 FOLDER is what `splat.scenes.make` wrote. The run's frame is aligned with the true one by the camera centres. The true
 surface is what at least two training cameras see, by exact depth maps; the room's size is the longest side of the box
 around it. Accuracy: distances from points spread evenly over the mesh to the true surface (to the tangent plane of the
-nearest true point where that is nearer than the points' spacing). Coverage: the share of the true surface, by area, with
-mesh within a distance.
+nearest true point where that is near). Coverage: the share of the true surface, by area, with mesh within a distance.
 """
 
 from __future__ import annotations

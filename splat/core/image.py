@@ -103,8 +103,8 @@ def _orientation(image: Image.Image) -> Any:
 
 
 def stored_orientation(path: Path) -> int:
-    """The EXIF orientation, 1..8, by which the stored pixels of a photo are turned when it is opened; 1 where the decoder
-    turns them (HEIF), or there is no such photo."""
+    """The EXIF orientation, 1..8, by which the stored pixels of a photo are turned when it is opened; 1 where the
+    decoder turns them (HEIF), or there is no such photo."""
     try:
         if is_heif(path):
             return 1

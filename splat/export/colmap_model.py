@@ -41,8 +41,8 @@ def write_colmap(capture: Capture, folder: Path, photos: bool = True) -> None:
 
 
 def write_colmap_model(folder: Path, capture: Capture, report: Reporter, text: bool = False) -> int:
-    """Write `cameras`, `images` and `points3D` (`.bin` or `.txt`) of the photos as they are stored, with their lenses, in
-    the source frame; returns the number of photos. What COLMAP 4 adds, `rigs` and `frames`, is there too.
+    """Write `cameras`, `images` and `points3D` (`.bin` or `.txt`) of the photos as they are stored, with their lenses,
+    in the source frame; returns the number of photos. What COLMAP 4 adds, `rigs` and `frames`, is there too.
 
     Raises SplatError where no view has a pose.
     """

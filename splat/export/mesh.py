@@ -17,6 +17,8 @@ from splat.export.surface_nets import surface_nets
 from splat.export.tsdf import SIDE, SurfaceMap, Tsdf, blocks_near, measured_pixels
 from splat.geometry.surface_depth import MIN_ALPHA, surface_depth
 
+_TRUNCATION = 4.0
+"""Of the field, in voxels."""
 _PIXELS = 1.5
 """Side of a voxel, in pixels at the median depth."""
 _MAX_SPREAD = 1.0
@@ -46,7 +48,7 @@ class MeshOptions:
             raise SplatError(f"--mesh.voxel {self.voxel} must be above 0.")
         if self.max_voxels < 10_000 or self.min_views < 1 or not 0 <= self.min_part <= 1:
             raise SplatError(
-                "--mesh.max-voxels must be at least 10000, --mesh.min-views at least 1, and --mesh.min-part from 0 to 1."
+                "--mesh.max-voxels must be at least 10000, --mesh.min-views at least 1, --mesh.min-part from 0 to 1."
             )
 
 
@@ -85,20 +87,20 @@ def mesh_from_gaussians(
     SplatError where they see none."""
     near = _depths(gaussians, cameras, rasterizer, settings)
     voxel = options.voxel or _PIXELS * near.pixel
+
+    def maps(truncation: float) -> Iterator[SurfaceMap]:
+        for c in cameras:
+            yield surface_map(gaussians, c, rasterizer, settings, truncation, _REACH * near.depth, near.depth)
+
     while True:
-        truncation = 4 * voxel
-
-        def maps() -> Iterator[SurfaceMap]:
-            for i, c in enumerate(cameras):
-                yield surface_map(gaussians, c, rasterizer, settings, truncation, _REACH * near.depth, near.depth)
-
-        keys = _blocks(maps(), voxel, truncation)
+        truncation = _TRUNCATION * voxel
+        keys = _blocks(maps(truncation), voxel, truncation)
         if len(keys) * SIDE**3 <= options.max_voxels:
             break
         voxel *= max(1.05, (len(keys) * SIDE**3 / options.max_voxels) ** 0.5)
         report.info(f"voxels are enlarged to {voxel:g} to stay under {options.max_voxels} of them.")
     tsdf = Tsdf(keys, voxel, truncation)
-    for i, view in enumerate(maps()):
+    for i, view in enumerate(maps(truncation)):
         tsdf.fuse(view)
         report.progress(i + 1, len(cameras))
     min_views = min(options.min_views, len(cameras))

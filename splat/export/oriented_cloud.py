@@ -39,8 +39,8 @@ class OrientedCloud:
 
 def cloud_of(scene: Scene, samples: int | None = None) -> OrientedCloud:
     """One point per Gaussian that is at least 0.3 opaque, or `samples` points that cover the surfaces evenly (see
-    `points_from_gaussians`). A normal is the shortest axis of the Gaussian, turned towards the cameras that see it; of a
-    bare file, which has no cameras, away from the median of all points."""
+    `points_from_gaussians`). A normal is the shortest axis of the Gaussian, turned towards the cameras that see it;
+    those of a bare file, which has no cameras, away from the median of all points."""
     cloud, rows = points_with_rows(scene.gaussians, samples)
     axes = shortest_axes(scene.gaussians)
     if scene.trained is None:

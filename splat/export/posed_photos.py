@@ -59,8 +59,8 @@ def posed_photos(capture: Capture, report: Reporter) -> list[PosedPhoto]:
         raise SplatError("No photo has a pose, so that there are no cameras to write: run the poses stage first.")
     if mirrored:
         report.warn(
-            f"{len(mirrored)} photos are stored mirrored, which no camera is ({', '.join(mirrored[:3])}): theirs are those "
-            "of the upright photos."
+            f"{len(mirrored)} photos are stored mirrored, which no camera is ({', '.join(mirrored[:3])}): theirs are "
+            "those of the upright photos."
         )
     return photos
 

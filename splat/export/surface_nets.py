@@ -1,5 +1,5 @@
-"""A distance field in sparse blocks -> triangles, by naive surface nets (Gibson 1998): one vertex in every cell that the
-surface crosses, at the mean of where it crosses the cell's edges, and one quad around every edge that it crosses.
+"""A distance field in sparse blocks -> triangles, by naive surface nets (Gibson 1998): one vertex in every cell that
+the surface crosses, at the mean of where it crosses the cell's edges, and one quad around every edge that it crosses.
 
 A cell with a corner whose distance is not known has no vertex, so the mesh stays open there.
 """

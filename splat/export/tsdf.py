@@ -6,6 +6,8 @@ anything about stays without weight, so that `surface_nets` leaves it open.
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +25,7 @@ _FREE_WEIGHT = 0.25
 """Of a view that sees past a voxel, farther in front of its surface than the truncation, relative to one that measures
 the surface there."""
 _MIN_COSINE = 0.1
+_MAX_STEP = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +68,12 @@ def blocks_near(view: SurfaceMap, voxel: float, truncation: float, stride: int =
     pixels = view.camera.pixel_centres()[::stride, ::stride].to(view.depth.device)[known]
     points = view.world_from_cam.apply(view.camera.unproject(pixels.float(), view.depth[::stride, ::stride][known]))
     size = SIDE * voxel
-    found = []
-    for x in (-truncation, truncation):
-        for y in (-truncation, truncation):
-            for z in (-truncation, truncation):
-                shifted = points + points.new_tensor([x, y, z])
-                found.append(pack((shifted / size).floor().long().clamp(-_BIAS, _BIAS - 1)).unique())
+    steps = 1 + math.ceil(2 * truncation / size)  # no farther apart than blocks are wide
+    offsets = torch.linspace(-truncation, truncation, steps).tolist()
+    x, y, z = (
+        [((axis + o) / size).floor().long().clamp(-_BIAS, _BIAS - 1) for o in offsets] for axis in points.unbind(1)
+    )
+    found = [pack(torch.stack(block, 1)).unique() for block in itertools.product(x, y, z)]
     return torch.cat(found).unique()
 
 
@@ -202,4 +205,4 @@ def measured_pixels(depth: Float[Tensor, "h w"], truncation: float) -> Bool[Tens
     padded = torch.nn.functional.pad(inverse[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
     bend_x = (padded[1:-1, 2:] + padded[1:-1, :-2] - 2 * inverse).abs()
     bend_y = (padded[2:, 1:-1] + padded[:-2, 1:-1] - 2 * inverse).abs()
-    return known & (torch.maximum(bend_x, bend_y) * depth.square() < truncation)
+    return known & (torch.maximum(bend_x, bend_y) * depth.square() < _MAX_STEP * truncation)
