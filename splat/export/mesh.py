@@ -21,8 +21,9 @@ _TRUNCATION = 4.0
 """Of the field, in voxels."""
 _PIXELS = 1.5
 """Side of a voxel, in pixels at the median depth."""
-_MAX_SPREAD = 1.0
-"""Of what a pixel blends, in truncations: beyond it the pixel mixes surfaces and measures none."""
+_MIXED = 2.0
+"""How much less a pixel counts that blends what lies far apart: by one half where the standard deviation is the
+truncation over this."""
 _REACH = 4.0
 """Depth, in multiples of the median, beyond which nothing is meshed: there a pixel is several voxels wide."""
 _MIN_COSINE = 0.17
@@ -39,7 +40,7 @@ class MeshOptions:
     """Memory takes about 30 bytes a voxel: voxels are made larger until there are at most this many."""
     min_views: int = 2
     """Surface that fewer photos see is left out."""
-    min_part: float = 0.01
+    min_part: float = 0.002
     """Parts that hang together and are smaller than this, relative to the area of the largest, are left out."""
 
     def check(self) -> None:
@@ -150,9 +151,9 @@ def surface_map(
     length = ray.norm(dim=2)
     cosine = (-(s.normals_cam * ray).sum(2) / length).clamp(min=0)
     good = measured_pixels(s.depth, truncation) & (s.depth < max_depth) & (cosine > _MIN_COSINE)
-    good &= s.spread * s.depth < _MAX_SPREAD * truncation
-    # half opaque is hardly there; near and frontal views resolve more
+    # half opaque is hardly there; near and frontal views resolve more; what mixes surfaces counts where nothing else does
     weight = ((s.alpha - MIN_ALPHA) / (1 - MIN_ALPHA)) * cosine * (usual_depth / s.depth.clamp(min=1e-9)).square()
+    weight = weight / (1 + (_MIXED * s.spread * s.depth / truncation).square())
     weight = torch.where(good, weight.clamp(max=4.0), 0)
     distance = s.depth * length * cosine.clamp(min=_MIN_COSINE)
     return SurfaceMap(c.camera, c.world_from_cam, s.depth, distance, weight, s.rgb)

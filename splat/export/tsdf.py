@@ -25,7 +25,8 @@ _FREE_WEIGHT = 0.25
 """Of a view that sees past a voxel, farther in front of its surface than the truncation, relative to one that measures
 the surface there."""
 _MIN_COSINE = 0.1
-_MAX_STEP = 1.0
+_MAX_STEP = 3.0
+"""Of depth between neighbouring pixels beyond what a plane has, in truncations: beyond it there is an edge."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +200,7 @@ def _range_around(
 
 def measured_pixels(depth: Float[Tensor, "h w"], truncation: float) -> Bool[Tensor, "h w"]:
     """Pixels whose depth is known and on no edge: inverse depth, which is linear on a plane, bends by less than a
-    step of `truncation` to all sides."""
+    step of three times `truncation` to all sides."""
     known = depth > 0
     inverse = torch.where(known, 1 / depth.clamp(min=1e-9), 0)
     padded = torch.nn.functional.pad(inverse[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
