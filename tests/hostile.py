@@ -192,3 +192,25 @@ FILES: dict[str, bytes | Callable[[], bytes]] = {
     "nothing.splat": b"",
 }
 """Name, whose suffix is the format -> contents."""
+
+
+def ksplat(sections: list[tuple[int, int, list[int]]], level: int, degree: int = 1) -> bytes:
+    """A file of sections (full buckets of 4, buckets in all, lengths of the partial ones), whose i-th Gaussian is at
+    (i, 0, 0) from the centre of its bucket in steps, and bucket b at (100 b, 0, 0)."""
+    k = (0, 3, 8, 15)[degree]
+    total = sum(4 * full + sum(partial) for full, _, partial in sections)
+    head = struct.pack("<BBxxIIIIHxxfff", 0, 1, len(sections), len(sections), total, total, level, 0, 0, 0)
+    head += struct.pack("<ff", -2.0, 2.0)
+    heads, bodies = b"", b""
+    for full, buckets, partial in sections:
+        n = 4 * full + sum(partial)
+        heads += struct.pack("<IIIIfHxxIIII", n, n, 4, buckets, 20.0, 12, 10, 0, full, len(partial)).ljust(40, b"\0")
+        heads += struct.pack("<H", degree).ljust(1024 - 40, b"\0")
+        bodies += np.array(partial, "<u4").tobytes()
+        bodies += np.array([[100.0 * b, 0, 0] for b in range(buckets)], "<f4").tobytes()
+        half = "<f2" if level else "<f4"
+        for i in range(n):
+            bodies += np.array([10 + i, 10, 10] if level else [i, 0, 0], "<u2" if level else "<f4").tobytes()
+            bodies += np.array([0.5, 1.0, 2.0, 1.0, 0.0, 0.0, 0.0], half).tobytes() + bytes([255, 0, 51, 102])
+            bodies += np.arange(3 * k).astype(("<f4", "<f2", "u1")[level]).tobytes()
+    return head.ljust(4096, b"\0") + heads + bodies

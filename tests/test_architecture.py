@@ -49,11 +49,12 @@ DOORS = {
     "pillow_heif": ("core/image.py",),
     "kornia": ("priors/disk_lightglue.py",),
     "transformers": ("priors/depth_anything.py",),
+    "pxr": ("export/usd.py",),
     "websockets": ("viewer/server.py",),
 }
 """Heavy or optional library -> the files that may name it. Where the pattern is a folder, one file of it may (the test
 below counts), except for poses and priors, where each file is the door of another method."""
-ONE_FILE_ONLY = {"gsplat", "jinja2", "matplotlib", "open3d", "tyro", "pillow_heif", "kornia", "transformers"}
+ONE_FILE_ONLY = {"gsplat", "jinja2", "matplotlib", "open3d", "tyro", "pillow_heif", "kornia", "transformers", "pxr"}
 LAZY = set(DOORS) - {"tyro"}
 LIGHT_ENTRY = ("__init__.py", "__main__.py")
 HEAVY_FOR_HELP = {"torch", "numpy", "cv2", "PIL", "jaxtyping", "rich", "tyro", *LAZY}
@@ -196,7 +197,7 @@ USER_BROUGHT = {
 
 def distribution(library: str) -> str:
     """The package that brings an imported name, as `declared` spells it."""
-    return {"cv2": "opencv_python_headless", "PIL": "pillow"}.get(library, library).lower()
+    return {"cv2": "opencv_python_headless", "PIL": "pillow", "pxr": "usd_core"}.get(library, library).lower()
 
 
 def declared(requirements: list[str]) -> set[str]:

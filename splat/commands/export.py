@@ -7,7 +7,8 @@ from pathlib import Path
 
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
-from splat.export import tuned
+from splat.export import DELIVERABLES, tuned
+from splat.export.deliverable import Deliverable
 from splat.export.mesh import MeshOptions
 from splat.export.picture_files import PathOptions
 from splat.run.console import Console
@@ -28,6 +29,9 @@ class Export(Shaping):
     points: int | None = None
     """Points of a point cloud, drawn evenly from the surfaces (default: one per Gaussian)."""
 
+    def tuned(self) -> tuple[Deliverable, ...]:
+        return (*super().tuned(), *tuned(self.mesh, self.video, self.points))
+
     def __call__(self) -> int:
         outputs = (self.out,) if isinstance(self.out, Path | str) else tuple(map(Path, self.out))
         outputs = tuple(map(Path, outputs))
@@ -36,5 +40,9 @@ class Export(Shaping):
                 raise SplatError(f"{shown(self.run)} is no run: name what to write, e.g. scene.spz.")
             outputs = (self.run / "export" / "splat.ply",)
         with Console() as report:
-            deliver_from(self.run, outputs, self, report, tuned(self.mesh, self.video, self.points))
+            deliver_from(self.run, outputs, self, report)
         return 0
+
+
+# the list is that of the formats there are
+Export.__doc__ = f"{Export.__doc__} Suffixes: {', '.join(s for d in DELIVERABLES for s in d.suffixes)}."

@@ -8,6 +8,7 @@ from typing import Literal
 
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
+from splat.export import is_splat_folder
 from splat.run.completed import CompletedRun
 from splat.run.console import Console
 from splat.stages.viewing import file_scene, run_scene
@@ -22,7 +23,8 @@ class ViewScene:
     keyframes, save. Prints a link that only this machine can open."""
 
     target: Path
-    """The run folder of a finished `splat reconstruct`, or a splat file (.ply, .compressed.ply, .spz, .sog, .splat)."""
+    """The run folder of a finished `splat reconstruct`, or a splat file (.ply, .compressed.ply, .spz, .sog, .splat,
+    .ksplat, .glb, or a folder of streamed .sog)."""
     port: int | None = None
     """Default: 7007, or the next that is free."""
     host: str = LOOPBACK
@@ -46,7 +48,7 @@ class ViewScene:
         """What is shown. Raises SplatError where `target` is nothing that can be."""
         if not self.target.exists():
             raise SplatError(f"{shown(self.target)} does not exist: give a run folder or a splat file.")
-        if self.target.is_dir() and not (self.target / "meta.json").is_file():
+        if self.target.is_dir() and not is_splat_folder(self.target):
             return run_scene(CompletedRun.open(self.target, self.raster, self.photos))
         with Console() as report:
             return file_scene(self.target, report)

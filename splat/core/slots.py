@@ -788,20 +788,31 @@ class SplatFile:
 
 
 @runtime_checkable
-class Codec(Protocol):
-    """A splat file format. `splat.export.CODECS` is ordered; the first that accepts a name reads or writes it."""
+class SplatReader(Protocol):
+    """Reads a splat file format."""
 
-    name: str
-    suffixes: tuple[str, ...]
-    about: str
-    """One phrase for tables of formats."""
+    @property
+    def name(self) -> str: ...
 
-    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
-        """Write a file. What the format cannot hold is a warning, or a SplatError where the scene would be another."""
-        ...
+    @property
+    def suffixes(self) -> tuple[str, ...]: ...
 
     def load(self, path: Path, report: Reporter | None = None) -> SplatFile:
         """Read a file. Rows that cannot be used are left out, with a warning."""
+        ...
+
+
+@runtime_checkable
+class Codec(SplatReader, Protocol):
+    """A splat file format. `splat.export.CODECS` is ordered; the first that accepts a name reads or writes it."""
+
+    @property
+    def about(self) -> str:
+        """One phrase for tables of formats."""
+        ...
+
+    def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
+        """Write a file. What the format cannot hold is a warning, or a SplatError where the scene would be another."""
         ...
 
 

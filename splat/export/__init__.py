@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from splat.core.errors import SplatError
+from splat.core.foreign import shown
 from splat.core.gaussians import Gaussians
 from splat.core.reading import free_memory
-from splat.core.slots import Codec, Reporter, SplatFile
+from splat.core.slots import Codec, Reporter, SplatFile, SplatReader
 from splat.export.camera_files import ColmapFolder, ColmapTextFolder, TransformsFile
 from splat.export.cloud_files import LasCloud, PcdCloud, PlyCloud
 from splat.export.compressed_ply import CompressedPlyCodec
 from splat.export.deliverable import Deliverable
+from splat.export.glb import GlbCodec, GlbDeliverable
 from splat.export.header import OFFSET
+from splat.export.ksplat import KsplatReader
 from splat.export.mesh import MeshOptions
 from splat.export.mesh_files import GlbMesh, ObjMesh, PlyMesh
 from splat.export.picture_files import Frames, PathOptions, Video
 from splat.export.ply import PlyCodec
 from splat.export.repair import warn
 from splat.export.sog import SogCodec
+from splat.export.sog_levels import META as LOD_META
+from splat.export.sog_levels import SogLevelsCodec
 from splat.export.splat_file import SplatFileCodec
 from splat.export.splat_files import SplatDeliverable
 from splat.export.spz import SpzCodec
+from splat.export.usd import UsdDeliverable
 
-CODECS: tuple[Codec, ...] = (CompressedPlyCodec(), PlyCodec(), SpzCodec(), SogCodec(), SplatFileCodec())
+R = TypeVar("R", bound=SplatReader)
+
+CODECS: tuple[Codec, ...] = (
+    CompressedPlyCodec(), PlyCodec(), SpzCodec(), SogCodec(), SplatFileCodec(), GlbCodec(), SogLevelsCodec()
+)  # fmt: skip
 """Ordered: the first codec with the suffix of a file reads or writes it."""
 
+READERS: tuple[SplatReader, ...] = (*CODECS, KsplatReader())
+"""What `read_splat` reads: some formats are not written."""
+
+_FOLDERS: dict[str, SplatReader] = {"meta.json": SogCodec(), LOD_META: SogLevelsCodec()}
+"""Splats that are folders, by the file that marks them."""
+
 DELIVERABLES: tuple[Deliverable, ...] = (
-    *(SplatDeliverable(codec) for codec in CODECS),
+    *(SplatDeliverable(codec) for codec in CODECS if not isinstance(codec, GlbCodec)),
+    GlbDeliverable(GlbCodec()),
+    UsdDeliverable(),
     PlyCloud(),
     PcdCloud(),
     LasCloud(),
@@ -56,13 +76,8 @@ def tuned(mesh: MeshOptions, video: PathOptions, points: int | None) -> tuple[De
 
 
 def codec_for(path: Path) -> Codec:
-    """The codec for the suffix of a file name. Raises SplatError, with all suffixes, where there is none."""
-    name = Path(path).name.lower()
-    for codec in CODECS:
-        if name.endswith(codec.suffixes):
-            return codec
-    known = ", ".join(s for codec in CODECS for s in codec.suffixes)
-    raise SplatError(f"{path} has no suffix of a splat format: use one of {known}.")
+    """The codec that writes a name, by its suffix. Raises SplatError, with all suffixes, where there is none."""
+    return _with_suffix(Path(path), CODECS)
 
 
 def save_splat(
@@ -78,14 +93,34 @@ def save_splat(
 
 
 def read_splat(path: Path, report: Reporter | None = None, free_gb: float | None = None) -> SplatFile:
-    """Read any format of `CODECS`, with what its header says. Warnings (invalid Gaussians) go to `report`, or else to
+    """Read any format of `READERS`, with what its header says. Warnings (invalid Gaussians) go to `report`, or else to
     the `splat` logger. Raises SplatError for a file that is missing, damaged, or has no Gaussians, or needs more memory
     than the `free_gb` gigabytes that there are."""
     path = Path(path)
-    unpacked_sog = path.name == "meta.json" or (path / "meta.json").is_file()
-    codec = SogCodec() if unpacked_sog else codec_for(path)
     with free_memory(free_gb):
-        return codec.load(path, report)
+        return reader_for(path).load(path, report)
+
+
+def reader_for(path: Path) -> SplatReader:
+    """What reads a file, or a folder that is a splat. Raises SplatError, with all suffixes, where nothing does."""
+    for mark, reader in _FOLDERS.items():
+        if path.name == mark or (path / mark).is_file():
+            return reader
+    return _with_suffix(path, READERS)
+
+
+def is_splat_folder(path: Path) -> bool:
+    """Whether a folder is a splat."""
+    return any((path / mark).is_file() for mark in _FOLDERS)
+
+
+def _with_suffix(path: Path, known: Sequence[R]) -> R:
+    name = path.name.lower()
+    for one in known:
+        if name.endswith(one.suffixes):
+            return one
+    suffixes = ", ".join(s for one in known for s in one.suffixes)
+    raise SplatError(f"{shown(path)} has no suffix of a splat format: use one of {suffixes}.")
 
 
 def load_splat(path: Path, report: Reporter | None = None) -> Gaussians:

@@ -21,6 +21,7 @@ class ColmapFolder(Deliverable):
     suffixes = ("colmap",)
     about = "folder: COLMAP model of the photos' cameras and sparse points, binary"
     needs_run = True
+    holds_gaussians = False
     text = False
 
     def write(self, path: Path, scene: Scene, report: Reporter) -> list[Path]:
@@ -40,6 +41,7 @@ class TransformsFile(Deliverable):
     suffixes = ("transforms.json",)
     about = "the photos' cameras for nerfstudio; their sparse points beside it"
     needs_run = True
+    holds_gaussians = False
 
     def write(self, path: Path, scene: Scene, report: Reporter) -> list[Path]:
         write_transforms(path, capture_in_frame(scene), report)

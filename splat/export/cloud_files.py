@@ -25,6 +25,7 @@ _RGB = ("red", "green", "blue")
 class CloudDeliverable(Deliverable):
     """What the formats of point clouds share."""
 
+    holds_gaussians = False
     samples: int | None = None
     """Draw so many points from the surfaces; None: one per Gaussian."""
 

@@ -26,6 +26,7 @@ class MeshDeliverable(Deliverable):
     """What the formats of meshes share."""
 
     needs_run = True
+    holds_gaussians = False
     options: MeshOptions = field(default_factory=MeshOptions)
 
     def write(self, path: Path, scene: Scene, report: Reporter) -> list[Path]:

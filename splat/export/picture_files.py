@@ -38,6 +38,7 @@ class PictureDeliverable(Deliverable):
     """What videos and folders of pictures share."""
 
     needs_run = True
+    holds_gaussians = False
     options: PathOptions = field(default_factory=PathOptions)
 
     def write(self, path: Path, scene: Scene, report: Reporter) -> list[Path]:

@@ -30,10 +30,12 @@ from splat.export.header import (
     MODE,
     NO_OFFSET,
     OFFSET,
+    UP,
     added,
     is_antialiased,
     localized,
     offset_of,
+    up_said,
     valid_offset,
     with_offset,
 )
@@ -61,14 +63,9 @@ class SogCodec:
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
         """Write one zip. Encoding a million Gaussians with harmonics takes a minute or two."""
-        meta, images = encode(gaussians)
-        if is_antialiased(header):
-            meta |= {"antialias": True, "model": "antialiased"}
-        if OFFSET in header:
-            meta[OFFSET] = list(offset_of(header))
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as z:
-            for name, data in [("meta.json", json.dumps(meta).encode()), *images.items()]:
+            for name, data in _parts(gaussians, header).items():
                 z.writestr(zipfile.ZipInfo(name), data)  # with a fixed date: the same scene gives the same file
         write_atomic(path, packed.getvalue())
 
@@ -76,7 +73,7 @@ class SogCodec:
         """Read a zip, or an unpacked folder (or its meta.json)."""
         with reading(path, ".sog"):
             if path.is_dir() or path.name == "meta.json":
-                gaussians, header = decode(_Folder(path if path.is_dir() else path.parent), path)
+                gaussians, header = read_parts(path if path.is_dir() else path.parent, path)
             else:
                 size = regular_file(path)
                 with zipfile.ZipFile(path) as z:
@@ -84,11 +81,36 @@ class SogCodec:
             return SplatFile(repaired(gaussians, path, report), header)
 
 
-def encode(gaussians: Gaussians) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The metadata, and the encoded images by file name."""
+def read_parts(folder: Path, path: Path) -> tuple[Gaussians, dict[str, str]]:
+    """An unpacked file, as it is stored, and its header; `path` for messages. Raises as `decode`."""
+    return decode(_Folder(folder), path)
+
+
+def write_parts(folder: Path, gaussians: Gaussians, header: dict[str, str], ordered: bool = False) -> None:
+    """Write an unpacked file, its meta.json last. `ordered`: keep the order of the Gaussians."""
+    parts = _parts(gaussians, header, ordered)
+    for name in reversed(parts):
+        write_atomic(folder / name, parts[name])
+
+
+def _parts(gaussians: Gaussians, header: dict[str, str], ordered: bool = False) -> dict[str, bytes]:
+    """All files by name, meta.json first."""
+    meta, images = encode(gaussians, ordered)
+    if is_antialiased(header):
+        meta |= {"antialias": True, "model": "antialiased"}
+    if OFFSET in header:
+        meta[OFFSET] = list(offset_of(header))
+    if UP in header:
+        meta[UP] = header[UP]
+    return {"meta.json": json.dumps(meta).encode(), **images}
+
+
+def encode(gaussians: Gaussians, ordered: bool = False) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The metadata, and the encoded images by file name. `ordered`: the Gaussians are in a good order already."""
     means, quats, log_scales, opacities, sh = arrays(gaussians)
-    order = morton_order(torch.from_numpy(means)).numpy()
-    means, quats, log_scales, opacities, sh = (a[order] for a in (means, quats, log_scales, opacities, sh))
+    if not ordered:
+        order = morton_order(torch.from_numpy(means)).numpy()
+        means, quats, log_scales, opacities, sh = (a[order] for a in (means, quats, log_scales, opacities, sh))
     n = len(means)
     if n == 0:
         raise SplatError(".sog needs at least one Gaussian, this scene has none: check its training.")
@@ -207,6 +229,7 @@ def decode(read: _Folder | _Zip, path: Path) -> tuple[Gaussians, dict[str, str]]
     header = added(with_offset({}, valid_offset(meta.get(OFFSET)) or NO_OFFSET), origin)
     if meta.get("antialias") is True or meta.get("model") == "antialiased":
         header[MODE] = MIP
+    header |= up_said(meta.get(UP))
     return bundle(means, quats, log_scales, colours[:, 3] / 255, sh), header
 
 

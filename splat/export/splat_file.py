@@ -16,7 +16,7 @@ from splat.core.foreign import regular_file
 from splat.core.gaussians import Gaussians
 from splat.core.reading import check_expansion, reading
 from splat.core.slots import Reporter, SplatFile
-from splat.export.header import OFFSET, is_antialiased, read_notes, write_notes
+from splat.export.header import OFFSET, UP, is_antialiased, read_notes, write_notes
 from splat.export.packing import arrays, bundle, colour_from_dc, dc_from_colour, decoded_bytes, to_bytes
 from splat.export.repair import repaired, warn
 
@@ -45,6 +45,7 @@ class SplatFileCodec:
         if notes is not None:
             lost = ["that it was trained with anti-aliasing"] if is_antialiased(header) else []
             lost += ["where its origin is"] if OFFSET in header else []
+            lost += ["which way is up"] if UP in header else []
             what = " and ".join(lost)
             warn(report, f"{path} cannot say {what}: {notes.name} beside it does, which other programs do not read.")
 

@@ -1,7 +1,8 @@
 """`.spz` (Niantic, MIT): 24-bit positions, 8-bit everything else, gzip (versions 1 to 3) or zstd (version 4).
 
 Streams by attribute: positions, opacities, colours, log scales, rotations, harmonics. Coordinates are stored
-right-up-back; ours are right-down-front, rotated by 180 degrees about x. Version 3 is written: every reader knows it.
+right-up-back; ours are right-down-front, rotated by 180 degrees about x. Version 3 is written by default: every reader
+knows it.
 """
 
 from __future__ import annotations
@@ -10,24 +11,23 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from splat.core.errors import SplatError
 from splat.core.files import write_atomic
 from splat.core.foreign import read_bytes
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Similarity
 from splat.core.reading import check_expansion, reading
 from splat.core.slots import Reporter, SplatFile
-from splat.export.header import MIP, MODE, OFFSET, header_of, is_antialiased
+from splat.export.header import MIP, MODE, OFFSET, UP, comment_line, header_of, is_antialiased, read_notes, write_notes
 from splat.export.packing import arrays, bundle, decoded_bytes, from_smallest_three, smallest_three, to_bytes
 from splat.export.repair import repaired, warn
 from splat.export.spz_limits import check_scales, fitted
+from splat.export.zstd import compressor, decompressor
 from splat.geometry.morton import morton_order
 
 _MAGIC = b"NGSP"
@@ -38,17 +38,21 @@ _COEFFICIENTS = (0, 3, 8, 15, 24)
 _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT = 4, 8, 16
 _BLOCK = 1 << 20
 _MAX_FILE = 64 * 2**30
-_ZSTD_WINDOW = 1 << 27
+_V4_HEADER = 32
 
 
+@dataclass(frozen=True)
 class SpzCodec:
     """About a tenth of the size of the `.ply`."""
 
+    version: int = 3
+    """That is written: 3, or 4, whose local origin stands in a JSON beside the file."""
     name = "spz"
-    suffixes: tuple[str, ...] = (".spz",)
+    suffixes = (".spz",)
     about = "Niantic's packed format: 1/10 of the size of .ply at SH degree 3"
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
+        compress = compressor(path) if self.version == 4 else None
         check_scales(path, gaussians, report)
         gaussians, header, bits = fitted(path, gaussians, header, report)
         means, quats, log_scales, opacities, sh = arrays(_rotated(gaussians))
@@ -57,7 +61,6 @@ class SpzCodec:
         fixed = np.rint(means.astype(np.float64) * (1 << bits)).astype("<i4")
         degree = round(sh.shape[1] ** 0.5) - 1
         flags = _ANTIALIASED if is_antialiased(header) else 0
-        head = struct.pack("<4sIIBBBB", _MAGIC, 3, len(means), degree, bits, flags, 0)
         streams = [
             fixed.view(np.uint8).reshape(-1, 4)[:, :3],
             to_bytes(opacities * 255),
@@ -66,9 +69,23 @@ class SpzCodec:
             _pack_rotation(quats),
             _pack_harmonics(sh[:, 1:]),
         ]
-        data = b"".join([head, *(np.ascontiguousarray(s).tobytes() for s in streams)])
-        comment = f"{OFFSET} {header[OFFSET]}" if OFFSET in header else ""
-        write_atomic(path, compressed(data, comment))
+        plain = [np.ascontiguousarray(s).tobytes() for s in streams]
+        about = len(means), degree, bits, flags
+        if compress is not None:
+            plain = [p for p in plain if p]
+            packed = [compress(p) for p in plain]
+            head = struct.pack("<4sIIBBBBI", _MAGIC, 4, *about, len(plain), _V4_HEADER).ljust(_V4_HEADER, b"\0")
+            table = b"".join(struct.pack("<QQ", len(c), len(p)) for c, p in zip(packed, plain))
+            write_atomic(path, b"".join([head, table, *packed]))
+        else:
+            head = struct.pack("<4sIIBBBB", _MAGIC, 3, *about, 0)
+            comment = "\n".join(comment_line(k, header[k]) for k in (OFFSET, UP) if k in header)
+            write_atomic(path, compressed(b"".join([head, *plain]), comment))
+        # a gzip header has room for the origin and what is up
+        said = {k: v for k, v in header.items() if k in (OFFSET, UP)} if compress is not None else {}
+        if (notes := write_notes(path, said)) is not None:
+            what = "where its origin is" if OFFSET in said else "which way is up"
+            warn(report, f"{path} cannot say {what}: {notes.name} does, which other programs do not read.")
 
     def load(self, path: Path, report: Reporter | None = None) -> SplatFile:
         with reading(path, ".spz"):
@@ -77,7 +94,7 @@ class SpzCodec:
             g = _unpack(streams, head)
             if head.degree > 3:
                 warn(report, f"{path} has harmonics of degree {head.degree}; only degrees up to 3 are used.")
-            header = header_of([comment])
+            header = header_of(comment.splitlines()) if data[:4] != _MAGIC else dict(read_notes(path) or {})
             if head.flags & _ANTIALIASED:
                 header[MODE] = MIP
             return SplatFile(repaired(_rotated(g), path, report), header)
@@ -196,7 +213,7 @@ def _open_v4(data: bytes, path: Path) -> tuple[_Head, _Streams, str]:
     _, version, n, degree, bits, flags, count, table = struct.unpack_from("<4sIIBBBBI", data)
     head = _Head(version, n, degree, bits, flags)
     check_expansion(path, decoded_bytes(n, min(_COEFFICIENTS[degree], 15) + 1), len(data))
-    decompress = _zstd(path)
+    decompress = decompressor(path)
     widths = [w for w in head.widths if w > 0]
     if count < len(widths):
         raise ValueError(f"{count} streams")
@@ -210,27 +227,6 @@ def _open_v4(data: bytes, path: Path) -> tuple[_Head, _Streams, str]:
             raise ValueError("a stream is cut short")
         at += packed
     return head, [*streams, np.zeros(0, np.uint8)][:6], ""
-
-
-def _zstd(path: Path) -> Callable[[bytes, int], bytes]:
-    """`decompress(data, size)` from the optional package `zstandard`. Raises SplatError without it."""
-    try:
-        import zstandard
-    except ImportError:
-        raise SplatError(
-            f"{path} is .spz version 4, whose zstd streams need `pip install splat3d[spz]`; or export it as version 3."
-        ) from None
-
-    def decompress(data: bytes, size: int) -> bytes:
-        try:
-            said = zstandard.frame_content_size(data)  # what it says is allocated
-            if said not in (-1, size):
-                raise ValueError(f"a stream of {said} bytes where {size} are expected")
-            return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompress(data, max_output_size=size)
-        except zstandard.ZstdError as e:
-            raise ValueError(str(e)) from None
-
-    return decompress
 
 
 def _unpack(streams: _Streams, head: _Head) -> Gaussians:

@@ -57,7 +57,7 @@ def fitted(
             warn(
                 report,
                 f"{path}: .spz is too coarse this far from the origin, so its coordinates are relative to "
-                f"{header[OFFSET]}: the comment of its gzip header says so, which other programs do not read.",
+                f"{header[OFFSET]}, which only this program reads from its header.",
             )
     if bits < 0 or step > _TOO_COARSE:
         raise SplatError(

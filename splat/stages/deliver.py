@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,18 +19,18 @@ from splat.core.foreign import shown
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid, Similarity, rotation_between
 from splat.core.machine import available_memory_gb
-from splat.core.slots import RasterSettings, Reporter
-from splat.export import DELIVERABLES, read_splat
+from splat.core.slots import PathCamera, RasterSettings, Reporter
+from splat.export import DELIVERABLES, is_splat_folder, read_splat
 from splat.export.deliverable import Deliverable, Direction, Frame, Scene, TrainedScene, all_chosen
-from splat.export.header import MIP, MODE, NO_OFFSET, UP, Offset, offset_of, relative_to, with_offset
+from splat.export.header import MIP, MODE, NO_OFFSET, UP, Offset, offset_of, relative_to, up_of, with_offset
 from splat.export.sidecar import about, drawn_as_said, origin_for
 from splat.export.splat_files import SplatDeliverable
+from splat.export.spz import SpzCodec
+from splat.geometry.decimation import blended_weights, merged
 from splat.poses.upright import WORLD_UP, parse_up
 from splat.run.completed import CompletedRun, note_written
 from splat.run.trained import Trained
 from splat.viewer.edits import Recipe, kept, placed_from_scene, read_recipe
-
-_AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +52,12 @@ class Shaping:
     crop: tuple[float, ...] | None = None
     """Keep what is inside a box (--crop XMIN YMIN ZMIN XMAX YMAX ZMAX) or a sphere (--crop X Y Z RADIUS), judged by
     centres, in the coordinates that are written."""
+    max_gaussians: int | None = None
+    """Merge neighbours that look alike until no more than this remain, first those that the photos show least."""
     edits: Path | None = None
     """Apply a recipe that was saved in `splat view` (.edits.json)."""
+    spz_version: Literal[3, 4] = 3
+    """Of .spz: 3 (gzip, which every reader knows) or 4 (zstd, smaller; needs the extra `spz`)."""
 
     def check(self) -> None:
         """Raises SplatError for values that mean nothing, before anything is read."""
@@ -62,6 +67,8 @@ class Shaping:
             raise SplatError(f"--scale {self.scale} must be above 0.")
         if not 0 <= self.min_opacity <= 1:
             raise SplatError(f"--min-opacity {self.min_opacity} must be from 0 to 1.")
+        if self.max_gaussians is not None and self.max_gaussians < 1:
+            raise SplatError(f"--max-gaussians {self.max_gaussians} is too few: give at least 1.")
         self._up()
         c = self.crop
         if c is not None:
@@ -72,6 +79,10 @@ class Shaping:
 
     def _up(self) -> Float[Tensor, "3"] | None:
         return None if self.up is None else parse_up(self.up)
+
+    def tuned(self) -> tuple[Deliverable, ...]:
+        """Deliverables with settings from here."""
+        return (SplatDeliverable(SpzCodec(self.spz_version)),)
 
     # --------------------------------------------------------------------------------------------------------- scenes
 
@@ -104,11 +115,16 @@ class Shaping:
         header = {MODE: MIP if run.settings.mode == "antialiased" else "default"}
         as_is = self.frame == "world" and self.scale == 1
         placed = gaussians if as_is else gaussians.transformed(about(offset) @ file_from_world)
-        mask, placed = self._selected(placed, offset)
+        mask = self._selected(placed, offset)
+        if self.max_gaussians is not None and int(mask.sum()) > self.max_gaussians:
+            gaussians = merged(gaussians[mask], self.max_gaussians, _importance(run, gaussians)[mask])
+            placed = gaussians if as_is else gaussians.transformed(about(offset) @ file_from_world)
+        elif not bool(mask.all()):
+            gaussians, placed = gaussians[mask], placed[mask]
         trained = TrainedScene(
             root=run.root,
             capture=as_trained(run.capture, run.trained),
-            gaussians=self._of_degree(gaussians[mask]),
+            gaussians=self._of_degree(gaussians),
             raster=run.raster,
             device=run.device,
             background=run.trained.background,
@@ -117,7 +133,7 @@ class Shaping:
             lost=run.lost,
         )
         return Scene(
-            gaussians=placed,
+            gaussians=self._of_degree(placed),
             header=self._header(with_offset(header, offset)),
             frame=self.frame,
             offset=offset,
@@ -148,10 +164,13 @@ class Shaping:
             rotated = turn.apply(torch.tensor(offset, dtype=torch.float64))
             offset = (float(rotated[0]), float(rotated[1]), float(rotated[2]))
             header = with_offset(header, offset)
-        _, gaussians = self._selected(gaussians, offset)
+        mask = self._selected(gaussians, offset)
+        gaussians = gaussians if bool(mask.all()) else gaussians[mask]
+        if self.max_gaussians is not None:
+            gaussians = merged(gaussians, self.max_gaussians)
         inside_folder = path.name in ("meta.json", "lod-meta.json")
         return Scene(
-            gaussians=gaussians,
+            gaussians=self._of_degree(gaussians),
             header=self._header(header),
             frame=self.frame,
             offset=offset,
@@ -169,14 +188,14 @@ class Shaping:
         """The turn and scale that --frame and --scale ask for, and where `up` is then."""
         if self.frame != "y-up":
             return _scaled(self.scale), up
-        y = torch.tensor(_AXES["y"], dtype=torch.float64)
+        y = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
         return Similarity(self.scale, rotation_between(up, y), torch.zeros(3, dtype=torch.float64)), y
 
     def _header(self, header: dict[str, str]) -> dict[str, str]:
         return header | {UP: "y"} if self.frame == "y-up" else header
 
-    def _selected(self, placed: Gaussians, offset: Offset) -> tuple[Bool[Tensor, "n"], Gaussians]:
-        """Which Gaussians remain, and those, of the degree that is wanted."""
+    def _selected(self, placed: Gaussians, offset: Offset) -> Bool[Tensor, "n"]:
+        """Which Gaussians remain. Raises SplatError where none does."""
         mask = torch.ones(len(placed), dtype=torch.bool)
         if self.min_opacity > 0:
             mask &= placed.opacities >= self.min_opacity
@@ -192,22 +211,12 @@ class Shaping:
                 f"none of {len(mask)} Gaussians are left: widen --crop (coordinates as they are written) or lower "
                 "--min-opacity."
             )
-        return mask, self._of_degree(placed if bool(mask.all()) else placed[mask])
+        return mask
 
     def _of_degree(self, gaussians: Gaussians) -> Gaussians:
         """Of the degree that is wanted."""
         wanted = self.sh_degree
         return gaussians if wanted is None else gaussians.with_sh_degree(min(wanted, gaussians.sh_degree))
-
-
-def up_of(header: dict[str, str]) -> Direction:
-    """Up in the frame of a file: as its header says, else -y, the axes of an upright camera, as most splats have it."""
-    word = header.get(UP, "").strip().lower()
-    if word.lstrip("-") in _AXES and len(word) <= 2:
-        x, y, z = _AXES[word[-1]]
-        sign = -1.0 if word.startswith("-") else 1.0
-        return (sign * x + 0.0, sign * y + 0.0, sign * z + 0.0)
-    return WORLD_UP
 
 
 def as_trained(capture: Capture, trained: Trained) -> Capture:
@@ -228,20 +237,15 @@ def deliver(scene: Scene, outputs: Sequence[Path], deliverables: Sequence[Delive
         raise SplatError(f"{shown(outputs[0])} was not written: the splat has no Gaussians; check what removed them.")
     for path, deliverable in zip(outputs, deliverables, strict=True):
         files += deliverable.write(path, scene, report)
-        splat = isinstance(deliverable, SplatDeliverable)
-        what = f"{len(scene.gaussians)} Gaussians{relative_to(scene.header)}" if splat else deliverable.about
+        what = f"{len(scene.gaussians)} Gaussians{relative_to(scene.header)}"
+        what = what if deliverable.holds_gaussians else deliverable.about
         print(f"{path}: {what}", file=sys.stderr)
     return files
 
 
-def deliver_from(
-    source: Path, outputs: Sequence[Path], shaping: Shaping, report: Reporter, tuned: Sequence[Deliverable] = ()
-) -> list[Path]:
-    """Write each output from a run folder or a splat file. Every name is judged before anything is read or written.
-
-    `tuned`: deliverables with settings of their own, which stand in for those of `DELIVERABLES` with the same suffixes.
-    """
-    by_suffixes = {d.suffixes: d for d in (*DELIVERABLES, *tuned)}
+def deliver_from(source: Path, outputs: Sequence[Path], shaping: Shaping, report: Reporter) -> list[Path]:
+    """Write each output from a run folder or a splat file. Every name is judged before anything is read or written."""
+    by_suffixes = {d.suffixes: d for d in (*DELIVERABLES, *shaping.tuned())}
     from_run = is_run(source)
     deliverables = all_chosen(outputs, from_run, source, tuple(by_suffixes.values()))
     shaping.check()
@@ -256,7 +260,7 @@ def deliver_from(
 
 def is_run(source: Path) -> bool:
     """Whether `source` is a folder of a run rather than a splat (some splats are folders)."""
-    return source.is_dir() and not any((source / name).is_file() for name in ("meta.json", "lod-meta.json"))
+    return source.is_dir() and not is_splat_folder(source)
 
 
 def _edited(recipe: Recipe, gaussians: Gaussians, file_from_given: Similarity) -> tuple[Gaussians, Similarity]:
@@ -265,6 +269,13 @@ def _edited(recipe: Recipe, gaussians: Gaussians, file_from_given: Similarity) -
     scene_from_file = recipe.scene_from_file.similarity
     mask = kept(recipe, gaussians.transformed(scene_from_file @ file_from_given))
     return gaussians[mask], placed_from_scene(recipe) @ scene_from_file
+
+
+def _importance(run: CompletedRun, gaussians: Gaussians) -> Float[Tensor, "n"]:
+    """How much each Gaussian (world frame) shows in the training photos."""
+    views = as_trained(run.capture, run.trained).train_views
+    cameras = [PathCamera(v.camera, v.world_from_cam) for v in views if v.world_from_cam is not None]
+    return blended_weights(gaussians.to(run.device), cameras, run.raster, run.settings).cpu()
 
 
 def _scaled(factor: float) -> Similarity:

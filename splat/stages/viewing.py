@@ -20,7 +20,7 @@ from splat.core.geometry import Rigid, Similarity, needs_local_origin
 from splat.core.machine import available_memory_gb
 from splat.core.slots import PathCamera, Rasterizer, RasterSettings, Reporter
 from splat.export import read_splat, save_splat
-from splat.export.header import MIP, MODE, NO_OFFSET, UP, Offset, offset_of, tidy, with_offset
+from splat.export.header import MIP, MODE, NO_OFFSET, Offset, offset_of, tidy, up_of, with_offset
 from splat.export.renders import render_frame
 from splat.export.sidecar import drawn_as_said
 from splat.export.video import write_video
@@ -31,9 +31,6 @@ from splat.viewer.scene import Scene, SceneCamera, extent
 
 EDITS = "edits"
 """Folder of a run for what is saved in the viewer."""
-_AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
-_USUAL_UP = (0.0, -1.0, 0.0)
-"""Of files that do not say: the axes of an upright camera, as in COLMAP's models and most splats."""
 
 
 def run_scene(run: CompletedRun) -> Scene:
@@ -82,7 +79,7 @@ def file_scene(path: Path, report: Reporter | None = None) -> Scene:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     raster = rasterizers.choose(device)
     settings = drawn_as_said(splat, RasterSettings())
-    up = _AXES.get(splat.header.get(UP, "").strip().lower(), _USUAL_UP)
+    up = up_of(splat.header)
     stem = path.name.split(".")[0] if path.name != "meta.json" else path.resolve().parent.name
     offset = offset_of(splat.header)
     return Scene(

@@ -88,7 +88,7 @@ def test_a_deliverable_that_needs_a_run_refuses_a_file(splat: Path, tmp_path: Pa
 
     @dataclasses.dataclass(frozen=True)
     class Missing(Cameras):
-        suffixes: tuple[str, ...] = (".usd",)
+        suffixes: tuple[str, ...] = (".xyz",)
         needs_run: bool = False
 
         def unavailable(self) -> str | None:
@@ -97,7 +97,7 @@ def test_a_deliverable_that_needs_a_run_refuses_a_file(splat: Path, tmp_path: Pa
     monkeypatch.setattr(deliver, "DELIVERABLES", (*DELIVERABLES, Cameras(), Missing()))
     assert main(["export", str(splat), str(tmp_path / "cameras.txt")]) == 2
     assert "give the run" in capsys.readouterr().err
-    assert main(["export", str(splat), str(tmp_path / "a.usd")]) == 2
+    assert main(["export", str(splat), str(tmp_path / "a.xyz")]) == 2
     assert "install it" in capsys.readouterr().err
 
 
@@ -161,3 +161,21 @@ def test_a_run_is_written_in_every_frame_and_the_file_beside_it_leads_back(posed
     assert not needs_local_origin(float(means.norm(dim=1).max()), 1.0)
     assert main(["export", str(posed_run)]) == 0
     assert (posed_run / "export" / "splat.ply").read_bytes() == (tmp_path / "a.ply").read_bytes()
+
+
+def test_the_file_beside_a_glb_leads_from_its_turned_coordinates_back(posed_run: Path, tmp_path: Path) -> None:
+    source = read(posed_run / "export" / "splat.ply")
+    for arguments in ([], ["--frame", "world"], ["--scale", "2"]):
+        assert main(["export", str(posed_run), str(tmp_path / "a.glb"), *arguments]) == 0
+        data = (tmp_path / "a.glb").read_bytes()
+        start = 28 + int.from_bytes(data[12:16], "little")  # POSITION comes first
+        stored = torch.frombuffer(bytearray(data[start : start + 12 * len(source)]), dtype=torch.float32).reshape(-1, 3)
+        matrix = torch.tensor(json.loads((tmp_path / "a.frame.json").read_text())["source_from_file"]["matrix"])
+        assert torch.allclose(stored @ matrix[:3, :3].T + matrix[:3, 3], source.means, atol=1e-4)
+
+
+def test_the_help_names_every_suffix(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    said = "".join(capsys.readouterr().out.split())
+    assert all(s in said for d in DELIVERABLES for s in d.suffixes)

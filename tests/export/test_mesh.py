@@ -44,7 +44,7 @@ def exact_map(c: PathCamera, plane_hole: bool = False) -> SurfaceMap:
 @pytest.fixture(scope="module")
 def sphere_mesh() -> Mesh:
     g = sphere_of_gaussians(6000)
-    return mesh_from_gaussians(g, around(10), Native(), RasterSettings(), MeshOptions(voxel=0.02), Silent())
+    return mesh_from_gaussians(g, around(16), Native(), RasterSettings(), MeshOptions(voxel=0.02), Silent())
 
 
 def test_the_surface_of_flat_gaussians_is_where_they_are(sphere_mesh: Mesh) -> None:

@@ -249,6 +249,33 @@ def write_sog_folder(root: Path) -> None:
     (root / "a.sog").unlink()
 
 
+def write_sog_levels(root: Path) -> None:
+    from splat.export.sog_levels import SogLevelsCodec
+
+    g = gaussians(1)
+    SogLevelsCodec(levels=2, smallest=1, leaf=8, unit=8).save(root / "a.lod", g, {MODE: MIP}, Silent())
+
+
+def write_foreign_glb(path: Path) -> None:
+    """As another program may write it: no extras, nodes with matrices, rotations and scales, no scene."""
+    write_splat(path)
+    data = path.read_bytes()
+    size = int.from_bytes(data[12:16], "little")
+    tree, rest = json.loads(data[20 : 20 + size]), data[20 + size :]
+    del tree["scene"], tree["scenes"], tree["nodes"][0]["extras"]
+    tree["nodes"][0] |= {"translation": [1.0, 2.0, 3.0], "rotation": [0.0, 0.6, 0.0, 0.8], "scale": [2.0, 2.0, 2.0]}
+    text = json.dumps(tree).encode()
+    text += b" " * (-len(text) % 4)
+    head = struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A)
+    path.write_bytes(head + text + rest)
+
+
+def write_ksplat(path: Path, level: int) -> None:
+    from hostile import ksplat
+
+    path.write_bytes(ksplat([(2, 4, [3, 1]), (1, 1, [])], level, 2))
+
+
 # ----------------------------------------------------------------------------------------------------------------- runs
 
 

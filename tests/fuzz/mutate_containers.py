@@ -93,6 +93,18 @@ def zipped(data: bytes, rng: Random) -> bytes:
     return out.getvalue()
 
 
+def glb(data: bytes, rng: Random) -> bytes:
+    """The JSON of a `.glb` changed, with the right lengths around it; less often the file's own bytes."""
+    size = int.from_bytes(data[12:16], "little")
+    if rng.random() < 0.3 or 20 + size > len(data):
+        return blind(data, rng)
+    tree, rest = json_text(data[20 : 20 + size].rstrip(), rng), data[20 + size :]
+    if rng.random() < 0.1:
+        rest = blind(rest, rng)
+    tree += b" " * (-len(tree) % 4)
+    return b"".join([data[:8], struct.pack("<II", 20 + len(tree) + len(rest), len(tree)), data[16:20], tree, rest])
+
+
 _DESCRIPTIONS = (
     *("'<f8'", "'>f8'", "'<f4'", "'<f2'", "'<i8'", "'|O'", "'<U5'", "'|S8'", "'|V8'", "'<c16'", "'<M8[s]'", "'|b1'"),
     *("[('a','<f8')]", "'<f16'", "''", "None", "3", "'x'", "'<U999999999'", "[('a','<f8',(1000000,))]", "'|V0'"),
@@ -150,6 +162,7 @@ _BY_SUFFIX: dict[str, Mutation] = {
     ".zip": zipped,
     ".pt": zipped,
     ".spz": gzipped,
+    ".glb": glb,
     ".png": png,
     ".jpg": jpeg,
     ".tif": tiff,

@@ -165,6 +165,10 @@ def _photos(suffix: str) -> Target:
     return Target(f"photos-{suffix[1:]}", make, capture())
 
 
+def _ksplat(level: int) -> Target:
+    return Target(f"ksplat-{level}", lambda r: inputs.write_ksplat(r / "a.ksplat", level), splat("a.ksplat"))
+
+
 def _all() -> Iterator[Target]:
     yield from map(_photos, (".png", ".jpg", ".tif", ".bmp", ".webp", ".gif"))
     if features.check("avif"):
@@ -199,6 +203,11 @@ def _all() -> Iterator[Target]:
         yield Target("spz-zstd", lambda r: inputs.write_spz_zstd(r / "a.spz"), splat("a.spz"))
     yield Target("sog", lambda r: inputs.write_splat(r / "a.sog"), splat("a.sog"))
     yield Target("sog-folder", inputs.write_sog_folder, splat("meta.json"))
+    yield Target("sog-levels", inputs.write_sog_levels, splat("a.lod/lod-meta.json"))
+    yield Target("sog-levels-tree", inputs.write_sog_levels, splat("a.lod"), "*lod-meta.json")
+    yield Target("glb", lambda r: inputs.write_splat(r / "a.glb"), splat("a.glb"))
+    yield Target("glb-nodes", lambda r: inputs.write_foreign_glb(r / "a.glb"), splat("a.glb"))
+    yield from (_ksplat(level) for level in range(3))
     yield Target("splat", lambda r: inputs.write_splat(r / "a.splat", 0), splat("a.splat"))
     yield Target("splat-notes", lambda r: inputs.write_splat(r / "a.splat", 0), splat("a.splat"), "*.json")
     yield Target("run", inputs.write_run, _run, "run/*")
