@@ -151,7 +151,8 @@ def surface_map(
     length = ray.norm(dim=2)
     cosine = (-(s.normals_cam * ray).sum(2) / length).clamp(min=0)
     good = measured_pixels(s.depth, truncation) & (s.depth < max_depth) & (cosine > _MIN_COSINE)
-    # Half opaque is hardly there; near and frontal views resolve more; pixels that mix surfaces count where no others do.
+    # Half opaque is hardly there; near and frontal views resolve more; pixels that mix surfaces count where they are
+    # alone.
     weight = ((s.alpha - MIN_ALPHA) / (1 - MIN_ALPHA)) * cosine * (usual_depth / s.depth.clamp(min=1e-9)).square()
     weight = weight / (1 + (_MIXED * s.spread * s.depth / truncation).square())
     weight = torch.where(good, weight.clamp(max=4.0), 0)

@@ -108,15 +108,17 @@ class Tsdf:
         tables = view.depth, view.distance, view.weight, nearest
         maps = torch.stack([m.float() for m in tables], 2).reshape(-1, 4)
         rgb = view.rgb.reshape(-1, 3)
-        near, free = self._blocks_of(view, cam_from_world)
-        self.sum[free] += _FREE_WEIGHT
-        self.weight[free] += _FREE_WEIGHT
+        near, free, trust = self._blocks_of(view, cam_from_world)
+        self.sum[free] += _FREE_WEIGHT * trust[:, None]
+        self.weight[free] += _FREE_WEIGHT * trust[:, None]
         for rows in near.split(_BLOCKS_AT_ONCE):
             self._fuse_blocks(rows, view.camera, cam_from_world, maps, rgb)
 
-    def _blocks_of(self, view: SurfaceMap, cam_from_world: Tensor) -> tuple[Int[Tensor, "k"], Int[Tensor, "l"]]:
+    def _blocks_of(
+        self, view: SurfaceMap, cam_from_world: Tensor
+    ) -> tuple[Int[Tensor, "k"], Int[Tensor, "l"], Float[Tensor, "l"]]:
         """Rows of the blocks that the camera sees near a surface, and of those that all lie in front of everything that
-        it sees there. Others are hidden, or not in the frame."""
+        it sees there, with the mean weight of that. Others are hidden, or not in the frame."""
         c = view.camera
         size = SIDE * self.voxel
         radius = 3**0.5 / 2 * size
@@ -133,10 +135,14 @@ class Tsdf:
         u = (c.fx * x / z + c.cx).clamp(0, c.width - 1)
         v = (c.fy * y / z + c.cy).clamp(0, c.height - 1)
         reach = max(c.fx, c.fy) * radius / (z - radius).clamp(min=1e-9)
-        low, high = _range_around(view.depth, u, v, reach)
-        near = (z + radius > low - self.truncation) & (z - radius < high + self.truncation)
-        free = (low > 0) & (z + radius < low - self.truncation)
-        return rows[near], rows[free]
+        # the truncation is a distance from the surface; along a slanted ray it is longer
+        band = self.truncation * torch.maximum(view.depth / view.distance.clamp(min=1e-9), torch.ones_like(view.depth))
+        band = torch.where(view.weight > 0, band, self.truncation)
+        ends = (view.depth - band).clamp(min=0), torch.where(view.depth > 0, view.depth + band, 0)
+        low, high, trust = _around(*ends, view.weight, u, v, reach)
+        near = (z + radius > low) & (z - radius < high)
+        free = z + radius < low
+        return rows[near], rows[free], trust[free]
 
     def _fuse_blocks(self, rows: Tensor, camera: Camera, cam_from_world: Tensor, maps: Tensor, rgb: Tensor) -> None:
         points = self.corners(rows).reshape(-1, 3)
@@ -150,10 +156,10 @@ class Tsdf:
         z = z[at]
         ahead = distance * (1 - z / depth.clamp(min=1e-9)) / self.truncation
         measured = (weight > 0) & (ahead > -1) & (ahead < 1)
-        past = (nearest > 0) & ~measured & (z < nearest - self.truncation)
+        past = (nearest > 0) & ~measured & (z < nearest - self.truncation)  # of all around it, too
         # behind the surface less is known the farther it is: it may be thin
         share = torch.where(ahead < -0.25, (1 + ahead) / 0.75, 1.0)
-        w = torch.where(measured, weight * share, torch.where(past, _FREE_WEIGHT, 0.0))
+        w = torch.where(measured, weight * share, torch.where(past, _FREE_WEIGHT * weight, 0.0))
         value = torch.where(measured, ahead, 1.0)
         used = w > 0
         at, w, value, measured, pixel = at[used], w[used], value[used], measured[used], pixel[used]
@@ -175,27 +181,35 @@ class Tsdf:
         return self.rgb / self.colour_weight.clamp(min=1e-12)[..., None]
 
 
-def _range_around(
-    depth: Float[Tensor, "h w"], u: Float[Tensor, "k"], v: Float[Tensor, "k"], reach: Float[Tensor, "k"]
-) -> tuple[Float[Tensor, "k"], Float[Tensor, "k"]]:
-    """Lower and upper bounds of the depth within `reach` pixels of (u, v): from coarser and coarser maps."""
-    low, high = torch.zeros_like(u), torch.zeros_like(u)
-    nearest, farthest = depth[None], depth[None]
+def _around(
+    nearest: Float[Tensor, "h w"],
+    farthest: Float[Tensor, "h w"],
+    weights: Float[Tensor, "h w"],
+    u: Float[Tensor, "k"],
+    v: Float[Tensor, "k"],
+    reach: Float[Tensor, "k"],
+) -> tuple[Float[Tensor, "k"], Float[Tensor, "k"], Float[Tensor, "k"]]:
+    """Within `reach` pixels of (u, v), or a little more: the minimum of `nearest`, the maximum of `farthest`, and the
+    mean of the weights; from coarser and coarser maps."""
+    low, high, mean = torch.zeros_like(u), torch.zeros_like(u), torch.zeros_like(u)
+    nearest, farthest, weights = nearest[None], farthest[None], weights[None]
     side, left = 1, torch.ones_like(u, dtype=torch.bool)
     while bool(left.any()):
         whole = min(nearest.shape[1:]) <= 2
         here = left if whole else left & (reach <= side)
         column, row = (u[here] / side).long(), (v[here] / side).long()
         if whole:
-            low[here], high[here] = nearest.min(), farthest.max()
+            low[here], high[here], mean[here] = nearest.min(), farthest.max(), weights.mean()
         else:
             low[here] = -torch.nn.functional.max_pool2d(-nearest, 3, 1, 1)[0][row, column]
             high[here] = torch.nn.functional.max_pool2d(farthest, 3, 1, 1)[0][row, column]
+            mean[here] = torch.nn.functional.avg_pool2d(weights, 3, 1, 1, count_include_pad=False)[0][row, column]
         left = left & ~here
         nearest = -torch.nn.functional.max_pool2d(-nearest, 2, 2, ceil_mode=True)
         farthest = torch.nn.functional.max_pool2d(farthest, 2, 2, ceil_mode=True)
+        weights = torch.nn.functional.avg_pool2d(weights, 2, 2, ceil_mode=True)
         side *= 2
-    return low, high
+    return low, high, mean
 
 
 def measured_pixels(depth: Float[Tensor, "h w"], truncation: float) -> Bool[Tensor, "h w"]:

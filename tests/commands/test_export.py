@@ -39,11 +39,11 @@ def posed_run(posed_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_the_longest_suffix_chooses() -> None:
     @dataclasses.dataclass(frozen=True)
     class Mesh(Deliverable):
-        suffixes: tuple[str, ...] = (".mesh.ply", "meshes")
-        about: str = "a mesh"
+        suffixes: tuple[str, ...] = (".other.ply", "meshes")
+        about: str = "another mesh"
 
     many = (*DELIVERABLES, Mesh())
-    assert chosen(Path("a.mesh.ply"), many) is many[-1] and chosen(Path("x/meshes/"), many) is many[-1]
+    assert chosen(Path("a.other.ply"), many) is many[-1] and chosen(Path("x/meshes/"), many) is many[-1]
     assert chosen(Path("A.PLY"), many).suffixes == (".ply",)
     assert chosen(Path("a.compressed.ply"), many).suffixes == (".compressed.ply",)
 
