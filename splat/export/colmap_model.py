@@ -87,8 +87,8 @@ def _model(
         # as bytes: names of files need not be UTF-8
         image = pycolmap.Image(name=os.fsencode(c.name), keypoints=pixels, camera_id=camera_ids[c.lens], image_id=i)
         model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(c.world_from_cam.inverse().matrix().numpy()[:3]))
-        for k, row in enumerate(rows):
-            elements.setdefault(int(row), []).append(pycolmap.TrackElement(i, k))
+        for number, row in enumerate(rows):
+            elements.setdefault(int(row), []).append(pycolmap.TrackElement(i, number))
     points = source_points(capture)
     if points is not None:  # in doubles, which coordinates far from the origin need
         positions, colours = points[0].numpy(), (points[1] * 255 + 0.5).byte().numpy()

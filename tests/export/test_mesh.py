@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ import torch
 from spheres import RADIUS, around, sphere_of_gaussians
 
 from splat.core.camera import Camera
+from splat.core.capture import Capture, View
 from splat.core.gaussians import Gaussians, rgb_to_sh
-from splat.core.geometry import Rigid, quats_on_one_side, rotation_between
+from splat.core.geometry import Rigid, Similarity, quats_on_one_side, rotation_between
 from splat.core.ply import read_ply, write_ply
 from splat.core.slots import PathCamera, RasterSettings, Silent
+from splat.export.cloud_files import PlyCloud
+from splat.export.deliverable import Scene, TrainedScene
 from splat.export.mesh import Mesh, MeshOptions, mesh_from_gaussians, parts_of, without_small_parts
-from splat.export.mesh_files import glb_bytes, obj_bytes, ply_elements
+from splat.export.mesh_files import PlyMesh, glb_bytes, obj_bytes, ply_elements
 from splat.export.surface_nets import surface_nets
 from splat.export.tsdf import SIDE, SurfaceMap, Tsdf, blocks_near, pack, unpack
 from splat.geometry.surface_depth import surface_depth
@@ -35,10 +39,13 @@ def exact_map(c: PathCamera, plane_hole: bool = False) -> SurfaceMap:
     depth = torch.where(root > 0, (-b - root.clamp(min=0).sqrt()) / a, 0)
     at = eye + depth[..., None] * towards
     distance = -((at / RADIUS) * (depth[..., None] * towards)).sum(2)
-    weight = (depth > 0) & (distance > 0.2 * depth)
+    cosine = distance / (depth.clamp(min=1e-9) * ray.norm(dim=2))
+    weight = (depth > 0) & (cosine > 0.2)
     if plane_hole:
         weight &= at[..., 2] < 0.3
-    return SurfaceMap(c.camera, c.world_from_cam, depth.float(), distance.float(), weight.float(), at.float().abs())
+    return SurfaceMap(
+        c.camera, c.world_from_cam, depth.float(), distance.float(), (weight * cosine).float(), at.float().abs()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +67,29 @@ def test_faces_are_counter_clockwise_from_outside_and_have_the_colours_of_their_
     assert float((outwards > 0.9).float().mean()) > 0.99
     red = sphere_mesh.vertices[:, 0] > 0.1
     assert bool((sphere_mesh.rgb[red][:, 0] > sphere_mesh.rgb[red][:, 2]).all())
+
+
+def test_a_run_is_meshed_where_its_output_stands(tmp_path: Path) -> None:
+    """Also points: both in the frame of the output, at its full coordinates."""
+    g, views = sphere_of_gaussians(1500), []
+    for i, c in enumerate(around(12, side=80)):
+        views.append(View(f"{i}.png", tmp_path / f"{i}.png", (80, 80), c.camera, c.world_from_cam))
+    quarter = rotation_between(torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 0.0]))
+    offset = (400_000.0, 5_800_000.0, 100.0)
+    file_from_world = Similarity(3.0, quarter, torch.tensor(offset, dtype=torch.float64))
+    local = Similarity(3.0, quarter, torch.zeros(3, dtype=torch.float64))
+    trained = TrainedScene(
+        tmp_path, Capture(tuple(views)), g, Native(), torch.device("cpu"), torch.zeros(3), file_from_world
+    )
+    scene = Scene(g.transformed(local), {}, offset=offset, trained=trained)
+    assert PlyMesh(MeshOptions(voxel=0.1)).write(tmp_path / "a.mesh.ply", scene, Silent()) == [tmp_path / "a.mesh.ply"]
+    PlyCloud().write(tmp_path / "a.xyz.ply", scene, Silent())
+    for name, tolerance in (("a.mesh.ply", 0.05), ("a.xyz.ply", 1e-5)):
+        vertex = read_ply(tmp_path / name)["vertex"]
+        at = np.stack([vertex[a] for a in "xyz"], 1) - offset
+        normals = np.stack([vertex[f"n{a}"] for a in "xyz"], 1)
+        assert np.abs(np.linalg.norm(at, axis=1) - 3 * RADIUS).max() < tolerance * 3 * RADIUS
+        assert np.median((at * normals).sum(1)) > 0.98 * 3 * RADIUS
 
 
 def test_depth_of_a_slanted_plane_is_exact_between_centres_of_gaussians() -> None:
@@ -158,7 +188,7 @@ def test_glb_has_positions_normals_linear_colours_and_up() -> None:
     assert node["translation"] == pytest.approx([100_000, 7, -200_000])
 
 
-def test_obj_and_ply_hold_large_coordinates(tmp_path) -> None:
+def test_obj_and_ply_hold_large_coordinates(tmp_path: Path) -> None:
     offset = (399_000.25, 5_500_000.5, 12.0)
     lines = obj_bytes(TRIANGLE, offset).decode().splitlines()
     assert lines[1] == "v 399000.25 5500000.5 12 1 0.5 0"
