@@ -24,7 +24,6 @@ _BLOCKS_AT_ONCE = 8192
 _FREE_WEIGHT = 0.25
 """Of a view that sees past a voxel, farther in front of its surface than the truncation, relative to one that measures
 the surface there."""
-_MIN_COSINE = 0.1
 _MAX_STEP = 3.0
 """Of depth between neighbouring pixels beyond what a plane has, in truncations: beyond it there is an edge."""
 
