@@ -7,7 +7,10 @@ from pathlib import Path
 
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
-from splat.export import DELIVERABLES
+from splat.export import DELIVERABLES, tuned
+from splat.export.deliverable import Deliverable
+from splat.export.mesh import MeshOptions
+from splat.export.picture_files import PathOptions
 from splat.run.console import Console
 from splat.stages.deliver import Shaping, deliver_from, is_run
 
@@ -21,6 +24,13 @@ class Export(Shaping):
     """The run folder of a finished `splat reconstruct`, or a splat file."""
     out: tuple[Path, ...] = field(default=(), metadata={"positional": True})
     """What to write; the suffixes choose the formats (default: RUN/export/splat.ply)."""
+    mesh: MeshOptions = field(default_factory=MeshOptions)
+    video: PathOptions = field(default_factory=PathOptions)
+    points: int | None = None
+    """Points of a point cloud, drawn evenly from the surfaces (default: one per Gaussian)."""
+
+    def tuned(self) -> tuple[Deliverable, ...]:
+        return (*super().tuned(), *tuned(self.mesh, self.video, self.points))
 
     clean: bool = False
     """Remove floaters: Gaussians in space that two photos see past, as long as the PSNR of the held-out photos (of the

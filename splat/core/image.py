@@ -102,6 +102,19 @@ def _orientation(image: Image.Image) -> Any:
         return 1
 
 
+def stored_orientation(path: Path) -> int:
+    """The EXIF orientation, 1..8, by which the stored pixels of a photo are turned when it is opened; 1 where the
+    decoder turns them (HEIF), or there is no such photo."""
+    try:
+        if is_heif(path):
+            return 1
+        with Image.open(path) as image:
+            orientation = _orientation(image)
+    except (OSError, SplatError):
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
 def read_pixels(
     path: Path, min_size: tuple[int, int] | None = None, as_stored: bool = False, white: float | None = None
 ) -> np.ndarray:

@@ -11,12 +11,17 @@ from splat.core.foreign import shown
 from splat.core.gaussians import Gaussians
 from splat.core.reading import free_memory
 from splat.core.slots import Codec, Reporter, SplatFile, SplatReader
+from splat.export.camera_files import ColmapFolder, ColmapTextFolder, TransformsFile
+from splat.export.cloud_files import LasCloud, PcdCloud, PlyCloud
 from splat.export.compressed_ply import CompressedPlyCodec
 from splat.export.deliverable import Deliverable
 from splat.export.glb import GlbCodec, GlbDeliverable
 from splat.export.header import OFFSET
 from splat.export.html import HtmlDeliverable
 from splat.export.ksplat import KsplatReader
+from splat.export.mesh import MeshOptions
+from splat.export.mesh_files import GlbMesh, ObjMesh, PlyMesh
+from splat.export.picture_files import Frames, PathOptions, Video
 from splat.export.ply import PlyCodec
 from splat.export.repair import warn
 from splat.export.sog import SogCodec
@@ -45,8 +50,31 @@ DELIVERABLES: tuple[Deliverable, ...] = (
     GlbDeliverable(GlbCodec()),
     UsdDeliverable(),
     HtmlDeliverable(),
+    PlyCloud(),
+    PcdCloud(),
+    LasCloud(),
+    PlyMesh(),
+    ObjMesh(),
+    GlbMesh(),
+    Video(),
+    Frames(),
+    ColmapFolder(),
+    ColmapTextFolder(),
+    TransformsFile(),
 )
 """What `splat export` and `splat convert` write: the longest suffix that fits a name chooses."""
+
+
+def tuned(mesh: MeshOptions, video: PathOptions, points: int | None) -> tuple[Deliverable, ...]:
+    """The deliverables that have settings, with these. Raises SplatError for values that mean nothing."""
+    if points is not None and points < 1:
+        raise SplatError(f"--points {points} must be at least 1.")
+    mesh.check()
+    return (
+        *(kind(points) for kind in (PlyCloud, PcdCloud, LasCloud)),
+        *(kind(mesh) for kind in (PlyMesh, ObjMesh, GlbMesh)),
+        *(kind(video) for kind in (Video, Frames)),
+    )
 
 
 def codec_for(path: Path) -> Codec:

@@ -84,6 +84,8 @@ class Deliverable(Protocol):
     """One phrase for `--help` and the README."""
     needs_run: bool = False
     """It cannot be made of a bare splat file."""
+    holds_gaussians: bool = True
+    """It is a splat again, rather than points, a mesh, pictures or cameras."""
 
     def unavailable(self) -> str | None:
         """Why it cannot be written here (an optional library is missing), with the fix; None: it can."""

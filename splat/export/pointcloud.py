@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from splat.core.capture import PointCloud
@@ -29,10 +29,18 @@ def points_from_gaussians(
     its two larger scales), and a point from its density, truncated at two sigmas. Areas are clamped to 20 x the median,
     so that the sky does not take most samples. Colours are SH degree 0.
     """
+    return points_with_rows(gaussians, samples, min_opacity, seed)[0]
+
+
+def points_with_rows(
+    gaussians: Gaussians, samples: int | None = None, min_opacity: float = 0.3, seed: int = 0
+) -> tuple[PointCloud, Int[Tensor, "m"]]:
+    """`points_from_gaussians`, and the row of the Gaussian that each point comes from."""
     g = gaussians.detach().to(torch.device("cpu"))
-    g = g[g.opacities >= min_opacity]
+    rows = (g.opacities >= min_opacity).nonzero()[:, 0]
+    g = g[rows]
     if samples is None or len(g) == 0:
-        return PointCloud(g.means, g.base_rgb.clamp(0, 1))
+        return PointCloud(g.means, g.base_rgb.clamp(0, 1)), rows
     largest = g.scales.double().topk(2, dim=1).values
     area = largest[:, 0] * largest[:, 1]
     weight = g.opacities.double() * area.clamp(max=20 * area.median().item())
@@ -43,7 +51,7 @@ def points_from_gaussians(
     ids = torch.searchsorted(cumulated, u).clamp(max=len(g) - 1)
     offset = _truncated_normal(samples, generator).to(g.means) * g.scales[ids]
     turned = torch.einsum("nij,nj->ni", matrix_from_quat(g.quats_wxyz[ids]), offset)
-    return PointCloud(g.means[ids] + turned, g.base_rgb[ids].clamp(0, 1))
+    return PointCloud(g.means[ids] + turned, g.base_rgb[ids].clamp(0, 1)), rows[ids]
 
 
 def _truncated_normal(n: int, generator: torch.Generator) -> Float[Tensor, "n 3"]:

@@ -7,13 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from splat.core.camera import Camera, Lens
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.geometry import Rigid
-from splat.core.lens import lens_problem, pinhole_for
+from splat.core.lens import lens_problem, pinhole_for, rotated
 from splat.ingest.exif import PhotoInfo, read_info
 
 GUESSED_FOCAL = 1.2
@@ -24,21 +22,6 @@ _MAX_SCALE = 32.0
 
 MAX_COORDINATE = 1e15
 """Of sparse points: float32 can hold its square. What is farther is left out, like what is not finite."""
-
-PARAMETERS: dict[str, str] = {
-    "SIMPLE_PINHOLE": "f cx cy",
-    "PINHOLE": "fx fy cx cy",
-    "SIMPLE_RADIAL": "f cx cy k1",
-    "RADIAL": "f cx cy k1 k2",
-    "OPENCV": "fx fy cx cy k1 k2 p1 p2",
-    "OPENCV_FISHEYE": "fx fy cx cy k1 k2 k3 k4",
-    "FULL_OPENCV": "fx fy cx cy k1 k2 p1 p2 k3 k4 k5 k6",
-    "FOV": "fx fy cx cy omega",
-    "SIMPLE_RADIAL_FISHEYE": "f cx cy k1",
-    "RADIAL_FISHEYE": "f cx cy k1 k2",
-    "THIN_PRISM_FISHEYE": "fx fy cx cy k1 k2 p1 p2 k3 k4 sx1 sy1",
-}
-"""COLMAP's camera models that can be rotated with a photo: their parameter names. Other models are passed through."""
 
 
 def camera_of_photo(info: PhotoInfo) -> tuple[Camera, Literal["exif", "guess"]]:
@@ -127,34 +110,6 @@ def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
     large, small = (a, b) if max(a) > max(b) else (b, a)
     low = max((s - 1) / big for s, big in zip(small, large))
     return low < min((s + 1) / big for s, big in zip(small, large))
-
-
-def rotated(lens: Lens, orientation: int) -> tuple[Lens, Rigid] | str:
-    """The lens of the photo rotated upright (EXIF 3, 6 or 8), and `cam_from_rotated`; or why there is none."""
-    quarter_turns = {1: 0, 6: 1, 3: 2, 8: 3}[orientation]
-    if quarter_turns and lens.model not in PARAMETERS:
-        return f"EXIF orientation {orientation} turns them, which their {lens.model} lens cannot be; store them upright"
-    cam_from_rotated = Rigid.identity()
-    for _ in range(quarter_turns):
-        lens = _rotated_clockwise(lens)
-        # Clockwise: the new x axis is the old -y axis, the new y axis the old x axis.
-        quarter = torch.tensor([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]], dtype=torch.float64)
-        cam_from_rotated = cam_from_rotated @ Rigid(quarter, torch.zeros(3, dtype=torch.float64))
-    return lens, cam_from_rotated
-
-
-def _rotated_clockwise(lens: Lens) -> Lens:
-    names = PARAMETERS[lens.model].split()
-    p = dict(zip(names, lens.params))
-    new = dict(p)
-    new["cx"], new["cy"] = lens.height - p["cy"], p["cx"]
-    if "fx" in p:
-        new["fx"], new["fy"] = p["fy"], p["fx"]
-    if "p1" in p:
-        new["p1"], new["p2"] = p["p2"], -p["p1"]
-    if "sx1" in p:
-        new["sx1"], new["sy1"] = -p["sy1"], p["sx1"]
-    return Lens(lens.model, tuple(new[n] for n in names), lens.height, lens.width)
 
 
 def without_poses(capture: Capture) -> Capture:

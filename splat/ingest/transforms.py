@@ -18,9 +18,9 @@ from splat.core.capture import View
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
 from splat.core.geometry import Rigid
-from splat.core.lens import lens_problem
+from splat.core.lens import PARAMETERS, lens_problem
 from splat.core.slots import Reporter
-from splat.ingest.cameras import PARAMETERS, posed_view
+from splat.ingest.cameras import posed_view
 from splat.ingest.exif import PhotoInfo
 from splat.ingest.folders import posix_path
 

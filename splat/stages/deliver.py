@@ -242,7 +242,9 @@ def deliver(scene: Scene, outputs: Sequence[Path], deliverables: Sequence[Delive
         raise SplatError(f"{shown(outputs[0])} was not written: the splat has no Gaussians; check what removed them.")
     for path, deliverable in zip(outputs, deliverables, strict=True):
         files += deliverable.write(path, scene, report)
-        print(f"{path}: {len(scene.gaussians)} Gaussians{relative_to(scene.header)}", file=sys.stderr)
+        what = f"{len(scene.gaussians)} Gaussians{relative_to(scene.header)}"
+        what = what if deliverable.holds_gaussians else deliverable.about
+        print(f"{path}: {what}", file=sys.stderr)
     return files
 
 

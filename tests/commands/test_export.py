@@ -39,11 +39,11 @@ def posed_run(posed_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_the_longest_suffix_chooses() -> None:
     @dataclasses.dataclass(frozen=True)
     class Mesh(Deliverable):
-        suffixes: tuple[str, ...] = (".mesh.ply", "meshes")
-        about: str = "a mesh"
+        suffixes: tuple[str, ...] = (".other.ply", "meshes")
+        about: str = "another mesh"
 
     many = (*DELIVERABLES, Mesh())
-    assert chosen(Path("a.mesh.ply"), many) is many[-1] and chosen(Path("x/meshes/"), many) is many[-1]
+    assert chosen(Path("a.other.ply"), many) is many[-1] and chosen(Path("x/meshes/"), many) is many[-1]
     assert chosen(Path("A.PLY"), many).suffixes == (".ply",)
     assert chosen(Path("a.compressed.ply"), many).suffixes == (".compressed.ply",)
 
@@ -179,3 +179,22 @@ def test_the_help_names_every_suffix(capsys: pytest.CaptureFixture) -> None:
         main(["export", "--help"])
     said = "".join(capsys.readouterr().out.split())
     assert all(s in said for d in DELIVERABLES for s in d.suffixes)
+
+
+def test_a_run_is_written_as_pictures_and_cameras(posed_run: Path, tmp_path: Path) -> None:
+    names = ("a.mp4", "frames", "colmap", "transforms.json")
+    outputs = [str(tmp_path / n) for n in names]
+    options = ["--video.frames", "3", "--video.size", "64"]
+    assert main(["export", str(posed_run), *outputs, *options]) == 0
+    assert all((tmp_path / n).exists() for n in names) and (tmp_path / "colmap" / "images.bin").is_file()
+    assert len(json.loads((tmp_path / "transforms.json").read_text())["frames"]) > 2
+    assert len(list((tmp_path / "frames").glob("*.png"))) == 3
+
+
+def test_a_bare_file_has_no_cameras(splat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.obj", "a.mp4", "colmap", "transforms.json"):
+        assert main(["export", str(splat), str(tmp_path / name)]) == 2
+        assert "give the run" in capsys.readouterr().err
+    assert main(["export", str(splat), str(tmp_path / "a.las")]) == 0
+    for wrong in (["--mesh.voxel", "0"], ["--points", "0"]):
+        assert main(["export", str(splat), str(tmp_path / "b.las"), *wrong]) == 2

@@ -23,12 +23,12 @@ from splat.core.geometry import Rigid, needs_local_origin
 from splat.core.ply import read_ply, read_ply_header, write_ply
 from splat.core.slots import Codec, Silent, SplatFile
 from splat.export import CODECS, load_splat, read_splat, save_splat
+from splat.export.colmap_model import write_colmap
 from splat.export.header import header_of, offset_of, tidy, with_offset
 from splat.export.ply_rows import vertex_rows
 from splat.export.sidecar import from_original_frame, local_origin, to_original_frame, write_sidecar
 from splat.export.spz import SpzCodec
 from splat.ingest import read
-from splat.ingest.colmap_writer import write_colmap
 from splat.poses.normalize import normalize
 from splat.stages.export import write_cameras, write_splats
 
@@ -267,7 +267,7 @@ def test_to_the_frame_of_the_file_and_back(tmp_path: Path) -> None:
     assert torch.allclose(back.means, g.means, atol=1e-5) and torch.allclose(back.log_scales, g.log_scales, atol=1e-5)
     assert torch.allclose(back.covariances, g.covariances, atol=1e-8)
     with pytest.raises(SplatError, match="has no suffix"):
-        Convert(tmp_path / "gone.ply", (tmp_path / "b.obj",))()
+        Convert(tmp_path / "gone.ply", (tmp_path / "b.foo",))()
 
 
 @pytest.mark.slow

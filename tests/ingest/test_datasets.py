@@ -26,8 +26,8 @@ from PIL import Image
 from splat.core.errors import SplatError
 from splat.core.geometry import Similarity, rotation_from_axis_angle
 from splat.core.slots import ReadOptions, Silent
+from splat.export.colmap_model import write_colmap
 from splat.ingest import read
-from splat.ingest.colmap_writer import write_colmap
 
 SMALL = Shot(60, 44, 50.0, 51.0, 29.0, 23.0)
 

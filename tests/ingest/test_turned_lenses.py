@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from splat.core.camera import Lens
-from splat.ingest.cameras import PARAMETERS, rotated
+from splat.core.lens import PARAMETERS, rotated
 from splat.ingest.exif import read_info
 
 WIDTH, HEIGHT = 480, 360
