@@ -10,10 +10,10 @@ from splat.commands.reconstruct import Reconstruct
 from splat.core.capture import PointCloud
 from splat.core.slots import Reporter
 from splat.export import save_splat
+from splat.export.colmap_model import write_colmap
 from splat.export.header import with_offset
 from splat.export.pointcloud import shifted, write_point_cloud
 from splat.export.sidecar import local_origin, to_original_frame, write_sidecar
-from splat.ingest.colmap_writer import write_colmap
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from street import street, transforms, write_colmap, write_photos, write_transfo
 
 from splat.core.errors import SplatError
 from splat.core.slots import ReadOptions, Silent
+from splat.export.colmap_model import write_colmap as write_dataset
 from splat.ingest import read
-from splat.ingest.colmap_writer import write_colmap as write_dataset
 from splat.ingest.names import match_names, safe_names
 
 RIG = [f"{side}/{i}.jpg" for side in ("left", "right") for i in range(4)]
