@@ -98,8 +98,8 @@ class Reconstruct:
     """fast: 3,000 steps at 480 px; default: 6,000 at 800 px; quality: 30,000 at 1,600 px. Other flags win over it."""
     method: str | Method = "auto"
     """How the scene is made: edgs (first Gaussians on the surfaces that dense matching finds), coherent (these slide
-    along the rays of their pixels, for few photos), points (at the sparse points of structure from motion),
-    edgs_published or coherent_published (the methods as published, to compare with). auto: coherent up to 4 training
+    along the rays of their pixels, for few photos), lm (priors of depth and normals, background, and targets between
+    the photos, after LM-Gaussian), points (at the sparse points of structure from motion), edgs_published or coherent_published (the methods as published, to compare with). auto: coherent up to 4 training
     photos, else edgs, and points where there are no compiled kernels. From Python also a method with settings of its
     own: `method=Edgs(...)`."""
     iterations: int | None = None
@@ -402,11 +402,13 @@ class Reconstruct:
         """What `config.json` holds; `explicit` names the settings that were given."""
         described = plain(replace(self, methods=()))
         del described["methods"]
+        record = getattr(self.chosen, "record", None)  # of methods that follow a publication
         return {
             "command": "reconstruct",
             **described,
             "method": self.chosen.name,
             "method_settings": plain(self.method),
+            **({} if record is None else {"published": record()}),
         }
 
     def _run(self, c: Context, warnings: list[str], viewer: Viewer | None = None) -> dict[str, Any]:
