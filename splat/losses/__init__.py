@@ -77,6 +77,9 @@ class Losses:
         """Whether a term reads normals, of photos and rendered."""
         return max(self.normal_l1, self.normal_cosine) > 0
 
+    def _has_patches(self, step: Step) -> bool:
+        return self.pearson_patches > 0 and step.item.counts("pearson_patches")
+
     def __call__(self, step: Step) -> tuple[Float[Tensor, ""], dict[str, float | Tensor]]:
         """The weighted sum, and the unweighted terms for the log: as tensors on a GPU, where reading a number
         blocks."""
@@ -94,9 +97,9 @@ class Losses:
             total = total + self.depth * _logged(figures, "depth", error)
         if self.pearson and counts("pearson") and (error := depth_correlation(step)) is not None:
             total = total + self.pearson * _logged(figures, "pearson", error)
-        if self.pearson_patches and counts("pearson_patches"):
-            if (error := patch_correlation(step, self.pearson_patch)) is not None:
-                total = total + self.pearson_patches * _logged(figures, "pearson_patches", error)
+        in_patches = patch_correlation(step, self.pearson_patch) if self._has_patches(step) else None
+        if in_patches is not None:
+            total = total + self.pearson_patches * _logged(figures, "pearson_patches", in_patches)
         normal_l1, normal_cosine = (
             weight if counts(name) else 0.0
             for name, weight in (("normal_l1", self.normal_l1), ("normal_cosine", self.normal_cosine))

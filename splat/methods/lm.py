@@ -1,8 +1,8 @@
-"""LM-Gaussian (Yu et al. 2024), improved: priors of depth and normals, background, and renders of points between photos.
+"""LM-Gaussian (Yu et al. 2024), improved: depth and normal priors, background, and views between the photos.
 
-First Gaussians are those of `coherent` (few photos) or `edgs`, with far background and sky behind them. Training has the
-published losses: depth that correlates with that of the photos' depth maps, over the image and in patches, normals, and
-targets for cameras between neighbouring photos. Where the published method refines renders by a diffusion model,
+First Gaussians are those of `coherent` (few photos) or `edgs`, with far background and sky behind them. Training has
+the published losses: depth that correlates with that of the photos' depth maps, over the image and in patches, normals,
+and targets for cameras between neighbouring photos. Where the published method refines renders by a diffusion model,
 `Lm.refined` may add phases; without a refiner it adds none, and the whole run is the first stage.
 """
 
@@ -60,6 +60,8 @@ class Lm(Coherent):
     """Method `lm`: priors of depth and normals, background, and renders of points between the photos."""
 
     name: ClassVar[str] = "lm"
+    wants_depth: ClassVar[bool] = True
+    """Of the depth priors that nobody asked for, the first that can run here is used."""
     summary: ClassVar[str] = "depth and normal priors, background, and views between the photos (LM-Gaussian)"
 
     init: BackgroundSurfaces = field(default_factory=BackgroundSurfaces)

@@ -43,8 +43,8 @@ def read_estimate(path: Path, capture: Capture, name: str, seconds: float = 0.0)
     except _BROKEN as e:
         reason = shown(e.args[0] if isinstance(e, KeyError) and e.args else e)[:160] or type(e).__name__
         raise SplatError(
-            f"{shown(path.name)} of {shown(name)[:80]} cannot be read as an estimate ({reason}): write it by numpy.savez "
-            "as the README says."
+            f"{shown(path.name)} of {shown(name)[:80]} cannot be read as an estimate ({reason}): write it by "
+            "numpy.savez as the README says."
         ) from None
     scale = about.get("scale", "affine")
     if scale not in SCALES:

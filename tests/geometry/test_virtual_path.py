@@ -1,4 +1,4 @@
-"""Cameras between the photos: where they are, and that neither the world's origin nor the sequence of photos matters."""
+"""Cameras between the photos: where they are; neither the world's origin nor the sequence of photos matters."""
 
 from __future__ import annotations
 
