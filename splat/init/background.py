@@ -11,6 +11,7 @@ them.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
@@ -135,7 +136,7 @@ class Background:
     sky: Bool[Tensor, "h w"]
 
 
-def backgrounds(surfaces: list[ViewSurface], s: BackgroundSurfaces) -> list[Background]:
+def backgrounds(surfaces: Sequence[ViewSurface], s: BackgroundSurfaces) -> list[Background]:
     """The background of each photo."""
     skies = [_sky_of(surface, s) for surface in surfaces]
     found = [_far_pixels(i, surfaces, sky, s) for i, sky in enumerate(skies)]
@@ -185,7 +186,7 @@ def _sky_of(surface: ViewSurface, s: BackgroundSurfaces) -> Bool[Tensor, "h w"]:
 
 
 def _far_pixels(
-    index: int, surfaces: list[ViewSurface], sky: Bool[Tensor, "h w"], s: BackgroundSurfaces
+    index: int, surfaces: Sequence[ViewSurface], sky: Bool[Tensor, "h w"], s: BackgroundSurfaces
 ) -> Float[Tensor, "h w"]:
     """The depth of far pixels that are not measured, where two photos agree or the whole region is far; else 0."""
     surface = surfaces[index]
