@@ -9,8 +9,8 @@ sparse points, dense first Gaussians, background and sky, depth and normals as l
 matching.
 
 Cells are those of `splat bench`; the numbers of finished ones are kept in scripts/results/lm, so that a table can be
-made in several sittings. The paper's gains (16 photos of Horse, dB): dense +3.70, background +0.92, depth +1.70 and normals
-+0.28, views between +1.30.
+made in several sittings. The paper's gains (16 photos of Horse, dB): dense +3.70, background +0.92, depth +1.70 and
+normals +0.28, views between +1.30.
 """
 
 from __future__ import annotations
