@@ -10,6 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields, make_dataclass, repla
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
+from splat.core import licences
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_json
@@ -25,7 +26,7 @@ from splat.poses.fewer import Fewer
 from splat.poses.known import Known
 from splat.poses.photometric import PoseSearch
 from splat.poses.sfm import Sfm
-from splat.priors import DepthAnything, FlowMatcher, RomaMatcher, Stereo
+from splat.priors import DepthAnything, FlowMatcher, Marigold, PriorCommand, RomaMatcher, Stereo
 from splat.run.completed import CompletedRun
 from splat.run.console import Console, Logged
 from splat.run.folder import RunFolder, plain
@@ -34,7 +35,7 @@ from splat.stages import init as first_gaussians
 from splat.stages import report as run_report
 from splat.stages.context import Context, open_context
 from splat.stages.forecast import Limits
-from splat.stages.priors import PriorSettings, depth_source
+from splat.stages.priors import PriorSettings, automatic_depth, depth_source
 from splat.stages.viewing import live_scene, run_scene
 from splat.train.settings import Training
 from splat.viewer.live import LiveView, Watched
@@ -98,10 +99,10 @@ class Reconstruct:
     """fast: 3,000 steps at 480 px; default: 6,000 at 800 px; quality: 30,000 at 1,600 px. Other flags win over it."""
     method: str | Method = "auto"
     """How the scene is made: edgs (first Gaussians on the surfaces that dense matching finds), coherent (these slide
-    along the rays of their pixels, for few photos), points (at the sparse points of structure from motion),
-    edgs_published or coherent_published (the methods as published, to compare with). auto: coherent up to 4 training
-    photos, else edgs, and points where there are no compiled kernels. From Python also a method with settings of its
-    own: `method=Edgs(...)`."""
+    along the rays of their pixels, for few photos), lm (priors of depth and normals, background, and views between the
+    photos), points (at the sparse points of structure from motion), edgs_published or coherent_published (the methods
+    as published, to compare with). auto: coherent up to 4 training photos, else edgs, and points where there are no
+    compiled kernels. From Python also a method with settings of its own: `method=Edgs(...)`."""
     iterations: int | None = None
     """Training steps, one photo each; processes that train together share them (default: the preset's)."""
     max_resolution: int | None = None
@@ -133,8 +134,14 @@ class Reconstruct:
     """ignore: masked pixels say nothing. empty: they are empty background."""
     depth: Path | None = None
     """Folder of depth or disparity maps, one for each photo by its name (16-bit PNG, TIFF, PFM, .npy, .npz; 0:
-    unknown), or `anything`: Depth Anything V2 Small predicts them (needs transformers and weights). Of any scale: they
-    are aligned to what matching is sure of, and stand in where it is not."""
+    unknown), or `anything` or `marigold`: Depth Anything V2 Small or Marigold predicts them (needs transformers, or
+    diffusers, and weights). Of any scale: they are aligned to what matching is sure of, and stand in where it is
+    not."""
+    license: licences.Policy = "research"
+    """Which weights may be loaded: research (all that are there) or commercial (only those whose licence is known to
+    allow it)."""
+    prior: PriorCommand = field(default_factory=PriorCommand)
+    """Depth and normals by another program (Depth Anything 3, VGGT, MASt3R, ...), used as those of --depth."""
     depth_kind: Literal["auto", "depth", "disparity"] = "auto"
     """What the maps of --depth hold; auto: what fits the scene better."""
     depth_min_right: float = 0.5
@@ -144,6 +151,8 @@ class Reconstruct:
     (default: with at most 14 training photos)."""
     anything: DepthAnything = field(default_factory=DepthAnything)
     """Depth by Depth Anything (--depth anything)."""
+    marigold: Marigold = field(default_factory=Marigold)
+    """Depth and normals by Marigold (--depth marigold)."""
     max_frames: int = 120
     """Video: most frames taken, the sharpest of as many equal windows."""
     max_pixels: int | None = None
@@ -349,7 +358,7 @@ class Reconstruct:
         self._check()
         run = RunFolder(self.folder, keep_stages=self.keep_stages, photos=self.photos)
         try:
-            with Console(self.quiet) as console:
+            with Console(self.quiet) as console, licences.policy(self.license):
                 run.report = logged = Logged(report or console, run.log)
                 context = open_context(
                     run,
@@ -378,7 +387,10 @@ class Reconstruct:
     def until_init(self, c: Context) -> Prepared:
         """The stages up to the first Gaussians."""
         capture = ingest.ingest(c, self.photos, self.read_options)
-        depth = depth_source(self.depth, self.photos, self.depth_kind, self.anything, capture)
+        networks = self.anything, self.marigold
+        depth = depth_source(
+            self.depth, self.photos, self.depth_kind, self.anything, capture, self.marigold, self.prior
+        )
         held_out = None
         if self.heldout == "strict":
             capture, held_out = capture.training(), capture.test_views
@@ -394,19 +406,26 @@ class Reconstruct:
         working, cap = forecast.fit_to_memory(c, posed.capture, settled.limits, settled.chosen)
         settled = replace(settled, cap=cap)
         write_json(c.run.root / "config.json", settled.as_json())
+        skipped: dict[str, str] = {}
+        if depth is None and getattr(settled.chosen, "wants_depth", False):
+            depth, skipped = automatic_depth(*networks)
+            for title, reason in skipped.items():
+                c.report.info(f"prior not used: {title}: {reason}.")
         priors = replace(settled.priors, depth=depth)
         init = first_gaussians.init(c, working, settled.chosen, priors, settled.limits, cap, settled.sh_degree)
-        return Prepared(settled, cap, working, posed, held_out, init)
+        return Prepared(settled, cap, working, posed, held_out, init, skipped)
 
     def as_json(self) -> dict[str, Any]:
         """What `config.json` holds; `explicit` names the settings that were given."""
         described = plain(replace(self, methods=()))
         del described["methods"]
+        record = getattr(self.chosen, "record", None)  # of methods that follow a publication
         return {
             "command": "reconstruct",
             **described,
             "method": self.chosen.name,
             "method_settings": plain(self.method),
+            **({} if record is None else {"published": record()}),
         }
 
     def _run(self, c: Context, warnings: list[str], viewer: Viewer | None = None) -> dict[str, Any]:
@@ -437,7 +456,10 @@ class Reconstruct:
         protocol = evaluate.Protocol(k.heldout, k.search, k.lpips)
         result = evaluate.evaluate(c, p.capture, p.posed, p.held_out, trained, protocol)
         cleaned = export.export(c, p.capture, trained, result, k.renders, k.fill, k.clean)
-        about = {"method": k.chosen.name, "heldout": k.heldout, "clean": cleaned}
+        about: dict[str, Any] = {"method": k.chosen.name, "heldout": k.heldout, "clean": cleaned}
+        used = first_gaussians.used_priors(c.run.root)
+        if used or p.skipped:
+            about["priors"] = {"used": used, "skipped": p.skipped}
         figures = metrics.gather_metrics(c, p.capture, p.posed, trained, result, warnings, about)
         write_json(c.run.root / "metrics.json", figures)
         shown = ("preset", "iterations", "max_resolution", "cap", "sh_degree", "antialiased", "seed", "device")
@@ -484,6 +506,8 @@ class Prepared:
     held_out: tuple[View, ...] | None
     """Photos that took part in nothing (strict hold-out); None under the posed protocol."""
     init: Init
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Priors that the method would use, each with the reason why it does not."""
 
 
 def _is_required(f: Any) -> bool:

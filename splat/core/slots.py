@@ -405,6 +405,8 @@ class Item:
     """1 / z (1 / world units) of what the photo shows, by its depth map; 0 where it is not known."""
     probability: Float[Tensor, "h w"] | None = None
     """That `inverse_depth` is right, in [0, 1]."""
+    normals_cam: Float[Tensor, "h w 3"] | None = None
+    """Unit normals of what the photo shows, in camera axes, facing the camera; 0 where they are not known."""
     layers: Int[Tensor, "h w"] | None = None
     """The depth layer of each pixel, from 0; -1: none."""
     depth_unit: float = 1.0

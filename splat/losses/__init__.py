@@ -9,9 +9,11 @@ from torch import Tensor
 
 from splat.core import devices
 from splat.core.slots import Step
+from splat.losses.correlation import depth_correlation, patch_correlation
 from splat.losses.depth import depth_error, disparity_variation
 from splat.losses.layers import layered_variation
 from splat.losses.multiscale import coarse_l1
+from splat.losses.normals import normal_errors
 from splat.losses.photometric import photometric
 from splat.losses.regularizers import mean_opacity, mean_scale, mean_stretch
 
@@ -29,6 +31,16 @@ class Losses:
     """Relative error of rendered depth by the photo's depth map, times its probability, where there is one."""
     max_depth_error: float = 0.1
     """Relative errors beyond this count as this: the depth map may be wrong."""
+    pearson: float = 0.0
+    """1 - Pearson correlation of rendered depth and the photo's depth map, which may have any scale and offset."""
+    pearson_patches: float = 0.0
+    """The same within square patches at random places, half as many as tile the image."""
+    pearson_patch: int = 128
+    """Side of these patches, px."""
+    normal_l1: float = 0.0
+    """L1 of rendered normals and those of the photo's depth map or normal prior, where there are any."""
+    normal_cosine: float = 0.0
+    """1 - cosine of the angle between the two."""
     smoothness: float = 0.0
     """Relative change of rendered disparity between pixels where the photo has no edge."""
     coarse: float = 0.0
@@ -53,7 +65,20 @@ class Losses:
     @property
     def replayable(self) -> bool:
         """As a rasterizer is (see `slots.Rasterizer`): no weight changes from step to step."""
-        return self.layered == 0
+        return not (self.layered or self.pearson or self.pearson_patches or self.reads_normals)
+
+    @property
+    def reads_depth(self) -> bool:
+        """Whether a term reads the depth maps of the photos."""
+        return max(self.depth, self.pearson, self.pearson_patches) > 0
+
+    @property
+    def reads_normals(self) -> bool:
+        """Whether a term reads normals, of photos and rendered."""
+        return max(self.normal_l1, self.normal_cosine) > 0
+
+    def _has_patches(self, step: Step) -> bool:
+        return self.pearson_patches > 0 and step.item.counts("pearson_patches")
 
     def __call__(self, step: Step) -> tuple[Float[Tensor, ""], dict[str, float | Tensor]]:
         """The weighted sum, and the unweighted terms for the log: as tensors on a GPU, where reading a number
@@ -70,6 +95,20 @@ class Losses:
                 figures["dssim"] = loss.dssim
         if self.depth and counts("depth") and (error := depth_error(step, self.max_depth_error)) is not None:
             total = total + self.depth * _logged(figures, "depth", error)
+        if self.pearson and counts("pearson") and (error := depth_correlation(step)) is not None:
+            total = total + self.pearson * _logged(figures, "pearson", error)
+        in_patches = patch_correlation(step, self.pearson_patch) if self._has_patches(step) else None
+        if in_patches is not None:
+            total = total + self.pearson_patches * _logged(figures, "pearson_patches", in_patches)
+        normal_l1, normal_cosine = (
+            weight if counts(name) else 0.0
+            for name, weight in (("normal_l1", self.normal_l1), ("normal_cosine", self.normal_cosine))
+        )
+        if (normal_l1 or normal_cosine) and (errors := normal_errors(step)) is not None:
+            if normal_l1:
+                total = total + normal_l1 * _logged(figures, "normal_l1", errors[0])
+            if normal_cosine:
+                total = total + normal_cosine * _logged(figures, "normal_cosine", errors[1])
         if self.smoothness and counts("smoothness"):
             total = total + self.smoothness * _logged(figures, "smoothness", disparity_variation(step))
         if self.coarse and counts("coarse"):

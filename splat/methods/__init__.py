@@ -9,9 +9,10 @@ from splat.methods.coherent import Coherent
 from splat.methods.coherent_published import CoherentPublished
 from splat.methods.edgs import Edgs
 from splat.methods.edgs_published import EdgsPublished
+from splat.methods.lm import Lm
 from splat.methods.points import Points
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (Points, Edgs, Coherent, EdgsPublished, CoherentPublished)}
+METHODS: dict[str, type[Method]] = {m.name: m for m in (Points, Edgs, Coherent, Lm, EdgsPublished, CoherentPublished)}
 """Name -> a frozen dataclass of settings, callable without arguments, whose instances are `slots.Method`s."""
 
-__all__ = ["METHODS", "Coherent", "CoherentPublished", "Edgs", "EdgsPublished", "Points"]
+__all__ = ["METHODS", "Coherent", "CoherentPublished", "Edgs", "EdgsPublished", "Lm", "Points"]

@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 from splat.core.capture import Capture
 from splat.core.slots import Budget, Init, Initializer, InitPlan, MatchingRequest, Phase
 from splat.init.dense_surfaces import MAX_MATCHING_SIZE, DenseSurfaces
+from splat.losses import Losses
 from splat.native import build
+from splat.train.views import PhotoSource
 
 
 class OnePhase:
@@ -68,3 +70,11 @@ class OnSurfaces(DenseMatching):
             return self.init
         budget = self.init.budget or self.first_count(capture, plan.max_gaussians)
         return replace(self.init, matching_size=plan.matching_size, max_photos=plan.matching_photos, budget=budget)
+
+
+def give_maps(phase: Phase, capture: Capture, init: Init) -> None:
+    """Give the photos of a phase the depth maps of the first Gaussians, and their normals, where a loss reads them."""
+    losses, source = phase.losses, phase.source
+    reads_depth, normals = (losses.reads_depth, losses.reads_normals) if isinstance(losses, Losses) else (True, True)
+    if (reads_depth or normals) and isinstance(source, PhotoSource) and len(init.depths) == len(capture.views):
+        source.give_depths(init.depths, normals)

@@ -10,8 +10,7 @@ from splat.core.capture import Capture
 from splat.core.slots import Budget, Init, Parameterization, Phase
 from splat.geometry.reproject import posed_depths
 from splat.init.ray_surfaces import RaySurfaces
-from splat.losses import Losses
-from splat.methods.base import OnSurfaces
+from splat.methods.base import OnSurfaces, give_maps
 from splat.methods.edgs import DEFAULTS as EDGS
 from splat.train.density import NoDensity
 from splat.train.density.pruning import with_innermost
@@ -59,9 +58,7 @@ class Coherent(OnSurfaces):
     def phases(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
         """Bound to rays, then free. All free where the first Gaussians come from no pixels."""
         whole = budget.photo_phase
-        reads_depth = not isinstance(whole.losses, Losses) or whole.losses.depth > 0
-        if reads_depth and isinstance(whole.source, PhotoSource) and len(init.depths) == len(capture.views):
-            whole.source.give_depths(init.depths)
+        give_maps(whole, capture, init)
         whole = self._with_virtual_views(capture, init, whole)
         whole = replace(whole, source=self.supersampling.of(whole.source))
         bound = round(self.bound * budget.steps)

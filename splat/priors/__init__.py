@@ -4,8 +4,10 @@ from splat.priors.aligned_depth import AlignedDepth
 from splat.priors.depth_anything import DepthAnything
 from splat.priors.depth_files import DepthFiles
 from splat.priors.grounded_depth import GroundedDepth
+from splat.priors.marigold import Marigold
 from splat.priors.matched_depth import MatchedDepth
 from splat.priors.matching import FlowMatcher, StereoMatcher
+from splat.priors.prior_command import EstimatedDepth, PriorCommand
 from splat.priors.roma import RomaMatcher
 from splat.priors.stereo import Stereo
 
@@ -13,9 +15,12 @@ __all__ = [
     "AlignedDepth",
     "DepthAnything",
     "DepthFiles",
+    "EstimatedDepth",
     "FlowMatcher",
     "GroundedDepth",
+    "Marigold",
     "MatchedDepth",
+    "PriorCommand",
     "RomaMatcher",
     "Stereo",
     "StereoMatcher",

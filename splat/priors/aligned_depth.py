@@ -75,7 +75,9 @@ class AlignedDepth:
             fitted = known.fit(prior, family) if bool((prior.confidence > 0).any()) else None
             if fitted is not None and fitted.right >= self.min_right:
                 fused = fuse(found, fitted.depth, fitted.probability)
-                normals = normals_of_depth(view.camera, torch.where(fitted.depth > 0, fitted.depth, found.depth))
+                normals = prior.normals_cam  # of a prior of its own
+                if normals is None:
+                    normals = normals_of_depth(view.camera, torch.where(fitted.depth > 0, fitted.depth, found.depth))
                 found = _with_normals(fused, found, normals)
                 shares.append(fitted.right)
                 used += float(found.predicted.float().mean()) if found.predicted is not None else 0.0

@@ -5,8 +5,10 @@ Weights are read from a folder as Hugging Face keeps them, and are never downloa
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core import licences
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.foreign import read_json, regular_file, shown
@@ -25,7 +28,8 @@ from splat.core.slots import DepthMap, Reporter
 FOLDER = "Depth-Anything-V2-Small-hf"
 """The usual name of the folder, and of the repository that it is a copy of."""
 TITLE = "Depth Anything V2 Small"
-LICENCE = "Apache-2.0"
+LICENCE, LARGER_LICENCE = "Apache-2.0", "CC-BY-NC-4.0"
+"""Of Small, and of Base and Large."""
 SIZE_MB = 99
 FILES = ("config.json", "model.safetensors")
 _PATCH = 14
@@ -49,22 +53,34 @@ class DepthAnything:
     def check(self) -> Path:
         """The folder of the weights. Raises SplatError where it, or the package, is missing."""
         folder = find_weights(self.weights)
-        if folder is None:
-            raise SplatError(missing_weights(self.weights))
-        if importlib.util.find_spec("transformers") is None:
-            raise SplatError(f'{TITLE} needs the package transformers (Apache-2.0): pip install "splat3d[depth]".')
+        if folder is None or (reason := self.unavailable()) is not None:
+            raise SplatError(missing_weights(self.weights) if folder is None else f"{reason}.")
         return folder
+
+    def unavailable(self) -> str | None:
+        """Why it cannot run here, in one sentence without its full stop; None if it can."""
+        if find_weights(self.weights) is None:
+            return missing_weights(self.weights).removesuffix(".")
+        if importlib.util.find_spec("transformers") is None:
+            return f'{TITLE} needs the package transformers (Apache-2.0): pip install "splat3d[depth]"'
+        return None
 
     def __call__(self, capture: Capture, report: Reporter, seed: int = 0) -> list[DepthMap]:
         """A map per view, at its working size. Raises SplatError as `check` does, and where the weights are of another
         network."""
-        network, family = self._network(self.check(), report)
+        started = time.monotonic()
+        folder = self.check()
+        network, family = self._network(folder, report)
         maps = []
         for i, view in enumerate(capture.views):
             values = self._predict(network, view.load().rgb)
             known = values.isfinite()
             maps.append(DepthMap(values.nan_to_num(0, 0, 0), known.float(), family))
             report.progress(i + 1, len(capture.views), what=TITLE)
+        with (folder / FILES[1]).open("rb") as f:
+            digest = hashlib.file_digest(f, "sha256").hexdigest()
+        licence = LICENCE if _is_small(read_json(folder / FILES[0], 2**20)) else LARGER_LICENCE
+        licences.record(licences.Provenance(TITLE, licence, digest, round(time.monotonic() - started, 2)))
         return maps
 
     def _network(self, folder: Path, report: Reporter) -> tuple[Any, Any]:
@@ -74,8 +90,8 @@ class DepthAnything:
             kind = shown(config.get("model_type"))[:80]
             raise SplatError(f"{shown(folder)} holds a network of type {kind}, not {TITLE}: give another folder.")
         regular_file(folder / FILES[1])
-        backbone = config.get("backbone_config") or {}
-        if isinstance(backbone, dict) and backbone.get("hidden_size", _SMALL) != _SMALL:
+        if not _is_small(config):
+            licences.require(f"{shown(folder)} (Base or Large)", LARGER_LICENCE, "give Depth-Anything-V2-Small-hf")
             report.warn(f"{shown(folder)} is larger than Small: Depth Anything V2 Base and Large are CC-BY-NC-4.0.")
         from transformers import DepthAnythingForDepthEstimation
         from transformers.utils import logging
@@ -111,6 +127,11 @@ class DepthAnything:
         if self.device != "auto":
             return torch.device(self.device)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _is_small(config: dict[str, Any]) -> bool:
+    backbone = config.get("backbone_config") or {}
+    return not isinstance(backbone, dict) or backbone.get("hidden_size", _SMALL) == _SMALL
 
 
 def find_weights(folder: Path | None = None) -> Path | None:

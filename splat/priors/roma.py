@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core import licences
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.slots import DenseMatch, Reporter
@@ -104,6 +105,7 @@ class RomaMatcher:
         except ImportError as e:
             raise _missing_package("RoMa v2", "romav2", "MIT, its backbone under the DINOv3 licence", e) from None
         # romav2 reads only torch's cache, and would download missing files.
+        licences.require("the backbone of RoMa v2", "DINOv3", "choose another matcher")
         hub = Path(torch.hub.get_dir())
         if missing := [p for p in (hub / "checkpoints" / "romav2.0.1.pt", hub / DINOV3) if not p.exists()]:
             raise _missing_weights(missing)

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from splat.core import licences
 from splat.core.errors import SplatError
 from splat.core.foreign import regular_file, shown
 
@@ -129,8 +130,10 @@ def missing(name: str) -> str | None:
 
 
 def check(name: str, path: Path) -> None:
-    """Raises SplatError, in one sentence, where `path` does not hold what the table says."""
+    """Raises SplatError, in one sentence, where `path` does not hold what the table says, or its licence does not
+    allow it to be loaded (`licences.require`)."""
     w = TABLE[name]
+    licences.require(f"the file of {w.title}", w.licence)
     size = regular_file(path)
     if size != w.size:
         found = f"it has {size:,} bytes in place of {w.size:,}"
@@ -155,6 +158,7 @@ def load(name: str, folder: Path | None = None) -> dict[str, Any]:
     if path is None:
         raise SplatError(missing(name) or "")
     check(name, path)
+    licences.record(licences.Provenance(TABLE[name].title, TABLE[name].licence, TABLE[name].sha256))
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as e:

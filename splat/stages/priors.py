@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from splat.core import licences
 from splat.core.capture import Capture
+from splat.core.errors import SplatError
 from splat.core.slots import DepthPrior, Priors
 from splat.ingest.depth_files import find_depth_files
 from splat.priors import (
@@ -15,15 +17,22 @@ from splat.priors import (
     DepthFiles,
     FlowMatcher,
     GroundedDepth,
+    Marigold,
     MatchedDepth,
+    PriorCommand,
     RomaMatcher,
     Stereo,
     StereoMatcher,
 )
+from splat.priors.depth_anything import LICENCE as ANYTHING_LICENCE
+from splat.priors.marigold import LICENCE as MARIGOLD_LICENCE
 from splat.run.folder import fingerprint
 
-ANYTHING = "anything"
+ANYTHING, MARIGOLD = "anything", "marigold"
 """In the place of a folder of depth maps: a network predicts them."""
+
+Learned = DepthFiles | DepthAnything | Marigold | PriorCommand
+"""Depth that does not come from matching."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class PriorSettings:
     stereo: Stereo = field(default_factory=Stereo)
     flow: FlowMatcher = field(default_factory=FlowMatcher)
     roma: RomaMatcher = field(default_factory=RomaMatcher)
-    depth: DepthFiles | DepthAnything | None = None
+    depth: Learned | None = None
     """Depth that stands in where matching is in doubt."""
     min_right: float = 0.5
     """See `AlignedDepth`."""
@@ -69,7 +78,7 @@ class PriorSettings:
         settings = self
         if self.roma.device == "auto":
             settings = replace(settings, roma=replace(self.roma, device=device))
-        if isinstance(self.depth, DepthAnything) and self.depth.device == "auto":
+        if isinstance(self.depth, DepthAnything | Marigold) and self.depth.device == "auto":
             settings = replace(settings, depth=replace(self.depth, device=device))
         return settings
 
@@ -80,15 +89,49 @@ def depth_source(
     kind: Literal["auto", "depth", "disparity"],
     anything: DepthAnything,
     capture: Capture,
-) -> DepthFiles | DepthAnything | None:
-    """What --depth asks for. `folder`: of maps, itself or inside `photos`; or `ANYTHING`.
+    marigold: Marigold | None = None,
+    command: PriorCommand | None = None,
+) -> Learned | None:
+    """What --depth, or --prior.command, asks for. `folder`: of maps, itself or inside `photos`; or `ANYTHING` or
+    `MARIGOLD`.
 
-    Raises SplatError where no map belongs to a photo, or the network cannot run.
+    Raises SplatError where no map belongs to a photo, or the network or the program cannot run, or may not.
     """
+    if command is not None and command.command:
+        if folder is not None:
+            raise SplatError("--depth and --prior.command both give depth: leave one of them out.")
+        command.check()
+        return command
     if folder is None:
         return None
     if folder == Path(ANYTHING):
         anything.check()
         return anything
+    if folder == Path(MARIGOLD):
+        chosen = marigold or Marigold()
+        chosen.check()
+        return chosen
     files = find_depth_files(next((f for f in (folder, photos / folder) if f.is_dir()), folder), capture)
     return DepthFiles(tuple(sorted(files.items())), kind, fingerprint(files.items()))
+
+
+def automatic_depth(anything: DepthAnything, marigold: Marigold) -> tuple[Learned | None, dict[str, str]]:
+    """Of the priors that nobody asked for the first that can and may run here, for methods that want one; and why the
+    others are not used."""
+    skipped = {"--prior.command": "no program was named"}
+    chosen: Learned | None = None
+    networks: tuple[tuple[str, DepthAnything | Marigold, str], ...] = (
+        ("Marigold", marigold, MARIGOLD_LICENCE),
+        ("Depth Anything", anything, ANYTHING_LICENCE),
+    )
+    for title, prior, licence in networks:
+        reason = prior.unavailable()
+        if reason is None and not licences.allowed(licence):
+            reason = f"--license commercial does not allow {licence}"
+        if reason is None and chosen is not None:
+            reason = "another one is used"
+        if reason is None:
+            chosen = prior
+        else:
+            skipped[title] = reason
+    return chosen, skipped

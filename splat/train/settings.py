@@ -117,5 +117,7 @@ def photo_phase(
         losses=losses,
         density=density,
         schedules=training.schedules,
-        raster=replace(raster, min_transmittance=training.min_transmittance),
+        raster=replace(
+            raster, min_transmittance=training.min_transmittance, normals=getattr(losses, "reads_normals", False)
+        ),
     )

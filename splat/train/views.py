@@ -98,10 +98,12 @@ class PhotoSource:
     def __len__(self) -> int:
         return len(self.levels)
 
-    def give_depths(self, maps: Sequence[DepthMap]) -> None:
-        """Add the depth map of each view (metric, of any size) to its items of every size."""
+    def give_depths(self, maps: Sequence[DepthMap], normals: bool = False) -> None:
+        """Add the depth map of each view (metric, of any size), and its normals where asked for, to its items of every
+        size."""
         self.levels = [
-            [_with_depth(item, found) for item in items] for items, found in zip(self.levels, maps, strict=True)
+            [_with_depth(item, found, normals) for item in items]
+            for items, found in zip(self.levels, maps, strict=True)
         ]
 
     def give_layers(self, maps: Sequence[Int[Tensor, "h w"]], depth_unit: float) -> None:
@@ -145,14 +147,20 @@ def _levels(view: Posed, view_id: int, schedule: ResolutionSchedule, device: tor
     return levels
 
 
-def _with_depth(item: Item, found: DepthMap) -> Item:
-    """Depth of the pixel that contains the middle of each pixel, never averaged over an edge."""
+def _with_depth(item: Item, found: DepthMap, normals: bool) -> Item:
+    """Depth, and the normal where there is a depth, of the pixel that contains the middle of each pixel: never averaged
+    over an edge."""
     known = found.confidence > 0
     inverse = torch.where(known, 1 / found.depth.clamp_min(1e-12), 0)
     both = torch.stack([inverse, found.confidence * known])[None]
     size = (item.camera.height, item.camera.width)
     inverse, probability = torch.nn.functional.interpolate(both, size, mode="nearest-exact")[0].to(item.rgb.device)
-    return replace(item, inverse_depth=inverse, probability=probability)
+    item = replace(item, inverse_depth=inverse, probability=probability)
+    if not normals or found.normals_cam is None:
+        return item
+    facing = (found.normals_cam * known[..., None]).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(facing, size, mode="nearest-exact")[0].permute(1, 2, 0)
+    return replace(item, normals_cam=resized.contiguous().to(item.rgb.device))
 
 
 def _with_layers(item: Item, layers: Int[Tensor, "h w"], depth_unit: float) -> Item:

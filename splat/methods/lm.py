@@ -1,0 +1,140 @@
+"""LM-Gaussian (Yu et al. 2024), improved: depth and normal priors, background, and views between the photos.
+
+First Gaussians are those of `coherent` (few photos) or `edgs`, with far background and sky behind them. Training has
+the published losses: depth that correlates with that of the photos' depth maps, over the image and in patches, normals,
+and targets for cameras between neighbouring photos. Where the published method refines renders by a diffusion model,
+`Lm.refined` may add phases; without a refiner it adds none, and the whole run is the first stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+from splat.core.capture import Capture
+from splat.core.slots import Budget, Init, Initializer, InitPlan, Phase
+from splat.geometry.reproject import posed_depths
+from splat.init.background import BackgroundSurfaces
+from splat.init.dense_surfaces import initial_budget
+from splat.losses import Losses
+from splat.methods.coherent import Coherent
+from splat.methods.edgs import DEFAULTS as EDGS
+from splat.train.point_views import Cloud, PointSource, PointViews, point_items
+from splat.train.views import PhotoSource
+from splat.train.virtual_views import VirtualViews
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Weights and schedule of one of the two published settings."""
+
+    l1: float = 0.8
+    dssim: float = 0.2
+    pearson: float = 0.1
+    pearson_patches: float = 0.1
+    pearson_patch: int = 128
+    normal_l1: float = 0.01
+    normal_cosine: float = 0.01
+    point_views: float = 0.6
+    """Weight of renders of points."""
+    rounds: tuple[int, ...] = (12_000, 18_000, 24_000, 30_000)
+    """Steps at which the first stage, and each round of refinement, ends."""
+    strength: float = 0.2
+    """Of a diffusion refiner: the share of the noise that is added and removed."""
+    control: float = 0.8
+    """Of a diffusion refiner: the weight of its control network."""
+
+    @property
+    def first_stage(self) -> float:
+        """Share of the steps."""
+        return self.rounds[0] / self.rounds[-1]
+
+
+LAYOUTS: dict[str, Layout] = {"360": Layout(), "forward": Layout(point_views=0.3, rounds=(3_000, 9_000, 12_000))}
+"""Photos around a scene, and a few before it."""
+
+
+@dataclass(frozen=True)
+class Lm(Coherent):
+    """Method `lm`: priors of depth and normals, background, and renders of points between the photos."""
+
+    name: ClassVar[str] = "lm"
+    wants_depth: ClassVar[bool] = True
+    """Of the depth priors that nobody asked for, the first that can run here is used."""
+    summary: ClassVar[str] = "depth and normal priors, background, and views between the photos (LM-Gaussian)"
+
+    init: BackgroundSurfaces = field(default_factory=BackgroundSurfaces)
+    """The first Gaussians."""
+    layout: Literal["360", "forward"] = "360"
+    """Published weights and schedule: 360 for photos around a scene, forward for a few before it."""
+    points: PointViews = field(default_factory=PointViews)
+    """Renders of the first points as targets between the photos."""
+    virtual: VirtualViews = field(default_factory=lambda: VirtualViews(every=0))
+    """Photos warped to cameras between them as targets (`coherent`); off unless `every` is above 0."""
+    max_bound_photos: int = 4
+    """Up to so many training photos Gaussians slide along rays first, as in `coherent`; with more they are free."""
+
+    def defaults(self, preset: str) -> Mapping[str, Any]:
+        published = LAYOUTS[self.layout]
+        names = ("l1", "dssim", "pearson", "pearson_patches", "pearson_patch", "normal_l1", "normal_cosine")
+        return {**EDGS, **{f"losses.{n}": getattr(published, n) for n in names}}
+
+    def record(self) -> dict[str, Any]:
+        """What `config.json` says of the published setting beside the settings of the run."""
+        return {"layout": self.layout, **asdict(LAYOUTS[self.layout]), "refiner": None}
+
+    def few(self, capture: Capture) -> bool:
+        """Whether Gaussians are bound to rays first."""
+        return len(capture.train_views) <= self.max_bound_photos
+
+    def max_gaussians(self, capture: Capture) -> int | None:
+        """As in `coherent` with few photos, else that of the preset."""
+        return super().max_gaussians(capture) if self.few(capture) else None
+
+    def first_count(self, capture: Capture, max_gaussians: int) -> int:
+        if self.few(capture):
+            return super().first_count(capture, max_gaussians)
+        return initial_budget(capture, max_gaussians)
+
+    def initializer(self, capture: Capture, plan: InitPlan | None = None) -> Initializer:
+        found = super().initializer(capture, plan)
+        assert isinstance(found, BackgroundSurfaces)
+        return found if self.few(capture) else replace(found, along_rays=False, keep_points=3.0)
+
+    def phases(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
+        """Those of `coherent` (one, of free Gaussians, with more photos), and what `refined` adds."""
+        first = super().phases(capture, init, budget)
+        return first + self.refined(capture, init, budget)
+
+    def refined(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
+        """Phases whose targets are refined renders: none without a refiner. A method that has one overrides this, gives
+        its first phases `Layout.first_stage` of the steps, and weights its targets by
+        `virtual_path.distance_weights`."""
+        return ()
+
+    def _with_virtual_views(self, capture: Capture, init: Init, phase: Phase) -> Phase:
+        phase = super()._with_virtual_views(capture, init, phase)
+        source, photos, published = phase.source, phase.source, LAYOUTS[self.layout]
+        while not isinstance(photos, PhotoSource):
+            inner = getattr(photos, "photos", None)
+            if inner is None:
+                return phase
+            photos = inner
+        weight = published.point_views if self.points.weight is None else self.points.weight
+        if not self.points.every or weight <= 0 or len(capture.views) < 2:
+            return phase
+        until = published.first_stage if self.points.until is None else self.points.until
+        finest = [items[-1] for items in photos.levels]
+        depths = posed_depths(capture.views, init.depths)
+        cloud = (
+            Cloud.of_depths(depths, [i.rgb for i in finest], self.points.size)
+            if depths
+            else Cloud.of_gaussians(init.gaussians)
+        )
+        l1 = phase.losses.l1 if isinstance(phase.losses, Losses) else 1.0
+        items = point_items(
+            *(cloud, [i.camera for i in finest], [v.pose for v in capture.views], self.points),
+            *(weight / l1 if l1 > 0 else 0.0, finest[0].rgb.device),
+        )
+        return replace(phase, source=PointSource(source, items, self.points.every, until))
