@@ -34,6 +34,11 @@ _MAX_ERROR = 6.0
 _MIN_SPREAD = 0.05
 """Standard deviation of the inliers' positions along either axis of their ellipse, as a share of the long side: what
 lies on one spot or line says little about a pose."""
+_MIRRORED = 1.2
+"""A photo is mirrored when with left and right exchanged more than this times as many matches agree on a pose."""
+_MAX_ANGLE = 90.0
+"""Largest median angle, degrees, at which a photo sees what it matches, against the photos that it matches: the mirror
+image of a plane is what is seen from behind it."""
 
 Pair = tuple[int, int]
 
@@ -82,8 +87,9 @@ def place_by_depth(
     intrinsics are known.
 
     The pose is P3P in LO-RANSAC, then refined, then adjusted with the whole model, where every match that agreed is a
-    point. A place is kept where enough matches agree, over enough of the photo, where afterwards the photo observes as
-    many points as the others (`few_points`) and its pairs agree with it.
+    point. A place is kept where enough matches agree, over enough of the photo, and not better with left and right
+    exchanged; where the photo does not see its matches from behind; and where afterwards it observes as many points as
+    the others (`few_points`) and its pairs agree with it.
     """
     placements: list[Placement] = []
     given, left = model, list(missing)
@@ -145,8 +151,14 @@ def _placed(
     refinement = pycolmap.AbsolutePoseRefinementOptions()
     refinement.refine_focal_length = not fixed
     xy = features[i].xy[world.mine].astype(np.float64)
+    flipped = pycolmap.Camera(camera.todict())
     answer = pycolmap.estimate_and_refine_absolute_pose(xy, world.xyz, camera, options, refinement)
     if answer is None:
+        return None
+    mirror = pycolmap.estimate_and_refine_absolute_pose(
+        xy * [-1, 1] + [camera.width, 0], world.xyz, flipped, options, refinement
+    )  # fmt: skip
+    if mirror is not None and mirror["num_inliers"] > _MIRRORED * answer["num_inliers"]:
         return None
     inliers = np.asarray(answer["inlier_mask"])
     # One feature may have several depths; it counts once.
@@ -155,6 +167,9 @@ def _placed(
         return None
     if not fixed:
         trial.camera(image.camera_id).params = camera.params
+    centre = np.array(answer["cam_from_world"].inverse().translation)
+    if _angles(centre, world, inliers, trial) > _MAX_ANGLE:
+        return None
     frame = trial.frame(image.frame_id)
     frame.rig_from_world = answer["cam_from_world"]
     trial.register_frame(image.frame_id)
@@ -245,6 +260,16 @@ def _unprojected(found: DepthMap, view: Any, pixels: np.ndarray) -> tuple[np.nda
 def _spread(xy: np.ndarray, camera: Any) -> float:
     """Standard deviation of pixels [n 2] along the narrow axis of their ellipse, as a share of the long side."""
     return float(np.sqrt(max(np.linalg.eigvalsh(np.cov(xy.T))[0], 0.0))) / max(camera.width, camera.height)
+
+
+def _angles(centre: np.ndarray, world: _Correspondences, inliers: np.ndarray, model: Any) -> float:
+    """Median angle, degrees, between the rays to the inliers from a camera's centre and from the other photo."""
+    rows = np.flatnonzero(inliers)
+    centres = {j: np.array(model.image(j + 1).projection_center()) for j in {world.theirs[r][0] for r in rows}}
+    a = world.xyz[rows] - centre
+    b = world.xyz[rows] - np.array([centres[world.theirs[r][0]] for r in rows])
+    cosine = (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
+    return float(np.degrees(np.arccos(np.clip(np.median(cosine), -1, 1))))
 
 
 def _with_all_features(

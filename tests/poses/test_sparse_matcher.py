@@ -27,7 +27,7 @@ IDS = (0, 2, 4, 5, 7)
 """Of the street's photos."""
 LOST = 2
 """Of those, the one that SIFT cannot match: its contrast is inverted."""
-STEREO = Stereo(rounds=(2, 2, 1), extra_rounds=0)
+STEREO = Stereo(rounds=(2, 2, 1), hypotheses=32, extra_rounds=0, exchange=0.0)
 FEW: dict[str, Any] = {"max_features": 600, "threads": 1}
 
 
@@ -154,7 +154,10 @@ def test_its_matches_register_what_sift_does_not(negative: Photos, tmp_path: Pat
     assert error(both, negative) < 0.02
 
 
-@pytest.mark.parametrize("quarters", [1, 2, 3])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("quarters", [pytest.param(1, marks=SLOW), pytest.param(2, marks=SLOW), 3])
 def test_a_photo_that_matches_none_upright_is_turned(tmp_path: Path, quarters: int) -> None:
     photos = photographed(tmp_path / "photos", quarters=quarters)
     result = Sfm(attempts=2, **FEW)(photos.capture, tmp_path / "work", Silent(), photos.oracle)
@@ -182,7 +185,7 @@ def test_a_missing_photo_is_placed_by_dense_depth(negative: Photos, tmp_path: Pa
     assert error(result, negative) < 0.02
 
 
-@pytest.mark.parametrize("change", ["mirrored", "elsewhere"])
+@pytest.mark.parametrize("change", ["mirrored", pytest.param("elsewhere", marks=SLOW)])
 def test_a_mirrored_or_unrelated_photo_is_not_placed(tmp_path: Path, change: str) -> None:
     photos = photographed(tmp_path / "photos", change)
     result = Sfm(attempts=1, **FEW)(photos.capture, tmp_path / "work", Silent(), photos.oracle, STEREO)
@@ -222,6 +225,7 @@ def test_it_is_for_few_photos_unless_it_was_asked_for(negative: Photos) -> None:
     assert Sfm(matches="disk").may_add_matches(many) and not Sfm(matches="sift").may_add_matches(negative.capture)
 
 
+@pytest.mark.slow
 def test_poses_for_fewer_photos_take_it_too(negative: Photos, tmp_path: Path) -> None:
     fewer = Fewer(Sfm(attempts=2, **FEW), 3, Known(matches="sift"))
     assert fewer.may_add_matches(negative.capture) and not fewer.needs_matcher
