@@ -166,7 +166,7 @@ def _placed(
     if count < max(MIN_INLIERS, MIN_SHARE * len(np.unique(world.mine))) or _spread(xy[inliers], camera) < _MIN_SPREAD:
         return None
     if not fixed:
-        trial.camera(image.camera_id).params = camera.params
+        trial.camera(image.camera_id).params = list(camera.params)
     centre = np.array(answer["cam_from_world"].inverse().translation)
     if _angles(centre, world, inliers, trial) > _MAX_ANGLE:
         return None

@@ -69,7 +69,7 @@ def joint_matches(
         return {p: g for p, g in zip(some, one_thread_each(work, some, threads)) if g is not None}
 
     geometries = {p: known[p] for p in pairs if p in known and p not in added} | verified(sorted(added))
-    together = _largest_group(len(views), geometries) if lost is None else set(range(len(views))) - set(lost)
+    together = _main_component(len(views), geometries) if lost is None else set(range(len(views))) - set(lost)
     for i in sorted(set(range(len(views))) - together):
         if lost is not None and any(i in p for p in geometries):
             continue
@@ -90,14 +90,14 @@ def joint_matches(
     return joined, {p: geometries[p] for p in sorted(geometries)}
 
 
-def _largest_group(count: int, geometries: Mapping[Pair, Any]) -> set[int]:
+def _main_component(count: int, geometries: Mapping[Pair, Any]) -> set[int]:
     """The photos of the largest connected component of the verified pairs."""
     group = list(range(count))
     for i, j in geometries:
         old, new = max(group[i], group[j]), min(group[i], group[j])
         group = [new if g == old else g for g in group]
-    largest = max(set(group), key=lambda g: (group.count(g), -g))
-    return {i for i, g in enumerate(group) if g == largest}
+    main = max(set(group), key=lambda g: (group.count(g), -g))
+    return {i for i, g in enumerate(group) if g == main}
 
 
 def _best_turn(
