@@ -47,7 +47,7 @@ class Sfm:
     pairs: pairs.PairSettings = field(default_factory=pairs.PairSettings)
     frame: Frame = field(default_factory=Frame)
     attempts: int = 5
-    """Maximum number of attempts, each with other settings."""
+    """Maximum number of attempts, each with other settings; that with DISK + LightGlue is not counted."""
     enough: float = 0.95
     """Stop retrying when this share of the photos is registered (all of them when they are 20 or fewer)."""
     rich_lens: bool = True

@@ -58,8 +58,9 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     code = code_hash("splat.poses", *used)
     result = c.run.stage("poses", key, poser, make, load, code=code)
     c.report.info(f"registered {len(result.capture.views)} of {result.total} photos")
-    if result.unregistered and not added and isinstance(poser, Sfm) and poser.may_add_matches(capture):
-        c.report.info(f"DISK and LightGlue may place more: {DiskLightGlue().unavailable() or 'their file is another.'}")
+    without_matcher = isinstance(poser, Sfm) and poser.may_add_matches(capture) and not added
+    if result.unregistered and without_matcher and (reason := DiskLightGlue().unavailable()) is not None:
+        c.report.info(f"DISK and LightGlue may place more photos: {reason}")
     for name, reason in sorted(result.unregistered.items()):
         c.report.warn(f"{name} was not registered: {reason}")
     for warning in result.warnings:
