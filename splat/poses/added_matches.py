@@ -27,10 +27,32 @@ def with_added_matches(
 ) -> tuple[list[PhotoFeatures], dict[Pair, np.ndarray]]:  # fmt: skip
     """The features of each photo followed by those of `matcher` (in the same pixels, without scale and descriptor), and
     per pair the rows, uint32 [m 2], of the latter that match. Features where a mask hides the photo have no match."""
-    photos, masks = zip(*(read_photo(v, _MAX_SIDE) for v in views))
+    photos, masks = read_photos(views)
     found = matcher(photos, pairs, folder, report, threads)
+    joined, offsets, visible = joined_features(features, photos, masks, found.xy)
+    rows = {}
+    for (i, j), pair_rows in found.rows.items():
+        keep = visible[i][pair_rows[:, 0]] & visible[j][pair_rows[:, 1]]
+        rows[i, j] = (pair_rows[keep] + np.array([offsets[i], offsets[j]])).astype(np.uint32)
+    return joined, rows
+
+
+def read_photos(views: Sequence[View]) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """The photos, at a size that networks can take, and their masks, as `read_photo`."""
+    photos, masks = zip(*(read_photo(v, _MAX_SIDE) for v in views))
+    return list(photos), list(masks)
+
+
+def joined_features(
+    features: Sequence[PhotoFeatures],
+    photos: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray | None],
+    added: Sequence[np.ndarray],
+) -> tuple[list[PhotoFeatures], list[int], list[np.ndarray]]:
+    """The features of each photo followed by those at `added` (pixels [n 2] of `photos`), which have neither scale nor
+    descriptor; the index of the first added one of each photo; and where no mask hides them, bool [n]."""
     joined, visible = [], []
-    for f, photo, mask, xy in zip(features, photos, masks, found.xy):
+    for f, photo, mask, xy in zip(features, photos, masks, added):
         height, width = photo.shape[:2]
         columns = np.clip(xy[:, 0].astype(int), 0, width - 1)
         lines = np.clip(xy[:, 1].astype(int), 0, height - 1)
@@ -39,9 +61,4 @@ def with_added_matches(
         xy_here = (xy * scale).astype(np.float32)
         rgb = np.concatenate([f.rgb, photo[lines, columns]])
         joined.append(replace(f, xy=np.concatenate([f.xy, xy_here]), rgb=rgb))
-    rows = {}
-    for (i, j), pair_rows in found.rows.items():
-        keep = visible[i][pair_rows[:, 0]] & visible[j][pair_rows[:, 1]]
-        first = np.array([len(features[i]), len(features[j])])
-        rows[i, j] = (pair_rows[keep] + first).astype(np.uint32)
-    return joined, rows
+    return joined, [len(f) for f in features], visible

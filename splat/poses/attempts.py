@@ -19,6 +19,8 @@ class AttemptSettings:
     features: FeatureSettings = field(default_factory=FeatureSettings)
     matching: MatchSettings = field(default_factory=MatchSettings)
     mapping: MapperSettings = field(default_factory=MapperSettings)
+    added: bool = False
+    """Matches of the matcher beside SIFT too."""
 
 
 def attempt_sequence(
@@ -56,6 +58,19 @@ def attempt_sequence(
             "global mapper", "solves all rotations at once, without an initial pair", more, loose_match, global_mapper
         ),
     )
+
+
+def with_matcher(sequence: tuple[AttemptSettings, ...], name: str) -> tuple[AttemptSettings, ...]:
+    """The attempts with one after the first that adds the matches of the matcher called `name`: seconds a photo, where
+    SIFT with affine shape takes minutes. A sequence of one attempt stays as it is."""
+    if len(sequence) < 2:
+        return sequence
+    mapper = MapperSettings(init_min_inliers=50, init_min_angle=8.0, pose_min_inliers=15, pose_min_ratio=0.15)
+    first = sequence[0]
+    added = replace(
+        first, name=f"SIFT and {name}", why="a network matches what SIFT does not", mapping=mapper, added=True
+    )
+    return (first, added, *sequence[1:])
 
 
 def doubt_attempt(settings: AttemptSettings) -> AttemptSettings:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from splat.core.capture import Capture
-from splat.core.slots import Poser, PoseResult, Reporter, SparseMatcher
+from splat.core.slots import DepthPrior, Poser, PoseResult, Reporter, SparseMatcher
 from splat.poses.known import MAX_PHOTOS, Known
+from splat.poses.sfm import Sfm
 
 
 def evenly_spread(count: int, wanted: int) -> list[int]:
@@ -33,15 +34,26 @@ class Fewer:
 
     def may_add_matches(self, capture: Capture) -> bool:
         """Whether a call would use a matcher beside SIFT."""
+        if isinstance(self.poser, Sfm) and self.poser.may_add_matches(capture):
+            return True
         asked = self.known.matches
         return asked == "disk" or (asked == "auto" and min(self.photos, len(capture.train_views)) <= MAX_PHOTOS)
 
+    @property
+    def needs_matcher(self) -> bool:
+        """Whether a matcher beside SIFT was asked for by name."""
+        return self.known.needs_matcher or (isinstance(self.poser, Sfm) and self.poser.needs_matcher)
+
     def __call__(
-        self, capture: Capture, workdir: Path, report: Reporter, matcher: SparseMatcher | None = None
-    ) -> PoseResult:
-        """`matcher` as for `Known`. Raises SplatError as `poser` does."""
+        self, capture: Capture, workdir: Path, report: Reporter, matcher: SparseMatcher | None = None,
+        depth: DepthPrior | None = None,
+    ) -> PoseResult:  # fmt: skip
+        """`matcher` as for `Known` and `Sfm`, `depth` as for `Sfm`. Raises SplatError as `poser` does."""
         poser = replace(self.poser, triangulate=False) if isinstance(self.poser, Known) else self.poser
-        result = poser(capture, workdir, report)
+        if isinstance(poser, Sfm):
+            result = poser(capture, workdir, report, matcher, depth)
+        else:
+            result = poser(capture, workdir, report)
         again = replace(self.known, check=False, triangulate=True)
         reduced = again(self._reduced(result.capture), workdir, report, matcher).capture
         used = f"{len(reduced.train_views)} of {len(result.capture.train_views)}"

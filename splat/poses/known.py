@@ -55,6 +55,11 @@ class Known:
         posed = sum(v.world_from_cam is not None for v in capture.train_views)
         return posed >= 2 and (self.matches == "disk" or posed <= MAX_PHOTOS)
 
+    @property
+    def needs_matcher(self) -> bool:
+        """Whether a matcher beside SIFT was asked for by name."""
+        return self.matches == "disk"
+
     def __call__(
         self, capture: Capture, workdir: Path, report: Reporter, matcher: SparseMatcher | None = None
     ) -> PoseResult:

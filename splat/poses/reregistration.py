@@ -18,7 +18,8 @@ from splat.poses.refine import adjust
 
 _MAX_ERROR = 6.0
 """RANSAC threshold of the new pose, px at the feature size; the points were bent by the wrong pose."""
-_MIN_INLIERS, _MIN_SHARE = 20, 0.5
+MIN_INLIERS, MIN_SHARE = 20, 0.5
+"""2D-3D inliers that a pose found again needs, and their share of the correspondences."""
 _FEW_POINTS, _SMALL_SHARE, _MATCHED_WELL = 12, 0.03, 60
 """A photo that observes fewer points of the model than both of the first (the second times the median) stands nowhere
 if its strongest pair has at least so many matches (the last)."""
@@ -88,7 +89,7 @@ def settle(
         name = capture.views[i].name
         against, total = doubt.photos[name]
         report.info(f"{name} is placed against {against} of its {total} strongest pairs: looking for another place")
-        if _registered_again(changed, i, features[i], geometries, seed) and _agrees(
+        if _registered_again(changed, i, features[i], geometries, seed) and agrees(
             capture, changed, features, geometries, i, seed
         ):
             moved[name] = f"{against} of its {total} strongest pairs contradicted where it stood first"
@@ -180,7 +181,7 @@ def _registered_again(
             point = seen[int(row[theirs])]
             if point.has_point3D():
                 found.add((int(row[mine]), int(point.point3D_id)))
-    if len(found) < _MIN_INLIERS:
+    if len(found) < MIN_INLIERS:
         return False
     both = sorted(found)
     pixels = f.xy[[feature for feature, _ in both]].astype(np.float64)
@@ -192,7 +193,7 @@ def _registered_again(
     estimate.ransac.random_seed = seed
     estimate.ransac.min_inlier_ratio = 0.05
     answer = pycolmap.estimate_and_refine_absolute_pose(pixels, world, camera, estimate)
-    if answer is None or answer["num_inliers"] < max(_MIN_INLIERS, _MIN_SHARE * len(both)):
+    if answer is None or answer["num_inliers"] < max(MIN_INLIERS, MIN_SHARE * len(both)):
         return False
     frame = model.frame(image.frame_id)
     frame.rig_from_world = answer["cam_from_world"]
@@ -207,7 +208,7 @@ def _registered_again(
     return True
 
 
-def _agrees(
+def agrees(
     capture: Capture, model: Any, features: Sequence[PhotoFeatures], geometries: Mapping[tuple[int, int], Any], i: int,
     seed: int,
 ) -> bool:  # fmt: skip

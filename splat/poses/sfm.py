@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
 from splat.core.machine import available_cores
-from splat.core.slots import PoseResult, Reporter
+from splat.core.slots import DepthPrior, PoseResult, Reporter, SparseMatcher
 from splat.poses import features as feature_files
 from splat.poses import mapping, matching, pairs
-from splat.poses.attempts import AttemptSettings, attempt_sequence, doubt_attempt
+from splat.poses.attempts import AttemptSettings, attempt_sequence, doubt_attempt, with_matcher
 from splat.poses.checks import consistency_warnings
+from splat.poses.dense_placement import Placement, place_by_depth
 from splat.poses.diagnosis import background_stays, nothing_registered, one_place, too_little_texture
 from splat.poses.features import FeatureSettings, PhotoFeatures, make_folder
+from splat.poses.joint_matches import MAX_PHOTOS, joint_matches
 from splat.poses.matching import MatchSettings
 from splat.poses.metric import Frame, framed
 from splat.poses.mirrored import mirrored_reasons
@@ -45,26 +47,48 @@ class Sfm:
     pairs: pairs.PairSettings = field(default_factory=pairs.PairSettings)
     frame: Frame = field(default_factory=Frame)
     attempts: int = 5
-    """Maximum number of attempts, each with other settings."""
+    """Maximum number of attempts, each with other settings; that with DISK + LightGlue is not counted."""
     enough: float = 0.95
     """Stop retrying when this share of the photos is registered (all of them when they are 20 or fewer)."""
     rich_lens: bool = True
     """Also fit tangential and second-order radial distortion where 20 or more photos share a camera and it helps."""
+    matches: Literal["auto", "sift", "disk"] = "auto"
+    """What is matched where SIFT leaves photos out: sift: SIFT with other settings; disk: DISK + LightGlue too, whose
+    weights pip brings (see `splat doctor`); auto: that where they are found and there are at most 20 photos. A photo
+    still without a pose is then placed by the dense depth of those that it matches."""
     seed: int = 0
     threads: int = 0
     """0: all cores."""
 
-    def __call__(self, capture: Capture, workdir: Path, report: Reporter) -> PoseResult:
-        """Raises SplatError when no two photos can be registered to each other, and where their matches show that
+    def may_add_matches(self, capture: Capture) -> bool:
+        """Whether a call would use a matcher beside SIFT."""
+        return self.matches == "disk" or (self.matches == "auto" and len(capture.views) <= MAX_PHOTOS)
+
+    @property
+    def needs_matcher(self) -> bool:
+        """Whether a matcher beside SIFT was asked for by name."""
+        return self.matches == "disk"
+
+    def __call__(
+        self, capture: Capture, workdir: Path, report: Reporter, matcher: SparseMatcher | None = None,
+        depth: DepthPrior | None = None,
+    ) -> PoseResult:  # fmt: skip
+        """`matcher`: used beside SIFT where `may_add_matches` and SIFT leaves photos out; `depth`: of posed photos, for
+        placing what is missing then. Without a matcher neither is used.
+
+        Raises SplatError when no two photos can be registered to each other, and where their matches show that
         before: photos without parallax or texture, or a background that stays while an object turns."""
         total = len(capture.views)
         if total < 2:
             raise SplatError(f"{total} photo is not enough to find poses: give at least 2 that overlap.")
         make_folder(workdir)
-        runner = AttemptRunner(self, capture, workdir, report)
+        matcher = matcher if self.may_add_matches(capture) else None
+        runner = AttemptRunner(self, capture, workdir, report, matcher)
         tried: list[Attempt] = []
         sequence = attempt_sequence(total, self.max_features_size, self.max_features)[: max(1, self.attempts)]
         sequence, doubted = runner.with_texture(sequence), False
+        if matcher is not None:
+            sequence = with_matcher(sequence, matcher.name)
         while sequence:
             attempt, sequence = runner.run(sequence[0]), sequence[1:]
             tried.append(attempt)
@@ -78,11 +102,14 @@ class Sfm:
                 again = not attempt.trusted and not doubted and len(tried) < self.attempts
                 sequence, doubted = (doubt_attempt(attempt.settings),) if again else (), True
             elif not attempt.geometries:  # what finds most finds some, or nothing will
-                sequence = tuple(s for s in sequence if s.name == "robust features")
+                sequence = tuple(s for s in sequence if s.name == "robust features" or s.added)
         best = max(tried, key=lambda a: a.score)
         if best.model is None:
             raise SplatError(nothing_registered(capture.views, best.features, best.geometries, runner.motions))
-        return self._result(capture, tried, best, workdir, report)
+        placements: tuple[Placement, ...] = ()
+        if matcher is not None and depth is not None and len(best.registered) < total:
+            best, placements = runner.with_placed(best, matcher, depth)
+        return self._result(capture, tried, best, placements, workdir, report)
 
     def _target(self, runner: AttemptRunner) -> int:
         """Number of registered photos that ends the attempts; photos without texture are not counted."""
@@ -91,8 +118,9 @@ class Sfm:
         return max(2, (total if total <= 20 else int(self.enough * total + 0.999)) - textureless)
 
     def _result(
-        self, capture: Capture, tried: list[Attempt], best: Attempt, workdir: Path, report: Reporter
-    ) -> PoseResult:
+        self, capture: Capture, tried: list[Attempt], best: Attempt, placements: Sequence[Placement], workdir: Path,
+        report: Reporter,
+    ) -> PoseResult:  # fmt: skip
         settled = best.settled
         assert settled is not None and best.model is not None
         points = settled.points
@@ -108,6 +136,8 @@ class Sfm:
             "doubtful": {**settled.moved, **settled.left_out},
             **frame,
         }
+        if placements:
+            details["placed_by_depth"] = {p.name: p.summary() for p in placements}
         reasons = unregistered_reasons(capture.views, best.features, best.geometries, set(best.registered), others)
         mirrored = mirrored_reasons(
             capture.views, best.features, mapping.make_cameras(capture.views, best.features), best.geometries,
@@ -117,7 +147,7 @@ class Sfm:
         return PoseResult(
             capture=posed,
             unregistered=reasons | settled.left_out | mirrored,
-            warnings=(*moved, *consistency_warnings(posed, settled.doubt)),
+            warnings=(*moved, *(p.sentence for p in placements), *consistency_warnings(posed, settled.doubt)),
             total=len(capture.views),
             details=details,
         )
@@ -178,13 +208,16 @@ class Attempt:
             "reprojection_error": error,
             "seconds": round(self.seconds, 1),
             "settings": {k: asdict(getattr(self.settings, k)) for k in ("features", "matching", "mapping")},
-        }
+        } | ({"added_matches": True} if self.settings.added else {})
 
 
 class AttemptRunner:
     """Runs attempts on one capture. Features and matches are computed once for attempts with the same settings."""
 
-    def __init__(self, sfm: Sfm, capture: Capture, workdir: Path, report: Reporter) -> None:
+    def __init__(
+        self, sfm: Sfm, capture: Capture, workdir: Path, report: Reporter, matcher: SparseMatcher | None = None
+    ) -> None:
+        self.matcher = matcher
         self.sfm, self.capture, self.workdir, self.report = sfm, capture, workdir, report
         self.threads = sfm.threads or available_cores()
         self.first_features: list[PhotoFeatures] = []
@@ -194,6 +227,8 @@ class AttemptRunner:
         self._matches: dict[tuple[FeatureSettings, MatchSettings], tuple[dict, int, str]] = {}
         self._stayed: dict[tuple[int, int], Stayed] = {}
         """What did not move of the first attempt's matches."""
+        self._joint: dict[FeatureSettings, tuple[list[PhotoFeatures], dict, int, str]] = {}
+        """Features and matches of attempts with those of the matcher."""
 
     def features(self, settings: FeatureSettings) -> list[PhotoFeatures]:
         if settings not in self._features:
@@ -229,17 +264,35 @@ class AttemptRunner:
             self._matches[key] = (found, len(chosen), pairing)
         return self._matches[key]
 
+    def with_added(
+        self, settings: AttemptSettings, features: Sequence[PhotoFeatures], cameras: Sequence[Any]
+    ) -> tuple[list[PhotoFeatures], dict[tuple[int, int], Any], int, str]:
+        """Features and matches of SIFT and of the matcher together."""
+        assert self.matcher is not None
+        if settings.features not in self._joint:
+            known = self.matches(settings, features, cameras)[0]
+            chosen, pairing = pairs.choose_pairs(self.capture, features, self.sfm.pairs, self.sfm.seed)
+            joined, found = joint_matches(
+                self.capture.views, features, cameras, chosen, known, self.matcher, settings.matching,
+                self.workdir / "features", self.report, self.sfm.seed, self.threads,
+            )  # fmt: skip
+            self._joint[settings.features] = joined, found, len(chosen), pairing
+        return self._joint[settings.features]
+
     def run(self, settings: AttemptSettings) -> Attempt:
         start, seed, views = time.monotonic(), self.sfm.seed, self.capture.views
         features = self.features(settings.features)
         first = not self._matches
         cameras = mapping.make_cameras(views, features)
-        found, tried, pairing = self.matches(settings, features, cameras)
+        if settings.added:
+            features, found, tried, pairing = self.with_added(settings, features, cameras)
+        else:
+            found, tried, pairing = self.matches(settings, features, cameras)
         if first:
             self._refuse_hopeless(settings, features, cameras, found)
         database = self.workdir / "database.db"
         mapping.write_database(database, [v.name for v in views], features, cameras, found)
-        known = {c.camera_id for c, v in zip(cameras, views) if v.focal_from == "file"}
+        known = self._known_cameras(cameras)
         count = 1
 
         def registered() -> None:
@@ -252,16 +305,63 @@ class AttemptRunner:
         if models:
             if self.sfm.rich_lens:
                 models[0] = richer_lens(models[0], known, self.threads)
-
-            def mirror_images(ids: Sequence[int]) -> dict[str, str]:
-                by = settings.features, settings.matching
-                return mirrored_reasons(views, features, cameras, found, ids, by, self.workdir, seed)
-
-            settled = settle(
-                self.capture, models[0], features, found, known, seed, self.threads, self.report, mirror_images
-            )
+            settled = self.settled(settings, models[0], features, cameras, found)
         seconds = time.monotonic() - start
         return Attempt(settings, features, found, models, settled, tried, pairing, seconds)
+
+    def _known_cameras(self, cameras: Sequence[Any]) -> set[int]:
+        """Ids of the cameras whose intrinsics the dataset gives."""
+        return {c.camera_id for c, v in zip(cameras, self.capture.views) if v.focal_from == "file"}
+
+    def settled(
+        self, settings: AttemptSettings, model: Any, features: Sequence[PhotoFeatures], cameras: Sequence[Any],
+        found: dict,
+    ) -> Settled:  # fmt: skip
+        """`settle` of a model of these features and matches."""
+
+        def mirror_images(ids: Sequence[int]) -> dict[str, str]:
+            by = settings.features, settings.matching
+            return mirrored_reasons(
+                self.capture.views, features, cameras, found, ids, by, self.workdir, self.sfm.seed
+            )  # fmt: skip
+
+        return settle(
+            self.capture, model, features, found, self._known_cameras(cameras), self.sfm.seed, self.threads,
+            self.report, mirror_images,
+        )  # fmt: skip
+
+    def with_placed(
+        self, best: Attempt, matcher: SparseMatcher, depth: DepthPrior
+    ) -> tuple[Attempt, tuple[Placement, ...]]:
+        """The attempt with photos that it misses placed by the depth of others, and which."""
+        assert best.settled is not None
+        settings, views, seed = best.settings, self.capture.views, self.sfm.seed
+        cameras = mapping.make_cameras(views, best.features)
+        names = {*best.settled.left_out} | mirrored_reasons(
+            views, best.features, cameras, best.geometries, best.registered, (settings.features, settings.matching),
+            self.workdir, seed,
+        ).keys()  # fmt: skip
+        missing = [i for i, v in enumerate(views) if i not in best.registered and v.name not in names]
+        features, found = best.features, best.geometries
+        if missing and not settings.added:
+            wanted = sorted((min(i, j), max(i, j)) for i in missing for j in best.registered)
+            features, more = joint_matches(
+                views, features, cameras, wanted, found, matcher, settings.matching, self.workdir / "features",
+                self.report, seed, self.threads, lost=missing,
+            )  # fmt: skip
+            found = {p: g for p, g in found.items() if p not in set(wanted)} | more
+        model, placements = place_by_depth(
+            self.capture, best.model, features, cameras, found, missing, depth, self._known_cameras(cameras),
+            self.report, seed, self.threads,
+        )  # fmt: skip
+        if placements:
+            settled = self.settled(settings, model, features, cameras, found)
+            # What was placed must not cost what stood before.
+            if {*best.registered} <= {*registered_ids(settled.model)}:
+                kept = {views[i].name for i in registered_ids(settled.model)}
+                best = replace(best, features=features, geometries=found, settled=settled)
+                return best, tuple(p for p in placements if p.name in kept)
+        return best, ()
 
     def _refuse_hopeless(
         self, settings: AttemptSettings, features: Sequence[PhotoFeatures], cameras: Sequence[Any], found: dict

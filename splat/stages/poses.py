@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
@@ -15,8 +16,10 @@ from splat.poses.features import quiet
 from splat.poses.fewer import Fewer
 from splat.poses.known import Known
 from splat.poses.normalize import normalize
+from splat.poses.sfm import Sfm
 from splat.priors.depth_range import with_bounds
 from splat.priors.disk_lightglue import DiskLightGlue
+from splat.priors.stereo import Stereo
 from splat.run.capture_io import load_capture, save_capture
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
@@ -32,8 +35,7 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     Raises SplatError where fewer than two training photos could be placed.
     """
     c.report.begin("poses")
-    matcher = _matcher(capture, poser, c.report)
-    added = () if matcher is None else (matcher,)
+    added = _beside_sift(capture, poser, c.report)
     key = hash_of("poses", c.run.identity("ingest"), poser, heldout, *added)
 
     def make(folder: Path) -> PoseResult:
@@ -56,6 +58,9 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     code = code_hash("splat.poses", *used)
     result = c.run.stage("poses", key, poser, make, load, code=code)
     c.report.info(f"registered {len(result.capture.views)} of {result.total} photos")
+    without_matcher = isinstance(poser, Sfm) and poser.may_add_matches(capture) and not added
+    if result.unregistered and without_matcher and (reason := DiskLightGlue().unavailable()) is not None:
+        c.report.info(f"DISK and LightGlue may place more photos: {reason}")
     for name, reason in sorted(result.unregistered.items()):
         c.report.warn(f"{name} was not registered: {reason}")
     for warning in result.warnings:
@@ -68,20 +73,30 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     return result
 
 
+def _beside_sift(capture: Capture, poser: Poser, report: Reporter) -> tuple[Any, ...]:
+    """What the poser takes beside the capture: a matcher where its weights are found, and for structure from motion the
+    depth of posed photos."""
+    matcher = _matcher(capture, poser, report)
+    if matcher is None:
+        return ()
+    found = poser.poser if isinstance(poser, Fewer) else poser
+    return (matcher, Stereo()) if isinstance(found, Sfm) else (matcher,)
+
+
 def _matcher(capture: Capture, poser: Poser, report: Reporter) -> SparseMatcher | None:
     """The matcher beside SIFT, where the poser takes one and its weights are found. Raises SplatError where it was
     asked for and cannot run."""
-    if not isinstance(poser, Known | Fewer) or not poser.may_add_matches(capture):
+    if not isinstance(poser, Known | Sfm | Fewer) or not poser.may_add_matches(capture):
         return None
-    known = poser.known if isinstance(poser, Fewer) else poser
     matcher = DiskLightGlue()
-    if known.matches == "auto" and (reason := matcher.unavailable()) is not None:
-        report.info(f"points come from SIFT alone: {reason}")
+    if not poser.needs_matcher and (reason := matcher.unavailable()) is not None:
+        if isinstance(poser, Known | Fewer):
+            report.info(f"points come from SIFT alone: {reason}")
         return None
     try:
         matcher.check()
     except SplatError as e:
-        if known.matches == "disk":
+        if poser.needs_matcher:
             raise
         report.warn(str(e))
         return None

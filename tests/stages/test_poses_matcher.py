@@ -10,9 +10,10 @@ import splat.ingest
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.slots import Silent
-from splat.poses import Known, Sfm
+from splat.poses import Fewer, Known, Sfm
 from splat.priors.disk_lightglue import DiskLightGlue
-from splat.stages.poses import _matcher
+from splat.priors.stereo import Stereo
+from splat.stages.poses import _beside_sift, _matcher
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,9 @@ def test_it_is_used_where_its_weights_are_found(
     monkeypatch.setattr(DiskLightGlue, "check", lambda self: None)
     report = Noting()
     assert isinstance(_matcher(capture, Known(matches=matches), report), DiskLightGlue) == expected
-    assert _matcher(capture, Sfm(), report) is None
+    assert isinstance(_matcher(capture, Sfm(matches=matches), report), DiskLightGlue) == expected
+    sfm = Fewer(Sfm(matches=matches), 3, Known(matches="sift"))
+    assert [type(b) for b in _beside_sift(capture, sfm, report)] == ([DiskLightGlue, Stereo] if expected else [])
     assert not report.lines and not report.warnings
 
 
@@ -41,8 +44,10 @@ def test_without_weights_auto_says_so_and_disk_is_an_error(capture: Capture, mon
     report = Noting()
     assert _matcher(capture, Known(), report) is None
     assert report.lines == ["points come from SIFT alone: weights are not found: install them."]
-    with pytest.raises(SplatError, match="not found"):
-        _matcher(capture, Known(matches="disk"), report)
+    assert _beside_sift(capture, Sfm(), report) == () and len(report.lines) == 1  # said where photos are missing
+    for poser in (Known(matches="disk"), Sfm(matches="disk"), Fewer(Sfm(matches="disk"), 3, Known())):
+        with pytest.raises(SplatError, match="not found"):
+            _matcher(capture, poser, report)
 
 
 def test_weights_of_other_contents_are_a_warning(capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
