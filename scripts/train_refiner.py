@@ -235,7 +235,7 @@ def figures(fit: Fit, plans: list[Plan], out: Path) -> dict[str, Any]:
     for plan in (p for p in plans if p.held_out):
         for e in as_float(loaded(cached(plan, out))):
             before, after = score([e], None), score([e], fit.net)
-            rows.append((plan.photos, before.psnr, after.psnr, before.gradient_error, after.gradient_error))
+            rows.append((plan.photos, before.psnr, after.psnr, before.ssim, after.ssim))
     values = torch.tensor(rows, dtype=torch.float64)
     gain = values[:, 2] - values[:, 1]
     counts: list[int] = sorted({r[0] for r in rows})
@@ -247,7 +247,8 @@ def figures(fit: Fit, plans: list[Plan], out: Path) -> dict[str, Any]:
         "gain_db": round(float(gain.mean()), 3),
         "views_better": round(float((gain > 0).double().mean()), 3),
         "worst_gain_db": round(float(gain.min()), 3),
-        "gradient_error": [round(float(values[:, k].mean()), 5) for k in (3, 4)],
+        "ssim_render": round(float(values[:, 3].mean()), 4),
+        "ssim_refined": round(float(values[:, 4].mean()), 4),
         "gain_db_by_photos": {str(n): round(float(gain[values[:, 0] == n].mean()), 3) for n in counts},
     }
 

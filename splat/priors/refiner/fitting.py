@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import l1_loss
 
-from splat.core.metrics import psnr, ssim_map
+from splat.core.metrics import psnr, ssim, ssim_map
 from splat.priors.refiner.inputs import COLOURS, DIFFERENCES, Example
 from splat.priors.refiner.unet import ERROR_UNIT, RefinerNet
 
@@ -128,18 +128,17 @@ class Score:
     """Of refined examples against their targets."""
 
     psnr: float
-    """Mean over the examples, dB."""
-    gradient_error: float
-    """Mean absolute difference of the gradients."""
+    """Means over the examples; dB."""
+    ssim: float
 
     def beats(self, other: Score, min_gain: float) -> bool:
-        """Better in PSNR by at least `min_gain` dB, and not worse in gradients: what only blurs does not count."""
-        return self.psnr >= other.psnr + min_gain and self.gradient_error <= other.gradient_error
+        """Better in PSNR by at least `min_gain` dB, and not worse in SSIM: what only blurs does not count."""
+        return self.psnr >= other.psnr + min_gain and self.ssim >= other.ssim
 
 
 def score(examples: Sequence[Example], net: RefinerNet | None) -> Score:
     """Of a network; None: of the renders as they are."""
-    values, errors = [], []
+    values, similar = [], []
     for e in examples:
         image = e.render if net is None else e.render + refined_colours(net, e.inputs)[0]
         image = torch.where(e.weight > 0, image.clamp(0, 1), e.target)
@@ -147,9 +146,9 @@ def score(examples: Sequence[Example], net: RefinerNet | None) -> Score:
         if not bool(mask.any()):
             continue
         values.append(min(60.0, psnr(image.permute(1, 2, 0), e.target.permute(1, 2, 0), mask)))
-        errors.append(sum(float(l1_loss(image.diff(dim=a), e.target.diff(dim=a))) for a in (-1, -2)))
+        similar.append(ssim(image.permute(1, 2, 0), e.target.permute(1, 2, 0)))
     count = max(1, len(values))
-    return Score(sum(values) / count, sum(errors) / count)
+    return Score(sum(values) / count, sum(similar) / count)
 
 
 def steps_of(fit: Fit, check: Callable[[int], None], every: int) -> Iterator[float]:
