@@ -55,11 +55,11 @@ WIDTH = 252
 PHOTO_COUNTS = (2, 3, 3, 4, 6, 8, 12)
 STEPS = (150, 300, 500)
 """Of the reconstructions."""
-VIEWS = 8
+VIEWS = 10
 """Virtual cameras for each scene."""
 WORSENED = 0.3
 """Share of the renders for which Gaussians are moved and left out at random."""
-RECIPE = Recipe(steps=5000, batch=4, crop=80)
+RECIPE = Recipe(steps=8000, batch=4, crop=80)
 SEED = 0
 MAX_CPU_MINUTES = 180
 """90 minutes of two cores."""
