@@ -49,12 +49,26 @@ DOORS = {
     "pillow_heif": ("core/image.py",),
     "kornia": ("priors/disk_lightglue.py",),
     "transformers": ("priors/depth_anything.py",),
+    "diffusers": ("priors/diffusion_refiner.py",),
+    "peft": ("priors/diffusion_refiner.py",),
     "pxr": ("export/usd.py",),
     "websockets": ("viewer/server.py",),
 }
 """Heavy or optional library -> the files that may name it. Where the pattern is a folder, one file of it may (the test
 below counts), except for poses and priors, where each file is the door of another method."""
-ONE_FILE_ONLY = {"gsplat", "jinja2", "matplotlib", "open3d", "tyro", "pillow_heif", "kornia", "transformers", "pxr"}
+ONE_FILE_ONLY = {
+    "gsplat",
+    "jinja2",
+    "matplotlib",
+    "open3d",
+    "tyro",
+    "pillow_heif",
+    "kornia",
+    "transformers",
+    "pxr",
+    "diffusers",
+    "peft",
+}
 LAZY = set(DOORS) - {"tyro"}
 LIGHT_ENTRY = ("__init__.py", "__main__.py")
 HEAVY_FOR_HELP = {"torch", "numpy", "cv2", "PIL", "jaxtyping", "rich", "tyro", *LAZY}
