@@ -45,7 +45,7 @@ from splat.core.slots import RasterSettings, ReferencePhoto, RefinerPair, Render
 from splat.export import load_splat  # noqa: E402
 from splat.geometry.between import pose_between  # noqa: E402
 from splat.priors.refiner.fitting import Fit, Recipe, score  # noqa: E402
-from splat.priors.refiner.inputs import CHANNELS, PHOTOS, Example, example  # noqa: E402
+from splat.priors.refiner.inputs import CHANNELS, Example, example, nearest_first  # noqa: E402
 from splat.priors.refiner.unet import WIDTHS, seeded_net  # noqa: E402
 from splat.priors.refiner.weights import FILE, save_weights  # noqa: E402
 from splat.raster import choose  # noqa: E402
@@ -140,18 +140,15 @@ def examples_of(plan: Plan, folder: Path) -> list[Example]:
     photos, truth = stage.photograph(stage.poses), stage.photograph(virtual_poses(stage.poses, rng))
     splat = reconstructed(plan, photos, folder)
     generator = torch.Generator().manual_seed(plan.number)
-    centres = torch.stack([p.translation for p in photos.poses])
     found = []
     for i, (pose, target) in enumerate(zip(truth.poses, truth.rgb, strict=True)):
         scene = worsened(splat, generator) if rng.random() < WORSENED else splat
-        nearest = (centres - pose.translation).norm(dim=1).argsort()[:PHOTOS].tolist()
-        references = tuple(
-            ReferencePhoto(p.camera, p.world_from_cam, photos.rgb[k], torch.where(p.alpha > 0.5, p.depth, 0))
-            for k in nearest
-            for p in [drawn(scene, photos, photos.poses[k])]
-        )
-        name = f"scene {plan.number} camera {i}"
-        found.append(example(RefinerPair(drawn(scene, photos, pose), references, target, name)))
+        known = [(rgb, drawn(scene, photos, p)) for rgb, p in zip(photos.rgb, photos.poses, strict=True)]
+        references = [
+            ReferencePhoto(p.camera, p.world_from_cam, rgb, torch.where(p.alpha > 0.5, p.depth, 0)) for rgb, p in known
+        ]
+        nearest, name = tuple(nearest_first(pose, references)), f"scene {plan.number} camera {i}"
+        found.append(example(RefinerPair(drawn(scene, photos, pose), nearest, target, name)))
     return found
 
 

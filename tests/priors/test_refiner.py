@@ -14,7 +14,7 @@ import torch
 from splat.core.errors import SplatError
 from splat.core.metrics import psnr
 from splat.core.slots import Silent, ViewRefiner
-from splat.priors.refiner import FittedRefiner, SceneRefiner
+from splat.priors.refiner import FittedRefiner, SceneRefiner, nearest_first
 from splat.priors.refiner.fitting import Fit, Recipe
 from splat.priors.refiner.inputs import CHANNELS, NAMES, channels, example
 from splat.priors.refiner.unet import MAX_PARAMETERS, WIDTHS, RefinerNet, count_parameters, seeded_net
@@ -108,6 +108,12 @@ def test_what_it_learned_elsewhere_is_not_used_where_it_does_not_help(pairs: lis
 
 def test_one_photo_is_not_enough(pairs: list) -> None:
     assert not QUICK.start().fit([pairs[0], pairs[0]], seed=0).accepted
+
+
+def test_the_nearest_photos_come_first() -> None:
+    photos = refining.photos()
+    assert nearest_first(photos[2].world_from_cam, photos, 1) == [photos[2]]
+    assert set(map(id, nearest_first(photos[0].world_from_cam, photos[::-1]))) == {id(photos[0]), id(photos[1])}
 
 
 def test_missing_photos_are_channels_of_zero(pairs: list) -> None:
