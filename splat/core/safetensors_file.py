@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from splat.core.errors import SplatError
 from splat.core.files import write_atomic
 from splat.core.foreign import read_bytes, shown
 
-_TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 _MAX_HEADER = 1 << 20
 
 
@@ -63,11 +64,10 @@ def from_bytes(data: bytes, path: object) -> dict[str, Tensor]:
         raise SplatError(f"{shown(path)} is not a safetensors file ({reason}): copy it again.") from None
 
 
-def _tensor(row: dict[str, object], values: memoryview) -> Tensor:
-    kind, shape, (start, stop) = _TYPES[row["dtype"]], row["shape"], row["data_offsets"]  # type: ignore[index, misc]
-    if not all(type(n) is int and n >= 0 for n in (start, stop, *shape)):  # type: ignore[misc, has-type]
+def _tensor(row: dict[str, Any], values: memoryview) -> Tensor:
+    kind, shape, (start, stop) = _TYPES[row["dtype"]], row["shape"], row["data_offsets"]
+    if not all(type(n) is int and n >= 0 for n in (start, stop, *shape)):
         raise ValueError("a size is not a whole number")
-    if stop > len(values) or stop - start != math.prod(shape) * kind.itemsize:  # type: ignore[arg-type, has-type]
+    if stop > len(values) or stop - start != math.prod(shape) * kind.itemsize:
         raise ValueError("a tensor does not have the place it needs")
-    flat = np.frombuffer(values[start:stop], kind)  # type: ignore[has-type]
-    return torch.from_numpy(flat.astype(np.float32)).reshape(shape)  # type: ignore[arg-type]
+    return torch.from_numpy(np.frombuffer(values[start:stop], kind).astype(np.float32)).reshape(shape)

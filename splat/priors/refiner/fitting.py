@@ -84,7 +84,7 @@ class Fit:
         return int(torch.randint(count, (1,), generator=self.generator))
 
     def state(self) -> dict[str, Any]:
-        parts = {"net": self.net, "optimizer": self.optimizer, "schedule": self.schedule}
+        parts: dict[str, Any] = {"net": self.net, "optimizer": self.optimizer, "schedule": self.schedule}
         return {n: p.state_dict() for n, p in parts.items()} | {
             "generator": self.generator.get_state(),
             "step": self.step,

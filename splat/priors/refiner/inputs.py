@@ -60,8 +60,13 @@ def channels(view: RenderedView, references: tuple[ReferencePhoto, ...]) -> Floa
     rows = [*(rgb - _MIDDLE).permute(2, 0, 1), view.alpha, inverse]
     for photo in references[:PHOTOS]:
         warped = warp_photo(
-            *(view.camera, view.world_from_cam, depth),
-            *(photo.camera, photo.world_from_cam, photo.rgb, photo.depth),
+            view.camera,
+            view.world_from_cam,
+            depth,
+            photo.camera,
+            photo.world_from_cam,
+            photo.rgb,
+            photo.depth,
         )
         rows += [*((warped.rgb - rgb) * warped.mask[..., None]).permute(2, 0, 1), warped.mask, warped.agreement]
     rows += [torch.zeros_like(view.alpha)] * (CHANNELS - len(rows))

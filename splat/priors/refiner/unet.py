@@ -28,8 +28,8 @@ class RefinerNet(nn.Module):
         self.down_1, self.down_2, self.down_3 = _block(inputs, a), _block(a, b), _block(b, c)
         self.up_2, self.up_1 = _block(b + c, b), _block(a + b, a)
         self.last = nn.Conv2d(a, 4, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b h w"]]:
         h, w = x.shape[-2:]
@@ -51,6 +51,7 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers)
 
