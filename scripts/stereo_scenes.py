@@ -1,4 +1,5 @@
-"""Random ray-traced scenes with exact depth, from which `fit_stereo.py` learns when stereo is right.
+"""Random ray-traced scenes with exact depth, from which `fit_stereo.py` learns when stereo is right, and
+`train_refiner.py` what renders get wrong.
 
 They are varied rather than beautiful: rooms and open places, walls with and without texture, boxes, balls and posts,
 twigs and leaves, photographed as a grid, an arc or at random, with narrow and wide baselines.
@@ -48,22 +49,40 @@ class Photographed:
     """[v h w] z at pixel centres; 0 where there is nothing."""
 
 
-def photograph(seed: int, photos: int = 7, width: int = WIDTH) -> Photographed:
-    """Scene `seed` from `photos` positions, each photo `width` px wide."""
+@dataclass(frozen=True, eq=False)
+class Staged:
+    """A scene that any camera may look at, and where photos are taken from."""
+
+    scene: Scene
+    camera: Camera
+    poses: list[Rigid]
+    sky: np.ndarray
+
+    def photograph(self, poses: list[Rigid]) -> Photographed:
+        pictures = [render(self.scene, self.camera, p, inner=2, edges=3) for p in poses]
+        rgb = [srgb_from_linear(p.rgb * p.alpha[..., None] + self.sky * (1 - p.alpha[..., None])) for p in pictures]
+        return Photographed(
+            self.camera,
+            poses,
+            torch.from_numpy(np.stack(rgb).astype(np.float32)).clamp(0, 1),
+            torch.from_numpy(np.stack([p.depth for p in pictures]).astype(np.float32)),
+        )
+
+
+def staged(seed: int, photos: int, width: int) -> Staged:
+    """Scene `seed` with `photos` positions, for photos `width` px wide."""
     rng = np.random.default_rng([seed, 71])
     scene, middle, distance = _scene(rng, seed)
     focal = float(rng.uniform(0.75, 1.35)) * WIDTH
     camera = Camera(focal, focal, WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT).scaled(width / WIDTH)
     poses = _poses(rng, photos, middle, distance)
-    pictures = [render(scene, camera, p, inner=2, edges=3) for p in poses]
-    sky = np.array(rng.uniform(0.4, 1.0, 3), np.float32)
-    rgb = [srgb_from_linear(p.rgb * p.alpha[..., None] + sky * (1 - p.alpha[..., None])) for p in pictures]
-    return Photographed(
-        camera,
-        poses,
-        torch.from_numpy(np.stack(rgb).astype(np.float32)).clamp(0, 1),
-        torch.from_numpy(np.stack([p.depth for p in pictures]).astype(np.float32)),
-    )
+    return Staged(scene, camera, poses, np.array(rng.uniform(0.4, 1.0, 3), np.float32))
+
+
+def photograph(seed: int, photos: int = 7, width: int = WIDTH) -> Photographed:
+    """Scene `seed` from `photos` positions, each photo `width` px wide."""
+    stage = staged(seed, photos, width)
+    return stage.photograph(stage.poses)
 
 
 def _surfaces(rng: np.random.Generator, seed: int) -> list[Material]:

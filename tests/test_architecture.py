@@ -49,7 +49,8 @@ DOORS = {
     "pillow_heif": ("core/image.py",),
     "kornia": ("priors/disk_lightglue.py",),
     "transformers": ("priors/depth_anything.py",),
-    "diffusers": ("priors/marigold.py",),
+    "diffusers": ("priors/marigold.py", "priors/diffusion_refiner.py"),
+    "peft": ("priors/diffusion_refiner.py",),
     "pxr": ("export/usd.py",),
     "websockets": ("viewer/server.py",),
 }
@@ -64,8 +65,8 @@ ONE_FILE_ONLY = {
     "pillow_heif",
     "kornia",
     "transformers",
-    "diffusers",
     "pxr",
+    "peft",
 }
 LAZY = set(DOORS) - {"tyro"}
 LIGHT_ENTRY = ("__init__.py", "__main__.py")

@@ -384,6 +384,85 @@ class Rasterizer(Protocol):
         ...
 
 
+# ------------------------------------------------------------------------------------------------------------- refiners
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedView:
+    """A render without gradient, and its camera: what a refiner corrects."""
+
+    camera: Camera
+    world_from_cam: Rigid
+    rgb: Float[Tensor, "h w 3"]
+    """In [0, 1]."""
+    alpha: Float[Tensor, "h w"]
+    depth: Float[Tensor, "h w"]
+    """Expected z in world units (`Render.depth` over alpha); 0 where nothing was drawn."""
+
+    @staticmethod
+    def of(render: Render, camera: Camera, world_from_cam: Rigid) -> RenderedView:
+        """On the CPU."""
+        rgb, alpha, depth = (t.detach().float().cpu() for t in (render.rgb, render.alpha, render.depth))
+        expected = torch.where(alpha > 1e-3, depth / alpha.clamp_min(1e-3), 0)
+        return RenderedView(camera, world_from_cam, rgb.clamp(0, 1), alpha, expected)
+
+
+@dataclass(frozen=True, eq=False)
+class ReferencePhoto:
+    """A photo that a refiner may copy from."""
+
+    camera: Camera
+    world_from_cam: Rigid
+    rgb: Float[Tensor, "h w 3"]
+    """In [0, 1]."""
+    depth: Float[Tensor, "h w"]
+    """z of what the photo shows, world units, as the scene is rendered from its camera; 0: unknown."""
+
+
+@dataclass(frozen=True, eq=False)
+class RefinerPair:
+    """What a refiner learns from: a render from a photo's camera, of a scene made without that photo."""
+
+    view: RenderedView
+    references: tuple[ReferencePhoto, ...]
+    """Other photos, nearest first."""
+    target: Float[Tensor, "h w 3"]
+    """The photo, in [0, 1]."""
+    photo: str
+    """Its name. Pairs of one photo are held out together."""
+    weight: Float[Tensor, "h w"] | None = None
+    """0 where the photo has nothing to say (a mask); None: all of it counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedView:
+    """A corrected render."""
+
+    rgb: Float[Tensor, "h w 3"]
+    """In [0, 1]."""
+    confidence: Float[Tensor, "h w"]
+    """In [0, 1]; 1: it is what a photo would have shown."""
+
+
+@runtime_checkable
+class ViewRefiner(Protocol):
+    """Corrects renders of cameras that nobody stood at, so that training may take them as targets.
+
+    How much of a corrected render counts is decided by others (`priors.refiner.FeedbackWeight`).
+    """
+
+    def fit(self, pairs: Sequence[RefinerPair], budget: int, seed: int, report: Reporter) -> ViewRefiner:
+        """A refiner that has learned from the scene's own pairs in `budget` steps, where that is of use; self where
+        nothing can be learned. Deterministic by seed."""
+        ...
+
+    def refine(
+        self, view: RenderedView, references: Sequence[ReferencePhoto], strength: float = 1.0, seed: int = 0
+    ) -> RefinedView:
+        """`references`: photos, nearest first. `strength` in [0, 1]; 0: the render as it is."""
+        ...
+
+
 # ------------------------------------------------------------------------------------------------------------ training
 
 

@@ -1,0 +1,149 @@
+"""A refiner that learns from the scene's own photos which mistakes its renders make."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from splat.core.slots import ReferencePhoto, RefinedView, RefinerPair, RenderedView, Reporter, Silent
+from splat.priors.refiner.fitting import Fit, Recipe, Score, refined_colours, score, steps_of
+from splat.priors.refiner.inputs import CHANNELS, Example, channels, example
+from splat.priors.refiner.unet import WIDTHS, RefinerNet, seeded_net
+from splat.priors.refiner.weights import load_weights
+
+_CHECKS = 8
+"""Times during a fit that the held-out photo is looked at."""
+_MIN_CORRELATION = 0.3
+
+
+@dataclass(frozen=True)
+class SceneRefiner:
+    """Settings. `start()` gives the `slots.ViewRefiner`."""
+
+    recipe: Recipe = field(default_factory=Recipe)
+    """How it is fitted to a scene; its steps are the budget of `fit`, where that gives none."""
+    widths: tuple[int, int, int] = WIDTHS
+    """Channels of the network's levels, where it starts from nothing."""
+    pretrained: bool = True
+    """Start from the weights of the package, where there are any; else from the identity."""
+    min_gain: float = 0.1
+    """PSNR in dB that it has to gain on a photo that it has not seen; with less it is not used."""
+
+    def start(self, seed: int = 0, report: Reporter | None = None) -> FittedRefiner:
+        """The refiner before it has seen the scene. Raises SplatError where the package's weights are damaged."""
+        report = report or Silent()
+        found = load_weights() if self.pretrained else None
+        if found is not None:
+            net = RefinerNet(CHANNELS, found.widths)
+            net.load_state_dict(found.tensors)
+            return FittedRefiner(self, net.eval(), "starts from the weights of the package")
+        if self.pretrained:
+            report.info("refiner: the package has no weights for it, so it learns from this scene's photos alone")
+        return FittedRefiner(self, seeded_net(CHANNELS, self.widths, seed).eval(), "starts from the identity")
+
+
+@dataclass(frozen=True, eq=False)
+class FittedRefiner:
+    """A `slots.ViewRefiner`: a network, and how it was judged. Immutable: `fit` returns another."""
+
+    settings: SceneRefiner
+    net: RefinerNet
+    summary: str
+    """One line for logs."""
+    accepted: bool = True
+    """False: it was fitted and judged of no use; `refine` then gives the render as it is."""
+    held_out: str = ""
+    """The photo it was judged on."""
+    scores: dict[str, Score] = field(default_factory=dict)
+    """On that photo: of the render ("identity"), of the network before ("start") and after ("fitted")."""
+
+    def fit(
+        self, pairs: Sequence[RefinerPair], budget: int = 0, seed: int = 0, report: Reporter | None = None
+    ) -> FittedRefiner:
+        """Learn from pairs of at least two photos in `budget` steps (0: those of the recipe).
+
+        One photo, chosen by seed, is held out. Of the weights on the way those are kept that are best on it, those
+        before the first step included; where they do not gain `min_gain` over the render, the refiner is not used.
+        Pairs whose render and photo have nothing in common are left out, saying so.
+        """
+        report = report or Silent()
+        related = [p for p in pairs if correlation(p) > _MIN_CORRELATION]
+        if len(related) < len(pairs):
+            report.warn(
+                f"refiner: {len(pairs) - len(related)} of {len(pairs)} renders have nothing in common with their "
+                "photos and are left out: check the poses."
+            )
+        photos = sorted({p.photo for p in related})
+        if len(photos) < 2:
+            return self._rejected(f"not used: it needs pairs of two photos and has those of {len(photos)}", report)
+        generator = torch.Generator().manual_seed(seed)
+        held = photos[int(torch.randint(len(photos), (1,), generator=generator))]
+        examples = [example(p) for p in related]
+        judges = [e for e in examples if e.photo == held]
+        net, start = self._fitted([e for e in examples if e.photo != held], judges, budget, seed, report)
+        scores = {"identity": score(judges, None), "start": start, "fitted": score(judges, net)}
+        gain = scores["fitted"].psnr - scores["identity"].psnr
+        about = f"{gain:+.2f} dB on {held}, which it had not seen"
+        if not scores["fitted"].beats(scores["identity"], self.settings.min_gain):
+            return replace(self._rejected(f"not used: {about}", report), held_out=held, scores=scores)
+        report.info(f"refiner: {about}")
+        return FittedRefiner(self.settings, net, about, True, held, scores)
+
+    def _fitted(
+        self, examples: list[Example], judges: list[Example], budget: int, seed: int, report: Reporter
+    ) -> tuple[RefinerNet, Score]:
+        """The best network on the way, and the score of the first."""
+        net = copy.deepcopy(self.net).train()
+        recipe = replace(self.settings.recipe, steps=budget or self.settings.recipe.steps)
+        best = start = score(judges, net)
+        kept = copy.deepcopy(net.state_dict())
+
+        def check(step: int) -> None:
+            nonlocal best, kept
+            now = score(judges, net)
+            if now.psnr > best.psnr:
+                best, kept = now, copy.deepcopy(net.state_dict())
+            report.progress(step, recipe.steps, psnr=now.psnr)
+
+        for _ in steps_of(Fit(net, examples, recipe, seed), check, max(1, recipe.steps // _CHECKS)):
+            pass
+        net.load_state_dict(kept)
+        return net.eval(), start
+
+    def _rejected(self, why: str, report: Reporter) -> FittedRefiner:
+        report.info(f"refiner: {why}")
+        return FittedRefiner(self.settings, self.net, why, accepted=False)
+
+    def refine(
+        self, view: RenderedView, references: Sequence[ReferencePhoto], strength: float = 1.0, seed: int = 0
+    ) -> RefinedView:
+        """As `slots.ViewRefiner`; has no random part, so `seed` does not matter. Confidence 0 where it is not used."""
+        if not self.accepted:
+            return RefinedView(view.rgb, torch.zeros_like(view.alpha))
+        correction, error = refined_colours(self.net, channels(view, tuple(references)))
+        rgb = (view.rgb + strength * correction.permute(1, 2, 0)).clamp(0, 1)
+        return RefinedView(rgb, torch.exp(-error / _CONFIDENT_ERROR))
+
+
+_CONFIDENT_ERROR = 0.1
+"""Expected error, in values of [0, 1], at which confidence is 1 / e."""
+
+
+def correlation(pair: RefinerPair) -> float:
+    """Pearson correlation of the grey values of render and photo where the render covers; 0 where either is flat."""
+    use = pair.view.alpha > 0.5
+    if pair.weight is not None:
+        use &= pair.weight > 0
+    if int(use.sum()) < 16:
+        return 0.0
+    a, b = (_normal(t.mean(-1)[use]) for t in (pair.view.rgb, pair.target))
+    return float((a * b).mean())
+
+
+def _normal(values: Tensor) -> Tensor:
+    values = values.double() - values.double().mean()
+    return values / values.square().mean().sqrt().clamp_min(1e-6)
