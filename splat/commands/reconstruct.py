@@ -10,6 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields, make_dataclass, repla
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
+from splat.commands.checks import check
 from splat.core import licences
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
@@ -355,7 +356,7 @@ class Reconstruct:
         self, report: Reporter | None = None, group: ProcessGroup = ALONE
     ) -> Iterator[tuple[Context, list[str]]]:
         """The run folder and what stages work with, and a list that all warnings are added to."""
-        self._check()
+        check(self)
         run = RunFolder(self.folder, keep_stages=self.keep_stages, photos=self.photos)
         try:
             with Console(self.quiet) as console, licences.policy(self.license):
@@ -475,22 +476,6 @@ class Reconstruct:
             viewer.session.show(run_scene(CompletedRun.open(self.folder, photos=self.photos)))
         c.report.info(f"walk through it: splat view {shlex.quote(str(self.folder))}")
         return figures
-
-    def _check(self) -> None:
-        if not self.photos.exists():
-            raise SplatError(f"{self.photos} does not exist: give a folder of photos, a video or a dataset.")
-        if self.preset not in PRESETS:
-            raise SplatError(f"--preset {self.preset} does not exist: choose {', '.join(PRESETS)}.")
-        if not 0 <= self.sh_degree <= 3:
-            raise SplatError(f"--sh-degree {self.sh_degree} is not supported: choose 0, 1, 2 or 3.")
-        if self.iterations is not None and self.iterations < 1:
-            raise SplatError(f"--iterations {self.iterations} is too few: give at least 1.")
-        if (self.max_resolution is not None and self.max_resolution < 32) or self.downscale <= 0:
-            raise SplatError("--max-resolution must be at least 32 and --downscale above 0.")
-        if self.train_photos and self.train_photos < 2:
-            raise SplatError(f"--train-photos {self.train_photos} is too few: give at least 2, or 0 for all.")
-        if self.cap is not None and self.cap < 1:
-            raise SplatError(f"--cap {self.cap} is too low: give at least 1.")
 
 
 @dataclass(frozen=True, eq=False)
