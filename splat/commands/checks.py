@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from splat.core.errors import SplatError
 from splat.methods.presets import PRESETS
 
 
+@runtime_checkable
 class Checked(Protocol):
     """The settings that are looked at: see `commands.reconstruct.Reconstruct`."""
 
