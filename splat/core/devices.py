@@ -1,4 +1,4 @@
-"""Copies to CPU and GPU memory, and whether a device is asynchronous."""
+"""Which device a setting names, whether it is asynchronous, and copies to its memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+
+def named(name: str = "auto") -> torch.device:
+    """The device that a setting names; auto: the GPU where there is one, else the CPU."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 def is_asynchronous(device: torch.device) -> bool:

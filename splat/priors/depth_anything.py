@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splat.core import licences
+from splat.core import devices, licences
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.foreign import read_json, regular_file, shown
 from splat.core.slots import DepthMap, Reporter
+from splat.priors.weights import named_folder
 
 FOLDER = "Depth-Anything-V2-Small-hf"
 """The usual name of the folder, and of the repository that it is a copy of."""
@@ -108,7 +108,7 @@ class DepthAnything:
             reason = (shown(e) or type(e).__name__)[:160]
             raise SplatError(f"{shown(folder)} cannot be loaded as {TITLE} ({reason}): copy it again.") from None
         family = "up-to-scale" if config.get("depth_estimation_type") == "metric" else "disparity"
-        return network.to(self._device()).eval(), family
+        return network.to(devices.named(self.device)).eval(), family
 
     def _predict(self, network: Any, rgb: np.ndarray) -> Float[Tensor, "h w"]:
         """Of a photo uint8 [h w 3]."""
@@ -117,16 +117,11 @@ class DepthAnything:
         size = [max(_PATCH, round(n * scale / _PATCH) * _PATCH) for n in (h, w)]
         small = cv2.resize(rgb, (size[1], size[0]), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
         pixels = (small.astype(np.float32) / 255 - np.array(_MEAN, np.float32)) / np.array(_STD, np.float32)
-        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self._device())
+        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(devices.named(self.device))
         with torch.no_grad():
             values = network(pixel_values=batch).predicted_depth
         found = torch.nn.functional.interpolate(values[None].float(), (h, w), mode="bilinear", align_corners=False)
         return found[0, 0].cpu()
-
-    def _device(self) -> torch.device:
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _is_small(config: dict[str, Any]) -> bool:
@@ -136,7 +131,7 @@ def _is_small(config: dict[str, Any]) -> bool:
 
 def find_weights(folder: Path | None = None) -> Path | None:
     """The folder that has both `FILES`: the one given, or the one named by SPLAT_WEIGHTS; or `FOLDER` inside it."""
-    named = folder or (Path(os.environ["SPLAT_WEIGHTS"]) if os.environ.get("SPLAT_WEIGHTS") else None)
+    named = named_folder(folder)
     if named is None:
         return None
     return next((p for p in (named, named / FOLDER) if all((p / f).exists() for f in FILES)), None)

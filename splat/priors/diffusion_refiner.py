@@ -8,7 +8,6 @@ code that comes with weights is run.
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,18 +18,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate, mse_loss, pad
 
+from splat.core import devices
 from splat.core.errors import SplatError
 from splat.core.foreign import regular_file, shown
 from splat.core.metrics import psnr
 from splat.core.slots import ReferencePhoto, RefinedView, RefinerPair, RenderedView, Reporter
+from splat.priors.marigold import is_safe
+from splat.priors.weights import named_folder
 
 TITLE = "Stable Diffusion 1.5 with the tile ControlNet"
 BASE, CONTROL = "stable-diffusion-v1-5", "control_v11f1e_sd15_tile"
 """The usual names of the folders, and of the repositories that they are copies of."""
 LICENCE = "CreativeML OpenRAIL-M"
 SIZE_GB = 5.5
-MIN_DIFFUSERS = (0, 38)
-"""Earlier versions run code that comes with weights although they are told not to (CVE-2026-44513)."""
 _MULTIPLE = 64
 _CONFIDENT_CHANGE = 0.1
 _PARTS = {
@@ -71,7 +71,7 @@ class DiffusionRefiner:
 
     def check(self) -> tuple[Path, Path]:
         """The folders of the two networks. Raises SplatError where one, or a package, is missing."""
-        root = self.weights or (Path(os.environ["SPLAT_WEIGHTS"]) if os.environ.get("SPLAT_WEIGHTS") else None)
+        root = named_folder(self.weights)
         needed = [f"{BASE}/{part}/{name}" for part, name in _PARTS.items()]
         needed.append(f"{CONTROL}/diffusion_pytorch_model.safetensors")
         missing = [n for n in needed if root is None or not (root / n).exists()]
@@ -94,8 +94,7 @@ class DiffusionRefiner:
         import diffusers
 
         diffusers.utils.logging.disable_progress_bar()
-        version = tuple(int(v) for v in diffusers.__version__.split(".")[:2])
-        if version < MIN_DIFFUSERS:
+        if not is_safe(diffusers.__version__):
             raise SplatError(
                 f"diffusers {diffusers.__version__} runs code that comes with weights: pip install 'diffusers>=0.38'."
             )
@@ -112,10 +111,7 @@ class DiffusionRefiner:
         pipeline.set_progress_bar_config(disable=True)
         for part in _networks(pipeline):
             part.requires_grad_(False)
-        return LoadedDiffusion(self, pipeline.to(self._device(), torch.float32))
-
-    def _device(self) -> str:
-        return self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        return LoadedDiffusion(self, pipeline.to(devices.named(self.device), torch.float32))
 
 
 @dataclass(frozen=True, eq=False)

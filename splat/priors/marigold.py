@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splat.core import licences
+from splat.core import devices, licences
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.foreign import regular_file, shown
 from splat.core.slots import DepthMap, Reporter
+from splat.priors.weights import named_folder
 
 TITLE = "Marigold"
 DEPTH_FOLDER, NORMALS_FOLDER = "marigold-depth-v1-1", "marigold-normals-v1-1"
@@ -33,7 +33,7 @@ LICENCE = "OpenRAIL++-M"
 SIZE_GB = 2.6
 """Of either, in half precision."""
 MIN_DIFFUSERS = (0, 38)
-"""Earlier releases could be made to run code that a folder of weights brings."""
+"""Earlier releases could be made to run code that a folder of weights brings (CVE-2026-44513)."""
 _INDEX = "model_index.json"
 _NETWORKS = ("unet", "vae", "text_encoder")
 
@@ -97,7 +97,7 @@ class Marigold:
         except Exception as e:  # damaged files raise all kinds
             reason = (shown(e) or type(e).__name__)[:160]
             raise SplatError(f"{shown(folder)} cannot be loaded as {TITLE} ({reason}): copy it again.") from None
-        pipe = pipe.to(self._device())
+        pipe = pipe.to(devices.named(self.device))
         pipe.set_progress_bar_config(disable=True)
         found = []
         for i, view in enumerate(capture.views):
@@ -105,11 +105,6 @@ class Marigold:
             report.progress(i + 1, len(capture.views), what=TITLE)
         licences.record(licences.Provenance(name, LICENCE, digest, round(time.monotonic() - started, 2)))
         return found
-
-    def _device(self) -> torch.device:
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def predict(pipe: Any, rgb: np.ndarray, steps: int, size: int, seed: int) -> Float[Tensor, "h w c"]:
@@ -142,18 +137,23 @@ def opencv_normals(normals: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
 def find(name: str, folder: Path | None = None) -> Path | None:
     """The folder of weights called `name` in `folder` or, without one, in that named by SPLAT_WEIGHTS; or that itself
     where it has this name."""
-    named = folder or (Path(os.environ["SPLAT_WEIGHTS"]) if os.environ.get("SPLAT_WEIGHTS") else None)
+    named = named_folder(folder)
     if named is None:
         return None
     places = [named / name, *([named] if named.name == name else [])]
     return next((p for p in places if (p / _INDEX).is_file()), None)
 
 
+def is_safe(diffusers: str) -> bool:
+    """Whether this version of `diffusers` runs no code that a folder of weights brings."""
+    return tuple(int(n) for n in diffusers.split(".")[:2] if n.isdigit()) >= MIN_DIFFUSERS
+
+
 def _missing_package() -> str | None:
     if importlib.util.find_spec("diffusers") is None or importlib.util.find_spec("transformers") is None:
         return f'{TITLE} needs the packages diffusers and transformers (Apache-2.0): pip install "splat3d[diffusion]"'
     version = importlib.metadata.version("diffusers")
-    if tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < MIN_DIFFUSERS:
+    if not is_safe(version):
         return f'diffusers {version} is too old to be safe: pip install "splat3d[diffusion]"'
     return None
 

