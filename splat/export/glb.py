@@ -26,7 +26,7 @@ from splat.core.geometry import Similarity, matrix_from_quat, rotation_between
 from splat.core.reading import check_expansion, reading
 from splat.core.slots import Reporter, SplatFile
 from splat.export.deliverable import Direction, Scene
-from splat.export.glb_file import Glb, GlbWriter
+from splat.export.glb_file import Glb, GlbWriter, linear
 from splat.export.header import MIP, MODE, OFFSET, UP, offset_of, up_of, up_said, valid_offset, with_offset
 from splat.export.packing import arrays, bundle, colour_from_dc, decoded_bytes
 from splat.export.repair import repaired
@@ -129,10 +129,9 @@ def _harmonics(degree: int) -> list[str]:
 
 
 def _fallback(dc: np.ndarray, opacities: np.ndarray) -> np.ndarray:
-    """uint16 [n 4]: the colours of points, linear (IEC 61966-2-1), and opacity."""
-    rgb = np.clip(colour_from_dc(dc), 0, 1)
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return np.rint(np.concatenate([linear, opacities[:, None]], 1) * 65535).astype("<u2")
+    """uint16 [n 4]: the colours of points, linear, and opacity."""
+    rgb = linear(np.clip(colour_from_dc(dc), 0, 1))
+    return np.rint(np.concatenate([rgb, opacities[:, None]], 1) * 65535).astype("<u2")
 
 
 # -------------------------------------------------------------------------------------------------------------- reading

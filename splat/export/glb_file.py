@@ -18,8 +18,13 @@ _TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "
 _NUMBERS = {np.dtype(v): k for k, v in _TYPES.items()}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 _SHAPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
-_VERTICES = 34962
-"""Target of a buffer view: vertex attributes."""
+_VERTICES, _INDICES = 34962, 34963
+"""Targets of buffer views: vertex attributes, and numbers of vertices."""
+
+
+def linear(srgb: np.ndarray) -> np.ndarray:
+    """Linear light of sRGB colours in [0, 1] (IEC 61966-2-1), as glTF has them."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
 class GlbWriter:
@@ -31,13 +36,15 @@ class GlbWriter:
         self.views: list[dict[str, Any]] = []
         self.accessors: list[dict[str, Any]] = []
 
-    def add(self, values: np.ndarray, normalized: bool = False, bounds: bool = False) -> int:
-        """Index of a new accessor of rows [n] or [n w]. `bounds`: with minimum and maximum, as POSITION must have."""
+    def add(self, values: np.ndarray, normalized: bool = False, bounds: bool = False, indices: bool = False) -> int:
+        """Index of a new accessor of rows [n] or [n w]. `bounds`: with minimum and maximum, as POSITION must have.
+        `indices`: they are numbers of vertices, not values of them."""
         rows = np.ascontiguousarray(values)
         width = 1 if rows.ndim == 1 else rows.shape[1]
         assert rows.dtype.itemsize * width % 4 == 0, "rows start at multiples of four bytes"
         data = rows.tobytes()
-        self.views.append({"buffer": 0, "byteOffset": self._size, "byteLength": len(data), "target": _VERTICES})
+        target = _INDICES if indices else _VERTICES
+        self.views.append({"buffer": 0, "byteOffset": self._size, "byteLength": len(data), "target": target})
         accessor: dict[str, Any] = {"bufferView": len(self.views) - 1, "componentType": _NUMBERS[rows.dtype]}
         accessor |= {"count": len(rows), "type": _SHAPES[width]} | ({"normalized": True} if normalized else {})
         if bounds:
@@ -49,12 +56,16 @@ class GlbWriter:
 
     def write(self, path: Any, tree: dict[str, Any]) -> None:
         """Write `tree` with the buffer, its views and accessors."""
+        write_atomic(path, self.to_bytes(tree))
+
+    def to_bytes(self, tree: dict[str, Any]) -> bytes:
+        """The contents of the file of `write`."""
         tree = tree | {"buffers": [{"byteLength": self._size}], "bufferViews": self.views, "accessors": self.accessors}
         text = json.dumps(tree, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 4)
         total = 12 + 8 + len(text) + 8 + self._size
         head = struct.pack("<III", _MAGIC, 2, total) + struct.pack("<II", len(text), _JSON)
-        write_atomic(path, b"".join([head, text, struct.pack("<II", self._size, _BIN), *self._parts]))
+        return b"".join([head, text, struct.pack("<II", self._size, _BIN), *self._parts])
 
 
 @dataclass(frozen=True)

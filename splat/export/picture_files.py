@@ -41,22 +41,29 @@ class PictureDeliverable(Deliverable):
     holds_gaussians = False
     options: PathOptions = field(default_factory=PathOptions)
 
-    def write(self, path: Path, scene: Scene, report: Reporter) -> list[Path]:
-        assert scene.trained is not None
-        cameras, names = _cameras(scene.trained, self.options)
+    def render(self, folder: Path, video: Path | None, scene: Scene, report: Reporter) -> list[Path]:
+        """Draw the path: as `video`, or as pictures into `folder`. Returns the pictures."""
+        trained = scene.trained
+        assert trained is not None
+        cameras, names = _cameras(trained, self.options)
         report.begin("render")
-        return self.draw(path, cameras, names, scene, scene.trained, report)
-
-    def draw(
-        self,
-        path: Path,
-        cameras: list[PathCamera],
-        names: list[str] | None,
-        scene: Scene,
-        trained: TrainedScene,
-        report: Reporter,
-    ) -> list[Path]:
-        raise NotImplementedError
+        r, g, b = (float(v) for v in trained.background)
+        files = write_renders(
+            folder,
+            trained.gaussians.to(trained.device),
+            cameras,
+            trained.raster,
+            scene.settings,
+            background=(r, g, b),
+            names=names,
+            images=video is None,
+            depth=False,
+            video=video,
+            fps=self.options.fps,
+            holes=False,
+            report=report,
+        )
+        return list(files.rgb)
 
 
 @dataclass(frozen=True)
@@ -64,17 +71,9 @@ class Video(PictureDeliverable):
     suffixes = (".mp4",)
     about = "video (VP9) of an orbit or of a flight along the cameras"
 
-    def draw(
-        self,
-        path: Path,
-        cameras: list[PathCamera],
-        names: list[str] | None,
-        scene: Scene,
-        trained: TrainedScene,
-        report: Reporter,
-    ) -> list[Path]:
+    def write(self, path: Path, scene: Scene, report: Reporter) -> list[Path]:
         with tempfile.TemporaryDirectory(prefix="splat-") as empty:
-            _render(Path(empty), cameras, names, scene, trained, report, path, self.options.fps)
+            self.render(Path(empty), path, scene, report)
         return [path]
 
 
@@ -83,16 +82,8 @@ class Frames(PictureDeliverable):
     suffixes = ("frames",)
     about = "folder: the same as PNGs"
 
-    def draw(
-        self,
-        path: Path,
-        cameras: list[PathCamera],
-        names: list[str] | None,
-        scene: Scene,
-        trained: TrainedScene,
-        report: Reporter,
-    ) -> list[Path]:
-        return _render(path, cameras, names, scene, trained, report, None, self.options.fps)
+    def write(self, path: Path, scene: Scene, report: Reporter) -> list[Path]:
+        return self.render(path, None, scene, report)
 
 
 def _cameras(trained: TrainedScene, options: PathOptions) -> tuple[list[PathCamera], list[str] | None]:
@@ -104,32 +95,3 @@ def _cameras(trained: TrainedScene, options: PathOptions) -> tuple[list[PathCame
     if not views:
         raise SplatError(f"The run has no {options.path} photos with a pose: choose another --video.path.")
     return [PathCamera(v.camera, v.pose) for v in views], [v.name for v in views]
-
-
-def _render(
-    folder: Path,
-    cameras: list[PathCamera],
-    names: list[str] | None,
-    scene: Scene,
-    trained: TrainedScene,
-    report: Reporter,
-    video: Path | None,
-    fps: float,
-) -> list[Path]:
-    r, g, b = (float(v) for v in trained.background)
-    files = write_renders(
-        folder,
-        trained.gaussians.to(trained.device),
-        cameras,
-        trained.raster,
-        scene.settings,
-        background=(r, g, b),
-        names=names,
-        images=video is None,
-        depth=False,
-        video=video,
-        fps=fps,
-        holes=False,
-        report=report,
-    )
-    return list(files.rgb)
