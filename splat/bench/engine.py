@@ -30,6 +30,10 @@ class Job:
     log: Path
     """What the process prints."""
 
+    def argv(self, program: Sequence[str]) -> list[str]:
+        """The command of its process; `program` runs `splat`."""
+        return [*program, *self.cell.arguments(self.source, self.run)]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -77,7 +81,7 @@ class Local:
         with job.log.open("a") as log:
             start = log.tell()
             process = subprocess.Popen(
-                [*self.program, *job.cell.arguments(job.source, job.run)],
+                job.argv(self.program),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -58,6 +58,10 @@ class Camera:
         """`resized` by one factor, rounded to whole pixels (at least one)."""
         return self.resized(max(1, round(self.width * factor)), max(1, round(self.height * factor)))
 
+    def at_most(self, side: int) -> Camera:
+        """`scaled` down until the long side has at most so many pixels."""
+        return self.scaled(min(1.0, side / max(self.width, self.height)))
+
     def matrix(self) -> Float[Tensor, "3 3"]:
         """px_from_cam."""
         return torch.tensor([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=torch.float64)

@@ -10,7 +10,6 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,7 @@ import torch
 from torch import Tensor
 
 from splat.core.errors import SplatError
-from splat.core.files import write_atomic
-from splat.core.foreign import read_bytes, shown
+from splat.core.foreign import shown
 
 _TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 _MAX_HEADER = 1 << 20
@@ -39,19 +37,8 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None =
     return struct.pack("<Q", len(text)) + text + b"".join(parts)
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Raises SplatError where the file cannot be written."""
-    write_atomic(path, to_bytes(tensors, metadata))
-
-
-def read(path: Path, max_bytes: int) -> dict[str, Tensor]:
-    """Float32 tensors on the CPU. Raises SplatError, naming the file, where it is larger than `max_bytes` or is not
-    such a file."""
-    return from_bytes(read_bytes(path, max_bytes), path)
-
-
 def from_bytes(data: bytes, path: object) -> dict[str, Tensor]:
-    """As `read`, of the contents of `path`."""
+    """Float32 tensors on the CPU. Raises SplatError, naming `path`, where its contents are not those of such a file."""
     try:
         (length,) = struct.unpack_from("<Q", data)
         if length > min(_MAX_HEADER, len(data) - 8):

@@ -124,7 +124,7 @@ def _depths(
 ) -> _Depths:
     found, sides = [], []
     for c in cameras[:: max(1, len(cameras) // 16)]:
-        small = c.camera.scaled(min(1.0, 160 / max(c.camera.width, c.camera.height)))
+        small = c.camera.at_most(160)
         depth = surface_depth(gaussians, small, c.world_from_cam, rasterizer, settings).depth
         known = depth[depth > 0].flatten()
         found.append(known)

@@ -69,7 +69,7 @@ def towards_cameras(
     the frame, or else to all cameras."""
     total = torch.zeros_like(gaussians.means)
     for c in cameras:
-        camera = c.camera.scaled(min(1.0, _SIDE / max(c.camera.width, c.camera.height)))
+        camera = c.camera.at_most(_SIDE)
         surface = surface_depth(gaussians, camera, c.world_from_cam, rasterizer, settings).depth
         local = c.world_from_cam.inverse().apply(gaussians.means)
         pixels = camera.project(local)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from splat.core.camera import Camera
@@ -45,10 +45,16 @@ def splatted(camera: Camera, world_from_cam: Rigid, points: Float[Tensor, "n 3"]
     does."""
     seen = project_points(camera, world_from_cam, points)
     column, row = seen.pixels[seen.in_frame].long().unbind(1)
-    far = torch.full((camera.height * camera.width,), torch.inf)
-    far.scatter_reduce_(0, row * camera.width + column, seen.depth[seen.in_frame].float(), "amin")
-    nearest = -torch.nn.functional.max_pool2d(-far.reshape(1, camera.height, camera.width), 3, 1, 1)[0]
+    nearest = nearest_around(camera, row * camera.width + column, seen.depth[seen.in_frame].float())
     return torch.where(nearest.isfinite(), nearest, 0).contiguous()
+
+
+def nearest_around(camera: Camera, at: Int[Tensor, "n"], z: Float[Tensor, "n"]) -> Float[Tensor, "h w"]:
+    """The least depth of points, given by pixel (row x width + column), in each pixel and the eight around it; infinite
+    where there are none."""
+    far = torch.full((camera.height * camera.width,), torch.inf)
+    far.scatter_reduce_(0, at, z, "amin")
+    return -torch.nn.functional.max_pool2d(-far.reshape(1, camera.height, camera.width), 3, 1, 1)[0]
 
 
 def _points(depth: PosedDepth) -> Float[Tensor, "n 3"]:
@@ -59,6 +65,6 @@ def _points(depth: PosedDepth) -> Float[Tensor, "n 3"]:
 
 
 def _wider(camera: Camera) -> Camera:
-    c = camera.scaled(min(1.0, _SIDE / max(camera.width, camera.height)))
+    c = camera.at_most(_SIDE)
     x, y = round(_WIDER * c.width), round(_WIDER * c.height)
     return Camera(c.fx, c.fy, c.cx + x, c.cy + y, c.width + 2 * x, c.height + 2 * y)

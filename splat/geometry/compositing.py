@@ -1,4 +1,4 @@
-"""Photos with alpha, composited over a background."""
+"""Photos with alpha composited over a background, and renders in the colours of a photo."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def composite(
         return colour
     cover = alpha.float()[..., None] / 255
     return colour * cover + background * (1 - cover)
+
+
+def exposed(image: Float[Tensor, "h w 3"], exposure: Float[Tensor, "3 4"] | None) -> Float[Tensor, "h w 3"]:
+    """A render in the colours of a photo, by the colour map that training learned for it; as it is without one."""
+    return image if exposure is None else image @ exposure[:, :3].T.to(image) + exposure[:, 3].to(image)
 
 
 def composite_photo(photo: Photo, background: Float[Tensor, "3"]) -> Float[Tensor, "h w 3"]:

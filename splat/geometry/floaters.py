@@ -114,14 +114,3 @@ def share_of(found: Sequence[Floating]) -> float | None:
     drawn."""
     everything = sum(f.total for f in found)
     return sum(f.weight for f in found) / everything if everything > 0 else None
-
-
-def floater_share(
-    gaussians: Gaussians,
-    depths: Sequence[PosedDepth],
-    cameras: Sequence[tuple[Camera, Rigid]],
-    raster: Rasterizer,
-    settings: RasterSettings,
-) -> float | None:
-    """`share_of` the `floating_weights`."""
-    return share_of(floating_weights(gaussians, depths, cameras, raster, settings))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from splat.core.camera import Camera
 from splat.core.geometry import Rigid
+from splat.geometry.between import nearest_around
 from splat.geometry.reproject import project_points
 
 _SAME_SURFACE = 0.03
@@ -27,10 +28,7 @@ def render_points(
     seen = project_points(camera, world_from_cam, points)
     column, row = seen.pixels[seen.in_frame].long().unbind(1)
     z, rgb, at = seen.depth[seen.in_frame].float(), colours[seen.in_frame].float(), row * w + column
-    nearest = torch.full((h * w,), torch.inf)
-    nearest.scatter_reduce_(0, at, z, "amin")
-    around = -torch.nn.functional.max_pool2d(-nearest.reshape(1, h, w), 3, 1, 1)[0].reshape(-1)
-    front = z <= (1 + _SAME_SURFACE) * around[at]
+    front = z <= (1 + _SAME_SURFACE) * nearest_around(camera, at, z).reshape(-1)[at]
     count, total = torch.zeros(h * w), torch.zeros(h * w, 3)
     count.index_add_(0, at[front], torch.ones(int(front.sum())))
     total.index_add_(0, at[front], rgb[front])

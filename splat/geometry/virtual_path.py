@@ -16,10 +16,6 @@ from torch import Tensor
 
 from splat.core.geometry import Rigid, matrix_from_quat, quats_on_one_side
 
-_FULL_AT = 16.0
-"""`distance_weights` reach 1 at the reach of the cameras divided by this."""
-_REACH = 1.2
-
 
 @dataclass(frozen=True, eq=False)
 class Between:
@@ -80,21 +76,23 @@ def virtual_path(poses: Sequence[Rigid], per_pair: int = 10) -> list[Between]:
     ]
 
 
-def distance_weights(virtual: Float[Tensor, "v 3"], training: Float[Tensor, "n 3"]) -> Float[Tensor, "v"]:
-    """min(1, 16 d / d_max) of virtual camera centres: 0 where a training camera stands, in [0, 1].
+def distance_weights(
+    virtual: Float[Tensor, "v 3"], training: Float[Tensor, "n 3"], full_at: float = 16.0, reach_factor: float = 1.2
+) -> Float[Tensor, "v"]:
+    """min(1, `full_at` d / d_max) of virtual camera centres: 0 where a training camera stands, in [0, 1].
 
-    d is the distance to the nearest training centre, d_max 1.2 times the largest distance from a training centre to the
-    second farthest of the others (with two of them, to the farthest). With all of them in one place the weight is 1
-    elsewhere.
+    d is the distance to the nearest training centre, d_max `reach_factor` times the largest distance from a training
+    centre to the second farthest of the others (with two of them, to the farthest). With all of them in one place the
+    weight is 1 elsewhere.
     """
     virtual, training = virtual.double(), training.double()
     nearest = _distances(virtual, training).amin(1)
     apart = _distances(training, training).sort(dim=1).values
     reach = float(apart[:, -2].max()) if len(training) > 2 else 0.0
-    reach = _REACH * (reach or float(apart.max()))
+    reach = reach_factor * (reach or float(apart.max()))
     if reach == 0:
         return (nearest > 0).double()
-    return (_FULL_AT * nearest / reach).clamp(0, 1)
+    return (full_at * nearest / reach).clamp(0, 1)
 
 
 def _distances(a: Float[Tensor, "v 3"], b: Float[Tensor, "n 3"]) -> Float[Tensor, "v n"]:

@@ -108,14 +108,19 @@ class _SmallPhoto:
 
 @dataclass(frozen=True, eq=False)
 class _Comparison:
-    """Every pixel of a photo with another photo, into which a plane takes it."""
+    """Every pixel of a photo (or of some rows of it) with another photo, into which a plane takes it."""
 
+    rgb: Float[Tensor, "3 h w"]
+    warped: Float[Tensor, "3 h w"]
+    """The other photo there."""
+    inside: Bool[Tensor, "h w"]
+    """In the other's frame."""
     seen: Bool[Tensor, "h w"]
-    """It is in the other's frame, and nothing that the other measured is in front of it."""
-    difference: Float[Tensor, "h w"]
-    """Mean difference of colours, once brightness is equal; infinite where the other sees past the plane."""
-    ncc: Float[Tensor, "h w"]
-    textured: Bool[Tensor, "h w"]
+    """`inside`, and nothing that the other measured is in front of it."""
+    past: Bool[Tensor, "h w"]
+    """The other sees past the plane."""
+    which: Bool[Tensor, "h w"]
+    """Pixels that the plane may explain: they alone make up patches."""
 
     @staticmethod
     def of(
@@ -125,8 +130,8 @@ class _Comparison:
         b: _SmallPhoto,
         rows: slice = slice(None),
     ) -> _Comparison:
-        """With z of the plane and the pixels that it may explain, which alone make up patches; of some rows of a."""
-        camera, z, rgb = a.view.camera, z[rows], a.rgb[:, rows]
+        """With z of the plane, of the photos a and b; of some rows of a."""
+        camera, z = a.view.camera, z[rows]
         world = a.view.pose.apply(camera.unproject(camera.pixel_centres()[rows].float(), z.clamp_min(1e-9)))
         in_b = b.view.pose.inverse().apply(world)
         at = b.view.camera.project(in_b)
@@ -137,13 +142,21 @@ class _Comparison:
         theirs = grid_sample(b.measured[None, None], grid, mode="nearest", align_corners=False)[0, 0]
         hidden = (theirs > 0) & (theirs < (1 - _ANOTHER) * in_b[..., 2])
         past = theirs > (1 + _ANOTHER) * in_b[..., 2]
-        seen = inside & ~hidden
+        return _Comparison(a.rgb[:, rows], warped, inside, inside & ~hidden, past, which[rows])
+
+    def difference(self) -> Float[Tensor, "h w"]:
+        """Mean difference of colours, once brightness is equal; infinite where the other sees past the plane."""
         gain = torch.ones(3)
-        if bool(seen.any()):
-            gain = (warped[:, seen].mean(1) / rgb[:, seen].mean(1).clamp_min(1e-3)).clamp(0.8, 1.25)
-        difference = (warped - gain[:, None, None] * rgb).abs().mean(0)
-        ncc, textured = _correlation(rgb.mean(0), warped.mean(0), inside & which[rows])
-        return _Comparison(seen, torch.where(past, math.inf, difference), ncc, textured)
+        if bool(self.seen.any()):
+            means = self.warped[:, self.seen].mean(1), self.rgb[:, self.seen].mean(1)
+            gain = (means[0] / means[1].clamp_min(1e-3)).clamp(0.8, 1.25)
+        difference = (self.warped - gain[:, None, None] * self.rgb).abs().mean(0)
+        return torch.where(self.past, math.inf, difference)
+
+    def ncc(self) -> Float[Tensor, "k"]:
+        """Of the pixels that the plane may explain, the other sees, and whose patches have texture."""
+        ncc, textured = _correlation(self.rgb.mean(0), self.warped.mean(0), self.inside & self.which)
+        return ncc[self.which & self.seen & textured]
 
 
 def _correlation(
@@ -201,16 +214,13 @@ def _explains(plane: Plane, photos: Sequence[_SmallPhoto], where: Sequence[Tenso
     alike = textured = 0
     gain = 0.0
     for i, photo in enumerate(photos):
-        z, which = photo.may_show(plane)
-        if where is not None:
-            which = where[i]
+        z, which = photo.may_show(plane) if where is None else (plane.depth(photo.view), where[i])
         rows = which.any(1).nonzero()[:, 0]
         if not len(rows):
             continue
         part = slice(max(0, int(rows[0]) - _PATCH), int(rows[-1]) + _PATCH + 1)
         for o in photo.neighbours[:_SOURCES]:
-            seen = _Comparison.of(z, which, photo, photos[o], part)
-            ncc = seen.ncc[which[part] & seen.seen & seen.textured]
+            ncc = _Comparison.of(z, which, photo, photos[o], part).ncc()
             gain += float((ncc - _ALIKE).sum())
             alike += int((ncc > _ALIKE).sum())
             textured += len(ncc)
@@ -278,7 +288,7 @@ def _explained(ground: Plane, photos: Sequence[_SmallPhoto], i: int) -> Float[Te
     seen = torch.zeros_like(which)
     for o in photo.neighbours:
         other = _Comparison.of(z, which, photo, photos[o])
-        smooth = avg_pool2d(other.difference[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+        smooth = avg_pool2d(other.difference()[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
         best = torch.where(other.seen, torch.minimum(best, smooth), best)
         seen |= other.seen
     same, tried = best < _SAME, which & seen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splat.core.capture import View
 from splat.core.files import write_json
 from splat.core.foreign import read_json
 from splat.core.gaussians import Gaussians
+from splat.core.geometry import Rigid
 from splat.run.arrays_io import load_gaussians, save_gaussians
 
 
@@ -33,6 +35,11 @@ class Trained:
     displacement: float | None = None
     """How far the median Gaussian is from where the first of its ancestors started, over the scene's extent; only where
     `evaluate_at` asked."""
+
+    def placed(self, view: View) -> View:
+        """The view with the pose that training corrected."""
+        pose = self.poses.get(view.name)
+        return view if pose is None else replace(view, world_from_cam=Rigid.from_matrix(pose).inverse())
 
     @property
     def timeline(self) -> list[dict[str, Any]]:

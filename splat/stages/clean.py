@@ -19,7 +19,7 @@ from splat.core.metrics import psnr
 from splat.core.slots import Rasterizer, RasterSettings, Reporter
 from splat.geometry.between import surfaces_between
 from splat.geometry.cleaning import MAX_LOSS, Cleaned, clean
-from splat.geometry.compositing import composite_photo
+from splat.geometry.compositing import composite_photo, exposed
 from splat.geometry.drawing import draw_view
 from splat.geometry.floaters import floating, nearest_measured, share_of, veiling
 from splat.geometry.morton import morton_order
@@ -161,10 +161,7 @@ def _judge(
         total = 0.0
         for view, (target, mask) in zip(views, read, strict=True):
             image = draw_view(some, view.camera, view.pose, raster, settings, background).rgb.cpu()
-            exposure = exposures.get(view.name)
-            if exposure is not None:
-                image = image @ exposure[:, :3].T.to(image) + exposure[:, 3].to(image)
-            total += psnr(image, target, mask)
+            total += psnr(exposed(image, exposures.get(view.name)), target, mask)
         return total / len(views)
 
     return judge

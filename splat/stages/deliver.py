@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
 from splat.core.gaussians import Gaussians
-from splat.core.geometry import Rigid, Similarity, rotation_between
+from splat.core.geometry import Similarity, rotation_between
 from splat.core.machine import available_memory_gb
 from splat.core.slots import PathCamera, RasterSettings, Reporter
 from splat.export import DELIVERABLES, is_splat_folder, read_splat
@@ -226,13 +226,7 @@ class Shaping:
 
 def as_trained(capture: Capture, trained: Trained) -> Capture:
     """With the poses that training corrected."""
-    if not trained.poses:
-        return capture
-    views = []
-    for v in capture.views:
-        pose = trained.poses.get(v.name)
-        views.append(v if pose is None else replace(v, world_from_cam=Rigid.from_matrix(pose).inverse()))
-    return capture.with_views(tuple(views))
+    return capture.with_views(tuple(map(trained.placed, capture.views))) if trained.poses else capture
 
 
 def deliver(scene: Scene, outputs: Sequence[Path], deliverables: Sequence[Deliverable], report: Reporter) -> list[Path]:

@@ -96,10 +96,7 @@ def places(capture: Capture, tests: Sequence[View], side: int = _SIDE) -> list[P
     out = [
         Place(f"between photos, {i + 1} of {_FRAMES}", f.camera, f.world_from_cam) for i, f in enumerate(path.cameras)
     ]
-    for view in tests:
-        scale = min(1.0, side / max(view.camera.width, view.camera.height))
-        out.append(Place(view.name, view.camera.scaled(scale), view.pose))
-    return out
+    return out + [Place(v.name, v.camera.at_most(side), v.pose) for v in tests]
 
 
 def measured(

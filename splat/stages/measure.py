@@ -15,7 +15,7 @@ from splat.core.capture import View
 from splat.core.gaussians import Gaussians
 from splat.core.metrics import colour_corrected, psnr, ssim
 from splat.core.slots import Rasterizer, RasterSettings
-from splat.geometry.compositing import composite_photo
+from splat.geometry.compositing import composite_photo, exposed
 from splat.geometry.drawing import draw_view
 from splat.geometry.holes import hole_mask
 
@@ -60,11 +60,7 @@ def measure(
         photo = view.load()
         target = composite_photo(photo, background.cpu())
         drawn = draw_view(gaussians, view.camera, view.pose, raster, settings, background)
-        image = drawn.rgb.cpu()
-        exposure = exposures[i] if exposures is not None else None
-        if exposure is not None:
-            image = image @ exposure[:, :3].T.to(image) + exposure[:, 3].to(image)
-        image = image.clamp(0, 1)
+        image = exposed(drawn.rgb.cpu(), exposures[i] if exposures is not None else None).clamp(0, 1)
         mask = None if photo.weight is None else torch.from_numpy(photo.weight > 127)
         if mask is not None:
             image_for_ssim = torch.where(mask[..., None], image, target)

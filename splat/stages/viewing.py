@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import torch
 
 from splat import raster as rasterizers
 from splat.core import devices
-from splat.core.capture import Capture, View
+from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.foreign import shown
 from splat.core.gaussians import Gaussians
-from splat.core.geometry import Rigid, Similarity, needs_local_origin
+from splat.core.geometry import Similarity, needs_local_origin
 from splat.core.machine import available_memory_gb
 from splat.core.slots import PathCamera, Rasterizer, RasterSettings, Reporter
 from splat.export import read_splat, save_splat
@@ -27,7 +27,6 @@ from splat.export.sidecar import drawn_as_said
 from splat.export.video import write_video
 from splat.geometry.page import extent, measured_psnr
 from splat.run.completed import CompletedRun
-from splat.run.trained import Trained
 from splat.stages.floaters import SeenPastOf, known_free_space
 from splat.viewer.edits import Recipe, placed_from_scene, write_recipe
 from splat.viewer.scene import Scene, SceneCamera
@@ -40,7 +39,7 @@ def run_scene(run: CompletedRun) -> Scene:
     """A finished run, in its normalized frame, with the photos that are still there."""
     trained, root = run.trained, run.root
     background = _rgb(trained.background)
-    views = [_as_trained(v, trained) for v in run.capture.views if v.world_from_cam is not None]
+    views = [trained.placed(v) for v in run.capture.views if v.world_from_cam is not None]
     views = [v for v in views if v.name not in run.lost]
     figures = measured_psnr(root)
     saver = FileSaver(root / EDITS, "splat", run.raster, run.settings, background)
@@ -153,12 +152,6 @@ class FileSaver:
             if not any(n.exists() or n.is_symlink() for n in names):
                 return names[0]
         raise SplatError(f"{shown(self.folder)} has no free name for another {word}: move some away.")
-
-
-def _as_trained(view: View, trained: Trained) -> View:
-    """With the pose that training corrected."""
-    pose = trained.poses.get(view.name)
-    return view if pose is None else replace(view, world_from_cam=Rigid.from_matrix(pose).inverse())
 
 
 def _rgb(colour: Any) -> tuple[float, float, float]:

@@ -89,8 +89,7 @@ def point_items(
     kept = path[:: 1 + (len(path) - 1) // max(1, settings.max_views)] if path else []
     items = []
     for between in kept:
-        camera = cameras[between.nearer]
-        camera = camera.scaled(min(1.0, settings.size / max(camera.width, camera.height)))
+        camera = cameras[between.nearer].at_most(settings.size)
         image, covered = render_points(camera, between.world_from_cam, cloud.points, cloud.colours)
         if float(covered.float().mean()) < settings.min_covered:
             continue

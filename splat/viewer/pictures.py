@@ -15,7 +15,7 @@ from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.core.slots import Rasterizer, RasterSettings, Render
-from splat.geometry.compositing import composite_photo
+from splat.geometry.compositing import composite_photo, exposed
 from splat.geometry.drawing import draw_view
 from splat.viewer.edits import Brush, Pinhole
 from splat.viewer.protocol import Mode
@@ -100,9 +100,7 @@ class Painter:
         if not 0 <= photo < len(self.scene.cameras):
             raise ValueError("there is no such photo")
         shown = self.scene.cameras[photo]
-        render = self._draw(shown.view.camera, shown.view.pose).rgb.cpu()
-        if shown.exposure is not None:
-            render = render @ shown.exposure[:, :3].T + shown.exposure[:, 3]
+        render = exposed(self._draw(shown.view.camera, shown.view.pose).rgb.cpu(), shown.exposure)
         target = composite_photo(shown.view.load(quick=True), torch.tensor(self.scene.background))
         error = (render.clamp(0, 1) - target).abs().mean(-1) / _FULL_DIFFERENCE
         return _mapped(error.clamp(0, 1).numpy(), cv2.COLORMAP_INFERNO)
@@ -126,7 +124,7 @@ def supporting_views(scene: Scene, gaussians: Gaussians) -> Int[Tensor, "n"]:
     for c in scene.cameras:
         if c.view.role != "train":
             continue
-        camera = c.view.camera.scaled(min(1.0, _SUPPORT_SIDE / max(c.view.camera.width, c.view.camera.height)))
+        camera = c.view.camera.at_most(_SUPPORT_SIDE)
         depth = _depth_from(gaussians, camera, c.view.pose, scene.rasterizer, scene.settings)
         points = c.view.pose.inverse().apply(means)
         ahead = points[:, 2] > 1e-6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-from pathlib import Path
 
 import pytest
 import torch
@@ -48,14 +47,10 @@ def test_places_that_are_not_there_are_one_sentence(row: object) -> None:
         safetensors_file.from_bytes(struct.pack("<Q", len(header)) + header + bytes(8), "w.safetensors")
 
 
-def test_a_cut_file_is_one_sentence(tmp_path: Path) -> None:
-    path = tmp_path / "w.safetensors"
-    safetensors_file.write(path, {"t": torch.ones(3)})
-    data = path.read_bytes()
+def test_a_cut_file_is_one_sentence() -> None:
+    data = safetensors_file.to_bytes({"t": torch.ones(3)})
     for length in (0, 7, 20, len(data) - 1):
-        path.write_bytes(data[:length])
         with pytest.raises(SplatError, match=r"w\.safetensors is not a safetensors file"):
-            safetensors_file.read(path, 1000)
-    path.write_bytes(struct.pack("<Q", 2**62) + bytes(20))
+            safetensors_file.from_bytes(data[:length], "w.safetensors")
     with pytest.raises(SplatError, match="header is longer"):
-        safetensors_file.read(path, 1000)
+        safetensors_file.from_bytes(struct.pack("<Q", 2**62) + bytes(20), "w.safetensors")

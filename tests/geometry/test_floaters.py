@@ -9,7 +9,7 @@ import torch
 from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians
 from splat.core.slots import RasterSettings
-from splat.geometry.floaters import floater_share, floating, floating_weights, seen_past, share_of
+from splat.geometry.floaters import floating, floating_weights, seen_past, share_of
 from splat.geometry.reproject import PosedDepth
 from splat.raster import choose
 
@@ -35,7 +35,8 @@ def on_the_plane(factor: float = 1.0, opacity: float = 0.95) -> Gaussians:
 
 def share(gaussians: Gaussians, cameras: int = 3) -> float | None:
     raster = choose(torch.device("cpu"), "auto")
-    return floater_share(gaussians, DEPTHS, [(CAMERA, p) for p in POSES[:cameras]], raster, RasterSettings())
+    cams = [(CAMERA, p) for p in POSES[:cameras]]
+    return share_of(floating_weights(gaussians, DEPTHS, cams, raster, RasterSettings()))
 
 
 def test_a_scene_on_its_surfaces_has_none() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from splat.core.geometry import Rigid
 from splat.core.slots import RefinedView, RenderedView
+from splat.geometry.focus import camera_centres
+from splat.geometry.virtual_path import distance_weights
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,8 @@ class FeedbackWeight:
         """In [0, 1]: 0 at a photo's camera. Depends on centres alone, and not on the world's origin or scale."""
         if not photos:
             return 0.0
-        centres = torch.stack([p.translation for p in photos]).double()
-        nearest = float((centres - world_from_cam.translation.double()).norm(dim=1).min())
-        far = torch.cdist(centres, centres, compute_mode="donot_use_mm_for_euclid_dist").sort(1, descending=True).values
-        second = far[:, 1] if len(photos) > 2 else far[:, 0]  # of two photos the farthest is the only one
-        spread = self.spread_factor * float(second.max())
-        return min(1.0, self.saturation * nearest / spread) if spread > 0 else float(nearest > 0)
+        centre = world_from_cam.translation[None]
+        return float(distance_weights(centre, camera_centres(photos), self.saturation, self.spread_factor))
 
     def of_pixels(self, view: RenderedView, refined: RefinedView) -> Float[Tensor, "h w"]:
         """In [0, 1], without the camera's part."""
