@@ -44,8 +44,9 @@ from splat.core.geometry import Rigid  # noqa: E402
 from splat.core.slots import RasterSettings, ReferencePhoto, RefinerPair, RenderedView, Silent  # noqa: E402
 from splat.export import load_splat  # noqa: E402
 from splat.geometry.between import pose_between  # noqa: E402
+from splat.geometry.virtual_path import nearest_first  # noqa: E402
 from splat.priors.refiner.fitting import Fit, Recipe, score  # noqa: E402
-from splat.priors.refiner.inputs import CHANNELS, Example, example, nearest_first  # noqa: E402
+from splat.priors.refiner.inputs import CHANNELS, PHOTOS, Example, example  # noqa: E402
 from splat.priors.refiner.unet import WIDTHS, seeded_net  # noqa: E402
 from splat.priors.refiner.weights import FILE, save_weights  # noqa: E402
 from splat.raster import choose  # noqa: E402
@@ -147,7 +148,7 @@ def examples_of(plan: Plan, folder: Path) -> list[Example]:
         references = [
             ReferencePhoto(p.camera, p.world_from_cam, rgb, torch.where(p.alpha > 0.5, p.depth, 0)) for rgb, p in known
         ]
-        nearest, name = tuple(nearest_first(pose, references)), f"scene {plan.number} camera {i}"
+        nearest, name = tuple(nearest_first(pose, references)[:PHOTOS]), f"scene {plan.number} camera {i}"
         found.append(example(RefinerPair(drawn(scene, photos, pose), nearest, target, name)))
     return found
 

@@ -462,6 +462,14 @@ class ViewRefiner(Protocol):
         """`references`: photos, nearest first. `strength` in [0, 1]; 0: the render as it is."""
         ...
 
+    def state(self) -> dict[str, Any]:
+        """What `fit` has learned, for checkpoints."""
+        ...
+
+    def restored(self, state: dict[str, Any]) -> ViewRefiner:
+        """The refiner as it was when `state` was taken."""
+        ...
+
 
 # ------------------------------------------------------------------------------------------------------------ training
 
@@ -691,6 +699,9 @@ class Round:
     draw: Callable[[Item], Render]
     """Renders the current scene, without gradient, exposure and dropout."""
     report: Reporter
+    train_apart: Callable[[Init, Phase], Callable[[Item], Render]] | None = None
+    """Trains other Gaussians in a phase of their own, which changes nothing about this run, and returns what `draw` is
+    for them. None where several processes train together."""
 
 
 @runtime_checkable
@@ -702,7 +713,8 @@ class Stateful(Protocol):
 
 
 Hook = Callable[[Round], None]
-"""A hook that is `Stateful` is part of checkpoints."""
+"""A hook that is `Stateful` is part of checkpoints. One with an attribute `edits_rows` that is False leaves the rows as
+they are, so that the statistics of density control stay."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splat.core.geometry import Rigid, matrix_from_quat, quats_on_one_side
+from splat.core.slots import ReferencePhoto
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,12 @@ def virtual_path(poses: Sequence[Rigid], per_pair: int = 10) -> list[Between]:
         for i, j in neighbour_pairs(poses)
         for k in range(per_pair + 1)
     ]
+
+
+def nearest_first(world_from_cam: Rigid, photos: Sequence[ReferencePhoto]) -> list[ReferencePhoto]:
+    """Photos by the distance of their cameras from a camera."""
+    centre = world_from_cam.translation
+    return sorted(photos, key=lambda p: float((p.world_from_cam.translation - centre).norm()))
 
 
 def distance_weights(

@@ -2,8 +2,8 @@
 
 First Gaussians are those of `coherent` (few photos) or `edgs`, with far background and sky behind them. Training has
 the published losses: depth that correlates with that of the photos' depth maps, over the image and in patches, normals,
-and targets for cameras between neighbouring photos. Where the published method refines renders by a diffusion model,
-`Lm.refined` may add phases; without a refiner it adds none, and the whole run is the first stage.
+and targets for cameras between neighbouring photos: renders of the first points, later renders of the scene that a
+refiner has corrected. The published refiner is a diffusion model; ours, a small network, comes with the package.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from splat.core.capture import Capture
+from splat.core.errors import SplatError
 from splat.core.slots import Budget, Init, Initializer, InitPlan, Phase
 from splat.geometry.reproject import posed_depths
 from splat.init.background import BackgroundSurfaces
@@ -20,7 +21,10 @@ from splat.init.dense_surfaces import initial_budget
 from splat.losses import Losses
 from splat.methods.coherent import Coherent
 from splat.methods.edgs import DEFAULTS as EDGS
+from splat.priors.diffusion_refiner import DiffusionRefiner
+from splat.priors.refiner import FeedbackWeight, SceneRefiner
 from splat.train.point_views import Cloud, PointSource, PointViews, point_items
+from splat.train.refined_views import RefinedSource, RefinedViews, with_refined_views
 from splat.train.views import PhotoSource
 from splat.train.virtual_views import VirtualViews
 
@@ -72,6 +76,17 @@ class Lm(Coherent):
     """Renders of the first points as targets between the photos."""
     virtual: VirtualViews = field(default_factory=lambda: VirtualViews(every=0))
     """Photos warped to cameras between them as targets (`coherent`); off unless `every` is above 0."""
+    refiner: Literal["scene", "diffusion", "none"] = "scene"
+    """What corrects renders between the photos: scene (a small network that learns from this scene's photos), diffusion
+    (Stable Diffusion with the tile ControlNet, as published; needs weights), none."""
+    refined: RefinedViews = field(default_factory=RefinedViews)
+    """Corrected renders as targets."""
+    scene: SceneRefiner = field(default_factory=SceneRefiner)
+    """The small network."""
+    diffusion: DiffusionRefiner = field(default_factory=DiffusionRefiner)
+    """The published one."""
+    feedback: FeedbackWeight = field(default_factory=FeedbackWeight)
+    """What each pixel of a corrected render counts."""
     max_bound_photos: int = 4
     """Up to so many training photos Gaussians slide along rays first, as in `coherent`; with more they are free."""
 
@@ -82,7 +97,7 @@ class Lm(Coherent):
 
     def record(self) -> dict[str, Any]:
         """What `config.json` says of the published setting beside the settings of the run."""
-        return {"layout": self.layout, **asdict(LAYOUTS[self.layout]), "refiner": None}
+        return {"layout": self.layout, **asdict(LAYOUTS[self.layout]), "refiner": self.refiner}
 
     def few(self, capture: Capture) -> bool:
         """Whether Gaussians are bound to rays first."""
@@ -103,24 +118,44 @@ class Lm(Coherent):
         return found if self.few(capture) else replace(found, along_rays=False, keep_points=3.0)
 
     def phases(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
-        """Those of `coherent` (one, of free Gaussians, with more photos), and what `refined` adds."""
-        first = super().phases(capture, init, budget)
-        return first + self.refined(capture, init, budget)
+        """Those of `coherent`; with more photos one, of free Gaussians."""
+        return super().phases(capture, init, budget)
 
-    def refined(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
-        """Phases whose targets are refined renders: none without a refiner. A method that has one overrides this, gives
-        its first phases `Layout.first_stage` of the steps, and weights its targets by
-        `virtual_path.distance_weights`."""
-        return ()
+    def unavailable(self) -> str | None:
+        """As `coherent`; and where the refiner that was asked for lacks its weights."""
+        if self.refiner == "diffusion":
+            try:
+                self.diffusion.check()
+            except SplatError as e:
+                return str(e)
+        return super().unavailable()
+
+    def _with_refined_views(self, capture: Capture, init: Init, phase: Phase, photos: PhotoSource) -> Phase:
+        published = LAYOUTS[self.layout]
+        if self.refiner == "none" or not self.refined.every or len(capture.views) < 2:
+            return phase
+        source = RefinedSource(
+            phase.source,
+            [items[-1] for items in photos.levels],
+            [v.pose for v in capture.views],
+            [v.name for v in capture.views],
+            self.scene.start() if self.refiner == "scene" else self.diffusion.start(),
+            self.feedback,
+            self.refined,
+        )
+        rounds = [step / published.rounds[-1] for step in published.rounds[:-1]]
+        return with_refined_views(phase, source, init, phase.steps, rounds)
 
     def _with_virtual_views(self, capture: Capture, init: Init, phase: Phase) -> Phase:
+        photos = phase.source
         phase = super()._with_virtual_views(capture, init, phase)
-        source, photos, published = phase.source, phase.source, LAYOUTS[self.layout]
-        while not isinstance(photos, PhotoSource):
-            inner = getattr(photos, "photos", None)
-            if inner is None:
-                return phase
-            photos = inner
+        if not isinstance(photos, PhotoSource):
+            return phase
+        phase = self._with_point_views(capture, init, phase, photos)
+        return self._with_refined_views(capture, init, phase, photos)
+
+    def _with_point_views(self, capture: Capture, init: Init, phase: Phase, photos: PhotoSource) -> Phase:
+        published = LAYOUTS[self.layout]
         weight = published.point_views if self.points.weight is None else self.points.weight
         if not self.points.every or weight <= 0 or len(capture.views) < 2:
             return phase
@@ -134,7 +169,11 @@ class Lm(Coherent):
         )
         l1 = phase.losses.l1 if isinstance(phase.losses, Losses) else 1.0
         items = point_items(
-            *(cloud, [i.camera for i in finest], [v.pose for v in capture.views], self.points),
-            *(weight / l1 if l1 > 0 else 0.0, finest[0].rgb.device),
+            cloud,
+            [i.camera for i in finest],
+            [v.pose for v in capture.views],
+            self.points,
+            weight / l1 if l1 > 0 else 0.0,
+            finest[0].rgb.device,
         )
-        return replace(phase, source=PointSource(source, items, self.points.every, until))
+        return replace(phase, source=PointSource(phase.source, items, self.points.every, until))

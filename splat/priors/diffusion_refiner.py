@@ -192,6 +192,21 @@ class LoadedDiffusion:
             _without_lora(part)
         return replace(self, accepted=False, summary=f"not used: {about}")
 
+    def state(self) -> dict[str, Any]:
+        lora = [
+            {n: p.detach().cpu() for n, p in part.named_parameters() if "lora_" in n}
+            for part in _networks(self.pipeline)
+        ]
+        return {"accepted": self.accepted, "summary": self.summary, "lora": lora}
+
+    def restored(self, state: dict[str, Any]) -> LoadedDiffusion:
+        """The LoRA is added to the networks in place."""
+        if any(state["lora"]):
+            self._add_lora(0)
+            for part, found in zip(_networks(self.pipeline), state["lora"], strict=True):
+                part.load_state_dict(found, strict=False)
+        return replace(self, accepted=bool(state["accepted"]), summary=str(state["summary"]))
+
     def _gain(self, pairs: list[RefinerPair], seed: int) -> float:
         gains = [psnr(self._denoised(p.view.rgb, seed), p.target) - psnr(p.view.rgb, p.target) for p in pairs]
         return sum(gains) / len(gains)

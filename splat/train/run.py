@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from splat.core.slots import (
     Render,
     Reporter,
     Round,
+    Silent,
     Stateful,
 )
 from splat.geometry.morton import morton_order
@@ -115,8 +118,10 @@ class TrainingRun:
 
     def _call(self, hook: Hook | None) -> None:
         if hook is not None:
-            hook(Round(self.step, self.phase_step, self.model, self._draw, self.report))
-            self.density.reset_statistics()
+            apart = self._train_apart if self.execution.group.world == 1 else None
+            hook(Round(self.step, self.phase_step, self.model, self._draw, self.report, apart))
+            if getattr(hook, "edits_rows", True):
+                self.density.reset_statistics()
 
     def _draw(self, item: Item) -> Render:
         """Render the current scene, without gradient, exposure and dropout."""
@@ -125,6 +130,14 @@ class TrainingRun:
             background = phase.schedules.background.colour(False, self.generator).to(self.device)
             gaussians = self.model.gaussians()
             return self.raster(gaussians, item.camera, item.cam_from_world, background, phase.raster)
+
+    def _train_apart(self, init: Init, phase: Phase) -> Callable[[Item], Render]:
+        """Train other Gaussians from the corrections of photos as they are; returns what draws them."""
+        views = copy.deepcopy(self.view_model)
+        run = TrainingRun(init, (phase,), self.raster, views, self.settings, Silent(), Execution())
+        while run.advance():
+            run.do_step()
+        return run._draw
 
     # ---------------------------------------------------------------------------------------------------------- steps
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from splat.core.camera import Camera
 from splat.core.capture import BYTES_PER_READ_PIXEL, View
@@ -135,6 +136,64 @@ class PhotoSource:
         self.generator.set_state(state["generator"])
 
 
+class ItemSource:
+    """A `slots.TargetSource` of items as they are, each once per epoch, in random order."""
+
+    def __init__(self, items: Sequence[Item], seed: int = 0) -> None:
+        self.all = list(items)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.remaining: list[int] = []
+
+    def items(self, step: int, steps: int) -> Iterator[Item]:
+        if not self.remaining:
+            self.remaining = torch.randperm(len(self.all), generator=self.generator).tolist()
+        yield self.all[self.remaining.pop()]
+
+    def state(self) -> dict[str, Any]:
+        return {"remaining": list(self.remaining), "generator": self.generator.get_state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.remaining = list(state["remaining"])
+        self.generator.set_state(state["generator"])
+
+
+def smaller(item: Item, side: int) -> Item:
+    """The item with at most `side` px on its long side: colours, alpha and weight averaged, depth and normals those of
+    the nearest pixel."""
+    camera = item.camera.at_most(side)
+    if camera == item.camera:
+        return item
+    size = (camera.height, camera.width)
+
+    def averaged(pixels: Tensor | None) -> Tensor | None:
+        if pixels is None:
+            return None
+        planes = (pixels if pixels.ndim == 3 else pixels[..., None]).permute(2, 0, 1)[None].float()
+        small = interpolate(planes, size, mode="area")[0].permute(1, 2, 0)
+        return (small if pixels.ndim == 3 else small[..., 0]).round().to(pixels.dtype).contiguous()
+
+    def nearest(values: Tensor | None) -> Tensor | None:
+        if values is None:
+            return None
+        planes = (values if values.ndim == 3 else values[..., None]).permute(2, 0, 1)[None].float()
+        small = interpolate(planes, size, mode="nearest-exact")[0].permute(1, 2, 0)
+        return (small if values.ndim == 3 else small[..., 0]).to(values.dtype).contiguous()
+
+    rgb = averaged(item.rgb)
+    assert rgb is not None
+    return replace(
+        item,
+        camera=camera,
+        rgb=rgb,
+        alpha=averaged(item.alpha),
+        weight=averaged(item.weight),
+        inverse_depth=nearest(item.inverse_depth),
+        probability=nearest(item.probability),
+        normals_cam=nearest(item.normals_cam),
+        layers=nearest(item.layers),
+    )
+
+
 def _levels(view: Posed, view_id: int, schedule: ResolutionSchedule, device: torch.device | str) -> list[Item]:
     """The view at each level, coarse to fine. Levels of the same size share their pixels."""
     made: dict[float, Item] = {}
@@ -154,19 +213,19 @@ def _with_depth(item: Item, found: DepthMap, normals: bool) -> Item:
     inverse = torch.where(known, 1 / found.depth.clamp_min(1e-12), 0)
     both = torch.stack([inverse, found.confidence * known])[None]
     size = (item.camera.height, item.camera.width)
-    inverse, probability = torch.nn.functional.interpolate(both, size, mode="nearest-exact")[0].to(item.rgb.device)
+    inverse, probability = interpolate(both, size, mode="nearest-exact")[0].to(item.rgb.device)
     item = replace(item, inverse_depth=inverse, probability=probability)
     if not normals or found.normals_cam is None:
         return item
     facing = (found.normals_cam * known[..., None]).permute(2, 0, 1)[None]
-    resized = torch.nn.functional.interpolate(facing, size, mode="nearest-exact")[0].permute(1, 2, 0)
+    resized = interpolate(facing, size, mode="nearest-exact")[0].permute(1, 2, 0)
     return replace(item, normals_cam=resized.contiguous().to(item.rgb.device))
 
 
 def _with_layers(item: Item, layers: Int[Tensor, "h w"], depth_unit: float) -> Item:
     """Layers of the pixel that contains the middle of each pixel."""
     size = (item.camera.height, item.camera.width)
-    resized = torch.nn.functional.interpolate(layers[None, None].float(), size, mode="nearest-exact")[0, 0]
+    resized = interpolate(layers[None, None].float(), size, mode="nearest-exact")[0, 0]
     return replace(item, layers=resized.long().to(item.rgb.device), depth_unit=depth_unit)
 
 

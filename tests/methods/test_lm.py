@@ -12,7 +12,7 @@ from splat.cli import parse
 from splat.commands.reconstruct import Reconstruct
 from splat.core.camera import Camera
 from splat.core.capture import Capture
-from splat.core.slots import Budget, Init, InitPlan, Phase, Priors, RasterSettings, Silent
+from splat.core.slots import Budget, Init, InitPlan, Priors, RasterSettings, Silent
 from splat.geometry.drawing import draw
 from splat.init.background import BackgroundSurfaces
 from splat.losses import Losses
@@ -69,22 +69,22 @@ def test_a_weight_that_was_given_wins() -> None:
 
 def test_renders_of_points_stand_beside_the_photos_until_the_first_stage_ends(prepared: tuple[Capture, Init]) -> None:
     for layout, until in (("360", 0.4), ("forward", 0.25)):
-        method = replace(Lm(), layout=layout)
+        method = replace(Lm(), layout=layout, refiner="none")
         source = phases_of(prepared, method)[0].source
         assert isinstance(source, PointSource) and source.until == until
         weight = LAYOUTS[layout].point_views
         assert all(i.loss_weight * 0.8 == pytest.approx(weight) for i in source.virtual)
         assert [len(list(source.items(s, 40))) for s in (0, 39)] == [2, 1]
-    off = replace(Lm(), points=replace(Lm().points, every=0))
+    off = replace(Lm(), points=replace(Lm().points, every=0), refiner="none")
     assert isinstance(phases_of(prepared, off)[0].source, PhotoSource)
 
 
 def test_photos_carry_depth_and_normals_where_a_loss_reads_them(prepared: tuple[Capture, Init]) -> None:
-    first = phases_of(prepared)[0]
+    first = phases_of(prepared, replace(Lm(), refiner="none"))[0]
     assert first.raster.normals
     item = first.source.source.levels[0][-1]
     assert item.inverse_depth is not None and item.normals_cam is not None
-    plain = phases_of(prepared, losses=Losses())[0]
+    plain = phases_of(prepared, replace(Lm(), refiner="none"), losses=Losses())[0]
     assert not plain.raster.normals and plain.source.source.levels[0][-1].normals_cam is None
 
 
@@ -100,16 +100,6 @@ def test_few_photos_are_bound_to_rays_first_and_many_are_free(prepared: tuple[Ca
     assert len(phases_of((capture, free), many)) == 1
 
 
-def test_refined_phases_follow_the_first_ones_and_there_are_none_without_a_refiner(
-    prepared: tuple[Capture, Init],
-) -> None:
-    class Refining(Lm):
-        def refined(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
-            return (replace(budget.photo_phase, name="refined"),)
-
-    assert [p.name for p in phases_of(prepared, Refining())] == ["rays", "free", "refined"]
-
-
 def test_training_lowers_the_new_terms(prepared: tuple[Capture, Init]) -> None:
     """With the terms the depth of a wrong start correlates better with the maps in the end than without."""
     capture, init = prepared
@@ -120,7 +110,7 @@ def test_training_lowers_the_new_terms(prepared: tuple[Capture, Init]) -> None:
     found = []
     for losses in (replace(PUBLISHED, pearson=1.0, pearson_patches=1.0), Losses()):
         start = Init(noisy, depths=init.depths)
-        phases = phases_of((capture, start), losses=losses, steps=60)
+        phases = phases_of((capture, start), replace(Lm(), refiner="none"), losses=losses, steps=60)
         model = ViewModel(3, ViewSettings(exposure=False), capture.camera_centres().float(), 1.0)
         trained = train(start, phases, raster, model, TrainSettings(), Silent()).gaussians
         total = 0.0

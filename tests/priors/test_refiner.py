@@ -14,7 +14,8 @@ import torch
 from splat.core.errors import SplatError
 from splat.core.metrics import psnr
 from splat.core.slots import Silent, ViewRefiner
-from splat.priors.refiner import FittedRefiner, SceneRefiner, nearest_first
+from splat.geometry.virtual_path import nearest_first
+from splat.priors.refiner import FittedRefiner, SceneRefiner
 from splat.priors.refiner.fitting import Fit, Recipe
 from splat.priors.refiner.inputs import CHANNELS, NAMES, channels, example
 from splat.priors.refiner.unet import MAX_PARAMETERS, WIDTHS, RefinerNet, count_parameters, seeded_net
@@ -112,8 +113,8 @@ def test_one_photo_is_not_enough(pairs: list) -> None:
 
 def test_the_nearest_photos_come_first() -> None:
     photos = refining.photos()
-    assert nearest_first(photos[2].world_from_cam, photos, 1) == [photos[2]]
-    assert set(map(id, nearest_first(photos[0].world_from_cam, photos[::-1]))) == {id(photos[0]), id(photos[1])}
+    assert nearest_first(photos[2].world_from_cam, photos)[0] is photos[2]
+    assert set(map(id, nearest_first(photos[0].world_from_cam, photos[::-1])[:2])) == {id(photos[0]), id(photos[1])}
 
 
 def test_missing_photos_are_channels_of_zero(pairs: list) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splat.core.geometry import Rigid
 from splat.core.slots import ReferencePhoto, RefinerPair, RenderedView
 from splat.geometry.warping import warp_photo
 
@@ -42,12 +40,6 @@ class Example:
     @property
     def render(self) -> Float[Tensor, "3 h w"]:
         return self.inputs[:3] + _MIDDLE
-
-
-def nearest_first(world_from_cam: Rigid, photos: Sequence[ReferencePhoto], count: int = PHOTOS) -> list[ReferencePhoto]:
-    """Those whose cameras are nearest to a camera, nearest first."""
-    centre = world_from_cam.translation
-    return sorted(photos, key=lambda p: float((p.world_from_cam.translation - centre).norm()))[:count]
 
 
 def channels(view: RenderedView, references: tuple[ReferencePhoto, ...]) -> Float[Tensor, "c h w"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -127,6 +128,21 @@ class FittedRefiner:
         correction, error = refined_colours(self.net, channels(view, tuple(references)))
         rgb = (view.rgb + strength * correction.permute(1, 2, 0)).clamp(0, 1)
         return RefinedView(rgb, torch.exp(-error / _CONFIDENT_ERROR))
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "net": self.net.state_dict(),
+            "widths": list(self.net.widths),
+            "summary": self.summary,
+            "accepted": self.accepted,
+            "held_out": self.held_out,
+        }
+
+    def restored(self, state: dict[str, Any]) -> FittedRefiner:
+        """`scores` do not come back."""
+        net = RefinerNet(CHANNELS, tuple(state["widths"]))
+        net.load_state_dict(state["net"])
+        return FittedRefiner(self.settings, net.eval(), state["summary"], state["accepted"], state["held_out"])
 
 
 _CONFIDENT_ERROR = 0.1

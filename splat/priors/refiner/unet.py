@@ -24,7 +24,7 @@ class RefinerNet(nn.Module):
 
     def __init__(self, inputs: int, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
-        a, b, c = widths
+        a, b, c = self.widths = tuple(widths)
         self.down_1, self.down_2, self.down_3 = _block(inputs, a), _block(a, b), _block(b, c)
         self.up_2, self.up_1 = _block(b + c, b), _block(a + b, a)
         self.last = nn.Conv2d(a, 4, 3, padding=1)

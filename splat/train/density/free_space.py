@@ -6,7 +6,7 @@ explains. Depth maps do: where two photos see past a place, it is empty.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from jaxtyping import Bool, Float
@@ -16,7 +16,7 @@ from splat.core.slots import DensityControl, DensitySettings
 from splat.geometry.between import surfaces_between
 from splat.geometry.floaters import floating, nearest_measured, veiling
 from splat.geometry.reproject import PosedDepth
-from splat.train.density.pruning import Pruning, sharded
+from splat.train.density.pruning import Pruning, sharded, without_photos
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,3 +49,9 @@ class FreeSpace:
     def shard(self, world: int) -> FreeSpace:
         """The settings for one of `world` processes."""
         return replace(self, density=sharded(self.density, world))
+
+    def without_photos(self, left_out: Collection[int]) -> DensitySettings:
+        """See `pruning.without_photos`. One depth map alone says nothing."""
+        kept = [d for i, d in enumerate(self.depths) if i not in left_out]
+        inner = without_photos(self.density, left_out)
+        return replace(self, density=inner, depths=kept) if len(kept) > 1 else inner

@@ -7,6 +7,7 @@ contradicts it; in views from other positions it occludes the scene.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from splat.core.slots import DensityControl, DensitySettings
-from splat.train.density.pruning import Pruning, sharded
+from splat.train.density.pruning import Pruning, sharded, without_photos
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,12 @@ class NearCamera:
     def shard(self, world: int) -> NearCamera:
         """The settings for one of `world` processes."""
         return replace(self, density=sharded(self.density, world))
+
+    def without_photos(self, left_out: Collection[int]) -> NearCamera:
+        """See `pruning.without_photos`."""
+        kept = [i for i in range(len(self.centres)) if i not in left_out]
+        inner = without_photos(self.density, left_out)
+        return replace(self, density=inner, centres=self.centres[kept], radii=self.radii[kept])
 
 
 def too_near(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,12 @@ def with_innermost(settings: DensitySettings, innermost: DensitySettings) -> Den
     if inner is None:
         return innermost
     return replace(settings, density=with_innermost(inner, innermost))  # type: ignore[type-var]
+
+
+def without_photos(settings: DensitySettings, left_out: Collection[int]) -> DensitySettings:
+    """The settings without what they know from some of the training photos."""
+    without = getattr(settings, "without_photos", None)
+    return settings if without is None else without(left_out)  # type: ignore[no-any-return]
 
 
 class Pruning(DensityControl):
