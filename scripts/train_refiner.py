@@ -60,7 +60,7 @@ VIEWS = 10
 """Virtual cameras for each scene."""
 WORSENED = 0.3
 """Share of the renders for which Gaussians are moved and left out at random."""
-RECIPE = Recipe(steps=8000, batch=4, crop=80)
+RECIPE = Recipe(steps=6000, batch=4, crop=80, darkest=0.2, exposures=0.15, swap_channels=True)
 SEED = 0
 MAX_CPU_MINUTES = 180
 """90 minutes of two cores."""

@@ -76,9 +76,10 @@ class Lm(Coherent):
     """Renders of the first points as targets between the photos."""
     virtual: VirtualViews = field(default_factory=lambda: VirtualViews(every=0))
     """Photos warped to cameras between them as targets (`coherent`); off unless `every` is above 0."""
-    refiner: Literal["scene", "diffusion", "none"] = "scene"
-    """What corrects renders between the photos: scene (a small network that learns from this scene's photos), diffusion
-    (Stable Diffusion with the tile ControlNet, as published; needs weights), none."""
+    refiner: Literal["scene", "diffusion", "none"] = "none"
+    """What corrects renders between the photos, to be targets of the rest of the run: scene (a small network that
+    learns from this scene's photos; on captures it has not paid so far), diffusion (Stable Diffusion with the tile
+    ControlNet, as published; needs weights), none."""
     refined: RefinedViews = field(default_factory=RefinedViews)
     """Corrected renders as targets."""
     scene: SceneRefiner = field(default_factory=SceneRefiner)

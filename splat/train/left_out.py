@@ -25,7 +25,7 @@ class LeftOut:
 
     scenes: int = 4
     """Each leaves out every so many-th photo; fewer with fewer photos."""
-    steps: float = 0.15
+    steps: float = 0.3
     """Steps of each, as a fraction of the run's."""
 
 

@@ -51,7 +51,7 @@ class RefinedViews:
     """Steps of the way between two neighbouring photos."""
     max_views: int = 24
     """Of more cameras than these, so many are taken, evenly spread."""
-    size: int = 400
+    size: int = 252
     """Long side, px, at most."""
     weight: float = 1.0
     """Weight of their L1 error where they count fully."""

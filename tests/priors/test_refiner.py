@@ -63,6 +63,14 @@ def test_it_is_sure_where_it_is_right(pairs: list, fitted: FittedRefiner) -> Non
     assert error[sure].mean() < 0.9 * error[~sure].mean()
 
 
+def test_nothing_is_made_up_where_no_photo_shows_anything(pairs: list, fitted: FittedRefiner) -> None:
+    p = pairs[-1]
+    alone = fitted.refine(p.view, ())
+    assert torch.equal(alone.rgb, p.view.rgb) and not alone.confidence.any()
+    thin = replace(p.view, alpha=0.3 * p.view.alpha)
+    assert torch.equal(fitted.refine(thin, p.references).rgb, p.view.rgb)
+
+
 def test_the_same_seed_gives_the_same_refiner(pairs: list) -> None:
     dark = [replace(p, view=replace(p.view, rgb=0.7 * p.target)) for p in pairs]  # learned at once
     torch.manual_seed(5)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import l1_loss
 
 from splat.core.metrics import psnr, ssim, ssim_map
-from splat.priors.refiner.inputs import COLOURS, DIFFERENCES, Example
+from splat.priors.refiner.inputs import COLOURS, DIFFERENCES, PHOTO_MASKS, Example, informed
 from splat.priors.refiner.unet import ERROR_UNIT, RefinerNet
 
 DSSIM_WEIGHT = 0.2
@@ -33,6 +33,12 @@ class Recipe:
     weight_decay: float = 1e-4
     jitter: float = 0.15
     """Largest relative change of each channel's gain, on render, photos and target alike."""
+    darkest: float = 1.0
+    """Least gain of all channels together: scenes are made as dark as that. 1: none."""
+    exposures: float = 0.0
+    """Largest relative difference of the exposures of warped photos from that of the render."""
+    swap_channels: bool = False
+    """Put red, green and blue in any sequence, alike everywhere."""
 
 
 class Fit:
@@ -50,7 +56,8 @@ class Fit:
         """One step; returns the loss."""
         inputs, target, weight = self._batch()
         correction, log_error = self.net(inputs)
-        loss = objective(inputs[:, :3] + 0.5, correction, log_error, target, weight)
+        part = informed(inputs)
+        loss = objective(inputs[:, :3] + 0.5, correction * part[:, None], log_error, target, weight)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -70,15 +77,33 @@ class Fit:
         y, x = self._below(h - side + 1), self._below(w - side + 1)
         box = (..., slice(y, y + side), slice(x, x + side))
         inputs, target, weight = (t[box].to(torch.float32, copy=True) for t in (e.inputs, e.target, e.weight))
-        gain = 1 + self.recipe.jitter * (2 * torch.rand(3, 1, 1, generator=self.generator) - 1)
-        inputs[list(COLOURS)] = (inputs[list(COLOURS)] + 0.5) * gain - 0.5
-        inputs[list(DIFFERENCES)] *= gain.repeat(len(DIFFERENCES) // 3, 1, 1)
-        target = target * gain
+        inputs, target = self._recoloured(inputs, target)
         if self._below(2):
             inputs, target, weight = (t.flip(-1) for t in (inputs, target, weight))
         if self._below(2):
             inputs, target, weight = (t.flip(-2) for t in (inputs, target, weight))
         return inputs, target, weight
+
+    def _recoloured(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        r = self.recipe
+        gain = 1 + r.jitter * (2 * torch.rand(3, 1, 1, generator=self.generator) - 1)
+        if r.darkest < 1:
+            gain = gain * r.darkest ** float(torch.rand(1, generator=self.generator))
+        colours, differences = list(COLOURS), list(DIFFERENCES)
+        inputs[colours] = (inputs[colours] + 0.5) * gain - 0.5
+        inputs[differences] *= gain.repeat(len(differences) // 3, 1, 1)
+        target = target * gain
+        if r.exposures > 0:
+            for k, mask in enumerate(PHOTO_MASKS):
+                other = 1 + r.exposures * float(2 * torch.rand(1, generator=self.generator) - 1)
+                part, render = differences[3 * k : 3 * k + 3], inputs[colours] + 0.5
+                inputs[part] = ((inputs[part] + render) * other - render) * inputs[mask]
+        if r.swap_channels:
+            swap = torch.randperm(3, generator=self.generator)
+            for part in (colours, *(differences[k : k + 3] for k in range(0, len(differences), 3))):
+                inputs[part] = inputs[part][swap]
+            target = target[swap]
+        return inputs, target
 
     def _below(self, count: int) -> int:
         return int(torch.randint(count, (1,), generator=self.generator))
@@ -120,7 +145,7 @@ def refined_colours(net: RefinerNet, inputs: Float[Tensor, "c h w"]) -> tuple[Te
     """The correction [3 h w] and the expected error [h w] in values of [0, 1], without gradient."""
     with torch.no_grad():
         correction, log_error = net(inputs[None])
-    return correction[0], ERROR_UNIT * torch.exp(log_error[0])
+    return correction[0] * informed(inputs), ERROR_UNIT * torch.exp(log_error[0])
 
 
 @dataclass(frozen=True)

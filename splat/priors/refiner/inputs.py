@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from splat.core.slots import ReferencePhoto, RefinerPair, RenderedView
 from splat.geometry.warping import warp_photo
@@ -21,9 +22,13 @@ NAMES = (
 CHANNELS = len(NAMES)
 COLOURS = (0, 1, 2)
 DIFFERENCES = tuple(i for i, n in enumerate(NAMES) if n.startswith("photo") and n.endswith(("red", "green", "blue")))
+_ALPHA = NAMES.index("alpha")
+PHOTO_MASKS = tuple(i for i, n in enumerate(NAMES) if n.endswith("mask"))
 _MIDDLE = 0.5
 """Subtracted from the render's colours."""
 _COVERED = 0.5
+_OPAQUE = 0.8
+"""Alpha from which a pixel may be corrected fully."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +68,16 @@ def channels(view: RenderedView, references: tuple[ReferencePhoto, ...]) -> Floa
         rows += [*((warped.rgb - rgb) * warped.mask[..., None]).permute(2, 0, 1), warped.mask, warped.agreement]
     rows += [torch.zeros_like(view.alpha)] * (CHANNELS - len(rows))
     return torch.stack([r.float() for r in rows])
+
+
+def informed(inputs: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b h w"]:
+    """In [0, 1]: where the scene is opaque and a photo shows the same place. Elsewhere a network could only tell what
+    scenes look like in general, so nothing is corrected there."""
+    alpha, masks = inputs[..., _ALPHA, :, :], inputs[..., list(PHOTO_MASKS), :, :]
+    seen = ((alpha - _COVERED) / (_OPAQUE - _COVERED)).clamp(0, 1) * masks.amax(-3)
+    h, w = seen.shape[-2:]
+    smooth = avg_pool2d(seen.reshape(-1, 1, h, w), 5, 1, 2, count_include_pad=False)
+    return seen * smooth.reshape(seen.shape)
 
 
 def example(pair: RefinerPair) -> Example:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from splat.core.slots import ReferencePhoto, RefinedView, RefinerPair, RenderedView, Reporter, Silent
 from splat.priors.refiner.fitting import Fit, Recipe, Score, refined_colours, score, steps_of
-from splat.priors.refiner.inputs import CHANNELS, Example, channels, example
+from splat.priors.refiner.inputs import CHANNELS, Example, channels, example, informed
 from splat.priors.refiner.unet import WIDTHS, RefinerNet, seeded_net
 from splat.priors.refiner.weights import load_weights
 
@@ -125,9 +125,10 @@ class FittedRefiner:
         """As `slots.ViewRefiner`; has no random part, so `seed` does not matter. Confidence 0 where it is not used."""
         if not self.accepted:
             return RefinedView(view.rgb, torch.zeros_like(view.alpha))
-        correction, error = refined_colours(self.net, channels(view, tuple(references)))
+        inputs = channels(view, tuple(references))
+        correction, error = refined_colours(self.net, inputs)
         rgb = (view.rgb + strength * correction.permute(1, 2, 0)).clamp(0, 1)
-        return RefinedView(rgb, torch.exp(-error / _CONFIDENT_ERROR))
+        return RefinedView(rgb, torch.exp(-error / _CONFIDENT_ERROR) * informed(inputs))
 
     def state(self) -> dict[str, Any]:
         return {
