@@ -82,6 +82,8 @@ class Doctor:
             ("LPIPS", lambda: lpips(self.weights)),
             ("weights", lambda: learned_priors(self.weights)),
             ("Depth Anything", lambda: depth_anything(self.weights)),
+            ("Marigold", lambda: marigold(self.weights)),
+            ("refiner", lambda: refiners(self.weights)),
             *((w.title, partial(packaged, n, self.weights)) for n, w in _packaged()),
             ("memory", memory),
             ("disk", disk),
@@ -389,6 +391,29 @@ def depth_anything(folder: Path | None) -> Check:
         fix = f'pip install "{DISTRIBUTION}[depth]"'
         return Check("Depth Anything", "note", f"{found} ({about}), but transformers is missing", fix)
     return Check("Depth Anything", "ok", f"{found} ({about})")
+
+
+def marigold(folder: Path | None) -> Check:
+    """The networks behind `--depth marigold`."""
+    from splat.priors.marigold import LICENCE, SIZE_GB, TITLE, Marigold
+
+    missing = Marigold(weights=folder).unavailable()
+    about = f"{SIZE_GB:g} GB, {LICENCE}: depth and normals of single photos, --depth marigold"
+    return Check(TITLE, "ok" if missing is None else "note", missing or f"found ({about})")
+
+
+def refiners(folder: Path | None) -> Check:
+    """What `--lm.refiner` names."""
+    from splat.priors.diffusion_refiner import TITLE, DiffusionRefiner
+    from splat.priors.refiner.weights import load_weights
+
+    found = load_weights()  # a damaged file is a reason that names the fix
+    own = "comes without weights, and learns from the scene alone" if found is None else "has the package's weights"
+    try:
+        DiffusionRefiner(weights=folder).check()
+    except SplatError as e:
+        return Check("refiner", "note", f"--lm.refiner scene {own}; diffusion: {e}")
+    return Check("refiner", "ok", f"--lm.refiner scene {own}; diffusion: {TITLE} is here")
 
 
 def learned_priors(folder: Path | None) -> Check:

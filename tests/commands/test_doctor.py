@@ -244,3 +244,10 @@ def test_a_check_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyP
     checks = Doctor().checks()
     assert checks[-1].name == "disk"
     assert "ZeroDivisionError" in next(c.found for c in checks if c.name == "memory")
+
+
+def test_networks_that_bring_no_weights_are_named_with_size_and_licence(tmp_path: Path) -> None:
+    found = doctor.marigold(tmp_path), doctor.refiners(tmp_path)
+    assert [c.status for c in found] == ["note", "note"]
+    assert "OpenRAIL++-M" in found[0].found and "2.6 GB" in found[0].found
+    assert "CreativeML OpenRAIL-M" in found[1].found and "5.5 GB" in found[1].found
