@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from splat.core import licences
+from splat.core import devices, licences
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.slots import DepthPrior, Priors
@@ -117,13 +117,15 @@ def depth_source(
 
 def automatic_depth(anything: DepthAnything, marigold: Marigold) -> tuple[Learned | None, dict[str, str]]:
     """Of the priors that nobody asked for the first that can and may run here, for methods that want one; and why the
-    others are not used."""
+    others are not used. Marigold, which also gives normals, comes first on a GPU; on a CPU it takes minutes a photo."""
     skipped = {"--prior.command": "no program was named"}
     chosen: Learned | None = None
     networks: tuple[tuple[str, DepthAnything | Marigold, str], ...] = (
         ("Marigold", marigold, MARIGOLD_LICENCE),
         ("Depth Anything", anything, ANYTHING_LICENCE),
     )
+    if devices.named(marigold.device).type == "cpu":
+        networks = networks[::-1]
     for title, prior, licence in networks:
         reason = prior.unavailable()
         if reason is None and not licences.allowed(licence):
