@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,12 @@ NO_RAY = "Ray is not installed: pip install 'splat3d[ray]'"
 NO_SUBMITIT = "submitit is not installed: pip install 'splat3d[slurm]'"
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=NO_RAY)
 needs_submitit = pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason=NO_SUBMITIT)
+
+
+def slurm_answers() -> bool:
+    """Whether jobs can be submitted here."""
+    sinfo = shutil.which("sinfo")
+    return sinfo is not None and subprocess.run([sinfo], capture_output=True, timeout=60, check=False).returncode == 0
 
 
 def table(tmp_path: Path, out: str) -> Table:
@@ -107,8 +114,9 @@ def test_jobs_of_submitit_make_the_table_of_this_machine_also_where_one_is_lost(
 
 @needs_submitit
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("sinfo") is None, reason="no SLURM is installed")
 def test_jobs_of_slurm_make_the_table_of_this_machine(tmp_path: Path) -> None:
+    if not slurm_answers():
+        pytest.skip("no SLURM answers here: sinfo is missing or fails")
     alone = numbers(table(tmp_path, "alone"), Local(FAKE))
     assert numbers(table(tmp_path, "jobs"), Slurm(FAKE, cores=1)) == alone
 
