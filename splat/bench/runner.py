@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 
 import splat
 from splat.bench.cells import COPIED, Cell, Record, Records
-from splat.bench.engine import Engine, Job, Local, Outcome
+from splat.bench.engine import Job
+from splat.bench.engines import Engine, Local, Outcome, Task
 from splat.core.slots import Reporter
-
-SHARED_STAGES = ("ingest", "poses")
+from splat.run.record import StageRecord
 
 _GUESS_MINUTES = {"fast": 3.0, "default": 9.0, "quality": 60.0}
 """Until a cell has been measured: two cores, about ten to fifty photos."""
@@ -50,8 +49,9 @@ class Plan:
 class Table:
     """Cells, the sources of their scenes, and where everything goes:
 
-    `out/runs/<cell>/` run folders, `out/cells/<cell>.json` numbers, `out/logs/<cell>.log`, and at the end
-    `out/table.md`, `out/table.json`, `out/*.png`.
+    `out/runs/<cell>/` run folders, `out/poses/<scene>-s<seed>/` those of poses that several cells start from,
+    `out/cells/<cell>.json` numbers, `out/logs/<cell>.log`, and at the end `out/table.md`, `out/table.json`,
+    `out/*.png`.
     """
 
     title: str
@@ -85,41 +85,54 @@ class Table:
         """Run what is missing; returns the records of all cells that have ended, in the order of `cells`."""
         plan = self.plan(retry_failed)
         report.info(f"{self.title}: {plan.describe()}")
-        jobs = [self._job(c) for c in plan.to_run]
-        for record in self.records.of(self.cells):
-            if not record.failed:  # of an earlier sitting
-                self._share(self._job(record.cell), jobs)
+        engine = engine or Local()
+        jobs = {c.name: self._job(c) for c in plan.to_run}
         done = 0
 
-        def ended(job: Job, outcome: Outcome) -> None:
+        def ended(task: Task, outcome: Outcome) -> None:
             nonlocal done
+            job = jobs.get(task.name)
+            if job is None:
+                report.info(f"{task.name}: {outcome.message or f'found in {outcome.seconds / 60:.1f} min'}")
+                return
             done += 1
             record = record_of(job, outcome)
             self.records.put(record)
-            if not record.failed:
-                self._share(job, jobs[done:])
             report.info(
                 f"[{done}/{len(jobs)}] {job.cell.scene} {job.cell.method} seed {job.cell.seed}: {_line(record)}"
             )
 
         if jobs:
-            (engine or Local())(jobs, ended)
+            engine(self.tasks(tuple(jobs.values()), engine.program), ended)
         return self.records.of(self.cells)
+
+    def tasks(self, jobs: Sequence[Job], program: Sequence[str]) -> list[Task]:
+        """The tasks of jobs. Where several share scene and seed, they start from the same poses: those of a run that
+        has them, else of a task of their own that all of them wait for."""
+        groups: dict[tuple[str, int], list[Job]] = {}
+        for job in jobs:
+            groups.setdefault((job.cell.scene, job.cell.seed), []).append(job)
+        tasks: list[Task] = []
+        for (scene, seed), group in groups.items():
+            run = self.out / "poses" / f"{scene}-s{seed}"
+            alike = [c for c in self.cells if (c.scene, c.seed) == (scene, seed)]
+            posed = next((r for r in (run, *(self._job(c).run for c in alike)) if _has_poses(r)), None)
+            after: tuple[str, ...] = ()
+            if posed is None and len(group) > 1:
+                tasks.append(group[0].posing(program, run))
+                posed, after = run, (tasks[-1].name,)
+            tasks += [job.task(program, posed if posed != job.run else None, after) for job in group]
+        return tasks
 
     def _job(self, cell: Cell) -> Job:
         return Job(
             cell, self.sources[cell.scene], self.out / "runs" / cell.name, self.out / "logs" / f"{cell.name}.log"
         )
 
-    def _share(self, done: Job, later: Sequence[Job]) -> None:
-        """Give the poses of a finished cell to those of the same scene and seed that are still to run: methods are
-        compared on the same poses, found once. (A run whose settings ask for other poses finds its own.)"""
-        for job in later:
-            if (job.cell.scene, job.cell.seed) != (done.cell.scene, done.cell.seed):
-                continue
-            for stage in SHARED_STAGES:
-                if (done.run / stage).is_dir() and not (job.run / stage).exists():
-                    shutil.copytree(done.run / stage, job.run / stage)
+
+def _has_poses(run: Path) -> bool:
+    record = StageRecord.read(run / "poses" / "stage.json")
+    return record is not None and record.complete
 
 
 def record_of(job: Job, outcome: Outcome) -> Record:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from splat.bench import plots
 from splat.bench.cells import Cell, Record, Value, flags_of
-from splat.bench.engine import Engine, Local
+from splat.bench.engines import Cluster, Engine, EngineName, open_engine
 from splat.bench.protocols import PROTOCOLS
 from splat.bench.runner import Table
 from splat.bench.tables import Row, markdown, means_of, rows_of, versions_note
@@ -47,6 +47,14 @@ class Bench:
     """Run cells that failed before again."""
     limit_minutes: float | None = None
     """Stop a cell after this many minutes and count it as failed."""
+    engine: EngineName = "local"
+    """Where cells run, each in a process of its own: local (this machine), ray (a Ray cluster, or one started here;
+    extra `ray`) or slurm (jobs of SLURM; extra `slurm`)."""
+    workers: int | None = None
+    """Cells at a time, at most; on this machine each has its share of the cores (default: one for every 8 cores as far
+    as memory allows; on a cluster as many as there is place for)."""
+    cluster: Cluster = field(default_factory=Cluster)
+    """What --engine ray and slurm ask for."""
     dry_run: bool = False
     """Say what would be run and what it would cost; run nothing."""
     json: Path | None = None
@@ -82,7 +90,9 @@ class Bench:
                 for cell in table.plan(self.retry_failed).to_run:
                     report.info(f"  {cell.scene} {cell.method} seed {cell.seed}")
                 return 0
-            engine = engine or Local(limit_minutes=self.limit_minutes)
+            engine = engine or open_engine(
+                self.engine, self.cluster, workers=self.workers, limit_minutes=self.limit_minutes
+            )
             try:
                 records = table.run(report, engine, self.retry_failed)
             finally:

@@ -205,6 +205,8 @@ class Reconstruct:
     lpips: Path | None = None
     """Folder with weights of LPIPS or ST-LPIPS (default: the folder named by SPLAT_WEIGHTS, and what is installed);
     without them LPIPS is null."""
+    until: Literal["end", "poses"] = "end"
+    """poses: stop once the poses are found; the same command without this flag goes on from there."""
     keep_stages: bool = False
     """Go on from finished stages although the program has changed since they were made."""
     view: bool = False
@@ -385,10 +387,9 @@ class Reconstruct:
         finally:
             run.close()
 
-    def until_init(self, c: Context) -> Prepared:
-        """The stages up to the first Gaussians."""
+    def until_poses(self, c: Context) -> Posed:
+        """The stages up to the poses."""
         capture = ingest.ingest(c, self.photos, self.read_options)
-        networks = self.anything, self.marigold
         depth = depth_source(
             self.depth, self.photos, self.depth_kind, self.anything, capture, self.marigold, self.prior
         )
@@ -401,7 +402,13 @@ class Reconstruct:
         size, side = self.priors.matching_size, self.feature_side(has_poses)
         forecast.announce(c, str(self.photos), capture, expected.limits, expected.chosen, size, side)
         poser = self.poser(has_poses, forecast.fit_features(c, capture, expected.limits, side))
-        posed = poses.poses(c, str(self.photos), capture, poser, self.heldout)
+        return Posed(poses.poses(c, str(self.photos), capture, poser, self.heldout), held_out, depth)
+
+    def until_init(self, c: Context) -> Prepared:
+        """The stages up to the first Gaussians."""
+        found = self.until_poses(c)
+        posed, held_out, depth = found.posed, found.held_out, found.depth
+        networks = self.anything, self.marigold
         settled, why = self.resolved(len(posed.capture.train_views))
         c.report.info(f"method: {settled.chosen.name} ({why})")
         working, cap = forecast.fit_to_memory(c, posed.capture, settled.limits, settled.chosen)
@@ -433,6 +440,8 @@ class Reconstruct:
         started = time.monotonic()
         if viewer is not None:
             c = replace(c, report=Watched(c.report, viewer))
+        if self.until == "poses":
+            return self._posed(c, started)
         p = self.until_init(c)
         k = p.settings
         name = self.folder.resolve().name
@@ -476,6 +485,23 @@ class Reconstruct:
             viewer.session.show(run_scene(CompletedRun.open(self.folder, photos=self.photos)))
         c.report.info(f"walk through it: splat view {shlex.quote(str(self.folder))}")
         return figures
+
+    def _posed(self, c: Context, started: float) -> dict[str, Any]:
+        """Of a run that ends with its poses: how many photos have theirs."""
+        result = self.until_poses(c).posed
+        c.report.info(f"poses found in {time.monotonic() - started:.0f} s: {self.folder / 'poses'}")
+        return {"registered": [len(result.capture.views), result.total]}
+
+
+@dataclass(frozen=True, eq=False)
+class Posed:
+    """A run up to its poses."""
+
+    posed: PoseResult
+    held_out: tuple[View, ...] | None
+    """See `Prepared`."""
+    depth: Any
+    """What --depth stands for; None: nothing."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,8 +40,13 @@ if behaviour == "memory":
 seed = int(flags["seed"])
 poses = out / "poses" / "found"
 if not poses.exists():
+    (out / "ingest").mkdir(exist_ok=True)
     poses.parent.mkdir()
     poses.write_text(f"{source.name} {flags['method']}")
+    record = {"key": "k", "version": "1", "seconds": 3.0, "complete": True}
+    (poses.parent / "stage.json").write_text(json.dumps(record))
+if flags.get("until") == "poses":
+    sys.exit(0)
 metrics = {
     "psnr": 20.0 + seed + len(flags["method"]),
     "ssim": 0.8,

@@ -1,0 +1,56 @@
+"""Where tasks run: in a pool on this machine, on a Ray cluster, or as jobs of SLURM. Each in a process of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from splat.bench.engines.local import Local
+from splat.bench.engines.ray import Ray
+from splat.bench.engines.slurm import Slurm
+from splat.bench.engines.task import Engine, Needs, Outcome, Task, this_splat
+
+EngineName = Literal["local", "ray", "slurm"]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What --engine ray and slurm ask for."""
+
+    address: str = ""
+    """Ray: address of a cluster that runs, or `auto` (default: the one RAY_ADDRESS names, else one started here)."""
+    partition: str = ""
+    """SLURM: the partition (default: the cluster's own)."""
+    account: str = ""
+    """SLURM: the account that is charged."""
+    cores: int | None = None
+    """Cores of a task (default: up to 8)."""
+    gpus: float = 0.0
+    """GPUs of a task."""
+    retries: int = 3
+    """How often a task is run again whose worker was lost."""
+    submit: Literal["slurm", "local"] = "slurm"
+    """SLURM: `local` runs the jobs as processes of this machine, to try the settings."""
+
+
+def open_engine(
+    name: EngineName,
+    cluster: Cluster | None = None,
+    *,
+    workers: int | None = None,
+    limit_minutes: float | None = None,
+    program: tuple[str, ...] | None = None,
+) -> Engine:
+    """The engine that settings name. `workers`: tasks at a time, at most. `program`: what runs `splat`.
+
+    Raises SplatError where its library is missing.
+    """
+    c, command = cluster or Cluster(), program or this_splat()
+    if name == "ray":
+        return Ray(command, limit_minutes, workers=workers, address=c.address, cores=c.cores, gpus=c.gpus, retries=c.retries).checked()  # noqa: E501
+    if name == "slurm":
+        return Slurm(command, limit_minutes, workers=workers, partition=c.partition, account=c.account, cores=c.cores, gpus=c.gpus, retries=c.retries, cluster=c.submit).checked()  # noqa: E501
+    return Local(command, limit_minutes, workers=workers)
+
+
+__all__ = ["Cluster", "Engine", "EngineName", "Local", "Needs", "Outcome", "Ray", "Slurm", "Task", "open_engine"]
