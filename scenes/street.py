@@ -110,7 +110,9 @@ def _houses(room: Room, side: int) -> None:
         face = _facade(room, span, height, seed)
         # the box's y axis points away from the street on the left, towards it on the right
         faces = {2 if side < 0 else 3: face, 5: roof}
-        room.box((x, y, height / 2), (span, depth, height), plain, float(np.degrees(heading)), faces=faces, name="house")
+        room.box(
+            (x, y, height / 2), (span, depth, height), plain, float(np.degrees(heading)), faces=faces, name="house"
+        )
         along, number = along + width, number + 1
 
 
@@ -160,7 +162,7 @@ def _on_the_pavements(room: Room) -> None:
     along, number = 1.0, 0
     while along < LENGTH - 1:
         side = -1 if number % 2 else 1
-        x, y, heading = place(along, side * float(rng.uniform(3.1, 3.9)))
+        x, y, _ = place(along, side * float(rng.uniform(3.1, 3.9)))
         match int(rng.integers(5)):
             case 0:
                 room.cylinder((x, y, 0.0), 0.11, 1.7, trunk, name="trunk")

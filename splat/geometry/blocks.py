@@ -61,7 +61,8 @@ def ground_axes(positions: Float[Tensor, "n 3"], up: Float[Tensor, "3"]) -> Floa
     """Unit vectors of the ground plane along which positions spread most and least. They turn with the scene. Of
     positions, those count that are not further out than 95 % of them."""
     up = torch.nn.functional.normalize(up.double(), dim=0)
-    first = torch.nn.functional.normalize(torch.linalg.cross(up, torch.eye(3, dtype=torch.float64)[up.abs().argmin()]), dim=0)
+    axis = torch.eye(3, dtype=torch.float64)[int(up.abs().argmin())]
+    first = torch.nn.functional.normalize(torch.linalg.cross(up, axis), dim=0)
     plane = torch.stack([first, torch.linalg.cross(up, first)])
     at = positions.double() @ plane.T
     at = at[torch.isfinite(at).all(1)]

@@ -103,8 +103,8 @@ def observed(capture: Capture) -> Observed:
     """
     if capture.points is None or len(capture.points) < MIN_POINTS:
         raise SplatError(
-            f"a capture is divided by its sparse points, and it has {len(capture.points or ())}: leave --blocks out, or "
-            "give poses with points (--known.triangulate finds them)."
+            f"a capture is divided by its sparse points, and it has {len(capture.points or ())}: leave --blocks out, "
+            "or give poses with points (--known.triangulate finds them)."
         )
     positions, centres = capture.points.positions.double(), capture.camera_centres().double()
     t = capture.tracks
@@ -187,7 +187,7 @@ def divide_to_fit(posed: Capture, demands: Demands, overlap: float, gigabytes: f
     return found
 
 
-# ------------------------------------------------------------------------------------------------- what a block is given
+# ------------------------------------------------------------------------------------------------ what a block is given
 
 
 def block_capture(posed: Capture, block: Block) -> Capture:
@@ -227,7 +227,7 @@ def _linked(file: Path, link: Path, kept: set[Path]) -> Path:
     kept.add(link)
     with write_errors(link):
         link.parent.mkdir(parents=True, exist_ok=True)
-        if link.exists() and os.path.samefile(file, link):
+        if link.exists() and link.samefile(file):
             return link
         link.unlink(missing_ok=True)
         try:
@@ -237,7 +237,7 @@ def _linked(file: Path, link: Path, kept: set[Path]) -> Path:
     return link
 
 
-# ------------------------------------------------------------------------------------------------------ one scene of all
+# ----------------------------------------------------------------------------------------------------- one scene of all
 
 
 def merge(c: Context, posed: Capture, cells: Partition, folders: Sequence[Path]) -> Trained:
