@@ -264,7 +264,8 @@ def merge(c: Context, posed: Capture, cells: Partition, folders: Sequence[Path])
             c.report.info(f"blocks differed in brightness by up to {100 * spread:.1f} %: all were made as bright")
         return trained
 
-    about = {"blocks": len(cells), "axes": cells.axes.tolist()}
+    finite = (torch.nan_to_num(t, posinf=1e300, neginf=-1e300).tolist() for t in (cells.low, cells.high))  # for JSON
+    about = dict(zip(("axes", "low", "high"), (cells.axes.tolist(), *finite), strict=True))
     trained = c.run.stage("train", key, about, make, load_trained, code=code_hash("splat.stages.blocks"))
     c.report.info(f"{len(trained.gaussians)} Gaussians of {len(cells)} blocks")
     return trained
