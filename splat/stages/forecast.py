@@ -212,9 +212,11 @@ def announce(
     method: Method,
     matching_size: int = 0,
     feature_side: int | None = None,
+    in_blocks: bool = False,
 ) -> None:
     """Say what was found, and the minutes and gigabytes to expect. `matching_size` as in `plan_matching`;
-    `feature_side`: long side in px of the photos in which features are found, where it was asked for.
+    `feature_side`: long side in px of the photos in which features are found, where it was asked for. `in_blocks`: what
+    to expect is said later, once it is known what they are.
 
     Raises SplatError where there are fewer than two photos to train on, or too little memory for any run of them.
     """
@@ -225,6 +227,8 @@ def announce(
     c.report.info(f"{name}: {len(capture.views)} photos ({capture.source}), {size}, {poses}; {test} held out")
     if train < 2:
         raise SplatError(f"{name} leaves {train} photo(s) to train on: give at least 2 (or --test-every 0).")
+    if in_blocks:
+        return
     working = capture.resized(limits.max_resolution, limits.downscale)
     cap, budget = limits.cap_for(working, method), limits.memory_gb()
     _refuse_too_little(working, cap, budget, limits)
