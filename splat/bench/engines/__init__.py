@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from splat.bench.engines.local import CORES_OF_A_TASK, Local, cores_of_a_task
 from splat.bench.engines.ray import Ray
@@ -47,11 +47,11 @@ def open_engine(
     Raises SplatError where its library is missing.
     """
     c, command = cluster or Cluster(), program or this_splat()
-    shared = {"workers": workers, "cores": c.cores, "gpus": c.gpus, "retries": c.retries}
+    shared: dict[str, Any] = {"workers": workers, "cores": c.cores, "gpus": c.gpus, "retries": c.retries}
     if name == "ray":
         return Ray(command, limit_minutes, address=c.address, **shared).checked()
     if name == "slurm":
-        where = {"partition": c.partition, "account": c.account, "cluster": c.submit}
+        where: dict[str, Any] = {"partition": c.partition, "account": c.account, "cluster": c.submit}
         return Slurm(command, limit_minutes, **where, **shared).checked()
     return Local(command, limit_minutes, workers=workers)
 
