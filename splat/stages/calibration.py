@@ -128,7 +128,8 @@ def seconds_of_a_step(gaussians: int, width: int, height: int, seconds: float) -
     run = step_load(gaussians, width, height)
     for _ in range(_WARM_UP):
         run.do_step()
-    found, until = [], time.monotonic() + seconds
+    found: list[float] = []
+    until = time.monotonic() + seconds
     while len(found) < 3 or time.monotonic() < until:
         started = time.process_time()
         run.do_step()
