@@ -24,7 +24,7 @@ from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.geometry import Rigid
 from splat.core.slots import Reporter, Silent
-from splat.scenes import atelier, orbit, shelf
+from splat.scenes import atelier, orbit, shelf, street
 from splat.scenes.light import bake
 from splat.scenes.render import render
 from splat.scenes.shot import Session, Shot, save
@@ -33,6 +33,7 @@ SCENES: dict[str, Callable[[int | None, float | int, int], Session]] = {
     "atelier": atelier.session,
     "shelf": shelf.session,
     "orbit": orbit.session,
+    "street": street.session,
 }
 """Name -> session(views or None for all, scale of the photos, seed of the noise)."""
 

@@ -45,9 +45,19 @@ class Session:
     seed: int
     transparent: bool = False
     """PNG with alpha instead of JPEG, and `transforms_train.json` and `transforms_test.json` beside the photos."""
+    posed: bool = False
+    """`transforms.json` beside the photos, as nerfstudio writes it: the dataset brings its poses."""
 
     def layouts(self, scene: str) -> dict[str, Any]:
-        """File name -> content of the pose files that the photos' layout has: those of NeRF-synthetic, or none."""
+        """File name -> content of the pose files that the photos' layout has: those of NeRF-synthetic or nerfstudio, or
+        none."""
+        if self.posed:
+            c = self.shots[0].camera
+            lens = {"fl_x": c.fx, "fl_y": c.fy, "cx": c.cx, "cy": c.cy, "w": c.width, "h": c.height}
+            frames = [
+                {"file_path": f"images/{s.name}", "transform_matrix": opengl(s.world_from_cam)} for s in self.shots
+            ]
+            return {"transforms.json": {"camera_model": "PINHOLE", **lens, "frames": frames}}
         if not self.transparent:
             return {}
         files: dict[str, Any] = {}

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from splat.bench.cells import Cell, Record, Value  # noqa: E402
-from splat.bench.engine import Local  # noqa: E402
+from splat.bench.engines import Local  # noqa: E402
 from splat.bench.protocols import PROTOCOLS, Scene  # noqa: E402
 from splat.bench.runner import Table  # noqa: E402
 from splat.bench.scenes import traced  # noqa: E402

@@ -53,6 +53,8 @@ DOORS = {
     "peft": ("priors/diffusion_refiner.py",),
     "pxr": ("export/usd.py",),
     "websockets": ("viewer/server.py",),
+    "ray": ("bench/engines/ray.py",),
+    "submitit": ("bench/engines/slurm.py",),
 }
 """Heavy or optional library -> the files that may name it. Where the pattern is a folder, one file of it may (the test
 below counts), except for poses and priors, where each file is the door of another method."""

@@ -1,7 +1,7 @@
 """Measuring: dataset protocols, a resumable table runner, tables and plots. Runs the program, knows no slot."""
 
 from splat.bench.cells import Cell, Record, Records
-from splat.bench.engine import Local
+from splat.bench.engines import Local
 from splat.bench.protocols import PROTOCOLS
 from splat.bench.runner import Table
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from splat.bench import plots
 from splat.bench.cells import Cell, Record, Value, flags_of
-from splat.bench.engine import Engine, Local
+from splat.bench.engines import Cluster, Engine, EngineName, cores_of_cells, open_engine
 from splat.bench.protocols import PROTOCOLS
 from splat.bench.runner import Table
 from splat.bench.tables import Row, markdown, means_of, rows_of, versions_note
+from splat.commands.prediction import Predictor
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic, write_json
 from splat.core.slots import Reporter
 from splat.methods import METHODS
 from splat.run.console import Console
+from splat.stages.calibration import calibrate
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,16 @@ class Bench:
     """Run cells that failed before again."""
     limit_minutes: float | None = None
     """Stop a cell after this many minutes and count it as failed."""
+    engine: EngineName = "local"
+    """Where cells run, each in a process of its own: local (this machine), ray (a Ray cluster, or one started here;
+    extra `ray`) or slurm (jobs of SLURM; extra `slurm`)."""
+    workers: int | None = None
+    """Cells at a time, at most; on this machine each has its share of the cores (default: one for every 8 cores as far
+    as memory allows; on a cluster as many as there is place for)."""
+    cluster: Cluster = field(default_factory=Cluster)
+    """What --engine ray and slurm ask for."""
+    calibrate: bool = False
+    """Measure first how fast this machine is (ten seconds, one thread); what is predicted follows it from then on."""
     dry_run: bool = False
     """Say what would be run and what it would cost; run nothing."""
     json: Path | None = None
@@ -71,18 +83,30 @@ class Bench:
             for seed in seeds
         )
         title = f"{self.protocol}, preset {self.preset}"
-        return Table(title, cells, {s.name: s.source for s in scenes}, self.out, self.results)
+        predict = Predictor(*cores_of_cells(self.engine, self.cluster, self.workers))
+        return Table(title, cells, {s.name: s.source for s in scenes}, self.out, self.results, predict)
 
     def __call__(self, engine: Engine | None = None) -> int:
         """0 when every cell is done, 1 when one failed."""
-        table = self.table()
         with Console() as report:
+            if self.calibrate:
+                found = calibrate()
+                report.info(
+                    f"this machine takes {found.training:.2f} times the seconds of the reference machine to train, and "
+                    f"{found.features:.2f} times to find features"
+                )
+            table = self.table()
             if self.dry_run:
-                report.info(f"{table.title}: {table.plan(self.retry_failed).describe()}")
-                for cell in table.plan(self.retry_failed).to_run:
-                    report.info(f"  {cell.scene} {cell.method} seed {cell.seed}")
+                plan = table.plan(self.retry_failed)
+                report.info(f"{table.title}: {plan.describe()}")
+                for cell in plan.to_run:
+                    p = plan.predicted.get(cell.name)
+                    expected = "" if p is None else f": {p.describe()}"
+                    report.info(f"  {cell.scene} {cell.method} seed {cell.seed}{expected}")
                 return 0
-            engine = engine or Local(limit_minutes=self.limit_minutes)
+            engine = engine or open_engine(
+                self.engine, self.cluster, workers=self.workers, limit_minutes=self.limit_minutes
+            )
             try:
                 records = table.run(report, engine, self.retry_failed)
             finally:

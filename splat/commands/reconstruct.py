@@ -1,335 +1,46 @@
-"""`splat reconstruct`: photos in, a scene out. Its settings, and the order of the stages."""
+"""`splat reconstruct`: photos in, a scene out. The order of the stages."""
 
 from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any
 
+from splat.commands.blocks import Order, check_blocks, division, figures_of, plan_lines, run_blocks
 from splat.commands.checks import check
+from splat.commands.settings import ReconstructSettings
 from splat.core import licences
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.machine import is_out_of_memory
 from splat.core.process_group import ALONE, ProcessGroup, joined_group
-from splat.core.settings import changed_settings, with_defaults
-from splat.core.slots import Init, Method, Poser, PoseResult, ReadOptions, Reporter
-from splat.losses import Losses
-from splat.methods import METHODS
-from splat.methods.auto import choose_method
-from splat.methods.presets import PRESETS, few_photo_defaults, iterations_for
-from splat.poses.fewer import Fewer
-from splat.poses.known import Known
-from splat.poses.photometric import PoseSearch
-from splat.poses.sfm import Sfm
-from splat.priors import DepthAnything, FlowMatcher, Marigold, PriorCommand, RomaMatcher, Stereo
+from splat.core.slots import Init, PoseResult, Reporter
 from splat.run.completed import CompletedRun
 from splat.run.console import Console, Logged
-from splat.run.folder import RunFolder, plain
+from splat.run.folder import RunFolder
+from splat.run.trained import Trained
 from splat.stages import evaluate, export, forecast, ingest, metrics, poses, train
 from splat.stages import init as first_gaussians
 from splat.stages import report as run_report
+from splat.stages.blocks import merge
 from splat.stages.context import Context, open_context
-from splat.stages.forecast import Limits
-from splat.stages.priors import PriorSettings, automatic_depth, depth_source
+from splat.stages.priors import automatic_depth, depth_source
 from splat.stages.viewing import live_scene, run_scene
-from splat.train.settings import Training
 from splat.viewer.live import LiveView, Watched
 from splat.viewer.server import Viewer
 from splat.viewer.terminal import opened_viewer, stay
 
-C = TypeVar("C", bound="Reconstruct")
-
-
-def default_out(photos: Path) -> Path:
-    """`runs/NAME`, named after a folder of photos or a video."""
-    resolved = photos.resolve()
-    return Path("runs") / (resolved.name if resolved.is_dir() else resolved.stem)
-
-
-def default_methods() -> tuple[Method, ...]:
-    """One of each method, with its own defaults."""
-    return tuple(method() for method in METHODS.values())
-
 
 @dataclass(frozen=True)
-class Reconstruct:
+class Reconstruct(ReconstructSettings):
     """Photos, a video or a dataset -> a splat, point clouds, renders and a report in one run folder.
 
     The same command on the same folder resumes; more --iterations on a finished run continue it.
     """
-
-    common: ClassVar[tuple[str, ...]] = (
-        *(
-            "photos",
-            "out",
-            "preset",
-            "method",
-            "iterations",
-            "max_resolution",
-            "cap",
-            "test_every",
-            "heldout",
-            "images",
-        ),
-        *(
-            "ignore_poses",
-            "masks",
-            "mask_mode",
-            "depth",
-            "max_frames",
-            "up",
-            "device",
-            "threads",
-            "memory",
-        ),
-        *("seed", "view"),
-    )
-    """What `--help` shows; `--help-all` shows the rest."""
-
-    photos: Path
-    """A folder of photos, a video, or a dataset (COLMAP, nerfstudio, instant-ngp, NeRF-synthetic, LLFF)."""
-    out: Path = Path()
-    """The run folder, made if it is not there (default: runs/NAME after the photos' folder or file)."""
-    preset: Literal["fast", "default", "quality"] = "default"
-    """fast: 3,000 steps at 480 px; default: 6,000 at 800 px; quality: 30,000 at 1,600 px. Other flags win over it."""
-    method: str | Method = "auto"
-    """How the scene is made: edgs (first Gaussians on the surfaces that dense matching finds), coherent (these slide
-    along the rays of their pixels, for few photos), lm (priors of depth and normals, background, and views between the
-    photos), points (at the sparse points of structure from motion), edgs_published or coherent_published (the methods
-    as published, to compare with). auto: coherent up to 4 training photos, else edgs, and points where there are no
-    compiled kernels. From Python also a method with settings of its own: `method=Edgs(...)`."""
-    iterations: int | None = None
-    """Training steps, one photo each; processes that train together share them (default: the preset's)."""
-    max_resolution: int | None = None
-    """Long side of the working photos in px; larger photos are shrunk (default: the preset's)."""
-    downscale: float = 1.0
-    """Shrink all photos by this factor before --max-resolution applies."""
-    cap: int | None = None
-    """Most Gaussians that density control may reach (default: one per 50 pixels of the training photos, at most 60,000,
-    150,000 or 1,000,000 for the presets fast, default and quality)."""
-    test_every: int = 8
-    """Hold out every n-th photo by name where the dataset has no split of its own; 0 trains on all photos."""
-    train_photos: int = 0
-    """Train on so many of the photos that are not held out, evenly spread by name; poses are found with all of them.
-    For benchmarks of few photos; 0: train on all."""
-    heldout: Literal["posed", "strict"] = "posed"
-    """posed: held-out photos take part in finding the poses, not in training. strict: they take part in nothing, and
-    their poses are found afterwards against the finished scene."""
-    images: str | None = None
-    """Sub-folder of the photos, where a dataset has several (images_4, images_8)."""
-    ignore_poses: bool = False
-    """Use the photos alone, even where the dataset has poses."""
-    masks: Path | None = None
-    """Folder of masks, white = use (default: `masks/` beside the photos, if there)."""
-    invert_masks: bool = False
-    """Masks are black where the photo is to be used."""
-    object: bool = False
-    """Of an object that turns before a camera that stands still (a turntable): mask all that stays."""
-    mask_mode: Literal["ignore", "empty"] = "ignore"
-    """ignore: masked pixels say nothing. empty: they are empty background."""
-    depth: Path | None = None
-    """Folder of depth or disparity maps, one for each photo by its name (16-bit PNG, TIFF, PFM, .npy, .npz; 0:
-    unknown), or `anything` or `marigold`: Depth Anything V2 Small or Marigold predicts them (needs transformers, or
-    diffusers, and weights). Of any scale: they are aligned to what matching is sure of, and stand in where it is
-    not."""
-    license: licences.Policy = "research"
-    """Which weights may be loaded: research (all that are there) or commercial (only those whose licence is known to
-    allow it)."""
-    prior: PriorCommand = field(default_factory=PriorCommand)
-    """Depth and normals by another program (Depth Anything 3, VGGT, MASt3R, ...), used as those of --depth."""
-    depth_kind: Literal["auto", "depth", "disparity"] = "auto"
-    """What the maps of --depth hold; auto: what fits the scene better."""
-    depth_min_right: float = 0.5
-    """A photo's depth map is used if it is within 5 % at this share of the pixels whose depth is known."""
-    ground: bool = False
-    """Where matching is in doubt, take the plane that the scene stands on, if there is one that the photos agree about
-    (default: with at most 14 training photos)."""
-    anything: DepthAnything = field(default_factory=DepthAnything)
-    """Depth by Depth Anything (--depth anything)."""
-    marigold: Marigold = field(default_factory=Marigold)
-    """Depth and normals by Marigold (--depth marigold)."""
-    max_frames: int = 120
-    """Video: most frames taken, the sharpest of as many equal windows."""
-    max_pixels: int | None = None
-    """Leave out photos with more pixels (default: 500 million, and no more than the size of the file explains)."""
-    sfm: Sfm = field(default_factory=Sfm)
-    """Finding poses from photos."""
-    known: Known = field(default_factory=Known)
-    """Poses that the dataset brings."""
-    up: str = "auto"
-    """Which way is up: auto (from how the photos were held), an axis like -y, or "x,y,z", in the frame of exports."""
-    scale: float | None = None
-    """Multiply the size of a scene found from photos alone by this (see --sfm.frame for GPS and measured lengths)."""
-    stereo: Stereo = field(default_factory=Stereo)
-    """Dense matching between posed photos by depth maps."""
-    matcher: Literal["stereo", "flow", "roma"] = "stereo"
-    """Dense matching: stereo (depth maps, no weights), flow (optical flow, no weights) or roma (learned; needs weights
-    and the package romatch or romav2)."""
-    flow: FlowMatcher = field(default_factory=FlowMatcher)
-    """Dense matching by optical flow."""
-    roma: RomaMatcher = field(default_factory=RomaMatcher)
-    """Dense matching by RoMa."""
-    train: Training = field(default_factory=Training)
-    """Optimization."""
-    losses: Losses = field(default_factory=Losses)
-    """What is minimized: one weight per term, 0 = off."""
-    sh_degree: int = 3
-    """Degree of view-dependent colour, 0 to 3 (default: 3; with at most 14 training photos 1)."""
-    antialiased: bool = False
-    """Mip-Splatting's 2D filter: right at distances the photos did not have; viewers must support it."""
-    raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
-    """What draws; auto takes the fastest that works here."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = None
-    """CPU threads (default: all cores this process may use)."""
-    memory: float | None = None
-    """GB this run may take (default: 85 % of what is free)."""
-    seed: int = 0
-    search: PoseSearch = field(default_factory=PoseSearch)
-    """Poses of held-out photos under --heldout strict."""
-    renders: bool = True
-    """Write renders, videos and depth maps of the result; the splat and the report are always written."""
-    fill: bool = False
-    """Beside renders and videos, write ones named *_filled whose holes, which no photo showed, are closed for
-    presentation. No figure is measured on them."""
-    clean: bool = False
-    """Write the result without floaters: Gaussians in space that two photos see past, as long as the PSNR of the
-    held-out photos falls by at most 0.05 dB. Figures are of the scene as it was trained; `clean` in metrics.json has
-    those of both."""
-    lpips: Path | None = None
-    """Folder with weights of LPIPS or ST-LPIPS (default: the folder named by SPLAT_WEIGHTS, and what is installed);
-    without them LPIPS is null."""
-    keep_stages: bool = False
-    """Go on from finished stages although the program has changed since they were made."""
-    view: bool = False
-    """Watch training in a browser, and walk through the result: prints a link. `splat view RUN` does it afterwards."""
-    view_port: int | None = None
-    """Port of --view (default: 7007, or the next that is free)."""
-    quiet: bool = False
-    methods: tuple[Method, ...] = field(default_factory=default_methods, metadata={"flag": False})
-    """What `method` may name, each with its settings."""
-    explicit: tuple[str, ...] = field(default=(), metadata={"flag": False})
-    """Dotted names of settings that were given although they may equal their defaults: neither preset nor method
-    changes them. (Settings that differ from their defaults count as given.)"""
-
-    def __post_init__(self) -> None:
-        for name in ("photos", "out", "masks", "depth", "lpips"):  # a script may write plain strings
-            if isinstance(value := getattr(self, name), str):
-                object.__setattr__(self, name, Path(value))
-
-    @property
-    def folder(self) -> Path:
-        """The run folder."""
-        return default_out(self.photos) if self.out == Path() else self.out
-
-    # ------------------------------------------------------------------------------------------------- the command line
-
-    @classmethod
-    def flags(cls) -> type:
-        """The dataclass whose fields are the flags: `--method` picks by name, and each method's settings are flags
-        under its name."""
-        names = Literal[("auto", *METHODS)]  # type: ignore[valid-type]
-        settings = [(n, m, field(default_factory=m)) for n, m in METHODS.items()]
-        bases = (cls,)
-        return make_dataclass(cls.__name__, [("method", names, "auto"), *settings], bases=bases, frozen=True)
-
-    @classmethod
-    def from_flags(cls: type[C], given: Any, explicit: tuple[str, ...]) -> C:
-        """The command, from an instance of `flags()` and the dotted names of the flags that were given."""
-        values = {f.name: getattr(given, f.name) for f in fields(cls)}
-        values |= {"methods": tuple(getattr(given, n) for n in METHODS), "explicit": explicit}
-        return cls(**values)
-
-    # --------------------------------------------------------------------------------------------------------- settings
-
-    def given(self) -> frozenset[str]:
-        """Dotted names of the settings that somebody chose."""
-        required = {f.name: getattr(self, f.name) for f in fields(self) if _is_required(f)}
-        changed = changed_settings(self, type(self)(**required))
-        return frozenset((*self.explicit, *required, *(changed - {"explicit", "methods"})))
-
-    def resolved(self: C, train_photos: int) -> tuple[C, str]:
-        """The settings as they run, and why its method: `method` an object, nothing left to preset or method.
-
-        Settings that were given win over the method's defaults, and these over the preset's.
-        """
-        method, why = choose_method(self.method, {m.name: m for m in self.methods}, train_photos)
-        given = self.given()
-        preset = PRESETS[self.preset]
-        defaults = {
-            "iterations": iterations_for(self.preset, train_photos),
-            "max_resolution": preset.max_resolution,
-            **few_photo_defaults(train_photos),
-            **method.defaults(self.preset),
-        }
-        settled = with_defaults(self, defaults, given)
-        return replace(settled, method=method, explicit=tuple(sorted(given))), why
-
-    @property
-    def chosen(self) -> Method:
-        """The method of settings that are `resolved`."""
-        assert not isinstance(self.method, str)
-        return self.method
-
-    @property
-    def limits(self) -> Limits:
-        """Of settings that are `resolved`."""
-        assert self.iterations is not None and self.max_resolution is not None
-        return Limits(
-            *(self.preset, self.iterations, self.max_resolution, self.downscale),
-            *(self.cap, self.memory, self.threads),
-        )
-
-    @property
-    def read_options(self) -> ReadOptions:
-        return ReadOptions(
-            images=self.images,
-            masks=self.masks,
-            invert_masks=self.invert_masks,
-            mask_mode=self.mask_mode,
-            object=self.object,
-            test_every=self.test_every or None,
-            ignore_poses=self.ignore_poses,
-            max_frames=self.max_frames,
-            max_pixels=self.max_pixels,
-        )
-
-    @property
-    def priors(self) -> PriorSettings:
-        """Without what --depth finds among the photos."""
-        return PriorSettings(
-            *(self.matcher, self.stereo, self.flow, self.roma), min_right=self.depth_min_right, ground=self.ground
-        )
-
-    def feature_side(self, has_poses: bool) -> int | None:
-        """Long side in px of the photos in which features are found, where it was asked for."""
-        if not has_poses:
-            return self.sfm.max_features_size
-        side = self.known.max_features_size
-        return None if side == type(self.known)().max_features_size else side
-
-    def poser(self, has_poses: bool, feature_side: int | None = None) -> Poser:
-        """How poses are found, with the flags that stand for both ways filled in. `feature_side`: in place of what the
-        settings say."""
-        known = self.known if feature_side is None else replace(self.known, max_features_size=feature_side)
-        known = replace(known, up=self.up if known.up == "auto" else known.up, seed=self.seed)
-        poser = known if has_poses else self._structure_from_motion(feature_side)
-        return Fewer(poser, self.train_photos, known) if self.train_photos > 0 else poser
-
-    def _structure_from_motion(self, feature_side: int | None) -> Sfm:
-        frame = self.sfm.frame
-        frame = replace(frame, up=self.up if frame.up == "auto" else frame.up, scale=frame.scale or self.scale)
-        side = self.sfm.max_features_size if feature_side is None else feature_side
-        threads = self.threads or self.sfm.threads
-        return replace(self.sfm, frame=frame, seed=self.seed, threads=threads, max_features_size=side)
-
-    # -------------------------------------------------------------------------------------------------------------- run
 
     def __call__(self, report: Reporter | None = None) -> dict[str, Any]:
         """Run what is not done yet. Returns what `metrics.json` holds; raises SplatError for what the user can mend.
@@ -338,6 +49,7 @@ class Reconstruct:
         does this, and the others, which return nothing, take part in training.
         """
         with joined_group() as group:
+            check_blocks(self, group.world)
             if self.view and group.world > 1:
                 raise SplatError("--view watches training of one process: leave it out, and `splat view` the result.")
             if group.rank > 0:
@@ -385,10 +97,9 @@ class Reconstruct:
         finally:
             run.close()
 
-    def until_init(self, c: Context) -> Prepared:
-        """The stages up to the first Gaussians."""
+    def until_poses(self, c: Context) -> Posed:
+        """The stages up to the poses."""
         capture = ingest.ingest(c, self.photos, self.read_options)
-        networks = self.anything, self.marigold
         depth = depth_source(
             self.depth, self.photos, self.depth_kind, self.anything, capture, self.marigold, self.prior
         )
@@ -399,9 +110,16 @@ class Reconstruct:
         expected, _ = self.resolved(min(train_photos, self.train_photos or train_photos))
         has_poses = any(v.world_from_cam is not None for v in capture.views)
         size, side = self.priors.matching_size, self.feature_side(has_poses)
-        forecast.announce(c, str(self.photos), capture, expected.limits, expected.chosen, size, side)
+        about = str(self.photos), capture, expected.limits, expected.chosen, size, side
+        forecast.announce(c, *about, in_blocks=self.blocks is not None)
         poser = self.poser(has_poses, forecast.fit_features(c, capture, expected.limits, side))
-        posed = poses.poses(c, str(self.photos), capture, poser, self.heldout)
+        return Posed(poses.poses(c, str(self.photos), capture, poser, self.heldout), held_out, depth)
+
+    def until_init(self, c: Context) -> Prepared:
+        """The stages up to the first Gaussians."""
+        found = self.until_poses(c)
+        posed, held_out, depth = found.posed, found.held_out, found.depth
+        networks = self.anything, self.marigold
         settled, why = self.resolved(len(posed.capture.train_views))
         c.report.info(f"method: {settled.chosen.name} ({why})")
         working, cap = forecast.fit_to_memory(c, posed.capture, settled.limits, settled.chosen)
@@ -414,25 +132,16 @@ class Reconstruct:
                 c.report.info(f"prior not used: {title}: {reason}.")
         priors = replace(settled.priors, depth=depth)
         init = first_gaussians.init(c, working, settled.chosen, priors, settled.limits, cap, settled.sh_degree)
-        return Prepared(settled, cap, working, posed, held_out, init, skipped)
-
-    def as_json(self) -> dict[str, Any]:
-        """What `config.json` holds; `explicit` names the settings that were given."""
-        described = plain(replace(self, methods=()))
-        del described["methods"]
-        record = getattr(self.chosen, "record", None)  # of methods that follow a publication
-        return {
-            "command": "reconstruct",
-            **described,
-            "method": self.chosen.name,
-            "method_settings": plain(self.method),
-            **({} if record is None else {"published": record()}),
-        }
+        return Prepared(settled, cap, working, posed, held_out, skipped, init)
 
     def _run(self, c: Context, warnings: list[str], viewer: Viewer | None = None) -> dict[str, Any]:
         started = time.monotonic()
         if viewer is not None:
             c = replace(c, report=Watched(c.report, viewer))
+        if self.until == "poses":
+            return self._posed(c, started)
+        if self.blocks is not None and (done := self._in_blocks(c, warnings, started)) is not None:
+            return done
         p = self.until_init(c)
         k = p.settings
         name = self.folder.resolve().name
@@ -454,10 +163,50 @@ class Reconstruct:
             observers=() if live is None else (live,),
             control=None if viewer is None else viewer.session.steering,
         )
+        figures = self._delivered(c, p, trained, warnings, started)
+        if viewer is not None:
+            viewer.session.show(run_scene(CompletedRun.open(self.folder, photos=self.photos)))
+        c.report.info(f"walk through it: splat view {shlex.quote(str(self.folder))}")
+        return figures
+
+    def _in_blocks(self, c: Context, warnings: list[str], started: float) -> dict[str, Any] | None:
+        """The run in blocks; None where the whole is to be done at once."""
+        found = self.until_poses(c)
+        posed = found.posed.capture
+        k, why = self.resolved(len(posed.train_views))
+        order = Order(k, k.chosen, k.limits, k.priors.matching_size, frozenset(k.explicit), self.folder)
+        plan = division(order, posed)
+        if plan is None:
+            c.report.info("one block is enough: the capture is not divided")
+            return {} if self.dry_run else None
+        c.report.info(f"method: {k.chosen.name} ({why})")
+        for line in plan_lines(order, plan):
+            c.report.info(line)
+        if self.dry_run:
+            return {}
+        k = replace(k, cap=k.cap or sum(b.cap for b in plan.blocks))
+        write_json(c.run.root / "config.json", k.as_json())
+        folders = run_blocks(c, order, posed, plan)
+        trained = merge(c, posed, plan.cells, folders)
+        working = posed.resized(k.limits.max_resolution, k.limits.downscale)
+        p = Settled(k, k.cap or 0, working, found.posed, found.held_out, {})
+        return self._delivered(c, p, trained, warnings, started, {"blocks": figures_of(folders, plan)})
+
+    def _delivered(
+        self,
+        c: Context,
+        p: Settled,
+        trained: Trained,
+        warnings: list[str],
+        started: float,
+        more: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Measure and write what was trained; `more`: beside the figures of every run."""
+        k = p.settings
         protocol = evaluate.Protocol(k.heldout, k.search, k.lpips)
         result = evaluate.evaluate(c, p.capture, p.posed, p.held_out, trained, protocol)
         cleaned = export.export(c, p.capture, trained, result, k.renders, k.fill, k.clean)
-        about: dict[str, Any] = {"method": k.chosen.name, "heldout": k.heldout, "clean": cleaned}
+        about: dict[str, Any] = {"method": k.chosen.name, "heldout": k.heldout, "clean": cleaned, **(more or {})}
         used = first_gaussians.used_priors(c.run.root)
         if used or p.skipped:
             about["priors"] = {"used": used, "skipped": p.skipped}
@@ -472,15 +221,29 @@ class Reconstruct:
             f"done in {time.monotonic() - started:.0f} s: {self.folder / 'export' / 'splat.ply'}, "
             f"{self.folder / 'report.html'}"
         )
-        if viewer is not None:
-            viewer.session.show(run_scene(CompletedRun.open(self.folder, photos=self.photos)))
-        c.report.info(f"walk through it: splat view {shlex.quote(str(self.folder))}")
         return figures
+
+    def _posed(self, c: Context, started: float) -> dict[str, Any]:
+        """Of a run that ends with its poses: how many photos have theirs."""
+        result = self.until_poses(c).posed
+        c.report.info(f"poses found in {time.monotonic() - started:.0f} s: {self.folder / 'poses'}")
+        return {"registered": [len(result.capture.views), result.total]}
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """A run up to its first Gaussians."""
+class Posed:
+    """A run up to its poses."""
+
+    posed: PoseResult
+    held_out: tuple[View, ...] | None
+    """See `Prepared`."""
+    depth: Any
+    """What --depth stands for; None: nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """A run whose poses are found and whose settings are resolved."""
 
     settings: Reconstruct
     """Resolved: see `Reconstruct.resolved`."""
@@ -490,10 +253,12 @@ class Prepared:
     posed: PoseResult
     held_out: tuple[View, ...] | None
     """Photos that took part in nothing (strict hold-out); None under the posed protocol."""
-    init: Init
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str]
     """Priors that the method would use, each with the reason why it does not."""
 
 
-def _is_required(f: Any) -> bool:
-    return f.default is MISSING and f.default_factory is MISSING
+@dataclass(frozen=True, eq=False)
+class Prepared(Settled):
+    """A run up to its first Gaussians."""
+
+    init: Init

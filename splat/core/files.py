@@ -117,4 +117,4 @@ def is_run_folder(folder: Path) -> bool:
 def own_folders(names: list[str]) -> set[str]:
     """Those of the folders in a run folder that runs write, by their names: photos may lie beside them."""
     plain = {n: m[1] if (m := _ASIDE.fullmatch(n)) else n for n in names}
-    return {n for n, stage in plain.items() if stage in RUN_FOLDERS}
+    return {n for n, stage in plain.items() if stage in RUN_FOLDERS or stage == "blocks"}

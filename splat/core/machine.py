@@ -47,6 +47,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def available_cores() -> int:
+    """As many as this process may run on, and no more than SPLAT_CORES says."""
+    given = os.environ.get("SPLAT_CORES", "")
+    there = _cores()
+    return max(1, min(there, int(given))) if given.isdecimal() else there
+
+
+def _cores() -> int:
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows

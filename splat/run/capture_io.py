@@ -51,6 +51,22 @@ def save_capture(folder: Path, capture: Capture, photos: Path | None = None) -> 
     )
 
 
+def is_capture(folder: Path) -> bool:
+    """Whether `save_capture` wrote to a folder (of a stage, or of a block's input)."""
+    if not (folder / "views.json").is_file():
+        return False
+    try:
+        found = read_json(folder / "views.json")
+    except SplatError:
+        return False
+    return isinstance(found, dict) and {"views", "world_from_source", "source"} <= found.keys()
+
+
+def capture_files(folder: Path) -> list[tuple[str, Path]]:
+    """(name, file) of what makes a written capture another one; the fingerprints of its photos are among that."""
+    return [(n, folder / n) for n in ("points.npz", "views.json") if (folder / n).is_file()]
+
+
 def load_capture(folder: Path, photos: Path | None = None) -> Capture:
     """The capture that a stage saved. `photos`: a folder to look for its photos in besides where they were.
 

@@ -33,6 +33,9 @@ if behaviour == "slow":
     signal.signal(signal.SIGTERM, saved)
     (out / "started").touch()
     time.sleep(60)
+if behaviour == "second":
+    (out / "parent").write_text(str(os.getppid()))
+    time.sleep(1)
 if behaviour == "memory":
     block = bytearray(300_000_000)
     block[::4096] = b"x" * len(block[::4096])
@@ -40,8 +43,13 @@ if behaviour == "memory":
 seed = int(flags["seed"])
 poses = out / "poses" / "found"
 if not poses.exists():
+    (out / "ingest").mkdir(exist_ok=True)
     poses.parent.mkdir()
     poses.write_text(f"{source.name} {flags['method']}")
+    record = {"key": "k", "version": "1", "seconds": 3.0, "complete": True}
+    (poses.parent / "stage.json").write_text(json.dumps(record))
+if flags.get("until") == "poses":
+    sys.exit(0)
 metrics = {
     "psnr": 20.0 + seed + len(flags["method"]),
     "ssim": 0.8,
