@@ -121,8 +121,9 @@ def run_blocks(c: Context, order: Order, posed: Capture, plan: Blocks, engine: E
         folder, given = root / str(b.number), root / "inputs" / str(b.number)
         folders.append(folder)
         content = write_block(given, block_capture(posed, b))
-        argv = (*engine.program, "reconstruct", str(given), "--out", str(folder), *flags(order, b.cap))
-        mark = {"given": content, "flags": hash_of(argv[len(engine.program) + 2 :]), "code": code}
+        own = flags(order, b.cap)
+        argv = (*engine.program, "reconstruct", str(given), "--out", str(folder), *own)
+        mark = {"given": content, "flags": hash_of(own), "code": code}
         if _is_done(folder, mark):
             c.report.info(f"block {b.number} is done: not run again")
             continue

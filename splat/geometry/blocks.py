@@ -66,10 +66,12 @@ def ground_axes(positions: Float[Tensor, "n 3"], up: Float[Tensor, "3"]) -> Floa
     plane = torch.stack([first, torch.linalg.cross(up, first)])
     at = positions.double() @ plane.T
     at = at[torch.isfinite(at).all(1)]
-    at = at - at.median(0).values
-    distance = at.norm(dim=1)
-    at = at[distance <= _quantile(distance, 0.95)]
-    at = at - at.mean(0)
+    middle = at.mean(0)
+    for _ in range(3):
+        distance = (at - middle).norm(dim=1)
+        near = at[distance <= _quantile(distance, 0.95)]
+        middle = near.mean(0)
+    at = near - middle
     return torch.linalg.eigh(at.T @ at)[1].flip(1).T @ plane
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from splat.core.capture import Capture, Tracks
 from splat.core.errors import SplatError
 from splat.core.files import write_errors
+from splat.core.foreign import read_json
 from splat.core.gaussians import SH_C0, Gaussians
 from splat.core.geometry import Rigid, Similarity
 from splat.core.slots import Method
@@ -206,7 +207,7 @@ def block_capture(posed: Capture, block: Block) -> Capture:
 
 def write_block(folder: Path, capture: Capture) -> str:
     """Write a capture that `splat reconstruct FOLDER` goes on from, with links to its photos and masks, so that the
-    folder can be taken to another machine. Returns a hash of it; the same capture has the same."""
+    folder can be taken to another machine. Returns a hash of it; the same capture has the same anywhere."""
     kept = set[Path]()
     views = []
     for i, v in enumerate(capture.views):
@@ -219,7 +220,12 @@ def write_block(folder: Path, capture: Capture) -> str:
                 if file not in kept:
                     file.unlink()
     save_capture(folder, capture.with_views(tuple(views)), folder)
-    return hash_of(*(content_hash(p) for n in ("views.json", "points.npz") if (p := folder / n).is_file()))
+    about = read_json(folder / "views.json")
+    for row in about["views"]:
+        for file in ("photo", "mask"):
+            row[file] = row[file] and row[file]["fingerprint"]
+    points = folder / "points.npz"
+    return hash_of(about, content_hash(points) if points.is_file() else "")
 
 
 def _linked(file: Path, link: Path, kept: set[Path]) -> Path:
