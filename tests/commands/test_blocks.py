@@ -174,10 +174,10 @@ def test_what_cannot_be_is_one_sentence(
         command(photos, tmp_path / "run", **changes)(Noting())
 
 
-def order_of(settings: Reconstruct) -> blocks.Order:
+def order_of(settings: Reconstruct) -> blocks.WholeRun:
     settled, _ = settings.resolved(100)
     size = settled.priors.matching_size
-    return blocks.Order(settled, settled.chosen, settled.limits, size, frozenset(settled.explicit), Path("run"))
+    return blocks.WholeRun(settled, settled.chosen, settled.limits, size, frozenset(settled.explicit), Path("run"))
 
 
 def test_blocks_are_given_the_settings_of_the_whole(tmp_path: Path) -> None:
@@ -188,13 +188,13 @@ def test_blocks_are_given_the_settings_of_the_whole(tmp_path: Path) -> None:
         tmp_path, tmp_path, train=training, losses=Losses(opacity=0.02), seed=7, method="edgs", memory=3.0, cap=None,
         methods=tuple(edgs if n == "edgs" else m() for n, m in METHODS.items()),
     )  # fmt: skip
-    order = order_of(whole)
-    found: Any = parse(Reconstruct, ["photos", *blocks.flags(order, 123)], "splat reconstruct")
+    whole = order_of(whole)
+    found: Any = parse(Reconstruct, ["photos", *blocks.flags(whole, 123)], "splat reconstruct")
     settled, _ = found.resolved(100)
-    assert settled.train == order.settings.train and settled.losses == order.settings.losses
-    assert settled.chosen == order.method and settled.chosen.init.budget == 777
+    assert settled.train == whole.settings.train and settled.losses == whole.settings.losses
+    assert settled.chosen == whole.method and settled.chosen.init.budget == 777
     assert (settled.seed, settled.memory, settled.threads, settled.sh_degree) == (7, 3.0, 1, 3)
-    assert settled.limits == dataclasses.replace(order.limits, memory=3.0)
+    assert settled.limits == dataclasses.replace(whole.limits, memory=3.0)
     assert settled.test_every == 0 and not settled.renders and settled.cap is None
     assert "--cap" in blocks.flags(order_of(command(tmp_path, tmp_path)), 123)
     with_object = command(tmp_path, tmp_path, method=Points(), methods=(Points(),))
