@@ -35,7 +35,7 @@ from splat.core.slots import ReadOptions  # noqa: E402
 from splat.ingest import read  # noqa: E402
 from splat.poses import Sfm  # noqa: E402
 from splat.run.console import Console  # noqa: E402
-from splat.stages.forecast import estimate  # noqa: E402
+from splat.stages.timing import estimate  # noqa: E402
 
 NOISE, EXPOSURE_EV = 2 / 255, 0.2
 

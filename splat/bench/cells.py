@@ -74,12 +74,14 @@ class Record:
     wall_seconds: float = 0.0
     """From start to end of the process, loading of libraries included; of the last attempt, when it was resumed."""
     peak_memory_mb: float | None = None
-    """Of the process, as the operating system counted it."""
+    """Of the process, and of the one that found its poses, as the operating system counted it."""
     version: str = ""
     """Of the package."""
     commit: str = ""
     """See `source.SourceVersion`; empty where it was not recorded."""
     code: str = ""
+    predicted: dict[str, float] | None = None
+    """`Prediction.plain` of the cell; None where it was not predicted."""
 
     @property
     def failed(self) -> bool:
@@ -96,6 +98,7 @@ class Record:
             "version": self.version,
             "commit": self.commit,
             "code": self.code,
+            "predicted": self.predicted,
         }
 
     @staticmethod
@@ -109,6 +112,7 @@ class Record:
             version=d["version"],
             commit=d.get("commit", ""),
             code=d.get("code", ""),
+            predicted=d.get("predicted"),
         )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from splat.bench.cells import Cell
 from splat.bench.engines import Needs, Task
+from splat.bench.prediction import Prediction
 
 POSE_STAGES = ("ingest", "poses")
 """What cells of one scene and seed share: methods are compared on the same poses, found once."""
@@ -23,7 +24,7 @@ class Job:
     """The run folder."""
     log: Path
     """What the process prints."""
-    needs: Needs = field(default_factory=Needs)
+    prediction: Prediction | None = None
 
     def argv(self, program: Sequence[str]) -> list[str]:
         """The command of its process; `program` runs `splat`."""
@@ -34,11 +35,15 @@ class Job:
         other poses finds its own.) `after`: names of the tasks that it waits for."""
         copies = () if posed is None else tuple((posed / s, self.run / s) for s in POSE_STAGES)
         argv = tuple(self.argv(program))
-        return Task(self.cell.name, argv, self.run, self.log, (self.source,), copies, after, self.needs)
+        p = self.prediction
+        needs = Needs() if p is None else Needs(memory_mb=p.later_mb if posed else p.memory_mb, minutes=p.minutes)
+        return Task(self.cell.name, argv, self.run, self.log, (self.source,), copies, after, needs)
 
     def posing(self, program: Sequence[str], run: Path) -> Task:
         """The task that finds the poses of the cell, and of others of its scene and seed, in a run folder of its
         own."""
         argv = (*program, *self.cell.arguments(self.source, run), "--until", "poses")
         log = self.log.with_name(f"{run.name}.log")
-        return Task(f"poses of {run.name}", argv, run, log, (self.source,), needs=self.needs)
+        p = self.prediction
+        needs = Needs() if p is None else Needs(memory_mb=p.poses_mb, minutes=p.minutes)
+        return Task(f"poses of {run.name}", argv, run, log, (self.source,), needs=needs)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import splat
 from splat.bench.cells import COPIED, Cell, Record, Records
-from splat.bench.engine import Job
+from splat.bench.engine import POSE_STAGES, Job
 from splat.bench.engines import Engine, Local, Outcome, Task
+from splat.bench.prediction import Prediction, alike_cells, corrected, seconds_of
 from splat.core.slots import Reporter
 from splat.run.record import StageRecord
 
@@ -30,7 +32,9 @@ class Plan:
     """Failed before and not to be tried again."""
     minutes: float
     measured: bool
-    """The minutes come from finished cells; else they are a guess."""
+    """The minutes come from finished cells; else they are predicted from the photos, or a guess."""
+    predicted: Mapping[str, Prediction] = field(default_factory=dict)
+    """Of the cells that are to run, by name, where they can be predicted."""
 
     def describe(self) -> str:
         total = len(self.to_run) + self.done + len(self.failed)
@@ -39,7 +43,8 @@ class Plan:
             parts.append(f"{len(self.failed)} failed (--retry-failed runs them again)")
         parts.append(f"{len(self.to_run)} to run")
         if self.to_run:
-            how = "as measured on finished cells" if self.measured else "a guess"
+            how = "predicted" if self.predicted else "a guess"
+            how = "as measured on finished cells" if self.measured else how
             each = self.minutes / len(self.to_run)
             parts.append(f"about {self.minutes:.0f} min ({len(self.to_run)} x {each:.1f} min, {how})")
         return ", ".join(parts)
@@ -61,6 +66,8 @@ class Table:
     out: Path
     results: Path | None = None
     """A folder of numbers that is kept: cells found there are not run, cells done here are written there too."""
+    predict: Callable[[Cell, Path], Prediction | None] | None = None
+    """What a cell of a source will take, from the sizes of its photos."""
 
     @property
     def records(self) -> Records:
@@ -72,21 +79,32 @@ class Table:
         settled = {r.cell.name for r in failed} | {name for name, r in known.items() if not r.failed}
         to_run = tuple(c for c in self.cells if c.name not in settled)
         history = [r for r in self.records.everything() if not r.failed]
-        estimates = [_minutes(c, history) for c in to_run]
+        predicted = self._predicted(to_run, history)
+        estimates = [
+            (p.minutes, p.factor != 1.0) if (p := predicted.get(c.name)) is not None else _minutes(c, history)
+            for c in to_run
+        ]
         return Plan(
             to_run=to_run,
             done=sum(not r.failed for r in known.values()),
             failed=failed,
             minutes=float(sum(m for m, _ in estimates)),
             measured=bool(estimates) and all(known for _, known in estimates),
+            predicted=predicted,
         )
+
+    def _predicted(self, cells: Sequence[Cell], history: Sequence[Record]) -> dict[str, Prediction]:
+        if self.predict is None:
+            return {}
+        found = {c.name: (c, self.predict(c, self.sources[c.scene])) for c in cells}
+        return {name: corrected(c, p, history) for name, (c, p) in found.items() if p is not None}
 
     def run(self, report: Reporter, engine: Engine | None = None, retry_failed: bool = False) -> list[Record]:
         """Run what is missing; returns the records of all cells that have ended, in the order of `cells`."""
         plan = self.plan(retry_failed)
         report.info(f"{self.title}: {plan.describe()}")
         engine = engine or Local()
-        jobs = {c.name: self._job(c) for c in plan.to_run}
+        jobs = {c.name: self._job(c, plan.predicted.get(c.name)) for c in plan.to_run}
         done = 0
 
         def ended(task: Task, outcome: Outcome) -> None:
@@ -96,7 +114,7 @@ class Table:
                 report.info(f"{task.name}: {outcome.message or f'found in {outcome.seconds / 60:.1f} min'}")
                 return
             done += 1
-            record = record_of(job, outcome)
+            record = record_of(job, outcome, _peak_of_poses(task))
             self.records.put(record)
             report.info(
                 f"[{done}/{len(jobs)}] {job.cell.scene} {job.cell.method} seed {job.cell.seed}: {_line(record)}"
@@ -124,10 +142,9 @@ class Table:
             tasks += [job.task(program, posed if posed != job.run else None, after) for job in group]
         return tasks
 
-    def _job(self, cell: Cell) -> Job:
-        return Job(
-            cell, self.sources[cell.scene], self.out / "runs" / cell.name, self.out / "logs" / f"{cell.name}.log"
-        )
+    def _job(self, cell: Cell, prediction: Prediction | None = None) -> Job:
+        log = self.out / "logs" / f"{cell.name}.log"
+        return Job(cell, self.sources[cell.scene], self.out / "runs" / cell.name, log, prediction)
 
 
 def _has_poses(run: Path) -> bool:
@@ -135,8 +152,20 @@ def _has_poses(run: Path) -> bool:
     return record is not None and record.complete
 
 
-def record_of(job: Job, outcome: Outcome) -> Record:
-    """The record of a job that has just ended; a run that ended well but left no figures has failed too."""
+def _peak_of_poses(task: Task) -> float | None:
+    """Peak memory in MB of the run whose poses a task started from."""
+    found: list[float] = []
+    for source, _ in task.copies[:1]:
+        with suppress(OSError, ValueError, LookupError):
+            lines = (source.parent / "log.jsonl").read_text().splitlines()
+            marks = [r for r in map(json.loads, lines) if r.get("kind") == "memory" and r["stage"] in POSE_STAGES]
+            found += [float(r["peak_mb"]) for r in marks]
+    return max(found, default=None)
+
+
+def record_of(job: Job, outcome: Outcome, poses_mb: float | None = None) -> Record:
+    """The record of a job that has just ended; a run that ended well but left no figures has failed too. `poses_mb`:
+    peak memory of the run that found its poses, if that was another."""
     metrics: dict[str, Any] | None = None
     message = outcome.message
     if outcome.code == 0:
@@ -150,33 +179,22 @@ def record_of(job: Job, outcome: Outcome) -> Record:
         metrics=metrics,
         message=message or ("" if metrics is not None else f"it ended with code {outcome.code}"),
         wall_seconds=outcome.seconds,
-        peak_memory_mb=outcome.peak_memory_mb,
+        peak_memory_mb=max(filter(None, (outcome.peak_memory_mb, poses_mb)), default=None),
         version=splat.__version__,
         commit=outcome.source.commit,
         code=outcome.source.code,
+        predicted=None if job.prediction is None else job.prediction.plain(),
     )
 
 
 def _minutes(cell: Cell, history: Sequence[Record]) -> tuple[float, bool]:
     """Expected minutes of a cell: the mean of the finished cells most like it, else a guess by its preset."""
-    preset = cell.overrides.get("preset", "default")
-    same_preset = [r for r in history if r.cell.overrides.get("preset", "default") == preset]
-    for alike in (
-        [r for r in same_preset if (r.cell.scene, r.cell.method) == (cell.scene, cell.method)],
-        [r for r in same_preset if r.cell.scene == cell.scene],
-        [r for r in same_preset if r.cell.method == cell.method],
-        same_preset,
-    ):
-        seconds = [_seconds(r) for r in alike]
+    for alike in alike_cells(cell, history):
+        seconds = [seconds_of(r) for r in alike]
         if seconds:
             return mean(seconds) / 60, True
+    preset = cell.overrides.get("preset", "default")
     return _GUESS_MINUTES.get(str(preset), _GUESS_MINUTES["default"]), False
-
-
-def _seconds(record: Record) -> float:
-    """Seconds of the whole run, over all its attempts where it was resumed."""
-    total = (record.metrics or {}).get("seconds", {}).get("total")
-    return float(total) if total is not None else record.wall_seconds
 
 
 def _line(record: Record) -> str:
@@ -186,4 +204,4 @@ def _line(record: Record) -> str:
     psnr = m.get("psnr")
     registered = m.get("registered") or ["?", "?"]
     quality = "no held-out photos" if psnr is None else f"{psnr:.2f} dB"
-    return f"{quality}, {registered[0]}/{registered[1]} photos, {_seconds(record) / 60:.1f} min"
+    return f"{quality}, {registered[0]}/{registered[1]} photos, {seconds_of(record) / 60:.1f} min"

@@ -11,14 +11,17 @@ from typing import Any, Literal
 from splat.bench import plots
 from splat.bench.cells import Cell, Record, Value, flags_of
 from splat.bench.engines import Cluster, Engine, EngineName, open_engine
+from splat.bench.engines.local import CORES_OF_A_TASK, cores_of_a_task
 from splat.bench.protocols import PROTOCOLS
 from splat.bench.runner import Table
 from splat.bench.tables import Row, markdown, means_of, rows_of, versions_note
+from splat.commands.prediction import Predictor
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic, write_json
 from splat.core.slots import Reporter
 from splat.methods import METHODS
 from splat.run.console import Console
+from splat.stages.calibration import calibrate
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Bench:
     as memory allows; on a cluster as many as there is place for)."""
     cluster: Cluster = field(default_factory=Cluster)
     """What --engine ray and slurm ask for."""
+    calibrate: bool = False
+    """Measure first how fast this machine is (ten seconds, one thread); what is predicted follows it from then on."""
     dry_run: bool = False
     """Say what would be run and what it would cost; run nothing."""
     json: Path | None = None
@@ -79,16 +84,28 @@ class Bench:
             for seed in seeds
         )
         title = f"{self.protocol}, preset {self.preset}"
-        return Table(title, cells, {s.name: s.source for s in scenes}, self.out, self.results)
+        here = self.engine == "local"
+        cores = cores_of_a_task(self.workers) if here else self.cluster.cores or CORES_OF_A_TASK
+        predict = Predictor(cores, here)
+        return Table(title, cells, {s.name: s.source for s in scenes}, self.out, self.results, predict)
 
     def __call__(self, engine: Engine | None = None) -> int:
         """0 when every cell is done, 1 when one failed."""
-        table = self.table()
         with Console() as report:
+            if self.calibrate:
+                found = calibrate()
+                report.info(
+                    f"this machine takes {found.training:.2f} times the seconds of the reference machine to train, and "
+                    f"{found.features:.2f} times to find features"
+                )
+            table = self.table()
             if self.dry_run:
-                report.info(f"{table.title}: {table.plan(self.retry_failed).describe()}")
-                for cell in table.plan(self.retry_failed).to_run:
-                    report.info(f"  {cell.scene} {cell.method} seed {cell.seed}")
+                plan = table.plan(self.retry_failed)
+                report.info(f"{table.title}: {plan.describe()}")
+                for cell in plan.to_run:
+                    p = plan.predicted.get(cell.name)
+                    expected = "" if p is None else f": {p.describe()}"
+                    report.info(f"  {cell.scene} {cell.method} seed {cell.seed}{expected}")
                 return 0
             engine = engine or open_engine(
                 self.engine, self.cluster, workers=self.workers, limit_minutes=self.limit_minutes

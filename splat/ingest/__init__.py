@@ -85,6 +85,15 @@ def read(path: Path | str, options: ReadOptions | None = None, report: Reporter 
     return _near_origin(capture, report)
 
 
+def expected(path: Path, options: ReadOptions) -> Capture:
+    """The capture at `path` without its content: of a video how many frames will be taken, and how large; of photos
+    what `read` says. Raises SplatError as `read` does."""
+    reader = reader_for(path, options.ignore_poses)
+    if isinstance(reader, VideoReader):
+        return assign_roles(reader.expected(path, options), Split.load(path), options.test_every, Silent())
+    return read(path, replace(options, object=False))
+
+
 def _one_view_per_photo(capture: Capture, path: Path, report: Reporter) -> Capture:
     """The capture with the first view of each photo, and with names that can be shown and written (`safe_names`)."""
     photos = [os.path.normpath(v.image_path) for v in capture.views]

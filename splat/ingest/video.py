@@ -83,6 +83,25 @@ class VideoReader:
         # frames of two clips are no neighbours in time, so this is a set of photos
         return Capture(tuple(views), kind="photos", source=self.name)
 
+    def expected(self, path: Path, options: ReadOptions) -> Capture:
+        """As `read`, but no frame is taken: views without photos, as many and as large as there will be."""
+        clips = _videos(path) if path.is_dir() else [path]
+        lengths = [_length(clip) for clip in clips]
+        seconds = sum(total / fps for total, fps in lengths)
+        views = list[View]()
+        for clip, (total, fps) in zip(clips, lengths):
+            share = options.max_frames
+            if len(clips) > 1:
+                share = max(_MIN_CLIP_FRAMES, round(options.max_frames * total / fps / seconds))
+            video = _open(clip)
+            size = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
+            video.release()
+            focal = GUESSED_FOCAL * max(size)
+            camera = Camera(focal, focal, size[0] / 2, size[1] / 2, *size)
+            for i in range(windows_for(total / fps, total, share)):
+                views.append(View(f"{clip.name}/{i:05d}.jpg", clip.with_suffix(".jpg"), size, camera))
+        return Capture(tuple(views), kind="video" if len(clips) == 1 else "photos", source=self.name)
+
 
 def _views(clip: Path, folder: Path, prefix: str, max_frames: int, report: Reporter) -> list[View]:
     """The frames of one clip. `prefix`: of their names; the clip's folder, or empty for a single one."""

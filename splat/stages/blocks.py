@@ -30,8 +30,9 @@ from splat.run.folder import hash_of
 from splat.run.outputs import content_hash
 from splat.run.trained import Trained, load_trained, save_trained
 from splat.stages.context import Context
-from splat.stages.forecast import Limits, estimate, plan_matching
+from splat.stages.forecast import Limits, plan_matching
 from splat.stages.memory import expected_memory
+from splat.stages.timing import estimate
 from splat.train.views import scene_extent
 
 MAX_BLOCKS = 4096

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,24 +22,15 @@ from splat.stages.memory import (
     BYTES_LEFT_OF_POSES,
     BYTES_PER_MATCHED_PIXEL,
     MIN_FEATURE_SIDE,
+    Memory,
     default_feature_side,
     expected_memory,
     finds_features,
     pose_bytes,
     training_bytes,
 )
+from splat.stages.timing import REFERENCE_SPEED, STEP_FACTORS, Speed, stage_seconds
 
-# Seconds of a training step on two AVX-512 cores at 3 GHz: a least-squares fit to the ten captures at the default
-# preset (within 40 % of each), where the count of Gaussians grows to its cap, and photos to their size, on the way.
-_SECONDS_PER_STEP = 7.5e-3
-_SECONDS_PER_PIXEL = 3.4e-8
-_SECONDS_PER_GAUSSIAN = 5.1e-8
-_SECONDS_BESIDE = 30.0  # loading, evaluating, renders and exports
-_SFM_SECONDS_PER_PHOTO = 1.1
-_SFM_SECONDS_PER_PAIR = 0.05
-# Dense initialization with matching against four photos, per pixel of all photos at the size they are matched at: 6 s
-# for 43 photos of 173 x 308 (fox), 4.6 s for 12 of 480 x 319 (banana).
-_SECONDS_PER_MATCHED_PIXEL = 2.6e-6
 MATCHING_SHARE = 0.125
 """Of the predicted time of a run, what dense matching may take."""
 MIN_MATCHED_PHOTOS = 24
@@ -76,27 +67,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    minutes: float
-    gigabytes: float
-
-
-def estimate(capture: Capture, iterations: int, cap: int, needs_sfm: bool, cores: int | None = None) -> Estimate:
-    """Expected wall time and peak memory of a CPU run without dense matching."""
-    cores = cores or available_cores()
-    sizes = [v.camera.width * v.camera.height for v in capture.views]
-    pixels = sum(sizes) / max(1, len(sizes))
-    step = (_SECONDS_PER_STEP + pixels * _SECONDS_PER_PIXEL + cap * _SECONDS_PER_GAUSSIAN) * 2 / cores
-    seconds = iterations * step + _SECONDS_BESIDE
-    if needs_sfm:
-        n = len(capture.views)
-        pairs = n * (n - 1) / 2 if n <= 100 and capture.kind == "photos" else 15 * n
-        seconds += (n * _SFM_SECONDS_PER_PHOTO + pairs * _SFM_SECONDS_PER_PAIR) * 2 / cores + 3
-    memory = expected_memory(capture, cap, needs_sfm=needs_sfm, threads=cores)
-    return Estimate(seconds / 60, memory.peak / 1e9)
-
-
-@dataclass(frozen=True)
 class Matching:
     """How dense matching is to be done, and what it will take."""
 
@@ -116,7 +86,7 @@ def plan_matching(capture: Capture, limits: Limits, cap: int, request: MatchingR
     predicted run and no more memory than there is; MIN_MATCHING_SIZE, and only some of the photos, where even that is
     too much. A size (`request.size`, else `size`) or number of photos that was asked for is taken as it is."""
     cores, size, photos = limits.threads or available_cores(), request.size or size, request.photos
-    run = 60 * estimate(capture, limits.iterations, cap, False, cores).minutes - _SECONDS_BESIDE
+    run = REFERENCE_SPEED.training(capture, limits.iterations, cap, cores)
     max_seconds = run * MATCHING_SHARE / (1 - MATCHING_SHARE)
     budget = limits.memory_gb()
     before = BYTES_BASE + BYTES_LEFT_OF_POSES + BYTES_BESIDE_MATCHING
@@ -127,7 +97,8 @@ def plan_matching(capture: Capture, limits: Limits, cap: int, request: MatchingR
         whole = sum(v.camera.width * v.camera.height for v in capture.resized(side).views)
         return whole * min(photos or total, total) / max(1, total)
 
-    seconds_per_pixel = _SECONDS_PER_MATCHED_PIXEL * 2 / cores
+    # of any machine the same: the size must not depend on how fast it is
+    seconds_per_pixel = REFERENCE_SPEED.matched_pixel * REFERENCE_SPEED.on(cores)
     max_pixels = min(max_seconds / seconds_per_pixel, max_bytes / BYTES_PER_MATCHED_PIXEL)
     largest = request.max_size
     side = size or min(largest, max((max(v.camera.width, v.camera.height) for v in capture.views), default=largest))
@@ -175,6 +146,64 @@ def fit_memory(capture: Capture, cap: int, budget_gb: float) -> Fit:
     return Fit(resolution, lowered, (resolution, lowered) != (long_side, cap))
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What a run will take."""
+
+    seconds: Mapping[str, float]
+    """By stage."""
+    memory: Memory
+    fit: Fit
+
+    @property
+    def minutes(self) -> float:
+        return sum(self.seconds.values()) / 60
+
+
+def expect(
+    capture: Capture,
+    limits: Limits,
+    method: Method,
+    *,
+    budget: float | None,
+    threads: int | None = None,
+    matching_size: int = 0,
+    feature_side: int | None = None,
+    renders: bool = True,
+    speed: Speed = REFERENCE_SPEED,
+) -> Expected:
+    """What a run of `method` on photos at full size will take. `budget`: GB that it may fill; None: any number.
+    `matching_size` as in `plan_matching`; `feature_side`: long side in px of the photos in which features are found,
+    where it was asked for."""
+    working, threads = capture.resized(limits.max_resolution, limits.downscale), threads or available_cores()
+    cap, request = limits.cap_for(working, method), method.matching()
+    fit = Fit(limits.max_resolution, cap, False) if budget is None else fit_memory(working, cap, budget)
+    matched = 0.0 if request is None else plan_matching(working.training(), limits, cap, request, matching_size).pixels
+    needs_sfm = not capture.posed
+    seconds = stage_seconds(
+        working,
+        limits.iterations,
+        fit.cap,
+        needs_sfm=needs_sfm,
+        cores=threads,
+        matched=matched,
+        feature_side=feature_side,
+        renders=renders,
+        step_factor=STEP_FACTORS.get(method.name, 1.0),
+        speed=speed,
+    )
+    memory = expected_memory(
+        working.resized(fit.max_resolution),
+        fit.cap,
+        needs_sfm=needs_sfm,
+        threads=threads,
+        matched=matched,
+        feature_side=feature_side,
+        spare=None if budget is None else 1e9 * budget - BYTES_BASE,
+    )
+    return Expected(seconds, memory, fit)
+
+
 def announce(
     c: Context,
     name: str,
@@ -203,23 +232,18 @@ def announce(
     working = capture.resized(limits.max_resolution, limits.downscale)
     cap, budget = limits.cap_for(working, method), limits.memory_gb()
     _refuse_too_little(working, cap, budget, limits)
-    fit = Fit(limits.max_resolution, cap, False) if budget is None else fit_memory(working, cap, budget)
-    minutes = estimate(working, limits.iterations, fit.cap, not capture.posed, limits.threads).minutes
+    found = expect(
+        capture,
+        limits,
+        method,
+        budget=budget,
+        threads=c.threads,
+        matching_size=matching_size,
+        feature_side=feature_side,
+    )
+    minutes, expected, fit = found.minutes, found.memory, found.fit
     if c.raster.name == "reference":
         minutes *= REFERENCE_SLOWDOWN
-    matched = 0.0
-    if (request := method.matching()) is not None:
-        matching = plan_matching(working.training(), limits, cap, request, matching_size)
-        minutes, matched = minutes + matching.seconds / 60, matching.pixels
-    expected = expected_memory(
-        working.resized(fit.max_resolution),
-        fit.cap,
-        needs_sfm=not capture.posed,
-        threads=c.threads,
-        matched=matched,
-        feature_side=feature_side,
-        spare=None if budget is None else 1e9 * budget - BYTES_BASE,
-    )
     c.run.log({"kind": "forecast", "mb": {stage: round(b / 2**20, 1) for stage, b in expected.stages.items()}})
     c.report.info(
         f"expected: about {minutes:.0f} min and {expected.peak / 1e9:.1f} GB (most in {expected.largest}) "

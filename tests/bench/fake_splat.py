@@ -33,6 +33,9 @@ if behaviour == "slow":
     signal.signal(signal.SIGTERM, saved)
     (out / "started").touch()
     time.sleep(60)
+if behaviour == "second":
+    (out / "parent").write_text(str(os.getppid()))
+    time.sleep(1)
 if behaviour == "memory":
     block = bytearray(300_000_000)
     block[::4096] = b"x" * len(block[::4096])

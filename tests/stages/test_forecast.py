@@ -7,8 +7,9 @@ from splat.core.capture import Capture, View
 from splat.core.machine import available_memory_gb
 from splat.core.slots import MatchingRequest
 from splat.stages import forecast
-from splat.stages.forecast import MATCHING_SHARE, Limits, Matching, estimate, fit_memory
+from splat.stages.forecast import MATCHING_SHARE, Limits, Matching, fit_memory
 from splat.stages.memory import BYTES_BASE, BYTES_LEFT_OF_POSES, training_bytes
+from splat.stages.timing import estimate
 
 
 def _capture(n: int, width: int, height: int) -> Capture:

@@ -46,10 +46,12 @@ def open_engine(
     Raises SplatError where its library is missing.
     """
     c, command = cluster or Cluster(), program or this_splat()
+    shared = {"workers": workers, "cores": c.cores, "gpus": c.gpus, "retries": c.retries}
     if name == "ray":
-        return Ray(command, limit_minutes, workers=workers, address=c.address, cores=c.cores, gpus=c.gpus, retries=c.retries).checked()  # noqa: E501
+        return Ray(command, limit_minutes, address=c.address, **shared).checked()
     if name == "slurm":
-        return Slurm(command, limit_minutes, workers=workers, partition=c.partition, account=c.account, cores=c.cores, gpus=c.gpus, retries=c.retries, cluster=c.submit).checked()  # noqa: E501
+        where = {"partition": c.partition, "account": c.account, "cluster": c.submit}
+        return Slurm(command, limit_minutes, **where, **shared).checked()
     return Local(command, limit_minutes, workers=workers)
 
 

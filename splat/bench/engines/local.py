@@ -16,6 +16,16 @@ CORES_OF_A_TASK = 8
 """More cores make a run of this program little faster: from twice as many on, two tasks run at the same time."""
 
 
+def cores_of_a_task(workers: int | None) -> int:
+    """What each of so many tasks at a time has of this machine; None: as many as `Local` runs by itself."""
+    return max(1, available_cores() // _at_once(workers))
+
+
+def _at_once(workers: int | None) -> int:
+    cores = available_cores()
+    return max(1, min(cores, workers or cores // CORES_OF_A_TASK))
+
+
 @dataclass(frozen=True)
 class Local:
     """Several tasks at a time where cores and memory allow, else one after the other."""
@@ -38,9 +48,8 @@ class Local:
 class _Pool:
     def __init__(self, local: Local) -> None:
         self.local = local
-        cores = available_cores()
-        self.workers = max(1, min(cores, local.workers or cores // CORES_OF_A_TASK))
-        self.cores_each = None if self.workers == 1 else max(1, cores // self.workers)
+        self.workers = _at_once(local.workers)
+        self.cores_each = None if self.workers == 1 else cores_of_a_task(local.workers)
         free = available_memory_gb()
         gigabytes = local.memory_gb or (None if free is None else MAX_SHARE * free)
         self.max_mb = float("inf") if gigabytes is None else gigabytes * 1e9 / 2**20

@@ -62,7 +62,8 @@ class TaskProcess:
     def poll(self) -> Outcome | None:
         """None while it runs. One that is over its limit is asked to save its work, and killed where it takes long."""
         process, now = self._process, time.monotonic()
-        self._high_water = _high_water_mb(process.pid) or self._high_water
+        # a run that measures its stages sets its own mark back between them
+        self._high_water = max(filter(None, (self._high_water, _high_water_mb(process.pid))), default=None)
         has_ended, peak = _poll(process)
         if has_ended:
             return self._outcome(self._high_water or peak)

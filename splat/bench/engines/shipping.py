@@ -54,7 +54,13 @@ class Returned:
 
 
 def assignment(
-    task: Task, marker: str, *, cores: int | None, limit_minutes: float | None, grace_seconds: float, shared: bool = True
+    task: Task,
+    marker: str,
+    *,
+    cores: int | None,
+    limit_minutes: float | None,
+    grace_seconds: float,
+    shared: bool = True,
 ) -> Assignment:
     """The assignment of a task as the files are now."""
     task = absolute(task)
@@ -108,7 +114,7 @@ def take(task: Task, returned: Returned) -> None:
 def markers(tasks: Sequence[Task]) -> Iterator[str]:
     """The name of a file that lies beside the folder of each task meanwhile."""
     name = f".asked-{uuid4().hex}"
-    folders = dict.fromkeys(Path(os.path.abspath(t.folder)).parent for t in tasks)
+    folders = dict.fromkeys(t.folder.absolute().parent for t in tasks)
     try:
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +129,7 @@ def markers(tasks: Sequence[Task]) -> Iterator[str]:
 def absolute(task: Task) -> Task:
     """The same task, its paths those of any working folder."""
     paths = [task.folder, task.log, *task.inputs, *(p for pair in task.copies for p in pair)]
-    return relocated(task, {p: Path(os.path.abspath(p)) for p in paths})
+    return relocated(task, {p: p.absolute() for p in paths})
 
 
 def relocated(task: Task, here: Mapping[Path, Path]) -> Task:

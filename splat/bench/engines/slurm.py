@@ -91,7 +91,8 @@ class _Jobs:
 
     def _request(self, task: Task, a: Assignment) -> dict[str, Any]:
         s, needs = self.settings, task.needs
-        minutes = s.limit_minutes or (None if needs.minutes is None else max(_MIN_MINUTES, _TIME_MARGIN * needs.minutes))
+        predicted = None if needs.minutes is None else max(_MIN_MINUTES, _TIME_MARGIN * needs.minutes)
+        minutes = s.limit_minutes or predicted
         if minutes is not None:
             minutes += s.grace_seconds / 60 + 1
         request: dict[str, Any] = {"name": task.name[:60], "cpus_per_task": a.cores}

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -92,10 +93,8 @@ class Engine(Protocol):
 def machine_name() -> str:
     """Processor, cores and memory of this machine, such as `AMD EPYC 7B13, 2 cores, 25 GB`."""
     parts = [_processor(), f"{available_cores()} cores"]
-    try:
+    with suppress(AttributeError, ValueError, OSError):
         parts.append(f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9:.0f} GB")
-    except (AttributeError, ValueError, OSError):
-        pass
     return ", ".join(parts)
 
 
