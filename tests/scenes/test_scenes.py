@@ -197,10 +197,6 @@ def test_street_brings_its_poses_and_no_photo_shows_both_ends(small: Small) -> N
     for view, pose, camera in zip(capture.views, truth.world_from_cam, truth.cameras, strict=True):
         assert torch.allclose(view.pose.matrix(), pose.matrix()) and view.camera.fx == pytest.approx(camera.fx)
     ends = torch.tensor([[*street.place(a)[:2], 1.6] for a in (-3.2, street.LENGTH + 3.2)], dtype=torch.float64)
-    seen = torch.zeros(2, dtype=torch.int64)
     for shot in street.session(None, 1.0, 0).shots:
         at = shot.world_from_cam.inverse().apply(ends)
-        inside = (at[:, 2] > 0) & shot.camera.contains(shot.camera.project(at))
-        assert not inside.all()
-        seen += inside
-    assert (seen < 60).all(), "and few have one in their direction, behind the houses of the bend or not"
+        assert not ((at[:, 2] > 0) & shot.camera.contains(shot.camera.project(at))).all()
