@@ -80,7 +80,7 @@ class Record:
     commit: str = ""
     """See `source.SourceVersion`; empty where it was not recorded."""
     code: str = ""
-    predicted: dict[str, float] | None = None
+    predicted: dict[str, Any] | None = None
     """`Prediction.plain` of the cell; None where it was not predicted."""
 
     @property

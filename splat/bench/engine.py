@@ -8,10 +8,7 @@ from pathlib import Path
 
 from splat.bench.cells import Cell
 from splat.bench.engines import Needs, Task
-from splat.bench.prediction import Prediction
-
-POSE_STAGES = ("ingest", "poses")
-"""What cells of one scene and seed share: methods are compared on the same poses, found once."""
+from splat.bench.prediction import POSE_STAGES, Prediction
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import Any
 
 from splat.bench.cells import Cell, Record
 
+POSE_STAGES = ("ingest", "poses")
+"""What cells of one scene and seed share: methods are compared on the same poses, found once."""
 MAX_ERROR = 0.3
 """A prediction is right where what happened is within this share of it."""
 
@@ -17,50 +19,54 @@ MAX_ERROR = 0.3
 class Prediction:
     """Of one cell, its poses included."""
 
-    minutes: float
+    seconds: Mapping[str, float]
+    """By stage, as the sizes of its photos and the speed of the machine have it."""
     poses_mb: float
     """Peak while photos are read and poses found."""
     later_mb: float
     """Peak of the stages after the poses."""
-    factor: float = 1.0
-    """What finished cells corrected the minutes by."""
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """What finished cells correct the seconds of a stage by."""
+
+    @property
+    def minutes(self) -> float:
+        return sum(s * self.factors.get(stage, 1.0) for stage, s in self.seconds.items()) / 60
 
     @property
     def memory_mb(self) -> float:
         return max(self.poses_mb, self.later_mb)
 
-    def plain(self) -> dict[str, float]:
-        return {
-            "minutes": round(self.minutes, 3),
-            "memory_mb": round(self.memory_mb, 1),
-            "factor": round(self.factor, 3),
-        }
+    def plain(self) -> dict[str, Any]:
+        """`seconds` are those without correction: what later cells are corrected by."""
+        seconds = {stage: round(s, 2) for stage, s in self.seconds.items()}
+        return {"minutes": round(self.minutes, 3), "memory_mb": round(self.memory_mb, 1), "seconds": seconds}
 
     def describe(self) -> str:
-        learned = "" if self.factor == 1.0 else ", as finished cells say"
+        learned = ", as finished cells say" if self.factors else ""
         return f"about {self.minutes:.1f} min and {self.memory_mb:.0f} MB{learned}"
 
 
 def corrected(cell: Cell, prediction: Prediction, history: Sequence[Record]) -> Prediction:
-    """The prediction, its minutes by the mean ratio of the finished cells most like it that were predicted too."""
-    for alike in alike_cells(cell, history):
-        ratios = [r for record in alike if (r := _ratio(record)) is not None]
-        if ratios:
-            factor = mean(ratios)
-            return replace(prediction, minutes=prediction.minutes * factor, factor=factor)
-    return prediction
+    """The prediction, each stage by the mean ratio of the finished cells most like it that were predicted too."""
+    factors: dict[str, float] = {}
+    for stage in prediction.seconds:
+        for alike in alike_cells(cell, history, poses=stage in POSE_STAGES):
+            ratios = [r for record in alike if (r := _ratio(record, stage)) is not None]
+            if ratios:
+                factors[stage] = mean(ratios)
+                break
+    return replace(prediction, factors=factors)
 
 
-def alike_cells(cell: Cell, history: Sequence[Record]) -> list[list[Record]]:
-    """Records of cells like this one, those most like it first."""
+def alike_cells(cell: Cell, history: Sequence[Record], poses: bool = False) -> list[list[Record]]:
+    """Records of cells like this one, those most like it first. `poses`: as far as its poses go, for which the scene
+    counts; else the method counts more."""
     preset = cell.overrides.get("preset", "default")
     same_preset = [r for r in history if r.cell.overrides.get("preset", "default") == preset]
-    return [
-        [r for r in same_preset if (r.cell.scene, r.cell.method) == (cell.scene, cell.method)],
-        [r for r in same_preset if r.cell.scene == cell.scene],
-        [r for r in same_preset if r.cell.method == cell.method],
-        same_preset,
-    ]
+    same_scene = [r for r in same_preset if r.cell.scene == cell.scene]
+    both = [r for r in same_scene if r.cell.method == cell.method]
+    same_method = [r for r in same_preset if r.cell.method == cell.method]
+    return [same_scene, same_preset] if poses else [both, same_method, same_scene, same_preset]
 
 
 def seconds_of(record: Record) -> float:
@@ -69,12 +75,11 @@ def seconds_of(record: Record) -> float:
     return float(total) if total is not None else record.wall_seconds
 
 
-def _ratio(record: Record) -> float | None:
-    """Seconds over those that were predicted without any correction."""
-    p = record.predicted
-    if record.failed or not p or not p.get("minutes"):
-        return None
-    return seconds_of(record) / (60 * p["minutes"] / p.get("factor", 1.0))
+def _ratio(record: Record, stage: str) -> float | None:
+    """Seconds of a stage over those that were predicted."""
+    predicted = (record.predicted or {}).get("seconds", {}).get(stage)
+    real = (record.metrics or {}).get("seconds", {}).get(stage)
+    return None if not predicted or real is None else float(real) / float(predicted)
 
 
 def errors(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import splat
 from splat.bench.cells import COPIED, Cell, Record, Records
-from splat.bench.engine import POSE_STAGES, Job
+from splat.bench.engine import Job
 from splat.bench.engines import Engine, Local, Outcome, Task
-from splat.bench.prediction import Prediction, alike_cells, corrected, seconds_of
+from splat.bench.prediction import POSE_STAGES, Prediction, alike_cells, corrected, seconds_of
 from splat.core.slots import Reporter
 from splat.run.record import StageRecord
 
@@ -81,7 +81,7 @@ class Table:
         history = [r for r in self.records.everything() if not r.failed]
         predicted = self._predicted(to_run, history)
         estimates = [
-            (p.minutes, p.factor != 1.0) if (p := predicted.get(c.name)) is not None else _minutes(c, history)
+            (p.minutes, bool(p.factors)) if (p := predicted.get(c.name)) is not None else _minutes(c, history)
             for c in to_run
         ]
         return Plan(

@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from splat.bench import plots
 from splat.bench.cells import Cell, Record, Value, flags_of
-from splat.bench.engines import Cluster, Engine, EngineName, open_engine
-from splat.bench.engines.local import CORES_OF_A_TASK, cores_of_a_task
+from splat.bench.engines import Cluster, Engine, EngineName, cores_of_cells, open_engine
 from splat.bench.protocols import PROTOCOLS
 from splat.bench.runner import Table
 from splat.bench.tables import Row, markdown, means_of, rows_of, versions_note
@@ -84,9 +83,7 @@ class Bench:
             for seed in seeds
         )
         title = f"{self.protocol}, preset {self.preset}"
-        here = self.engine == "local"
-        cores = cores_of_a_task(self.workers) if here else self.cluster.cores or CORES_OF_A_TASK
-        predict = Predictor(cores, here)
+        predict = Predictor(*cores_of_cells(self.engine, self.cluster, self.workers))
         return Table(title, cells, {s.name: s.source for s in scenes}, self.out, self.results, predict)
 
     def __call__(self, engine: Engine | None = None) -> int:

@@ -70,7 +70,7 @@ class Predictor:
         )
         megabytes = {stage: b / 2**20 for stage, b in expected.memory.stages.items()}
         posing = max(megabytes.pop("ingest"), megabytes.pop("poses"))
-        return Prediction(expected.minutes, posing, max(megabytes.values()))
+        return Prediction(expected.seconds, posing, max(megabytes.values()))
 
     def _capture(self, photos: Path, options: ReadOptions) -> Capture:
         if (photos, options) not in self._captures:

@@ -26,9 +26,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def done(cell: Cell, seconds: float, memory: float, predicted: Prediction | None) -> Record:
+def done(cell: Cell, poses: float, train: float, memory: float, predicted: Prediction | None) -> Record:
     plain = None if predicted is None else predicted.plain()
-    return Record(cell, {"seconds": {"total": seconds}}, peak_memory_mb=memory, predicted=plain)
+    seconds = {"poses": poses, "train": train, "total": poses + train}
+    return Record(cell, {"seconds": seconds}, peak_memory_mb=memory, predicted=plain)
+
+
+MODEL = Prediction({"poses": 20.0, "train": 40.0}, 100.0, 50.0)
 
 
 def test_more_work_and_a_slower_machine_take_longer(photos: Path) -> None:
@@ -59,27 +63,29 @@ def test_what_cannot_be_read_is_not_predicted_and_mistakes_are_named(tmp_path: P
 
 
 def test_finished_cells_correct_the_minutes_of_those_like_them() -> None:
-    first, second = Cell("a", "points"), Cell("b", "edgs")
-    model = Prediction(2.0, 500.0, 400.0)
-    history = [done(first, 240.0, 500.0, model), done(second, 60.0, 500.0, model)]
-    assert corrected(Cell("a", "points", seed=1), model, history).minutes == pytest.approx(4.0)
-    assert corrected(Cell("c", "edgs"), model, history).minutes == pytest.approx(1.0)
-    again = corrected(Cell("a", "points", seed=1), model, history)
-    more = [*history, done(Cell("a", "points", seed=1), 240.0, 500.0, again)]
-    assert corrected(Cell("a", "points", seed=2), model, more).factor == pytest.approx(2.0), (
-        "of the model, not of itself"
-    )
-    assert corrected(first, model, [done(first, 240.0, 500.0, None)]) == model
+    """Poses by cells of their scene, training by cells of their method."""
+    history = [
+        done(Cell("a", "points"), 40.0, 80.0, 50.0, MODEL),
+        done(Cell("b", "edgs"), 20.0, 120.0, 50.0, MODEL),
+    ]
+    assert corrected(Cell("a", "edgs"), MODEL, history).factors == {"poses": 2.0, "train": 3.0}
+    again = corrected(Cell("a", "points", seed=1), MODEL, history)
+    assert again.minutes == pytest.approx(2.0)
+    more = [*history, done(Cell("a", "points", seed=1), 40.0, 80.0, 50.0, again)]
+    last = corrected(Cell("a", "points", seed=2), MODEL, more)
+    assert last.minutes == pytest.approx(2.0), "by the model's seconds, not by corrected ones"
+    assert corrected(Cell("a", "points"), MODEL, [done(Cell("a", "points"), 1.0, 1.0, 5.0, None)]) == MODEL
 
 
 def test_right_predictions_are_counted() -> None:
-    model = Prediction(1.0, 100.0, 50.0)
     cells = [Cell(s, "points") for s in "abcd"]
-    records = [done(c, s, mb, model) for c, s, mb in zip(cells, (60.0, 77.0, 79.0, 42.1), (100.0, 129.0, 131.0, 10.0))]
-    rows = errors([*records, done(Cell("x", "points"), 1.0, 1.0, None), Record(Cell("y", "points"), None)])
+    times, megabytes = (60.0, 77.0, 79.0, 42.1), (100.0, 129.0, 131.0, 10.0)
+    records = [done(c, 10.0, s - 10, mb, MODEL) for c, s, mb in zip(cells, times, megabytes)]
+    unknown = done(Cell("x", "points"), 1.0, 1.0, 1.0, None)
+    rows = errors([*records, unknown, Record(Cell("y", "points"), None)])
     assert share_within(rows, "minutes") == (3, 4) and share_within(rows, "memory_mb") == (2, 4)
     assert "time: 3 of 4 predictions within 30%" in error_table(rows)
-    assert Record.from_plain(json.loads(json.dumps(records[0].plain()))).predicted == model.plain()
+    assert Record.from_plain(json.loads(json.dumps(records[0].plain()))).predicted == MODEL.plain()
 
 
 def test_the_plan_says_minutes_and_memory_of_each_cell(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

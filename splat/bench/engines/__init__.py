@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from splat.bench.engines.local import Local
+from splat.bench.engines.local import CORES_OF_A_TASK, Local, cores_of_a_task
 from splat.bench.engines.ray import Ray
 from splat.bench.engines.slurm import Slurm
 from splat.bench.engines.task import Engine, Needs, Outcome, Task, this_splat
@@ -46,13 +47,36 @@ def open_engine(
     Raises SplatError where its library is missing.
     """
     c, command = cluster or Cluster(), program or this_splat()
-    shared = {"workers": workers, "cores": c.cores, "gpus": c.gpus, "retries": c.retries}
+    shared: dict[str, Any] = {"workers": workers, "cores": c.cores, "gpus": c.gpus, "retries": c.retries}
     if name == "ray":
         return Ray(command, limit_minutes, address=c.address, **shared).checked()
     if name == "slurm":
-        where = {"partition": c.partition, "account": c.account, "cluster": c.submit}
+        where: dict[str, Any] = {"partition": c.partition, "account": c.account, "cluster": c.submit}
         return Slurm(command, limit_minutes, **where, **shared).checked()
     return Local(command, limit_minutes, workers=workers)
 
 
-__all__ = ["Cluster", "Engine", "EngineName", "Local", "Needs", "Outcome", "Ray", "Slurm", "Task", "open_engine"]
+def cores_of_cells(name: EngineName, cluster: Cluster, workers: int | None) -> tuple[int, bool]:
+    """How many cores each task will have, and whether that is of this machine."""
+    elsewhere = (name == "ray" and bool(cluster.address or os.environ.get("RAY_ADDRESS"))) or (
+        name == "slurm" and cluster.submit == "slurm"
+    )
+    own = None if name == "local" else cluster.cores
+    if name == "slurm" and not elsewhere:
+        workers = workers or 1
+    return own or (CORES_OF_A_TASK if elsewhere else cores_of_a_task(workers)), not elsewhere
+
+
+__all__ = [
+    "Cluster",
+    "Engine",
+    "EngineName",
+    "Local",
+    "Needs",
+    "Outcome",
+    "Ray",
+    "Slurm",
+    "Task",
+    "cores_of_cells",
+    "open_engine",
+]

@@ -63,8 +63,9 @@ class _Pool:
         return len(running) < self.workers and len(known) == len(needs) and sum(known) <= self.max_mb
 
     def start(self, task: Task) -> None:
-        limits = {"limit_minutes": self.local.limit_minutes, "grace_seconds": self.local.grace_seconds}
-        self.processes.append(TaskProcess(task, cores=self.cores_each, **limits))
+        s = self.local
+        process = TaskProcess(task, limit_minutes=s.limit_minutes, grace_seconds=s.grace_seconds, cores=self.cores_each)
+        self.processes.append(process)
 
     def ended(self) -> list[tuple[Task, Outcome]]:
         found = [(p, outcome) for p in self.processes if (outcome := p.poll()) is not None]

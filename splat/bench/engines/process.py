@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from splat.bench.engines.task import Outcome, Task, machine_name
 from splat.bench.source import source_version
 
 POLL_SECONDS = 0.05
+_LOOK_SECONDS = 1.0
 _GUARD = """
 import ctypes, os, sys
 parent, number, *argv = sys.argv[1:]
@@ -80,17 +81,22 @@ class TaskProcess:
             self._asked = time.monotonic()
             self._process.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a shell put in the background
 
-    def wait(self) -> Outcome:
-        """Until it has ended; where this is interrupted, so is the process."""
+    def wait(self, wanted: Callable[[], bool] = lambda: True) -> Outcome:
+        """Until it has ended; where this is interrupted, or it is `wanted` no more, it is asked to end."""
         try:
-            return self._waited()
+            return self._waited(wanted)
         except BaseException:
             self.ask()
-            self._waited()
+            self._waited(wanted)
             raise
 
-    def _waited(self) -> Outcome:
+    def _waited(self, wanted: Callable[[], bool]) -> Outcome:
+        looked = time.monotonic()
         while (outcome := self.poll()) is None:
+            if time.monotonic() - looked > _LOOK_SECONDS:
+                looked = time.monotonic()
+                if not wanted():
+                    self.ask()
             time.sleep(POLL_SECONDS)
         return outcome
 

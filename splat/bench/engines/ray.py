@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +157,12 @@ def _run(a: Assignment, contents: dict[Path, list[Any]] | None) -> Returned:
 
     if contents is None:
         return run_assigned(a)
-    # Ray's objects are fetched when they are read
-    return run_assigned(a, {path: lambda held=held: ray.get(held[0]) for path, held in contents.items()})
+
+    def fetch(held: list[Any]) -> bytes:
+        content: bytes = ray.get(held[0])
+        return content
+
+    return run_assigned(a, {path: partial(fetch, held) for path, held in contents.items()})
 
 
 def _failed(message: str) -> Returned:

@@ -28,7 +28,7 @@ class Assignment:
     task: Task
     """All paths absolute."""
     marker: str
-    """A file of this name lies beside `task.folder`, on the disk of the machine that asked."""
+    """A file of this name lies beside `task.folder`, on the disk of the machine that asked, as long as it asks."""
     fingerprints: tuple[tuple[Path, str], ...]
     """Of all that the task reads."""
     python: str
@@ -94,7 +94,8 @@ def run_assigned(a: Assignment, contents: Mapping[Path, Callable[[], bytes]] | N
             cores=a.cores,
             orphaned=signal.SIGKILL if sys.platform == "linux" else signal.SIGTERM,  # another attempt begins at once
         )
-        outcome = process.wait()
+        asked = a.task.folder.parent / a.marker
+        outcome = process.wait(asked.is_file if sees_folder else lambda: True)
         if sees_folder:
             return Returned(outcome)
         printed = here[task.log].read_text(errors="replace")

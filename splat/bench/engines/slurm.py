@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -114,12 +115,9 @@ class _Jobs:
             if time.monotonic() - self.looked < _QUEUE_SECONDS:
                 return []
             self.looked = time.monotonic()
-        found, still = [], []
-        for entry in self.jobs:
-            if not self._is_done(entry[0]):
-                still.append(entry)
-        done = [entry for entry in self.jobs if all(entry is not s for s in still)]
-        self.jobs = still
+        queue = self._queue()
+        found, done = [], [entry for entry in self.jobs if self._is_done(entry[0], queue)]
+        self.jobs = [entry for entry in self.jobs if all(entry is not d for d in done)]
         for job, task, assigned, attempt in done:
             outcome = self._outcome(job)
             if outcome is None and attempt < self.settings.retries:
@@ -129,15 +127,25 @@ class _Jobs:
                 found.append((task, outcome or Outcome(1, lost, 0.0, None)))
         return found
 
-    def _is_done(self, job: Any) -> bool:
-        """Whether a job left a result, or will not any more."""
+    def _is_done(self, job: Any, queue: set[str] | None) -> bool:
+        """Whether a job left a result, or will not any more. `queue`: see `_queue`."""
         if Path(job.paths.result_pickle).exists():
             return True
-        if not job.done():
+        if job.job_id in queue if queue is not None else not job.done():
+            self.gone.pop(job.job_id, None)
             return False
-        return time.monotonic() - self.gone.setdefault(job.job_id, time.monotonic()) > (
-            _GONE_SECONDS if self.settings.cluster == "slurm" else 1.0
-        )
+        seconds = _GONE_SECONDS if self.settings.cluster == "slurm" else 1.0
+        return time.monotonic() - self.gone.setdefault(job.job_id, time.monotonic()) > seconds
+
+    def _queue(self) -> set[str] | None:
+        """The jobs that SLURM has in its queue, running ones included; None where it does not say."""
+        if self.settings.cluster == "local":
+            return None
+        command = ["squeue", "--noheader", "--me", "--format=%A"]  # `sacct`, which submitit asks, many clusters lack
+        with suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            return set(done.stdout.split())
+        return None
 
     def _outcome(self, job: Any) -> Outcome | None:
         """None where the job was lost. Raises SplatError where the machine does not see this one's disk."""
@@ -159,14 +167,21 @@ class _Jobs:
         return returned.outcome
 
     def stop(self) -> None:
-        """Cancelling sends SIGTERM, at which the job's process has its own save their work."""
+        """Jobs see that the file that asks for them is gone, and have their processes save their work."""
+        for _, _, assigned, _ in self.jobs:
+            with suppress(OSError):
+                (assigned.task.folder.parent / self.marker).unlink()
+        until = time.monotonic() + self.settings.grace_seconds + 5
+        while self.jobs and time.monotonic() < until:
+            queue = self._queue()
+            self.jobs = [entry for entry in self.jobs if not self._is_done(entry[0], queue)]
+            waiting = [job for job, _, a, _ in self.jobs if not Path(job.paths.stdout).exists()]
+            for job in waiting if self.settings.cluster == "slurm" else ():  # it has not begun
+                job.cancel(check=False)
+            time.sleep(0.5)
         for job, *_ in self.jobs:
             with suppress(Exception):
                 job.cancel(check=False)
-        until = time.monotonic() + self.settings.grace_seconds + 5
-        while self.jobs and time.monotonic() < until:
-            self.jobs = [entry for entry in self.jobs if not entry[0].done()]
-            time.sleep(0.1)
 
 
 def _run(a: Assignment) -> Returned:
