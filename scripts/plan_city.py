@@ -37,8 +37,8 @@ HEIGHT = 1.0
 """Of the flight; all lengths are in its units."""
 SPACING = 0.25
 """Between stops of the flight, each of five photos."""
-POINTS_PER_PHOTO = 30
-"""Sparse points for each photo: enough to say who sees what; structure from motion finds a hundred times as many."""
+POINTS_PER_PHOTO = 5
+"""Sparse points for each photo: enough to say who sees what; structure from motion finds far more."""
 OBLIQUE = 0.8
 """Radians from straight down."""
 

@@ -139,7 +139,7 @@ def divide(posed: Capture, count: int, demands: Demands, overlap: float) -> Bloc
         raise SplatError(f"--blocks {count}: the sparse points lie in too few places; give fewer blocks.") from None
     chosen = views_of_blocks(cells, seen)
     owner = cells.owner(seen.positions)
-    limits = demands.limits
+    limits, bare = demands.limits, replace(train, tracks=None)
     found = []
     for k in range(count):
         if int(chosen[k].sum()) < 2:
@@ -147,7 +147,7 @@ def divide(posed: Capture, count: int, demands: Demands, overlap: float) -> Bloc
         points = points_of_block(cells, k, seen, chosen[k])
         share = float(cells.inside(k, seen.positions).double().mean())
         own = limits if demands.cap is None else replace(limits, cap=max(1, math.ceil(share * demands.cap)))
-        cap, memory, minutes = _costs(train.select(chosen[k].tolist()), own, demands)
+        cap, memory, minutes = _costs(bare.select(chosen[k].tolist()), own, demands)
         views = tuple(ids[chosen[k]].tolist())
         found.append(Block(k, views, points.nonzero()[:, 0], int((owner == k).sum()), cap, memory, minutes))
     return Blocks(cells, tuple(found), len(train.views), len(seen.positions))
