@@ -114,11 +114,14 @@ def test_jobs_of_submitit_make_the_table_of_this_machine_also_where_one_is_lost(
 
 @needs_submitit
 @pytest.mark.slow
-def test_jobs_of_slurm_make_the_table_of_this_machine(tmp_path: Path) -> None:
+def test_jobs_of_slurm_make_the_table_of_this_machine_also_where_one_is_lost(tmp_path: Path) -> None:
     if not slurm_answers():
         pytest.skip("no SLURM answers here: sinfo is missing or fails")
     alone = numbers(table(tmp_path, "alone"), Local(FAKE))
-    assert numbers(table(tmp_path, "jobs"), Slurm(FAKE, cores=1)) == alone
+    t = table(tmp_path, "jobs")
+    engine = KillsOneWorker(Slurm(FAKE, cores=1), t.out)
+    assert numbers(t, engine) == alone
+    assert engine.killed and attempts(t) == 2
 
 
 @needs_submitit
