@@ -90,7 +90,8 @@ def make(
     """Photograph a scene into `folder`, or return at once what is there when it was made with the same parameters.
 
     `scale` is the size of the photos and of the scene's textures (the scene itself stays), `views` takes fewer photos
-    along the same walk, `seed` draws other noise. Same arguments, same machine: same bytes.
+    along the same walk (of `street`: at its beginning), `seed` draws other noise. Same arguments, same machine: same
+    bytes.
     """
     if name not in SCENES:
         raise SplatError(f"There is no scene {name!r}: choose one of {', '.join(SCENES)}.")

@@ -42,14 +42,14 @@ def place(along: Number, aside: Number = 0.0) -> tuple[float, float, float]:
     return float(RADIUS - radius * np.cos(turn)), float(radius * np.sin(turn)), float(np.pi / 2 - turn)
 
 
-def scene(detail: Number, seed: int) -> Scene:
+def scene(detail: Number, seed: int, length: Number = LENGTH) -> Scene:
     """Two rows of houses, cobbles, things on the pavements, a wall at either end, and clouds above it all."""
     room = Room(detail, 500 + seed)
     for side in (-1, 1):
-        _houses(room, side)
-    _ground(room)
-    _ends(room)
-    _on_the_pavements(room)
+        _houses(room, side, length)
+    _ground(room, length)
+    _ends(room, length)
+    _on_the_pavements(room, length)
     light = Light((-10.0, -45.0, 85.0), (7.0, 0, 0), (0, -6.2, -3.3), (115.0, 110.0, 100.0), 2)
     return Scene(
         tuple(room.solids), (light,), sky=(0.50, 0.53, 0.58), light_texel=0.5 / max(detail, 0.25) ** 0.75, gain=GAIN
@@ -94,12 +94,12 @@ def _facade(room: Room, width: Number, height: Number, seed: int) -> Surface:
     return Surface(Texture(np.clip(noise.grain(canvas, wall, 0.05, seed + 7), 0, 1).astype(np.float32)))
 
 
-def _houses(room: Room, side: int) -> None:
+def _houses(room: Room, side: int, length: Number) -> None:
     """A row without gaps: each house stands a little further forward or back, and is of its own height."""
     rng = np.random.default_rng([side + 1, 73])
     along, number = -3.0, 0
     roof, plain = room.plain("#7a4638"), room.plain("#b5a48c")
-    while along < LENGTH + 3:
+    while along < length + 3:
         width = float(rng.uniform(4.6, 7.4))
         height, back = float(rng.uniform(4.6, 7.6)), float(rng.uniform(0.0, 0.7))
         depth = 3.0
@@ -116,9 +116,9 @@ def _houses(room: Room, side: int) -> None:
         along, number = along + width, number + 1
 
 
-def _ground(room: Room) -> None:
+def _ground(room: Room, length: Number) -> None:
     step, width = 10.5, 2 * HALF_WIDTH + 3
-    for i, along in enumerate(np.arange(-step, LENGTH + 2 * step, step).tolist()):
+    for i, along in enumerate(np.arange(-step, length + 2 * step, step).tolist()):
         x, y, heading = place(along)
         canvas = room.canvas(step + 3, width, 40.0)
         picture = textures.bricks(canvas, 600 + i, 0.5, 0.28)
@@ -135,9 +135,9 @@ def _ground(room: Room) -> None:
     room.wall((40.0, 40.0, 13.0), (110.0, 0, 0), (0, -110.0, 0), above, casts=False, name="clouds")
 
 
-def _ends(room: Room) -> None:
+def _ends(room: Room, length: Number) -> None:
     """A wall across the street at either end."""
-    for name, along, seed in (("first end", -3.2, 660), ("last end", LENGTH + 3.2, 670)):
+    for name, along, seed in (("first end", -3.2, 660), ("last end", length + 3.2, 670)):
         x, y, heading = place(along)
         face = _facade(room, 2 * HALF_WIDTH + 4, 6.0, seed)
         yaw = float(np.degrees(heading)) + 90.0
@@ -145,7 +145,7 @@ def _ends(room: Room) -> None:
                  faces={2: face, 3: face}, name=name)  # fmt: skip
 
 
-def _on_the_pavements(room: Room) -> None:
+def _on_the_pavements(room: Room, length: Number) -> None:
     """Trees, posts, crates and balls, one every few metres on either side."""
     rng = np.random.default_rng([3, 79])
     leaves = [
@@ -160,7 +160,7 @@ def _on_the_pavements(room: Room) -> None:
               for i, w in enumerate(("TEA", "FISH", "TIMBER", "COPPER"))]  # fmt: skip
     trunk, iron = room.plain("#6b4a2a"), room.plain("#3a4248")
     along, number = 1.0, 0
-    while along < LENGTH - 1:
+    while along < length - 1:
         side = -1 if number % 2 else 1
         x, y, _ = place(along, side * float(rng.uniform(3.1, 3.9)))
         match int(rng.integers(5)):
@@ -181,14 +181,19 @@ def _on_the_pavements(room: Room) -> None:
         along, number = along + float(rng.uniform(1.6, 2.8)), number + 1
 
 
+def walked(i: int) -> float:
+    """Metres from the beginning at which photo i is taken."""
+    return 1.0 + (LENGTH - 7.0) * i / (VIEWS - 1)
+
+
 def walk(views: int) -> Iterator[Rigid]:
-    """`world_from_cam`: down the street at eye height, looking ahead to the left and to the right in turn."""
+    """`world_from_cam` of the first photos: down the street at eye height, looking ahead to the left and to the right
+    in turn."""
     rng = np.random.default_rng([11, 83])
     wobble = rng.standard_normal((VIEWS, 4)) * np.array([0.12, 0.04, 3.0, 0.03])
-    for i in np.linspace(0, VIEWS - 1, views).round().astype(int).tolist():
-        along = 1.0 + (LENGTH - 7.0) * i / (VIEWS - 1)
+    for i in range(views):
         side = 1 if i % 2 else -1
-        x, y, heading = place(along, -0.9 * side + wobble[i, 0])
+        x, y, heading = place(walked(i), -0.9 * side + wobble[i, 0])
         angle = heading - side * np.radians(YAW + wobble[i, 2])
         eye = np.array([x, y, 1.62 + wobble[i, 1]])
         target = eye + np.array([np.cos(angle), np.sin(angle), 0.03 + wobble[i, 3]])
@@ -196,8 +201,10 @@ def walk(views: int) -> Iterator[Rigid]:
 
 
 def session(views: int | None, scale: Number, seed: int) -> Session:
-    """What was photographed, from where, and how the camera saw it."""
+    """What was photographed, from where, and how the camera saw it. Fewer photos are those of the beginning, as close
+    to each other, of a street that ends soon behind them."""
+    count = VIEWS if views is None else min(views, VIEWS)
     camera = Camera(FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT).scaled(scale)
-    poses = walk(VIEWS if views is None else views)
-    shots = tuple(Shot(f"street_{i:03d}.jpg", camera, pose) for i, pose in enumerate(poses))
-    return Session(lambda: scene(scale, 0), shots, NOISE, seed, posed=True)
+    shots = tuple(Shot(f"street_{i:03d}.jpg", camera, pose) for i, pose in enumerate(walk(count)))
+    length = walked(count - 1) + 6.0
+    return Session(lambda: scene(scale, 0, length), shots, NOISE, seed, posed=True)

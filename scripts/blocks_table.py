@@ -149,7 +149,13 @@ def measure(scene: str, args: argparse.Namespace) -> dict[str, Any]:
     all_ = kept(blocks, "blocks", run("blocks", blocks, photos, [*flags, *threads, *divided], poses))
     a, b = read_json(whole / "metrics.json"), read_json(blocks / "metrics.json")
     runs = CompletedRun.open(whole, photos=photos), CompletedRun.open(blocks, photos=photos)
-    peaks = [row["peak_memory_mb"] for row in b["blocks"]]
+    one["peak_memory_mb"] = max(one["peak_memory_mb"], a["peak_memory_mb"])  # as the engine and the run saw it
+    all_["peak_memory_mb"] = b["peak_memory_mb"]
+    folders = sorted((blocks / "blocks").glob("[0-9]*"), key=lambda f: int(f.name))
+    ended = [read_json(f / "metrics.json")["peak_memory_mb"] for f in folders]
+    peaks = [max(row["peak_memory_mb"], peak) for row, peak in zip(b["blocks"], ended, strict=True)]
+    for row, peak in zip(b["blocks"], peaks, strict=True):
+        row["peak_memory_mb"] = peak
     return {
         "scene": scene,
         "flags": [*flags, *threads, *divided],

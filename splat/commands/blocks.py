@@ -64,7 +64,7 @@ def workers_at_once(s: ReconstructSettings) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Order:
+class WholeRun:
     """A settled run that is to be done in blocks."""
 
     settings: ReconstructSettings
@@ -77,14 +77,14 @@ class Order:
     out: Path
 
 
-def division(order: Order, posed: Capture) -> Blocks | None:
+def division(whole: WholeRun, posed: Capture) -> Blocks | None:
     """Which blocks there are; None where the whole is to be done at once. Raises SplatError where the capture cannot be
     divided so, or nobody says how much memory a worker has."""
-    s, limits = order.settings, order.limits
+    s, limits = whole.settings, whole.limits
     workers = workers_at_once(s)
     cores = limits.threads or (max(1, available_cores() // workers) if s.engine == "local" else s.cluster.cores or 8)
     free = replace(limits, cap=None)
-    demands = Demands(free, order.method, limits.cap, cores, order.matching_size)
+    demands = Demands(free, whole.method, limits.cap, cores, whole.matching_size)
     if s.blocks != "auto":
         return None if s.blocks == 1 else divide(posed, s.blocks or 1, demands, s.block_overlap)
     gigabytes = limits.memory
@@ -95,9 +95,9 @@ def division(order: Order, posed: Capture) -> Blocks | None:
     return divide_to_fit(posed, demands, s.block_overlap, gigabytes, workers)
 
 
-def plan_lines(order: Order, plan: Blocks) -> Iterator[str]:
+def plan_lines(whole: WholeRun, plan: Blocks) -> Iterator[str]:
     """What a dry run prints: the division, and every block (of many the first and last)."""
-    yield from describe(plan, workers_at_once(order.settings), order.limits.cap)
+    yield from describe(plan, workers_at_once(whole.settings), whole.limits.cap)
     blocks = plan.blocks if len(plan.blocks) <= 24 else (*plan.blocks[:12], *plan.blocks[-12:])
     for b in blocks:
         yield (
@@ -106,23 +106,24 @@ def plan_lines(order: Order, plan: Blocks) -> Iterator[str]:
         )
 
 
-def run_blocks(c: Context, order: Order, posed: Capture, plan: Blocks, engine: Engine | None = None) -> list[Path]:
+def run_blocks(c: Context, whole: WholeRun, posed: Capture, plan: Blocks, engine: Engine | None = None) -> list[Path]:
     """Run the blocks that are not done yet; returns their run folders. Raises SplatError that names the blocks that
     failed; what was done is kept."""
-    s = order.settings
+    s = whole.settings
     engine = engine or open_engine(
         s.engine, s.cluster, workers=workers_at_once(s) if s.engine == "local" else s.workers
     )
-    root = order.out.absolute() / FOLDER
+    root = whole.out.absolute() / FOLDER
     c.report.begin("blocks")
     folders, waiting, marks = list[Path](), list[Task](), dict[str, tuple[Path, dict[str, Any]]]()
-    code = code_hash(*_CODE, type(order.method).__module__)
+    code = code_hash(*_CODE, type(whole.method).__module__)
     for b in plan.blocks:
         folder, given = root / str(b.number), root / "inputs" / str(b.number)
         folders.append(folder)
         content = write_block(given, block_capture(posed, b))
-        argv = (*engine.program, "reconstruct", str(given), "--out", str(folder), *flags(order, b.cap))
-        mark = {"given": content, "flags": hash_of(argv[len(engine.program) + 2 :]), "code": code}
+        own = flags(whole, b.cap)
+        argv = (*engine.program, "reconstruct", str(given), "--out", str(folder), *own)
+        mark = {"given": content, "flags": hash_of(own), "code": code}
         if _is_done(folder, mark):
             c.report.info(f"block {b.number} is done: not run again")
             continue
@@ -130,7 +131,7 @@ def run_blocks(c: Context, order: Order, posed: Capture, plan: Blocks, engine: E
         marks[name] = folder, mark
         needs = Needs(memory_mb=b.memory / 2**20, minutes=b.minutes, gpus=s.cluster.gpus)
         log = root / "logs" / f"{b.number}.log"
-        waiting.append(Task(name, argv, folder, log, (given, *_read_beside(order)), needs=needs))
+        waiting.append(Task(name, argv, folder, log, (given, *_read_beside(whole)), needs=needs))
     failed = list[str]()
     total, started = len(waiting), time.monotonic()
 
@@ -185,30 +186,31 @@ def figures_of(folders: Sequence[Path], plan: Blocks) -> list[dict[str, Any]]:
         m, mark = read_json(folder / "metrics.json"), read_json(folder / "block.json")
         row = {"photos": len(b.views), "points": len(b.points), "expected_mb": round(b.memory / 2**20, 1)}
         row |= {"num_gaussians": m["num_gaussians"], "seconds": m["seconds"]["total"]}
-        out.append(row | {"peak_memory_mb": mark.get("peak_memory_mb"), "train_psnr": m["train_psnr"]})
+        peak = max(filter(None, (mark.get("peak_memory_mb"), m["peak_memory_mb"])))  # as the engine and the run saw it
+        out.append(row | {"peak_memory_mb": peak, "train_psnr": m["train_psnr"]})
     return out
 
 
 # ------------------------------------------------------------------------------------------------ settings as arguments
 
 
-def flags(order: Order, cap: int) -> list[str]:
+def flags(whole: WholeRun, cap: int) -> list[str]:
     """The command line of a block: the settings of the whole that are about making Gaussians."""
-    s, limits = order.settings, order.limits
-    found = ["--preset", limits.preset, "--method", order.method.name, "--iterations", str(limits.iterations)]
+    s, limits = whole.settings, whole.limits
+    found = ["--preset", limits.preset, "--method", whole.method.name, "--iterations", str(limits.iterations)]
     found += ["--max-resolution", str(limits.max_resolution), "--downscale", str(limits.downscale)]
     found += ["--sh-degree", str(setting_at(s, "sh_degree"))]
     if limits.cap is not None:
         found += ["--cap", str(cap)]
     # poses were judged in the whole, whose frame has -y up
     found += ["--test-every", "0", "--up=-y", "--known.no-check", "--no-renders", "--quiet"]
-    for name in sorted(order.given):
+    for name in sorted(whole.given):
         head = name.partition(".")[0]
         if head not in _OF_THE_WHOLE | _DECIDED and head not in METHODS:
             found += flag(name, setting_at(s, name))
-    own = order.method
+    own = whole.method
     changed = {f"{own.name}.{n}" for n in changed_settings(own, type(own)())} if is_dataclass(own) else set()
-    for name in sorted(changed | {n for n in order.given if n.startswith(f"{own.name}.")}):
+    for name in sorted(changed | {n for n in whole.given if n.startswith(f"{own.name}.")}):
         found += flag(name, setting_at(own, name.partition(".")[2]))
     return found
 
@@ -233,7 +235,7 @@ def flag(name: str, value: Any) -> list[str]:
     raise SplatError(f"{name} is a {type(value).__name__}, which cannot be passed on to blocks: leave it out.")
 
 
-def _read_beside(order: Order) -> tuple[Path, ...]:
+def _read_beside(whole: WholeRun) -> tuple[Path, ...]:
     """Folders of the user's that blocks read: depth maps."""
-    depth = setting_at(order.settings, "depth")
+    depth = setting_at(whole.settings, "depth")
     return (Path(depth).absolute(),) if depth is not None and Path(depth).is_dir() else ()

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from splat.commands.blocks import Order, check_blocks, division, figures_of, plan_lines, run_blocks
+from splat.commands.blocks import WholeRun, check_blocks, division, figures_of, plan_lines, run_blocks
 from splat.commands.checks import check
 from splat.commands.settings import ReconstructSettings
 from splat.core import licences
@@ -174,19 +174,19 @@ class Reconstruct(ReconstructSettings):
         found = self.until_poses(c)
         posed = found.posed.capture
         k, why = self.resolved(len(posed.train_views))
-        order = Order(k, k.chosen, k.limits, k.priors.matching_size, frozenset(k.explicit), self.folder)
-        plan = division(order, posed)
+        whole = WholeRun(k, k.chosen, k.limits, k.priors.matching_size, frozenset(k.explicit), self.folder)
+        plan = division(whole, posed)
         if plan is None:
             c.report.info("one block is enough: the capture is not divided")
             return {} if self.dry_run else None
         c.report.info(f"method: {k.chosen.name} ({why})")
-        for line in plan_lines(order, plan):
+        for line in plan_lines(whole, plan):
             c.report.info(line)
         if self.dry_run:
             return {}
         k = replace(k, cap=k.cap or sum(b.cap for b in plan.blocks))
         write_json(c.run.root / "config.json", k.as_json())
-        folders = run_blocks(c, order, posed, plan)
+        folders = run_blocks(c, whole, posed, plan)
         trained = merge(c, posed, plan.cells, folders)
         working = posed.resized(k.limits.max_resolution, k.limits.downscale)
         p = Settled(k, k.cap or 0, working, found.posed, found.held_out, {})

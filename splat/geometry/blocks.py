@@ -66,10 +66,12 @@ def ground_axes(positions: Float[Tensor, "n 3"], up: Float[Tensor, "3"]) -> Floa
     plane = torch.stack([first, torch.linalg.cross(up, first)])
     at = positions.double() @ plane.T
     at = at[torch.isfinite(at).all(1)]
-    at = at - at.median(0).values
-    distance = at.norm(dim=1)
-    at = at[distance <= _quantile(distance, 0.95)]
-    at = at - at.mean(0)
+    middle = at.mean(0)
+    for _ in range(3):
+        distance = (at - middle).norm(dim=1)
+        near = at[distance <= _quantile(distance, 0.95)]
+        middle = near.mean(0)
+    at = near - middle
     return torch.linalg.eigh(at.T @ at)[1].flip(1).T @ plane
 
 
@@ -169,27 +171,27 @@ def views_of_blocks(
     chosen[home, torch.arange(total)] = True
     for k in range(len(cells)):
         mine = owner[points] == k
-        chosen[k] = _covering(chosen[k], views[mine], points[mine], len(seen.positions), min_covered)
+        chosen[k] = _covering(chosen[k], views[mine], points[mine], min_covered)
     return chosen
 
 
 def _covering(
-    chosen: Bool[Tensor, "v"], views: Int[Tensor, "m"], points: Int[Tensor, "m"], count: int, min_covered: float
+    chosen: Bool[Tensor, "v"], views: Int[Tensor, "m"], points: Int[Tensor, "m"], min_covered: float
 ) -> Bool[Tensor, "v"]:
     """`chosen` and further views, each time the one that sees most of the points that too few of them see."""
     chosen = chosen.clone()
-    wanted = torch.bincount(points, minlength=count).clamp_max(MIN_OBSERVERS)
-    allowed = (1 - min_covered) * int((wanted > 0).sum())
-    for _ in range(len(chosen)):
-        have = torch.bincount(points[chosen[views]], minlength=count)
-        short = have < wanted
-        if int(short.sum()) <= allowed:
+    rows, points = points.unique(return_inverse=True)
+    missing = torch.bincount(points, minlength=len(rows)).clamp_max(MIN_OBSERVERS)
+    missing -= torch.bincount(points[chosen[views]], minlength=len(rows))
+    allowed = (1 - min_covered) * len(rows)
+    while int((missing > 0).sum()) > allowed:
+        open_ = (missing[points] > 0) & ~chosen[views]
+        gain = torch.bincount(views[open_], minlength=len(chosen))
+        best = int(gain.argmax())
+        if int(gain[best]) == 0:
             break
-        gain = torch.bincount(views[short[points]], minlength=len(chosen))
-        gain[chosen] = 0
-        if int(gain.max()) == 0:
-            break
-        chosen[int(gain.argmax())] = True
+        chosen[best] = True
+        missing[points[views == best]] -= 1
     return chosen
 
 

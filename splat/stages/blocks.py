@@ -17,6 +17,7 @@ from torch import Tensor
 from splat.core.capture import Capture, Tracks
 from splat.core.errors import SplatError
 from splat.core.files import write_errors
+from splat.core.foreign import read_json
 from splat.core.gaussians import SH_C0, Gaussians
 from splat.core.geometry import Rigid, Similarity
 from splat.core.slots import Method
@@ -29,9 +30,7 @@ from splat.run.folder import hash_of
 from splat.run.outputs import content_hash
 from splat.run.trained import Trained, load_trained, save_trained
 from splat.stages.context import Context
-from splat.stages.forecast import Limits, plan_matching
-from splat.stages.memory import expected_memory
-from splat.stages.timing import estimate
+from splat.stages.forecast import Limits, expect
 from splat.train.views import scene_extent
 
 MAX_BLOCKS = 4096
@@ -140,40 +139,35 @@ def divide(posed: Capture, count: int, demands: Demands, overlap: float) -> Bloc
         raise SplatError(f"--blocks {count}: the sparse points lie in too few places; give fewer blocks.") from None
     chosen = views_of_blocks(cells, seen)
     owner = cells.owner(seen.positions)
-    limits = demands.limits
-    working = train.resized(limits.max_resolution, limits.downscale)
+    limits, bare = demands.limits, replace(train, tracks=None)
     found = []
     for k in range(count):
         if int(chosen[k].sum()) < 2:
             raise SplatError(f"--blocks {count}: block {k} would have fewer than 2 photos; give fewer blocks.")
         points = points_of_block(cells, k, seen, chosen[k])
         share = float(cells.inside(k, seen.positions).double().mean())
-        part = working.select(chosen[k].tolist())
         own = limits if demands.cap is None else replace(limits, cap=max(1, math.ceil(share * demands.cap)))
-        cap = own.cap_for(part, demands.method)
-        memory, minutes = _costs(part, own, cap, demands)
+        cap, memory, minutes = _costs(bare.select(chosen[k].tolist()), own, demands)
         views = tuple(ids[chosen[k]].tolist())
         found.append(Block(k, views, points.nonzero()[:, 0], int((owner == k).sum()), cap, memory, minutes))
     return Blocks(cells, tuple(found), len(train.views), len(seen.positions))
 
 
-def _costs(working: Capture, limits: Limits, cap: int, demands: Demands) -> tuple[float, float]:
-    """Expected peak in bytes and minutes of a run of these photos, whose poses are known."""
-    minutes = estimate(working, limits.iterations, cap, False, demands.cores).minutes
-    matched = 0.0
-    if (request := demands.method.matching()) is not None:
-        matching = plan_matching(working, replace(limits, threads=demands.cores), cap, request, demands.matching_size)
-        minutes, matched = minutes + matching.seconds / 60, matching.pixels
-    memory = expected_memory(working, cap, needs_sfm=False, threads=demands.cores, matched=matched)
-    return memory.peak, minutes
+def _costs(photos: Capture, limits: Limits, demands: Demands) -> tuple[int, float, float]:
+    """Most Gaussians, expected peak in bytes and minutes of a run of these photos, whose poses and points are known."""
+    size = demands.matching_size
+    found = expect(
+        photos, limits, demands.method, budget=None, threads=demands.cores, matching_size=size, renders=False
+    )
+    return found.fit.cap, found.memory.peak, found.minutes
 
 
 def divide_to_fit(posed: Capture, demands: Demands, overlap: float, gigabytes: float, workers: int) -> Blocks | None:
     """As few blocks as fit into so much memory each; None where the whole does. If there are several, at least one for
     each worker. Raises SplatError where no number of blocks fits."""
-    train = posed.training().resized(demands.limits.max_resolution, demands.limits.downscale)
+    train = posed.training()
     limits = demands.limits if demands.cap is None else replace(demands.limits, cap=demands.cap)
-    if _costs(train, limits, limits.cap_for(train, demands.method), demands)[0] <= 1e9 * gigabytes:
+    if _costs(train, limits, demands)[1] <= 1e9 * gigabytes:
         return None
     points = 0 if posed.points is None else len(posed.points)
     count, largest = max(2, workers), min(MAX_BLOCKS, max(2, points // MIN_POINTS), max(2, len(train.views) // 2))
@@ -207,7 +201,7 @@ def block_capture(posed: Capture, block: Block) -> Capture:
 
 def write_block(folder: Path, capture: Capture) -> str:
     """Write a capture that `splat reconstruct FOLDER` goes on from, with links to its photos and masks, so that the
-    folder can be taken to another machine. Returns a hash of it; the same capture has the same."""
+    folder can be taken to another machine. Returns a hash of it; the same capture has the same anywhere."""
     kept = set[Path]()
     views = []
     for i, v in enumerate(capture.views):
@@ -220,7 +214,12 @@ def write_block(folder: Path, capture: Capture) -> str:
                 if file not in kept:
                     file.unlink()
     save_capture(folder, capture.with_views(tuple(views)), folder)
-    return hash_of(*(content_hash(p) for n in ("views.json", "points.npz") if (p := folder / n).is_file()))
+    about = read_json(folder / "views.json")
+    for row in about["views"]:
+        for file in ("photo", "mask"):
+            row[file] = row[file] and row[file]["fingerprint"]
+    points = folder / "points.npz"
+    return hash_of(about, content_hash(points) if points.is_file() else "")
 
 
 def _linked(file: Path, link: Path, kept: set[Path]) -> Path:

@@ -17,7 +17,7 @@ from splat.core.image import read_pixels
 
 SCENES = load_scenes()
 Small = Callable[[str], Any]
-NAMES = ("atelier", "shelf", "orbit")
+NAMES = ("atelier", "shelf", "orbit", "street")
 
 
 def rgb(truth: Any, name: str) -> torch.Tensor:
@@ -55,7 +55,8 @@ def test_a_point_has_the_same_colour_in_every_photo_that_sees_it(small: Small, n
     """Depth, poses, intrinsics and pixels agree: photos carried over by their depth match, and match worse when the
     depth is 3 % wrong."""
     truth = small(name)
-    i, j = (1, 2) if name != "orbit" else (0, len(truth.names) - 1)  # orbit: a training photo and the nearest test one
+    # orbit: a training photo and the nearest test one; street: the next that looks to the same side
+    i, j = {"orbit": (0, len(truth.names) - 1), "street": (1, 3)}.get(name, (1, 2))
     here, there, _ = carried(truth, i, j)
     assert len(here) > 0.15 * truth.depth(truth.names[i]).numel() * (0.3 if name == "orbit" else 1)
     gain = 2.0 ** ((truth.exposure_ev[j] - truth.exposure_ev[i]) / 2.2)
@@ -138,7 +139,13 @@ def test_an_unknown_scene_or_photo_is_one_sentence(small: Small, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "size"), [("atelier", 24, (640, 480)), ("shelf", 12, (640, 480)), ("orbit", 44, (400, 400))]
+    ("name", "count", "size"),
+    [
+        ("atelier", 24, (640, 480)),
+        ("shelf", 12, (640, 480)),
+        ("orbit", 44, (400, 400)),
+        ("street", 200, (320, 240)),
+    ],
 )
 def test_the_full_scenes_have_their_promised_photos(name: str, count: int, size: tuple[int, int]) -> None:
     session = SCENES.SCENES[name](None, 1.0, 0)
@@ -178,3 +185,18 @@ def test_orbit_reads_as_nerf_synthetic_and_its_alpha_is_the_object(small: Small)
         inside = truth.ids(truth.names[k]) >= 0
         assert alpha[inside].min() > 0 and 0.1 < inside.float().mean() < 0.6
         assert ((alpha > 0.5) == inside).float().mean() > 0.99
+
+
+def test_street_brings_its_poses_and_no_photo_shows_both_ends(small: Small) -> None:
+    from splat.core.slots import ReadOptions, Silent
+    from splat.ingest import read
+    from splat.scenes import street
+
+    truth = small("street")
+    capture = read(truth.folder, ReadOptions(), Silent())
+    for view, pose, camera in zip(capture.views, truth.world_from_cam, truth.cameras, strict=True):
+        assert torch.allclose(view.pose.matrix(), pose.matrix()) and view.camera.fx == pytest.approx(camera.fx)
+    ends = torch.tensor([[*street.place(a)[:2], 1.6] for a in (-3.2, street.LENGTH + 3.2)], dtype=torch.float64)
+    for shot in street.session(None, 1.0, 0).shots:
+        at = shot.world_from_cam.inverse().apply(ends)
+        assert not ((at[:, 2] > 0) & shot.camera.contains(shot.camera.project(at))).all()
