@@ -118,6 +118,11 @@ class Reconstruct:
     train_photos: int = 0
     """Train on so many of the photos that are not held out, evenly spread by name; poses are found with all of them.
     For benchmarks of few photos; 0: train on all."""
+    train_ids: tuple[int, ...] = ()
+    """Train on these photos, numbered by name from 0, and know nothing of the others: published splits that are lists.
+    Wins over --test-every and the dataset's own split."""
+    test_ids: tuple[int, ...] = ()
+    """Hold out these photos, numbered by name from 0 (default with --train-ids: all others)."""
     heldout: Literal["posed", "strict"] = "posed"
     """posed: held-out photos take part in finding the poses, not in training. strict: they take part in nothing, and
     their poses are found afterwards against the finished scene."""
@@ -131,8 +136,9 @@ class Reconstruct:
     """Masks are black where the photo is to be used."""
     object: bool = False
     """Of an object that turns before a camera that stands still (a turntable): mask all that stays."""
-    mask_mode: Literal["ignore", "empty"] = "ignore"
-    """ignore: masked pixels say nothing. empty: they are empty background."""
+    mask_mode: Literal["ignore", "empty", "test"] = "ignore"
+    """ignore: masked pixels say nothing. empty: they are empty background. test: training knows nothing of masks, and
+    held-out photos are measured within theirs."""
     depth: Path | None = None
     """Folder of depth or disparity maps, one for each photo by its name (16-bit PNG, TIFF, PFM, .npy, .npz; 0:
     unknown), or `anything` or `marigold`: Depth Anything V2 Small or Marigold predicts them (needs transformers, or
@@ -205,6 +211,11 @@ class Reconstruct:
     lpips: Path | None = None
     """Folder with weights of LPIPS or ST-LPIPS (default: the folder named by SPLAT_WEIGHTS, and what is installed);
     without them LPIPS is null."""
+    figures: tuple[str, ...] = ()
+    """More figures of held-out photos, as publications define them, as `figures` in metrics.json. Each is psnr, ssim or
+    lpips and what is done, joined by dashes: 8bit (renders rounded to 8 bits first), white (what the mask leaves out is
+    white in both), uniform (SSIM by a 7x7 uniform window, as scikit-image), vgg or alex, 01 (the network is fed
+    [0, 1] in place of [-1, 1]). For example ssim-uniform lpips-vgg-01 psnr-8bit."""
     keep_stages: bool = False
     """Go on from finished stages although the program has changed since they were made."""
     view: bool = False
@@ -295,6 +306,8 @@ class Reconstruct:
             mask_mode=self.mask_mode,
             object=self.object,
             test_every=self.test_every or None,
+            train_ids=self.train_ids,
+            test_ids=self.test_ids,
             ignore_poses=self.ignore_poses,
             max_frames=self.max_frames,
             max_pixels=self.max_pixels,
@@ -454,7 +467,7 @@ class Reconstruct:
             observers=() if live is None else (live,),
             control=None if viewer is None else viewer.session.steering,
         )
-        protocol = evaluate.Protocol(k.heldout, k.search, k.lpips)
+        protocol = evaluate.Protocol(k.heldout, k.search, k.lpips, k.figures)
         result = evaluate.evaluate(c, p.capture, p.posed, p.held_out, trained, protocol)
         cleaned = export.export(c, p.capture, trained, result, k.renders, k.fill, k.clean)
         about: dict[str, Any] = {"method": k.chosen.name, "heldout": k.heldout, "clean": cleaned}

@@ -43,6 +43,7 @@ def gather_metrics(
         "floaters_worst": None if result.worst is None else {"place": result.worst.name, "share": result.worst.share},
         "holes": _holes(c, result),
         "clean": None,
+        **({"figures": more} if (more := result.more()) else {}),
         "train_psnr": mean([p.figures["psnr"] for p in result.train]),
         "num_gaussians": len(trained.gaussians),
         "seconds": seconds | {"total": round(sum(seconds.values()), 2)},
