@@ -11,7 +11,7 @@ from typing import Any
 
 from splat.core.files import write_json
 
-Value = str | int | float | bool | list[int]
+Value = str | int | float | bool | list[int] | list[str]
 
 COPIED = (
     "psnr", "ssim", "lpips", "cc_psnr", "lpips_variant", "views", "num_gaussians", "seconds", "peak_memory_mb",
