@@ -212,10 +212,9 @@ class Reconstruct:
     """Folder with weights of LPIPS or ST-LPIPS (default: the folder named by SPLAT_WEIGHTS, and what is installed);
     without them LPIPS is null."""
     figures: tuple[str, ...] = ()
-    """More figures of held-out photos, as publications define them, as `figures` in metrics.json. Each is psnr, ssim or
-    lpips and what is done, joined by dashes: 8bit (renders rounded to 8 bits first), white (what the mask leaves out is
-    white in both), uniform (SSIM by a 7x7 uniform window, as scikit-image), vgg or alex, 01 (the network is fed
-    [0, 1] in place of [-1, 1]). For example ssim-uniform lpips-vgg-01 psnr-8bit."""
+    """More figures of held-out photos (`figures` in metrics.json), as publications define them: psnr, ssim or lpips,
+    then, after dashes: 8bit (renders rounded), white (where a mask leaves out), uniform (window of SSIM, as in
+    scikit-image), vgg or alex, 01 (that network is fed [0, 1], not [-1, 1]). For example ssim-uniform-8bit."""
     keep_stages: bool = False
     """Go on from finished stages although the program has changed since they were made."""
     view: bool = False
@@ -299,19 +298,8 @@ class Reconstruct:
 
     @property
     def read_options(self) -> ReadOptions:
-        return ReadOptions(
-            images=self.images,
-            masks=self.masks,
-            invert_masks=self.invert_masks,
-            mask_mode=self.mask_mode,
-            object=self.object,
-            test_every=self.test_every or None,
-            train_ids=self.train_ids,
-            test_ids=self.test_ids,
-            ignore_poses=self.ignore_poses,
-            max_frames=self.max_frames,
-            max_pixels=self.max_pixels,
-        )
+        shared = {f.name for f in fields(ReadOptions)} & {f.name for f in fields(self)}
+        return ReadOptions(**{n: getattr(self, n) for n in shared} | {"test_every": self.test_every or None})
 
     @property
     def priors(self) -> PriorSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from splat.core import about as about_this
 from splat.core.capture import Capture
 from splat.core.foreign import read_json
 from splat.core.machine import peak_memory_mb
@@ -54,6 +55,8 @@ def gather_metrics(
         "iterations": trained.steps,
         "raster": c.raster.name,
         "warnings": list(warnings),
+        "machine": about_this.machine(),
+        "versions": about_this.versions(),
         **about,
         **asked,
     }
