@@ -32,7 +32,9 @@ def published_rows(protocol: Protocol, rows: Sequence[Row], absent: Sequence[str
         return footnotes.index(text) + 1
 
     def row_of(p: Published) -> Row:
-        marks = [mark(f"published: {p.source}")] + [mark(f"its protocol differs: {p.differs}")] * bool(p.differs)
+        marks = [mark(f"published: {p.source}")]
+        if p.differs:
+            marks.append(mark(f"its protocol differs: {p.differs}"))
         values = {_column(protocol, k, there): Spread(v, None, 1) for k, v in p.values.items() if k != "minutes"}
         minutes = p.values.get("minutes")
         seconds = {} if minutes is None else {"total": Spread(60 * minutes, None, 1)}

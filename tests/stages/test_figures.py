@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import street
 import torch
+from small_runs import reconstruct
 
 from splat.core.errors import SplatError
 from splat.core.metrics import psnr, ssim, ssim_uniform
+from splat.poses.known import Known
 from splat.stages.figures import figures_named
 
 
@@ -58,3 +63,15 @@ def test_eight_bits_are_those_of_a_picture_file() -> None:
 def test_names_that_mean_nothing_are_refused(name: str, said: str) -> None:
     with pytest.raises(SplatError, match=said):
         figures_named([name])
+
+
+def test_a_run_reports_the_figures_that_were_asked_for(tmp_path: Path) -> None:
+    street.write_transforms(tmp_path / "photos", [f"images/{i}.jpg" for i in range(4)])
+    asked = {"figures": ("psnr-8bit", "lpips-vgg"), "known": Known(check=False, triangulate=False)}
+    figures = reconstruct(tmp_path / "photos", tmp_path / "run", max_resolution=96, **asked)
+    (view,) = figures["views"]
+    assert figures["figures"] == view["figures"]
+    assert figures["figures"]["psnr-8bit"] == pytest.approx(figures["psnr"], abs=0.2)
+    assert figures["figures"]["lpips-vgg"] is None, "null where there are no weights"
+    assert figures["machine"]["cores"] >= 1 and figures["versions"]["torch"]
+    assert (tmp_path / "run" / "report.html").exists()
