@@ -12,7 +12,7 @@ from splat.bench.page import write_page
 from splat.bench.protocols.protocol import Protocol
 from splat.bench.published import group_means, published_rows
 from splat.bench.runner import Table
-from splat.bench.sheets import comma_separated, latex, markdown
+from splat.bench.sheets import comma_separated, latex, markdown, sheet_of
 from splat.bench.tables import Row, rows_of, versions_note
 from splat.core.files import write_atomic, write_json
 from splat.core.slots import Reporter
@@ -55,7 +55,7 @@ def write_outputs(
         with_plots = False
     if with_plots:
         _plots(table, rows)
-    page = write_page(table.out, table.title, text, records)
+    page = write_page(table.out, table.title, note, sheet_of(every), footnotes, records)
     report.info(f"{table.out / 'table.md'}" + ", with plots beside it" * with_plots)
     if page is not None:
         report.info(f"pictures side by side: {page}")

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from splat.bench.cells import Record
+from splat.bench.sheets import Sheet
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic
 from splat.core.foreign import path_inside, read_json
@@ -21,7 +22,9 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 24px; color: #222; background: #fff }
 h2 { margin: 40px 0 8px } .row { display: flex; gap: 8px; overflow-x: auto; margin-bottom: 16px }
 figure { margin: 0; flex: 0 0 auto } img { display: block; width: 380px; image-rendering: auto }
-figcaption { font-size: 13px; color: #555 } pre { overflow-x: auto; background: #f5f5f5; padding: 12px }
+figcaption, .note { font-size: 13px; color: #555; margin: 0 } table { border-collapse: collapse; white-space: nowrap }
+td, th { padding: 2px 10px; text-align: right; border-bottom: 1px solid #ddd }
+td:nth-child(-n+2), th:nth-child(-n+2) { text-align: left }
 """
 
 
@@ -32,13 +35,16 @@ class Picture:
     """Relative to the page."""
 
 
-def write_page(out: Path, title: str, table: str, records: Sequence[Record]) -> Path | None:
-    """`out/index.html`; None where no run folder below `out` has pictures. `table`: Markdown, shown as it is."""
+def write_page(
+    out: Path, title: str, note: str, sheet: Sheet, footnotes: Sequence[str], records: Sequence[Record]
+) -> Path | None:
+    """`out/index.html`: the table, then the pictures; None where no run folder below `out` has any."""
     rows = [(scene, name, row) for scene, by_photo in _by_scene(out, records).items() for name, row in by_photo.items()]
     if not rows:
         return None
     parts = [f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"]
-    parts += [f"<h1>{html.escape(title)}</h1>", f"<pre>{html.escape(table)}</pre>"]
+    parts += [f"<h1>{html.escape(title)}</h1><p>{html.escape(note)}</p>", _table(sheet)]
+    parts += [f"<p class=note>[{i}] {html.escape(text)}.</p>" for i, text in enumerate(footnotes, 1)]
     before = ""
     for scene, name, pictures in rows:
         if scene != before:
@@ -47,6 +53,14 @@ def write_page(out: Path, title: str, table: str, records: Sequence[Record]) -> 
         parts.append(f"<div>{html.escape(name)}</div><div class=row>{''.join(map(_figure, pictures))}</div>")
     write_atomic(out / "index.html", "\n".join(parts) + "\n")
     return out / "index.html"
+
+
+def _table(sheet: Sheet) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
+
+    rows = [line(sheet.head, "th"), *(line(cells, "td") for cells in sheet.lines)]
+    return f"<div class=row><table>{''.join(rows)}</table></div>"
 
 
 def _by_scene(out: Path, records: Sequence[Record]) -> dict[str, dict[str, list[Picture]]]:

@@ -20,16 +20,22 @@ class Sheet:
     lines: tuple[tuple[str, ...], ...]
 
 
-def sheet_of(rows: Sequence[Row]) -> Sheet:
-    """Columns that nobody has a figure for are left out."""
+def sheet_of(rows: Sequence[Row], brief: bool = False) -> Sheet:
+    """Columns that nobody has a figure for are left out; `brief`: those of single stages and of sizes too."""
     quality = quality_columns(k for r in rows for k in r.values)
     ours = [r for r in rows if not r.published]
-    stages = [k for k in dict.fromkeys(k for r in ours for k in r.seconds) if k != "total"]
+    stages = [] if brief else [k for k in dict.fromkeys(k for r in ours for k in r.seconds) if k != "total"]
     with_setting = any(r.setting for r in rows)
     with_floaters = any("floaters" in r.values for r in rows)
     head = ["scene", "method", *(["setting"] if with_setting else []), "photos"]
     head += [quantity(k).title for k in quality]
-    head += ["floaters %"] * with_floaters + ["Gaussians", *(f"{s} s" for s in stages), "total s", "peak MB", "size"]
+    head += ["floaters %"] * with_floaters + [
+        "Gaussians",
+        *(f"{s} s" for s in stages),
+        "total s",
+        "peak MB",
+        *(["size"] if not brief else []),
+    ]
     lines = []
     for row in rows:
         marks = "".join(f" [{m}]" for m in row.marks)
@@ -42,7 +48,8 @@ def sheet_of(rows: Sequence[Row]) -> Sheet:
         cells.append(_text(row.values.get("num_gaussians"), 0))
         cells += [_text(row.seconds.get(s), 0) for s in [*stages, "total"]]
         cells.append(_text(row.values.get("peak_memory_mb"), 0))
-        cells.append("" if row.resolution is None else f"{row.resolution[0]}x{row.resolution[1]}")
+        if not brief:
+            cells.append("" if row.resolution is None else f"{row.resolution[0]}x{row.resolution[1]}")
         lines.append(tuple(cells))
     return Sheet(tuple(head), tuple(lines))
 
@@ -85,7 +92,7 @@ def comma_separated(rows: Sequence[Row], footnotes: Sequence[str] = ()) -> str:
 
 def latex(title: str, note: str, rows: Sequence[Row], footnotes: Sequence[str] = ()) -> str:
     """A LaTeX table that needs no package; published rows below a line."""
-    sheet = sheet_of(rows)
+    sheet = sheet_of(rows, brief=True)
     empty = [i for i in range(len(sheet.head)) if i > 1 and not any(line[i] for line in sheet.lines)]
 
     def line(cells: Sequence[str]) -> str:

@@ -106,6 +106,10 @@ class Bench:
             return self._check(protocol)
         table = self.table()
         absent = protocol.absent(self.folder)
+        faults = [m for m in protocol.check(self.folder, _names(self.scenes)) if m.scene not in absent]
+        if faults:
+            more = f" (and {len(faults) - 1} more: --check lists them)" if len(faults) > 1 else ""
+            raise SplatError(f"{faults[0].scene}: {faults[0].what}{more}: correct the data, or name other --scenes.")
         with Console() as report:
             if self.dry_run:
                 report.info(f"{table.title}: {table.plan(self.retry_failed).describe()}")

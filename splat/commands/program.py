@@ -42,7 +42,9 @@ class Program(Reconstruct):
     a COLMAP model with undistorted photos, --command turns it into a PLY, and its seconds and peak memory count as
     those of training. `splat bench --program NAME='COMMAND'` does this for a table. For example
 
-    opensplat {colmap} --output {ply} --num-iters {iterations} --keep-crs
+    opensplat {colmap} --output {ply} --num-iters {iterations} --downscale-factor 1 --keep-crs
+
+    or, for the trainer of gsplat, which leaves out its first photo,
 
     sh -c 'python simple_trainer.py default --data_dir {colmap} --data_factor 1 --result_dir {work}/gsplat --max_steps
     {iterations} --save_ply --ply_steps {iterations} --no-normalize-world-space --test_every 1000000 --disable_viewer'

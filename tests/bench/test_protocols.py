@@ -14,6 +14,7 @@ from splat.cli import parse
 from splat.commands.bench import Bench
 from splat.commands.reconstruct import Reconstruct
 from splat.core.capture import Capture
+from splat.core.errors import SplatError
 from splat.poses.fewer import evenly_spread
 from splat.stages.figures import check_names
 
@@ -108,6 +109,8 @@ def test_what_is_missing_or_damaged_is_said_with_where_to_get_it(
     assert "missing: horns: split.json holds out other photos" in said
     assert "missing: trex: its folder is not there." in said
     assert "https://www.matthewtancik.com/nerf" in said
+    with pytest.raises(SplatError, match=r"fern: poses_bounds.npy is missing or damaged \(and 4 more"):
+        run("llff-3", data, methods="points")()
     assert run("llff-3", data, check=True, scenes="room")() == 1
     assert "fern" not in capsys.readouterr().out.partition("missing")[2]
 

@@ -24,7 +24,7 @@ from splat.bench.programs import programs_of
 from splat.bench.protocols import PROTOCOLS
 from splat.bench.published import group_means, published_rows
 from splat.bench.quantities import quantity, values_of
-from splat.bench.sheets import comma_separated, latex, markdown
+from splat.bench.sheets import comma_separated, latex, markdown, sheet_of
 from splat.bench.tables import rows_of
 from splat.commands.bench import Bench
 from splat.core import about
@@ -183,11 +183,12 @@ def test_pictures_of_methods_stand_beside_the_photo(tmp_path: Path) -> None:
             row["render"] = str(row["photo"]).replace("photo", "render")
             write_png(folder / "test" / str(row["photo"]), np.zeros((2, 2, 3), np.uint8))
         write_json(folder / "views.json", {"test": rows})
-    page = write_page(tmp_path, "A <table>", "| a |", records)
+    page = write_page(tmp_path, "A <table>", "note", sheet_of(rows_of(records)), ["of <b>"], records)
     assert page is not None
     text = page.read_text()
-    assert "A &lt;table&gt;" in text and "<h2>b" not in text
-    assert text.count("class=row") == 6 and "points: 28.00 dB" in text and "edgs: 20.00 dB" in text
+    assert "A &lt;table&gt;" in text and "[1] of &lt;b&gt;." in text and text.count("<tr>") == 4
+    assert "<h2>b" not in text
+    assert text.count("<figcaption>photo") == 6 and "points: 28.00 dB" in text and "edgs: 20.00 dB" in text
     sources = [unquote(s) for s in re.findall(r'src="([^"]+)"', text)]
     assert len(sources) == 18 and all((tmp_path / s).exists() for s in sources if "photo" in s)
-    assert write_page(tmp_path / "elsewhere", "t", "", records) is None
+    assert write_page(tmp_path / "elsewhere", "t", "", sheet_of([]), [], records) is None
