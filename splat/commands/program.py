@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,8 +30,6 @@ from splat.stages import evaluate, export, metrics, train
 from splat.stages.context import Context
 from splat.train.views import scene_extent
 
-PLACES = ("colmap", "images", "ply", "work", "iterations", "threads", "seed")
-"""What a command may name in braces."""
 _RECORD = "program.json"
 
 
@@ -39,8 +38,8 @@ class Program(Reconstruct):
     """Photos -> poses -> the splat of another program, measured on the held-out photos as every other run.
 
     Photos, hold-out and poses are those of `splat reconstruct` with the same flags. The training photos are written as
-    a COLMAP model with undistorted photos, --command turns it into a PLY, and its seconds and peak memory count as
-    those of training. `splat bench --program NAME='COMMAND'` does this for a table. For example
+    a COLMAP model with undistorted photos (JPEG at quality 95), --command turns it into a PLY, and its seconds and peak
+    memory count as those of training. `splat bench --program NAME='COMMAND'` does this for a table. For example
 
     opensplat {colmap} --output {ply} --num-iters {iterations} --downscale-factor 1 --keep-crs
 
@@ -118,7 +117,8 @@ class Program(Reconstruct):
         write_colmap(capture, work / "colmap")
         ply = work / "splat.ply"
         places = {"colmap": work / "colmap", "images": work / "colmap" / "images", "ply": ply, "work": work}
-        filled = words(self.command, {**places, "iterations": steps, "threads": c.threads, "seed": c.seed})
+        values = {**places, "iterations": steps, "threads": c.threads, "seed": c.seed}
+        filled = [_filled(word, values) for word in _from_anywhere(words(self.command))]
         c.report.info(f"running {self.name}")
         done = run_watched(filled, work, c.run.root / "program.log", c.threads)
         if done.code != 0:
@@ -141,7 +141,7 @@ class Program(Reconstruct):
 
 def check_command(command: str) -> None:
     """Raises SplatError for a command that cannot be run."""
-    parts = words(command, {})
+    parts = words(command)
     if not parts:
         raise SplatError(
             "--command is empty: give the program and its arguments, for example 'opensplat {colmap} -o {ply}'."
@@ -154,16 +154,27 @@ def check_command(command: str) -> None:
         raise SplatError(f"{shown(parts[0])} is not a program here: correct the beginning of --command.")
 
 
-def words(command: str, values: Mapping[str, object]) -> list[str]:
-    """The words of a command, as a shell would split them, with values in place of their names in braces. Other braces
-    stay as they are."""
+def words(command: str) -> list[str]:
+    """The words of a command, as a shell would split them."""
     try:
-        parts = shlex.split(command)
+        return shlex.split(command)
     except ValueError as e:
         raise SplatError(f"--command {shown(command)!r} has quotes that do not match ({e}).") from None
+
+
+def _from_anywhere(parts: Sequence[str]) -> list[str]:
+    """The same words for another working folder: the program, and files that are named relative to this one, in full.
+    Links stay: the python of an environment is one."""
+    program = Path(shutil.which(parts[0]) or parts[0]).absolute()
+    rest = [str(Path(p).absolute()) if os.sep in p and Path(p).is_file() else p for p in parts[1:]]
+    return [str(program), *rest]
+
+
+def _filled(word: str, values: Mapping[str, object]) -> str:
+    """With values in place of their names in braces. Other braces stay as they are."""
     for name, value in values.items():
-        parts = [part.replace(f"{{{name}}}", str(value)) for part in parts]
-    return parts
+        word = word.replace(f"{{{name}}}", str(value))
+    return word
 
 
 def _newest(folder: Path) -> Path | None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from shaped_data import write_data
 
-from splat.bench import Cell, Local, Record, Records
+from splat.bench import Cell, Local, Record, Records, plots
 from splat.bench.gate import fallen
 from splat.bench.page import write_page
 from splat.bench.programs import programs_of
@@ -130,6 +130,13 @@ def test_a_gate_names_each_cell_that_fell_and_lets_noise_pass(tmp_path: Path) ->
         fallen(before, baseline)
 
 
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have tests of their own, and take seconds."""
+    monkeypatch.setattr(plots, "unavailable", lambda: "no plots here")
+
+
+@pytest.mark.usefixtures("no_plots")
 def test_a_closed_gate_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_data(tmp_path / "data", PROTOCOLS["captures"])
     kept = tmp_path / "baseline.json"
@@ -145,6 +152,7 @@ def test_a_closed_gate_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "PSNR went from 31.00 to 26.00 dB" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_other_programs_are_rows_of_the_same_table_that_name_no_folder(tmp_path: Path) -> None:
     write_data(tmp_path / "data", PROTOCOLS["captures"])
     bench = Bench("captures", tmp_path / "out", tmp_path / "data", "points", program=(f"opensplat={COMMAND}",))
@@ -157,6 +165,8 @@ def test_other_programs_are_rows_of_the_same_table_that_name_no_folder(tmp_path:
         assert "/home/someone" not in path.read_text()
     text = (tmp_path / "out" / "table.md").read_text()
     assert "| first | opensplat |" in text and "opensplat {colmap} --output {ply}" in text
+    alone = Bench("captures", tmp_path / "out", tmp_path / "data", methods="", program=(f"opensplat={COMMAND}",))
+    assert [c.name for c in alone.table().cells] == [cell.name]
     moved = programs_of([f"opensplat={COMMAND.replace('someone', 'another')}"])[0]
     assert moved.identity == programs_of([f"opensplat={COMMAND}"])[0].identity, "another place is the same cell"
 

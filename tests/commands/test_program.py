@@ -11,7 +11,7 @@ import street
 from noting import Noting
 
 from splat.commands.evaluate import Evaluate
-from splat.commands.program import Program, words
+from splat.commands.program import Program
 from splat.core.errors import SplatError
 from splat.poses.known import Known
 
@@ -77,7 +77,18 @@ def test_commands_that_cannot_be_run_are_refused_before_anything_is_read(
     assert not (tmp_path / "run").exists()
 
 
-def test_words_are_split_before_places_are_filled_in() -> None:
-    """A folder with a space stays one word, and braces of others stay."""
-    filled = words("sh -c 'run {colmap} --x={iterations}' {other}", {"colmap": "/a b", "iterations": 5})
-    assert filled == ["sh", "-c", "run /a b --x=5", "{other}"]
+@pytest.mark.slow
+def test_places_are_filled_in_and_files_named_from_here_are_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder with a space stays one word, other braces stay, and the program runs elsewhere than it was named."""
+    (folder / "tools").mkdir()
+    script = folder / "tools" / "my trainer.sh"
+    script.write_text(f'#!/bin/sh\necho "$3"\n{sys.executable} "$1" "$2" "$PWD/made.ply" "$4" well\n')
+    script.chmod(0o755)
+    monkeypatch.chdir(folder)
+    command = f"'./tools/my trainer.sh' {STAND_IN} {{colmap}} {{other}} {{iterations}}"
+    figures = program(folder, command=command, iterations=33)()
+    log = (folder / "run" / "program.log").read_text()
+    assert log.startswith("{other}") and "steps 33" in log
+    assert figures["num_gaussians"] > 50, "the newest .ply of its folder, as it wrote no {ply}"
