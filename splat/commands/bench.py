@@ -110,6 +110,8 @@ class Bench:
         if faults:
             more = f" (and {len(faults) - 1} more: --check lists them)" if len(faults) > 1 else ""
             raise SplatError(f"{faults[0].scene}: {faults[0].what}{more}: correct the data, or name other --scenes.")
+        if self.gate is not None:
+            fallen([], self.gate)  # a mistake in it is said before hours of work, not after
         with Console() as report:
             if self.dry_run:
                 report.info(f"{table.title}: {table.plan(self.retry_failed).describe()}")
