@@ -19,6 +19,7 @@ COMMANDS = {
     "convert": ("splat.commands.convert:Convert", "one splat file into another format"),
     "evaluate": ("splat.commands.evaluate:Evaluate", "measure a finished run again on its held-out photos"),
     "demo": ("splat.commands.demo:Demo", "make the photos of a room, forget their poses, reconstruct them"),
+    "program": ("splat.commands.program:Program", "another program's splat on our poses, measured by our evaluation"),
     "bench": ("splat.commands.bench:Bench", "run a table of scenes and methods, resumable"),
     "doctor": ("splat.commands.doctor:Doctor", "what this machine has, what is missing, and the fix"),
 }

@@ -9,16 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from splat.bench.quantities import values_of
 from splat.core.files import write_json
 
-Value = str | int | float | bool | list[int]
+Value = str | int | float | bool | list[int] | list[str]
 
 COPIED = (
     "psnr", "ssim", "lpips", "cc_psnr", "lpips_variant", "views", "num_gaussians", "seconds", "peak_memory_mb",
     "registered", "resolution", "iterations", "method", "seed", "heldout", "timeline",
-    "displacement", "floaters",
+    "displacement", "floaters", "figures", "program", "machine", "versions",
 )  # fmt: skip
 """What a cell's JSON takes from `RUN/metrics.json`: numbers and names, no path of the machine that ran it."""
+
+
+PROGRAM = "program"
+"""Override of cells that another program trains."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Cell:
     overrides: Mapping[str, Value] = field(default_factory=dict)
     """Flags of `splat reconstruct` without their dashes: {"preset": "fast", "ignore-poses": True}."""
     seed: int = 0
+    command: str = field(default="", compare=False)
+    """Another program's, as this machine runs it; what `overrides` has of it as "program" names no place."""
 
     def plain(self) -> dict[str, Any]:
         overrides = {k.replace("_", "-"): self.overrides[k] for k in sorted(self.overrides)}
@@ -43,8 +50,13 @@ class Cell:
 
     def arguments(self, source: Path, run: Path) -> list[str]:
         """The arguments after `splat`."""
-        head = ["reconstruct", str(source), "--out", str(run), "--method", self.method, "--seed", str(self.seed)]
-        return head + flags_of(self.plain()["overrides"])
+        places, seed = [str(source), "--out", str(run)], ["--seed", str(self.seed)]
+        overrides = self.plain()["overrides"]
+        program = overrides.pop(PROGRAM, None)
+        if program is None:
+            return ["reconstruct", *places, "--method", self.method, *seed, *flags_of(overrides)]
+        own = ["--name", self.method, "--command", self.command or program]
+        return ["program", *places, *own, *seed, *flags_of(overrides)]
 
 
 def flags_of(overrides: Mapping[str, Value]) -> list[str]:
@@ -92,6 +104,7 @@ class Record:
             "cell": self.cell.plain(),
             "status": "failed" if self.failed else "done",
             "message": self.message,
+            "values": values_of(self.metrics),
             "metrics": self.metrics,
             "wall_seconds": round(self.wall_seconds, 1),
             "peak_memory_mb": None if self.peak_memory_mb is None else round(self.peak_memory_mb, 1),

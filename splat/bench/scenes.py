@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from splat.bench.protocols import Scene
+from splat.bench.protocols.protocol import Scene
 from splat.core.errors import SplatError
 
 

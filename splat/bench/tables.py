@@ -1,4 +1,4 @@
-"""From records to rows: means over seeds, means over scenes, Markdown."""
+"""From records to rows: means over seeds, means over scenes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any
 
-from splat.bench.cells import Record
+from splat.bench.cells import PROGRAM, Record
+from splat.bench.quantities import QUALITY, quantity
 from splat.core.lpips import metric_title
 
-QUALITY = ("psnr", "ssim", "lpips", "stlpips", "cc_psnr")
-_DIGITS = {"psnr": 2, "cc_psnr": 2, "ssim": 4, "lpips": 4, "stlpips": 4}
-_TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "stlpips": "ST-LPIPS"}
-_TITLES |= {"cc_psnr": "PSNR, colour-corrected"}
+_OF_THE_SCENE = {"ignore-poses", "images", PROGRAM}
+"""Overrides that belong to a scene, or to what a method's name says already."""
+
 _STAGES = {"capture": "ingest"}
 """Stages by the names they had when older cells were made -> their names now."""
 
@@ -56,6 +56,16 @@ class Row:
     registered: tuple[int, int] | None = None
     """The seed with the fewest photos registered."""
     resolution: tuple[int, int] | None = None
+    held_out: int | None = None
+    """Photos that figures are of."""
+    marks: tuple[int, ...] = ()
+    """Numbers of footnotes."""
+    published: bool = False
+
+    @property
+    def train_photos(self) -> int | None:
+        """Photos with a pose that are not held out."""
+        return None if self.registered is None or self.held_out is None else self.registered[0] - self.held_out
 
     def plain(self) -> dict[str, Any]:
         def spread(s: Spread) -> dict[str, Any]:
@@ -71,6 +81,7 @@ class Row:
             "seconds": {k: spread(v) for k, v in self.seconds.items()},
             "registered": None if self.registered is None else list(self.registered),
             "resolution": None if self.resolution is None else list(self.resolution),
+            **({"published": True} if self.published else {}),
         }
 
 
@@ -80,7 +91,7 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for r in records:
         own = {k: v for k, v in r.cell.plain()["overrides"].items() if k not in common}
-        setting = " ".join(f"{k}={v}" for k, v in own.items() if k != "ignore-poses")
+        setting = " ".join(f"{k}={v}" for k, v in own.items() if k not in _OF_THE_SCENE)
         groups.setdefault((r.cell.scene, r.cell.method, setting), []).append(r)
     return [_row(*key, group) for key, group in groups.items()]
 
@@ -93,11 +104,11 @@ def _common_overrides(records: Sequence[Record]) -> set[str]:
 
 def _row(scene: str, method: str, setting: str, group: Sequence[Record]) -> Row:
     done = [r.metrics for r in group if r.metrics is not None]
-    values: dict[str, Spread | None] = {k: Spread.of([_figure(m, k) for m in done]) for k in QUALITY}
+    more = dict.fromkeys(name for m in done for name in m.get("figures") or ())
+    values: dict[str, Spread | None] = {k: Spread.of([_figure(m, k) for m in done]) for k in (*QUALITY, *more)}
+    values["floaters"] = Spread.of([m.get("floaters") for m in done])
     values["num_gaussians"] = Spread.of([m.get("num_gaussians") for m in done])
-    values["peak_memory_mb"] = Spread.of(
-        [r.peak_memory_mb or (r.metrics or {}).get("peak_memory_mb") for r in group if not r.failed]
-    )
+    values["peak_memory_mb"] = Spread.of([_peak_mb(r, r.metrics) for r in group if r.metrics is not None])
     spent = [{_STAGES.get(k, k): s for k, s in m.get("seconds", {}).items()} for m in done]
     stages = list(dict.fromkeys(k for s in spent for k in s))
     seconds = {k: Spread.of([s.get(k) for s in spent]) for k in stages}
@@ -113,19 +124,28 @@ def _row(scene: str, method: str, setting: str, group: Sequence[Record]) -> Row:
         seconds={k: v for k, v in seconds.items() if v is not None},
         registered=min(registered) if registered else None,
         resolution=sizes[0] if sizes else None,
+        held_out=max((len(m.get("views") or ()) for m in done), default=None),
     )
 
 
 def _figure(metrics: Mapping[str, Any], name: str) -> Any:
     """A figure of `QUALITY`. What metrics.json has under "lpips" may be of another metric, with a column of its own."""
     if name not in ("lpips", "stlpips"):
-        return metrics.get(name)
-    own = metric_title(metrics.get("lpips_variant")) == _TITLES[name]
+        return metrics.get(name, (metrics.get("figures") or {}).get(name))
+    own = metric_title(metrics.get("lpips_variant")) == quantity(name).title
     return metrics.get("lpips") if own else None
 
 
-def means_of(rows: Sequence[Row]) -> list[Row]:
-    """Per method and setting, the mean over scenes of the rows' means; a scene that failed is left out and counted."""
+def _peak_mb(record: Record, metrics: Mapping[str, Any]) -> float | None:
+    """Of the process that trained: where another program did, its own."""
+    program = metrics.get("program") or {}
+    peak: float | None = program.get("peak_memory_mb") or record.peak_memory_mb or metrics.get("peak_memory_mb")
+    return peak
+
+
+def means_of(rows: Sequence[Row], label: str = "") -> list[Row]:
+    """Per method and setting, the mean over scenes of the rows' means; a scene that failed is left out and counted.
+    `label`: what the scenes are together."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.method, row.setting), []).append(row)
@@ -138,7 +158,8 @@ def means_of(rows: Sequence[Row]) -> list[Row]:
         done = sum(bool(row.values) for row in group)
         out.append(
             Row(
-                scene=f"mean of {done}" + (f" (of {len(group)})" if done < len(group) else ""),
+                scene=f"{label + ': ' if label else ''}mean of {done}"
+                + (f" (of {len(group)})" if done < len(group) else ""),
                 method=method,
                 setting=setting,
                 seeds=max(row.seeds for row in group),
@@ -173,35 +194,3 @@ def _version_name(group: Sequence[Record]) -> str:
         return f"version {group[0].version}"
     commit, dash, dirty = commits[0].partition("-")
     return commit[:7] + dash + dirty
-
-
-def markdown(title: str, note: str, rows: Sequence[Row], means: Sequence[Row]) -> str:
-    """A Markdown table; failures are rows too."""
-    every = [*rows, *means]
-    quality = [k for k in QUALITY if any(k in r.values for r in every)]
-    stages = [k for k in dict.fromkeys(k for r in every for k in r.seconds) if k != "total"]
-    with_setting = any(r.setting for r in every)
-    head = ["scene", "method", *(["setting"] if with_setting else []), "photos"]
-    head += [_TITLES[k] for k in quality]
-    head += ["Gaussians", *(f"{s} s" for s in stages), "total s", "peak MB", "size"]
-    lines = [f"# {title}", "", note, "", _line(head), _line(["---"] * 2 + ["---:"] * (len(head) - 2))]
-    for row in every:
-        cells = [row.scene, row.method, *([row.setting] if with_setting else [])]
-        cells.append("" if row.registered is None else f"{row.registered[0]}/{row.registered[1]}")
-        cells += [_spread(row.values.get(k), _DIGITS[k]) for k in quality]
-        cells.append(_spread(row.values.get("num_gaussians"), 0))
-        cells += [_spread(row.seconds.get(s), 0) for s in [*stages, "total"]]
-        cells.append(_spread(row.values.get("peak_memory_mb"), 0))
-        cells.append("" if row.resolution is None else f"{row.resolution[0]}x{row.resolution[1]}")
-        lines.append(_line(cells))
-    for row in rows:
-        lines += [f"\n{row.scene}, {row.method}: failed: {message}" for message in row.failed]
-    return "\n".join(lines) + "\n"
-
-
-def _spread(s: Spread | None, digits: int) -> str:
-    return "" if s is None else s.text(digits)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"

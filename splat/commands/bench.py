@@ -4,43 +4,57 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from splat.bench import plots
-from splat.bench.cells import Cell, Record, Value, flags_of
+from splat.bench.cells import PROGRAM, Cell, Value
 from splat.bench.engines import Cluster, Engine, EngineName, cores_of_cells, open_engine
-from splat.bench.protocols import PROTOCOLS
+from splat.bench.gate import fallen
+from splat.bench.outputs import write_outputs
+from splat.bench.programs import OtherProgram, programs_of
+from splat.bench.protocols import PROTOCOLS, Protocol
 from splat.bench.runner import Table
-from splat.bench.tables import Row, markdown, means_of, rows_of, versions_note
+from splat.bench.tables import rows_of
 from splat.commands.prediction import Predictor
 from splat.core.errors import SplatError
-from splat.core.files import write_atomic, write_json
-from splat.core.slots import Reporter
 from splat.methods import METHODS
 from splat.run.console import Console
 from splat.stages.calibration import calibrate
+
+NAMES = Literal[tuple(PROTOCOLS)]  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True)
 class Bench:
     """Run a table of scenes and methods. Finished cells are not run again, so the same command goes on where it
-    stopped; --out receives the run folders, the table (Markdown and JSON) and its plots."""
+    stopped; --out receives the run folders, the table (Markdown, CSV, LaTeX and JSON) beside published numbers, its
+    plots, and a page of pictures. --check says what a protocol fixes and what is missing of its data."""
 
-    protocol: Literal["captures"]
-    """captures: every capture under --data from its photos alone."""
+    protocol: NAMES
+    """What is run on which scenes: captures is every capture under --data from its photos alone; the others are those
+    of publications (--check describes each)."""
     out: Path = Path("runs/bench")
     """Folder of the table: cells, their run folders, table and plots. Tables that share it share their cells."""
     data: Path | None = None
     """Folder that holds one folder per scene (default: the one named by SPLAT_DATA, else ../shared/data)."""
     methods: str = "auto"
-    """Comma-separated methods of `splat reconstruct`."""
+    """Comma-separated methods of `splat reconstruct`, each with flags of its own where wanted:
+    points,edgs+preset=quality+cap=500000."""
+    program: tuple[str, ...] = ()
+    """Other programs as methods, NAME=COMMAND; the command turns a COLMAP model into a PLY and is run as by `splat
+    program --command`, which explains {colmap} {images} {ply} {work} {iterations} {threads} {seed}. For example
+    --program 'opensplat=opensplat {colmap} --output {ply} --num-iters {iterations} --keep-crs'. With --methods "" they
+    are run alone."""
+    programs: Path | None = None
+    """More of them: a TOML file of name = 'command'."""
     preset: Literal["fast", "default", "quality"] = "default"
     scenes: str = ""
     """Comma-separated names of scenes (default: all)."""
     seeds: str = "0"
-    """Comma-separated seeds; the table shows mean and standard deviation over them."""
+    """How many seeds (3: 0, 1 and 2), or which, with a comma (7, or 0,5); the table shows mean and standard deviation
+    over them."""
     set: tuple[str, ...] = ()
     """More flags for every cell: --set max-resolution=400 train.absgrad=true."""
     results: Path | None = None
@@ -61,25 +75,37 @@ class Bench:
     """Measure first how fast this machine is (ten seconds, one thread); what is predicted follows it from then on."""
     dry_run: bool = False
     """Say what would be run and what it would cost; run nothing."""
+    check: bool = False
+    """Say what the protocol fixes, what is missing or damaged of its data, and where its authors publish them."""
+    gate: Path | None = None
+    """A table.json of an earlier run: exit with code 1, and a sentence for each, where figures are worse by more than a
+    tolerance (its "tolerances", else 0.3 dB, 0.01 SSIM and LPIPS, 20 % Gaussians and memory, 50 % time)."""
     json: Path | None = None
     """Also write the table's numbers to this file."""
 
+    @property
+    def folder(self) -> Path:
+        """Of the data."""
+        return self.data or Path(os.environ.get("SPLAT_DATA", "../shared/data"))
+
     def table(self) -> Table:
         """The cells this command stands for."""
-        named = self.data or Path(os.environ.get("SPLAT_DATA", "../shared/data"))
-        scenes = PROTOCOLS[self.protocol].select(named, _names(self.scenes))
-        methods = _names(self.methods)
-        seeds = [_whole_number(s) for s in _names(self.seeds)]
-        if not methods or not seeds:
+        protocol = PROTOCOLS[self.protocol]
+        scenes = protocol.select(self.folder, _names(self.scenes))
+        rows = [*map(_method, _names(self.methods)), *map(_of_program, programs_of(self.program, self.programs))]
+        seeds = _seeds(self.seeds)
+        if not rows or not seeds:
             raise SplatError("--methods and --seeds need at least one entry each.")
-        for method in methods:
-            if method not in ("auto", *METHODS):
-                raise SplatError(f"--methods {method} does not exist: choose among auto, {', '.join(METHODS)}.")
-        overrides = dict(_override(s) for s in self.set)
+        overrides = dict(_override(s, "--set") for s in self.set)
         cells = tuple(
-            Cell(scene.name, method, {"preset": self.preset, **scene.overrides, **overrides}, seed)
+            Cell(
+                *(scene.name, row.method),
+                {"preset": self.preset, **scene.overrides, **overrides, **row.overrides},
+                seed,
+                row.command,
+            )
             for scene in scenes
-            for method in methods
+            for row in rows
             for seed in seeds
         )
         title = f"{self.protocol}, preset {self.preset}"
@@ -87,13 +113,23 @@ class Bench:
         return Table(title, cells, {s.name: s.source for s in scenes}, self.out, self.results, predict)
 
     def __call__(self, engine: Engine | None = None) -> int:
-        """0 when every cell is done, 1 when one failed."""
+        """0 when every cell is done, 1 when one failed, the gate is closed, or --check misses something."""
+        protocol = PROTOCOLS[self.protocol]
+        if self.check:
+            return self._check(protocol)
+        absent = protocol.absent(self.folder)
+        faults = [m for m in protocol.check(self.folder, _names(self.scenes)) if m.scene not in absent]
+        if faults:
+            more = f" (and {len(faults) - 1} more: --check lists them)" if len(faults) > 1 else ""
+            raise SplatError(f"{faults[0].scene}: {faults[0].what}{more}: correct the data, or name other --scenes.")
+        if self.gate is not None:
+            fallen([], self.gate)  # a mistake in it is said before hours of work, not after
         with Console() as report:
             if self.calibrate:
-                found = calibrate()
+                speed = calibrate()
                 report.info(
-                    f"this machine takes {found.training:.2f} times the seconds of the reference machine to train, and "
-                    f"{found.features:.2f} times to find features"
+                    f"this machine takes {speed.training:.2f} times the seconds of the reference machine to train, and "
+                    f"{speed.features:.2f} times to find features"
                 )
             table = self.table()
             if self.dry_run:
@@ -110,95 +146,70 @@ class Bench:
             try:
                 records = table.run(report, engine, self.retry_failed)
             finally:
-                text = write_outputs(table, table.records.of(table.cells), self.json, report)
+                done = table.records.of(table.cells)
+                run = {c.scene for c in table.cells}
+                left = [*absent, *(s.name for s in protocol.scenes if s.name not in run and s.name not in absent)]
+                text = write_outputs(table, done, self.json, report, protocol, left)
         print(text, end="")
         sys.stdout.flush()
-        return int(any(r.failed for r in records))
+        worse = fallen(rows_of(records), self.gate) if self.gate is not None else []
+        for sentence in worse:
+            print(sentence, file=sys.stderr)
+        return int(any(r.failed for r in records) or bool(worse))
+
+    def _check(self, protocol: Protocol) -> int:
+        missing = protocol.check(self.folder, _names(self.scenes))
+        print(protocol.describe())
+        for m in missing:
+            print(f"missing: {m.scene + ': ' if m.scene else ''}{m.what}.")
+        if not missing:
+            there = [s.name for s in protocol.select(self.folder, _names(self.scenes))]
+            print(f"complete: {', '.join(there)}.")
+        elif protocol.where:
+            print(f"The authors publish it at {protocol.where}.")
+        sys.stdout.flush()
+        return int(bool(missing))
 
 
-def write_outputs(table: Table, records: list[Record], json: Path | None, report: Reporter) -> str:
-    """`table.md`, `table.json` and plots in the table's folder; returns the Markdown."""
-    rows = rows_of(records)
-    means = means_of(rows) if len({r.scene for r in rows}) > 1 else []
-    note = _note(table, records)
-    text = markdown(table.title, note, rows, means)
-    write_atomic(table.out / "table.md", text)
-    numbers: dict[str, Any] = {
-        "title": table.title,
-        "note": note,
-        "rows": [r.plain() for r in rows],
-        "means": [r.plain() for r in means],
-        "cells": [r.plain() for r in records],
-    }
-    for path in filter(None, (table.out / "table.json", json)):
-        write_json(path, numbers)
-    with_plots = any("psnr" in r.values for r in rows)
-    if with_plots and (reason := plots.unavailable()):
-        report.info(reason)
-        with_plots = False
-    if with_plots:
-        _plots(table, rows)
-    report.info(f"{table.out / 'table.md'}" + ", with plots beside it" * with_plots)
-    return text
+@dataclass(frozen=True)
+class _Row:
+    """What a table runs on every scene."""
+
+    method: str
+    overrides: Mapping[str, Value]
+    command: str = ""
 
 
-def _note(table: Table, records: list[Record]) -> str:
-    """What every cell of the table shares."""
-    overrides = [c.plain()["overrides"] for c in table.cells]
-    shared = {k: v for k, v in overrides[0].items() if all(o.get(k) == v for o in overrides)}
-    flags = " ".join(flags_of(shared))
-    seeds = sorted({c.seed for c in table.cells})
-    heldout = sorted({(r.metrics or {}).get("heldout", "") for r in records} - {""})
-    variants = sorted({(r.metrics or {}).get("lpips_variant") or "" for r in records} - {""})
-    parts = [f"`{flags}`" if flags else "", f"seeds {', '.join(map(str, seeds))}"]
-    parts += [f"held-out photos: {', '.join(heldout)}"] * bool(heldout) + variants
-    parts.append(versions_note(records))
-    missing = len(table.cells) - len(records)
-    parts += [f"{missing} cells not run yet"] * bool(missing)
-    return "; ".join(filter(None, parts)) + "."
+def _method(text: str) -> _Row:
+    name, *own = text.split("+")
+    if name not in ("auto", *METHODS):
+        raise SplatError(f"--methods {name} does not exist: choose among auto, {', '.join(METHODS)}.")
+    return _Row(name, dict(_override(s, "--methods") for s in own))
 
 
-def _plots(table: Table, rows: list[Row]) -> None:
-    """`psnr` and `psnr_vs_minutes`, each as .png and .svg, in the table's folder."""
-    scenes = list(dict.fromkeys(r.scene for r in rows))
-    by_method: dict[str, dict[str, Row]] = {}
-    for r in rows:
-        by_method.setdefault(f"{r.method} {r.setting}".strip(), {})[r.scene] = r
-
-    def bar(row: Row | None) -> plots.Bar | None:
-        psnr = row.values.get("psnr") if row else None
-        return None if psnr is None else plots.Bar(psnr.mean, psnr.std)
-
-    psnr = {name: [bar(found.get(s)) for s in scenes] for name, found in by_method.items()}
-    quality = "PSNR of held-out photos, dB"
-    plots.write(plots.bars(table.title, quality, scenes, psnr), table.out / "psnr.png")
-    cost = {
-        name: [
-            (r.seconds["total"].mean / 60, r.values["psnr"].mean, r.scene)
-            for r in found.values()
-            if "psnr" in r.values and "total" in r.seconds
-        ]
-        for name, found in by_method.items()
-    }
-    figure = plots.scatter(f"{table.title}: quality and time", "minutes from photos to splat", quality, cost)
-    plots.write(figure, table.out / "psnr_vs_minutes.png")
+def _of_program(program: OtherProgram) -> _Row:
+    return _Row(program.name, {PROGRAM: program.identity}, program.command)
 
 
 def _names(text: str) -> list[str]:
     return list(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
 
 
-def _whole_number(text: str) -> int:
+def _seeds(text: str) -> list[int]:
+    """One number above 0 is how many; a list says which."""
     try:
-        return int(text)
+        found = [int(part) for part in _names(text)]
     except ValueError:
-        raise SplatError(f"--seeds {text!r} is not a whole number: write them as 0,1,2.") from None
+        raise SplatError(f"--seeds {text!r} are not whole numbers: write 3, or 0,1,2.") from None
+    if len(found) == 1 and found[0] > 0 and "," not in text:
+        return list(range(found[0]))
+    return found
 
 
-def _override(text: str) -> tuple[str, Value]:
+def _override(text: str, flag: str) -> tuple[str, Value]:
     key, found, value = text.partition("=")
     if not found or not key:
-        raise SplatError(f"--set {text!r} is not of the form key=value: write for example --set cap=100000.")
+        raise SplatError(f"{flag} {text!r} is not of the form key=value: write for example cap=100000.")
     key = key.lstrip("-").replace("_", "-")
     if value.lower() in {"true", "false"}:
         return key, value.lower() == "true"

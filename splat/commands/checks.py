@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from splat.core.errors import SplatError
 from splat.methods.presets import PRESETS
+from splat.stages.figures import check_names
 
 
 @runtime_checkable
@@ -29,6 +30,8 @@ class Checked(Protocol):
     def train_photos(self) -> int: ...
     @property
     def cap(self) -> int | None: ...
+    @property
+    def figures(self) -> tuple[str, ...]: ...
 
 
 def check(settings: Checked) -> None:
@@ -47,3 +50,4 @@ def check(settings: Checked) -> None:
         raise SplatError(f"--train-photos {settings.train_photos} is too few: give at least 2, or 0 for all.")
     if settings.cap is not None and settings.cap < 1:
         raise SplatError(f"--cap {settings.cap} is too low: give at least 1.")
+    check_names(settings.figures)

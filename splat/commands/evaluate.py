@@ -15,7 +15,8 @@ from splat.export import read_splat
 from splat.export.sidecar import drawn_as_said, from_original_frame
 from splat.run.completed import CompletedRun
 from splat.run.console import Console
-from splat.stages.measure import mean, measure
+from splat.stages.figures import check_names, figures_named
+from splat.stages.measure import mean, mean_figures, measure
 from splat.stages.perceptual import perceptual_metric, reported_variant
 
 
@@ -31,6 +32,8 @@ class Evaluate:
     with or without anti-aliasing as the file says."""
     lpips: Path | None = None
     """Folder with weights of LPIPS or ST-LPIPS."""
+    figures: tuple[str, ...] = ()
+    """More figures, as publications define them, by names as those of `splat reconstruct --figures`."""
     photos: Path | None = None
     """Where the photos of the run are now, if they were moved."""
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
@@ -38,6 +41,7 @@ class Evaluate:
     """Also write the figures here."""
 
     def __call__(self) -> dict[str, Any]:
+        check_names(self.figures)
         run = CompletedRun.open(self.run, self.raster, self.photos)
         views = [v for v in run.capture.test_views if v.world_from_cam is not None]
         if not views:
@@ -51,10 +55,13 @@ class Evaluate:
                 gaussians, settings = from_original_frame(splat, run.capture), drawn_as_said(splat, settings)
             gaussians = gaussians.to(run.device)
             background = run.trained.background.to(gaussians.means)
-            rows = [m.figures() for m in measure(gaussians, views, run.raster, settings, background, None, scorer)]
+            more = figures_named(self.figures, self.lpips)
+            found = measure(gaussians, views, run.raster, settings, background, None, scorer, more)
+            rows = [m.figures() for m in found]
         variant = reported_variant(scorer)
         names = ("psnr", "ssim", "cc_psnr", "lpips")
         figures: dict[str, Any] = {k: mean([row[k] for row in rows]) for k in names}
+        figures |= {"figures": mean_figures(rows)} if self.figures else {}
         figures |= {"views": rows, "num_gaussians": len(gaussians)}
         figures |= {"lpips_variant": variant, "lpips_note": note}
         for row in rows:

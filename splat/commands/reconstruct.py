@@ -203,7 +203,7 @@ class Reconstruct(ReconstructSettings):
     ) -> dict[str, Any]:
         """Measure and write what was trained; `more`: beside the figures of every run."""
         k = p.settings
-        protocol = evaluate.Protocol(k.heldout, k.search, k.lpips)
+        protocol = evaluate.Protocol(k.heldout, k.search, k.lpips, k.figures)
         result = evaluate.evaluate(c, p.capture, p.posed, p.held_out, trained, protocol)
         cleaned = export.export(c, p.capture, trained, result, k.renders, k.fill, k.clean)
         about: dict[str, Any] = {"method": k.chosen.name, "heldout": k.heldout, "clean": cleaned, **(more or {})}

@@ -87,6 +87,11 @@ class ReconstructSettings:
     train_photos: int = 0
     """Train on so many of the photos that are not held out, evenly spread by name; poses are found with all of them.
     For benchmarks of few photos; 0: train on all."""
+    train_ids: tuple[int, ...] = ()
+    """Train on these photos, numbered by name from 0, and know nothing of the others: published splits that are lists.
+    Wins over --test-every and the dataset's own split."""
+    test_ids: tuple[int, ...] = ()
+    """Hold out these photos, numbered by name from 0 (default with --train-ids: all others)."""
     heldout: Literal["posed", "strict"] = "posed"
     """posed: held-out photos take part in finding the poses, not in training. strict: they take part in nothing, and
     their poses are found afterwards against the finished scene."""
@@ -100,8 +105,9 @@ class ReconstructSettings:
     """Masks are black where the photo is to be used."""
     object: bool = False
     """Of an object that turns before a camera that stands still (a turntable): mask all that stays."""
-    mask_mode: Literal["ignore", "empty"] = "ignore"
-    """ignore: masked pixels say nothing. empty: they are empty background."""
+    mask_mode: Literal["ignore", "empty", "test"] = "ignore"
+    """ignore: masked pixels say nothing. empty: they are empty background. test: training knows nothing of masks, and
+    held-out photos are measured within theirs."""
     depth: Path | None = None
     """Folder of depth or disparity maps, one for each photo by its name (16-bit PNG, TIFF, PFM, .npy, .npz; 0:
     unknown), or `anything` or `marigold`: Depth Anything V2 Small or Marigold predicts them (needs transformers, or
@@ -174,6 +180,10 @@ class ReconstructSettings:
     lpips: Path | None = None
     """Folder with weights of LPIPS or ST-LPIPS (default: the folder named by SPLAT_WEIGHTS, and what is installed);
     without them LPIPS is null."""
+    figures: tuple[str, ...] = ()
+    """More figures of held-out photos (`figures` in metrics.json), as publications define them: psnr, ssim or lpips,
+    then, after dashes: 8bit (renders rounded), white (where a mask leaves out), uniform (window of SSIM, as in
+    scikit-image), vgg or alex, 01 (that network is fed [0, 1], not [-1, 1]). For example ssim-uniform-8bit."""
     until: Literal["end", "poses"] = "end"
     """poses: stop once the poses are found; the same command without this flag goes on from there."""
     keep_stages: bool = False
@@ -274,17 +284,8 @@ class ReconstructSettings:
 
     @property
     def read_options(self) -> ReadOptions:
-        return ReadOptions(
-            images=self.images,
-            masks=self.masks,
-            invert_masks=self.invert_masks,
-            mask_mode=self.mask_mode,
-            object=self.object,
-            test_every=self.test_every or None,
-            ignore_poses=self.ignore_poses,
-            max_frames=self.max_frames,
-            max_pixels=self.max_pixels,
-        )
+        shared = {f.name for f in fields(ReadOptions)} & {f.name for f in fields(self)}
+        return ReadOptions(**{n: getattr(self, n) for n in shared} | {"test_every": self.test_every or None})
 
     @property
     def priors(self) -> PriorSettings:

@@ -7,7 +7,7 @@ import functools
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import conv2d
+from torch.nn.functional import avg_pool2d, conv2d
 
 
 def psnr(image: Float[Tensor, "h w c"], target: Float[Tensor, "h w c"], mask: Tensor | None = None) -> float:
@@ -45,6 +45,23 @@ def ssim_map(image: Float[Tensor, "h w c"], target: Float[Tensor, "h w c"]) -> F
 def ssim(image: Float[Tensor, "h w c"], target: Float[Tensor, "h w c"]) -> float:
     """Mean of `ssim_map` of clipped images."""
     return float(ssim_map(image.clamp(0, 1), target.clamp(0, 1)).mean())
+
+
+def ssim_uniform(image: Float[Tensor, "h w c"], target: Float[Tensor, "h w c"], window: int = 7) -> float:
+    """SSIM of clipped images as `skimage.metrics.structural_similarity` computes it by default for `data_range` 1:
+    a uniform window, unbiased variances, and the mean over the pixels whose window lies inside the image. Images must
+    be at least `window` px on each side."""
+    x, y = (t.clamp(0, 1).double().permute(2, 0, 1)[:, None] for t in (image, target))
+
+    def blur(t: Tensor) -> Tensor:
+        return avg_pool2d(t, window, stride=1)
+
+    unbiased = window**2 / (window**2 - 1)
+    mx, my = blur(x), blur(y)
+    vx, vy, cov = (unbiased * (blur(a * b) - p * q) for a, b, p, q in ((x, x, mx, mx), (y, y, my, my), (x, y, mx, my)))
+    c1, c2 = 0.01**2, 0.03**2
+    value = ((2 * mx * my + c1) * (2 * cov + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
+    return float(value.mean())
 
 
 def colour_corrected(image: Float[Tensor, "h w 3"], target: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:

@@ -87,12 +87,17 @@ class ReadOptions:
     """Folder of masks (default: `masks/` beside the photos, if there is one)."""
     invert_masks: bool = False
     """Masks are black where the photo is to be used."""
-    mask_mode: Literal["ignore", "empty"] = "ignore"
-    """Masked pixels are left out of the losses (ignore), or are empty background (empty)."""
+    mask_mode: Literal["ignore", "empty", "test"] = "ignore"
+    """Masked pixels are left out of the losses (ignore), or are empty background (empty); or training knows nothing of
+    masks, and held-out photos are measured within theirs (test)."""
     object: bool = False
     """Mask what stays from photo to photo: an object on a turntable before a camera that stands still."""
     test_every: int | None = 8
     """Hold out every n-th photo by name, where no split is given; None or 0 trains on all."""
+    train_ids: tuple[int, ...] = ()
+    """Train on these photos alone: numbers by name, from 0. Wins over every other split."""
+    test_ids: tuple[int, ...] = ()
+    """Hold out these (default with `train_ids`: all others). Photos in neither list are left out."""
     ignore_poses: bool = False
     """Use the photos alone, even where the dataset has poses."""
     max_frames: int = 120

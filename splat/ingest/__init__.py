@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from splat.core.capture import Capture
+from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
 from splat.core.geometry import Similarity, needs_local_origin
@@ -24,7 +24,7 @@ from splat.ingest.masks import attach_masks
 from splat.ingest.names import safe_names, some_of
 from splat.ingest.nerfstudio import NerfstudioReader
 from splat.ingest.photos import PhotosReader
-from splat.ingest.splits import Split, assign_roles
+from splat.ingest.splits import Split, assign_roles, by_numbers
 from splat.ingest.validation import check_photos, too_few
 from splat.ingest.video import VideoReader
 
@@ -74,6 +74,9 @@ def read(path: Path | str, options: ReadOptions | None = None, report: Reporter 
             raise
         capture = PhotosReader().read(path, options, report)  # damaged poses are not what was asked for
     capture = _one_view_per_photo(capture, path, report)
+    numbered = bool(options.train_ids or options.test_ids)
+    if numbered:  # before damaged photos are left out, which would change the numbers of the others
+        capture = by_numbers(capture, options.train_ids, options.test_ids)
     root = path if path.is_dir() else path.parent
     if len(capture.views) < 2:
         raise too_few(path, len(capture.views))
@@ -81,7 +84,10 @@ def read(path: Path | str, options: ReadOptions | None = None, report: Reporter 
         capture = without_poses(capture)
     capture = check_photos(capture, report, options.max_pixels)
     capture = attach_masks(capture, root, options, report)
-    capture = assign_roles(capture, Split.load(root), options.test_every, report)
+    if not numbered:
+        capture = assign_roles(capture, Split.load(root), options.test_every, report)
+    if options.mask_mode == "test":
+        capture = capture.with_views(tuple(v if v.role == "test" else _unmasked(v) for v in capture.views))
     return _near_origin(capture, report)
 
 
@@ -92,6 +98,10 @@ def expected(path: Path, options: ReadOptions) -> Capture:
     if isinstance(reader, VideoReader):
         return assign_roles(reader.expected(path, options), Split.load(path), options.test_every, Silent())
     return read(path, replace(options, object=False))
+
+
+def _unmasked(view: View) -> View:
+    return replace(view, mask_path=None, invert_mask=False)
 
 
 def _one_view_per_photo(capture: Capture, path: Path, report: Reporter) -> Capture:

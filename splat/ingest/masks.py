@@ -7,6 +7,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
@@ -62,10 +63,9 @@ def attach_masks(capture: Capture, root: Path, options: ReadOptions, report: Rep
     count = sum(m is not None for m in usable)
     if count:
         report.info(f"Masks for {count} of {len(usable)} photos ({options.mask_mode}).")
+    mode: Literal["ignore", "empty"] = "empty" if options.mask_mode == "empty" else "ignore"
     views = [
-        replace(v, mask_path=m, invert_mask=options.invert_masks, mask_mode=options.mask_mode)
-        if m or v.mask_path
-        else v
+        replace(v, mask_path=m, invert_mask=options.invert_masks, mask_mode=mode) if m or v.mask_path else v
         for v, m in zip(capture.views, usable)
     ]
     capture = capture.with_views(tuple(views))

@@ -28,7 +28,9 @@ def source_files(path: Path, options: ReadOptions, run_folder: Path | None = Non
     may be `path` itself, and others.
     """
     if not path.is_dir():
-        return [(path.name, path)]
+        if not _DATASET_FILE.fullmatch(path.name):
+            return [(path.name, path)]
+        path = path.parent  # a file of poses stands for its folder, whose photos it is about
     files = [(name, file) for name, file in _walk(path, run_folder) if _counts(file)]
     if options.masks is not None:
         masks = next((f for f in (options.masks, path / options.masks) if f.is_dir()), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -46,6 +47,28 @@ def assign_roles(capture: Capture, split: Split, test_every: int | None, report:
     if split.train is not None or split.test is not None:
         return _by_lists(capture, split, test_every, report)
     return _every(capture, test_every, report)
+
+
+def by_numbers(capture: Capture, train_ids: Sequence[int], test_ids: Sequence[int]) -> Capture:
+    """The capture with roles by the numbers of its photos (sorted by name, from 0). One empty list stands for all
+    photos that are not in the other; photos in neither of two lists are left out. Raises SplatError for numbers that no
+    photo has, or that are in both lists, and where fewer than two photos are left for training."""
+    count = len(capture.views)
+    for flag, ids in (("--train-ids", train_ids), ("--test-ids", test_ids)):
+        wrong = [i for i in ids if not 0 <= i < count]
+        if wrong:
+            raise SplatError(f"{flag} {wrong[0]}: there are {count} photos, numbered from 0 by name.")
+    both = sorted({*train_ids} & {*test_ids})
+    if both:
+        raise SplatError(f"Photo {both[0]} is in both --train-ids and --test-ids: remove it from one.")
+    by_name = sorted(range(count), key=lambda i: capture.views[i].name)
+    test = {by_name[i] for i in test_ids}
+    train = {by_name[i] for i in train_ids} or set(range(count)) - test
+    if not test_ids:
+        test = set(range(count)) - train
+    if len(train) < 2:
+        raise SplatError(f"--train-ids and --test-ids leave {len(train)} photos to train on: at least 2 are needed.")
+    return _with_test(capture, test).select([i in train or i in test for i in range(count)])
 
 
 def _every(capture: Capture, test_every: int | None, report: Reporter) -> Capture:

@@ -21,8 +21,9 @@ from splat.run.code import code_hash
 from splat.run.folder import hash_of
 from splat.run.trained import Trained
 from splat.stages.context import Context, work_folder
+from splat.stages.figures import figures_named
 from splat.stages.floaters import Worst, floaters
-from splat.stages.measure import Measured, mean, measure
+from splat.stages.measure import Measured, mean, mean_figures, measure
 from splat.stages.perceptual import Metric, perceptual_metric, reported_variant
 
 _WORST = ("floaters.render.png", "floaters.marked.png")
@@ -70,6 +71,10 @@ class Evaluation:
     def averages(self) -> dict[str, float | None]:
         return {k: mean([p.figures[k] for p in self.test]) for k in ("psnr", "ssim", "cc_psnr", "lpips")}
 
+    def more(self) -> dict[str, float | None]:
+        """Means of the figures that the protocol asks for beside these."""
+        return mean_figures([p.figures for p in self.test])
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -80,6 +85,8 @@ class Protocol:
     """Poses of held-out photos under `strict`."""
     lpips: Path | None = None
     """Folder with LPIPS weights; None: the folder named by SPLAT_WEIGHTS."""
+    figures: tuple[str, ...] = ()
+    """More figures of held-out photos: see `stages.figures`."""
 
 
 def evaluate(
@@ -97,6 +104,9 @@ def evaluate(
     variant = reported_variant(scorer)
     heldout = protocol.heldout
     key = hash_of("evaluate", c.run.identity("train"), trained.steps, heldout, protocol.search, variant or False)
+    more = figures_named(protocol.figures, protocol.lpips)
+    if more:  # a figure without its weights is made again where they are found
+        key = hash_of(key, [(f.name, f.compare is None) for f in more])
 
     def make(folder: Path) -> Evaluation:
         tests: tuple[View, ...] = capture.test_views
@@ -111,7 +121,8 @@ def evaluate(
         for group, views, maps in (("test", tests, None), ("train", spread, exposures)):
             # training photos are measured for the report alone, and ST-LPIPS costs seconds a photo
             metric = None if group == "train" and isinstance(scorer, StLpips) else scorer
-            measured = measure(trained.gaussians, views, c.raster, c.settings, background, maps, metric)
+            asked = more if group == "test" else ()
+            measured = measure(trained.gaussians, views, c.raster, c.settings, background, maps, metric, asked)
             for m in measured:
                 results[group].append(_keep(folder / group, m))
                 c.report.progress(len(results["test"]) + len(results["train"]), total, psnr=m.psnr)

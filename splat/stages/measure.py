@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from splat.core.slots import Rasterizer, RasterSettings
 from splat.geometry.compositing import composite_photo, exposed
 from splat.geometry.drawing import draw_view
 from splat.geometry.holes import hole_mask
+from splat.stages.figures import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +40,13 @@ class Measured:
     """Pixels that nothing was drawn at (`geometry.holes`), of those that the photo shows something at."""
     holes: np.ndarray | None = None
     """uint8 [h w], 255 at these pixels."""
+    more: dict[str, float | None] = field(default_factory=dict)
+    """Figures that were asked for, by name: see `stages.figures`."""
 
     def figures(self) -> dict[str, Any]:
-        out = {"name": self.view.name, "psnr": self.psnr, "ssim": self.ssim, "cc_psnr": self.cc_psnr}
-        return out | {"lpips": self.lpips, "holes_percent": self.holes_percent}
+        out: dict[str, Any] = {"name": self.view.name, "psnr": self.psnr, "ssim": self.ssim, "cc_psnr": self.cc_psnr}
+        out |= {"lpips": self.lpips, "holes_percent": self.holes_percent}
+        return out | ({"figures": self.more} if self.more else {})
 
 
 def measure(
@@ -53,9 +57,10 @@ def measure(
     background: Float[Tensor, "3"],
     exposures: Sequence[Float[Tensor, "3 4"] | None] | None = None,
     lpips: Any = None,
+    figures: Sequence[Figure] = (),
 ) -> Iterator[Measured]:
     """Draw and compare each view, in order. `exposures`: per view, the colour map learned for it (training views only).
-    `lpips`: a perceptual metric (image, target) -> float, or None."""
+    `lpips`: a perceptual metric (image, target) -> float, or None. `figures`: more of them."""
     for i, view in enumerate(views):
         photo = view.load()
         target = composite_photo(photo, background.cpu())
@@ -78,7 +83,14 @@ def measure(
             lpips=None if lpips is None else lpips(image, target),
             holes_percent=100 * int((holes > 0).sum()) / max(1, int(usable.sum())),
             holes=holes,
+            more={f.name: f(image, target, mask) for f in figures},
         )
+
+
+def mean_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Means of the figures that `Measured.figures` has beside the usual ones; empty where none was asked for."""
+    names = dict.fromkeys(name for row in rows for name in row.get("figures", ()))
+    return {name: mean([row.get("figures", {}).get(name) for row in rows]) for name in names}
 
 
 def mean(values: Sequence[float | None]) -> float | None:

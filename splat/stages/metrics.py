@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from splat.core import about as about_this
 from splat.core.capture import Capture
 from splat.core.foreign import read_json
 from splat.core.machine import peak_memory_mb
@@ -43,6 +44,7 @@ def gather_metrics(
         "floaters_worst": None if result.worst is None else {"place": result.worst.name, "share": result.worst.share},
         "holes": _holes(c, result),
         "clean": None,
+        **({"figures": more} if (more := result.more()) else {}),
         "train_psnr": mean([p.figures["psnr"] for p in result.train]),
         "num_gaussians": len(trained.gaussians),
         "seconds": seconds | {"total": round(sum(seconds.values()), 2)},
@@ -53,6 +55,8 @@ def gather_metrics(
         "iterations": trained.steps,
         "raster": c.raster.name,
         "warnings": list(warnings),
+        "machine": about_this.machine(),
+        "versions": about_this.versions(),
         **about,
         **asked,
     }

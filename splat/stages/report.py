@@ -88,7 +88,8 @@ def _floaters(result: Evaluation, cleaned: dict[str, Any] | None) -> Floaters | 
 def _scores(result: Evaluation, role: Literal["train", "test"]) -> tuple[ViewScore, ...]:
     title = metric_title(result.lpips_variant)
     pictures = result.test if role == "test" else result.train
-    return tuple(ViewScore(role=role, photo=p.photo, render=p.render, lpips_title=title, **p.figures) for p in pictures)
+    rows = [(p, {k: v for k, v in p.figures.items() if k != "figures"}) for p in pictures]
+    return tuple(ViewScore(role=role, photo=p.photo, render=p.render, lpips_title=title, **row) for p, row in rows)
 
 
 def _curve(trained: Trained, name: str) -> Curve:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 arguments = sys.argv[1:]
-assert arguments[0] == "reconstruct", arguments
+assert arguments[0] in ("reconstruct", "program"), arguments
 source = Path(arguments[1])
 flags = {a.lstrip("-"): b for a, b in zip(arguments[2:], [*arguments[3:], ""]) if a.startswith("--")}
 out = Path(flags["out"])
@@ -41,6 +41,7 @@ if behaviour == "memory":
     block[::4096] = b"x" * len(block[::4096])
     time.sleep(0.3)
 seed = int(flags["seed"])
+flags["method"] = flags.get("method", flags.get("name", ""))
 poses = out / "poses" / "found"
 if not poses.exists():
     (out / "ingest").mkdir(exist_ok=True)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from splat.bench.cells import Cell, Record
-from splat.bench.tables import Spread, markdown, means_of, rows_of, versions_note
+from splat.bench.sheets import markdown
+from splat.bench.tables import Spread, means_of, rows_of, versions_note
 
 
 def record(scene: str, method: str = "points", seed: int = 0, psnr: float | None = 20.0, **more: Any) -> Record:
