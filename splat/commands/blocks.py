@@ -209,7 +209,9 @@ def flags(whole: WholeRun, cap: int) -> list[str]:
         if head not in _OF_THE_WHOLE | _DECIDED and head not in METHODS:
             found += flag(name, setting_at(s, name))
     own = whole.method
-    changed = {f"{own.name}.{n}" for n in changed_settings(own, type(own)())} if is_dataclass(own) else set()
+    changed: set[str] = set()
+    if is_dataclass(own):
+        changed = {f"{own.name}.{n}" for n in changed_settings(own, type(own)())}
     for name in sorted(changed | {n for n in whole.given if n.startswith(f"{own.name}.")}):
         found += flag(name, setting_at(own, name.partition(".")[2]))
     return found

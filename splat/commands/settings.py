@@ -57,7 +57,7 @@ class ReconstructSettings:
             "images",
         ),
         *("ignore_poses", "masks", "mask_mode", "depth", "max_frames", "up", "device", "threads", "memory", "seed"),
-        *("blocks", "engine", "workers", "dry_run", "view"),
+        "view",
     )
     """What `--help` shows; `--help-all` shows the rest."""
 

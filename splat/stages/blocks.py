@@ -216,8 +216,8 @@ def write_block(folder: Path, capture: Capture) -> str:
     save_capture(folder, capture.with_views(tuple(views)), folder)
     about = read_json(folder / "views.json")
     for row in about["views"]:
-        for file in ("photo", "mask"):
-            row[file] = row[file] and row[file]["fingerprint"]
+        for what in ("photo", "mask"):
+            row[what] = row[what] and row[what]["fingerprint"]
     points = folder / "points.npz"
     return hash_of(about, content_hash(points) if points.is_file() else "")
 

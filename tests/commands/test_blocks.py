@@ -86,7 +86,7 @@ def test_the_merged_run_is_a_run_whose_gaussians_have_one_owner_each(
         assert block.config["losses"]["opacity"] == 0.01 and block.config["cap"] < 2000
     assert kept == len(owner) == metrics["num_gaussians"] == len(load_splat(out / "export" / "splat.ply"))
     assert len(metrics["views"]) == 2, "the whole is measured on the photos that the whole holds out"
-    assert [b["peak_memory_mb"] for b in metrics["blocks"]] == [500.0, 500.0]
+    assert all(b["peak_memory_mb"] >= 500 for b in metrics["blocks"]), "as the engine saw it, or the run"
     assert set(run.trained.exposures) == {v.name for v in run.capture.train_views}
 
 
