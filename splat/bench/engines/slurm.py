@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import subprocess
 import time
 from collections.abc import Sequence
@@ -200,5 +200,5 @@ def _library() -> Any:
         import submitit
     except ImportError:
         raise SplatError('--engine slurm needs submitit: pip install "splat3d[slurm]".') from None
-    os.environ.setdefault("SUBMITIT_LOGGING", "ERROR")
+    logging.getLogger("submitit").setLevel(logging.ERROR)  # it would warn of a cluster without accounting
     return submitit
