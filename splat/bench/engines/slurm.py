@@ -149,12 +149,12 @@ class _Jobs:
 
     def _outcome(self, job: Any) -> Outcome | None:
         """None where the job was lost. Raises SplatError where the machine does not see this one's disk."""
+        if not Path(job.paths.result_pickle).exists():  # `result` would wait for one where there is no accounting
+            return None
         try:
             returned: Returned = job.result()
         except self.submitit.core.utils.FailedJobError as e:
-            if Path(job.paths.result_pickle).exists():
-                return Outcome(1, str(e).strip().splitlines()[-1][:300], 0.0, None)
-            return None
+            return Outcome(1, str(e).strip().splitlines()[-1][:300], 0.0, None)
         except self.submitit.core.utils.UncompletedJobError:
             return None
         if returned.outcome is None:
