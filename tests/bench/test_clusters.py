@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -55,20 +56,20 @@ class KillsOneWorker:
     """An engine that kills the parent of the first process of scene `b` that it sees, by its process id."""
 
     def __init__(self, engine: Any, out: Path) -> None:
-        self.engine, self.out, self.killed = engine, out, 0
+        self.engine, self.out, self.killed, self.ended = engine, out, 0, False
         self.program = engine.program
 
     def __call__(self, tasks: Any, ended: Any) -> None:
-        import threading
-
         thread = threading.Thread(target=self.kill, daemon=True)
         thread.start()
-        self.engine(tasks, ended)
-        thread.join(1)
+        try:
+            self.engine(tasks, ended)
+        finally:
+            self.ended = True
+            thread.join(1)
 
     def kill(self) -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
+        while not self.ended:
             for path in self.out.glob("runs/b-*/parent"):
                 if text := path.read_text():
                     self.killed = int(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import subprocess
 import time
 from collections.abc import Sequence
@@ -149,12 +149,12 @@ class _Jobs:
 
     def _outcome(self, job: Any) -> Outcome | None:
         """None where the job was lost. Raises SplatError where the machine does not see this one's disk."""
+        if not Path(job.paths.result_pickle).exists():  # `result` would wait for one where there is no accounting
+            return None
         try:
             returned: Returned = job.result()
         except self.submitit.core.utils.FailedJobError as e:
-            if Path(job.paths.result_pickle).exists():
-                return Outcome(1, str(e).strip().splitlines()[-1][:300], 0.0, None)
-            return None
+            return Outcome(1, str(e).strip().splitlines()[-1][:300], 0.0, None)
         except self.submitit.core.utils.UncompletedJobError:
             return None
         if returned.outcome is None:
@@ -200,5 +200,5 @@ def _library() -> Any:
         import submitit
     except ImportError:
         raise SplatError('--engine slurm needs submitit: pip install "splat3d[slurm]".') from None
-    os.environ.setdefault("SUBMITIT_LOGGING", "ERROR")
+    logging.getLogger("submitit").setLevel(logging.ERROR)  # it would warn of a cluster without accounting
     return submitit
