@@ -48,6 +48,11 @@ class Cell:
         digest = hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.scene}-{self.method}-s{self.seed}-{digest}"
 
+    @property
+    def is_program(self) -> bool:
+        """Whether another program makes its splat."""
+        return PROGRAM in self.overrides
+
     def arguments(self, source: Path, run: Path) -> list[str]:
         """The arguments after `splat`."""
         places, seed = [str(source), "--out", str(run)], ["--seed", str(self.seed)]

@@ -136,8 +136,9 @@ class Table:
             alike = [c for c in self.cells if (c.scene, c.seed) == (scene, seed)]
             posed = next((r for r in (run, *(self._job(c).run for c in alike)) if _has_poses(r)), None)
             after: tuple[str, ...] = ()
-            if posed is None and len(group) > 1:
-                tasks.append(group[0].posing(program, run))
+            first = next((j for j in group if not j.cell.is_program), None)  # another program finds none for others
+            if posed is None and len(group) > 1 and first is not None:
+                tasks.append(first.posing(program, run))
                 posed, after = run, (tasks[-1].name,)
             tasks += [job.task(program, posed if posed != job.run else None, after) for job in group]
         return tasks

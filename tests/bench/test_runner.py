@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,18 @@ def test_cells_that_join_a_table_later_start_from_the_poses_found_before(tmp_pat
     more = table(tmp_path, "a", methods=("points", "edgs"))
     more.run(Silent(), Local(FAKE))
     assert (more.out / "runs" / more.cells[1].name / "poses" / "found").read_text() == "a points"
+
+
+def test_poses_are_found_by_a_method_of_ours_though_another_program_comes_first(tmp_path: Path) -> None:
+    t = table(tmp_path, "a", methods=("points", "edgs"))
+    other = Cell("a", "theirs", {"program": "theirs {ply}"}, command="theirs {ply}")
+    mixed = replace(t, cells=(other, *t.cells))
+    jobs = [mixed._job(c) for c in mixed.cells]
+    posing, *rest = mixed.tasks(jobs, ("splat",))
+    assert posing.argv[1] == "reconstruct" and posing.argv[-2:] == ("--until", "poses")
+    assert [r.after for r in rest] == [(posing.name,)] * 3 and rest[0].argv[1] == "program"
+    alone = mixed.tasks(jobs[:1] * 2, ("splat",))
+    assert [a.after for a in alone] == [(), ()]
 
 
 def test_every_cell_is_run_once_with_its_flags(tmp_path: Path) -> None:
