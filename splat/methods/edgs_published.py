@@ -35,6 +35,7 @@ DEFAULTS: Mapping[str, Any] = {
     "train.sh.degree_every": 1_000 / 30_000,
     "train.near_camera": 0.0,
     "train.free_space": 0.0,
+    "train.frame_margin": None,
     "train.views.exposure": False,
     "train.min_transmittance": 1e-4,
 }

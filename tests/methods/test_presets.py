@@ -13,6 +13,7 @@ from splat.methods.auto import AUTO, choose_method
 from splat.methods.presets import (
     FEW_PHOTOS,
     FEW_PHOTOS_DROPOUT,
+    FEW_PHOTOS_FRAME_MARGIN,
     FEW_PHOTOS_FREE_SPACE,
     FEW_PHOTOS_SH_DEGREE,
     FEW_PHOTOS_SHARE,
@@ -88,7 +89,12 @@ def test_depth_maps_say_where_nothing_floats_while_photos_are_few() -> None:
     limits = [Reconstruct(Path("p")).resolved(n)[0].train.free_space for n in (3, FEW_PHOTOS, FEW_PHOTOS + 1)]
     assert limits == [FEW_PHOTOS_FREE_SPACE, FEW_PHOTOS_FREE_SPACE, 0.0]
     published = Reconstruct(Path("p"), method="coherent_published").resolved(3)[0]
-    assert published.train.free_space == 0.0
+    assert published.train.free_space == 0.0 and published.train.frame_margin is None
+
+
+def test_nothing_is_left_beyond_the_edges_of_few_photos() -> None:
+    margins = [Reconstruct(Path("p")).resolved(n)[0].train.frame_margin for n in (3, FEW_PHOTOS, FEW_PHOTOS + 1)]
+    assert margins == [FEW_PHOTOS_FRAME_MARGIN, FEW_PHOTOS_FRAME_MARGIN, None]
 
 
 def test_few_photos_get_few_harmonics_unless_somebody_asks_for_more() -> None:

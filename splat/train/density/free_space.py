@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
+from splat.core.gaussians import Gaussians
 from splat.core.slots import DensityControl, DensitySettings
 from splat.geometry.between import surfaces_between
 from splat.geometry.floaters import floating, nearest_measured, veiling
@@ -40,7 +41,8 @@ class FreeSpace:
         nearest = [self.front * d for d in nearest_measured(self.depths)]
         between = surfaces_between(self.depths)
 
-        def marked(means: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
+        def marked(gaussians: Gaussians) -> Bool[Tensor, "n"]:
+            means = gaussians.means
             floats = floating(means, self.depths, self.max_free_space, self.min_views)
             return floats | veiling(means, self.depths, nearest, between)
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from splat.core.gaussians import Gaussians
 from splat.core.slots import DensityControl, DensitySettings
 from splat.train.density.pruning import Pruning, sharded, without_photos
 
@@ -31,8 +32,8 @@ class NearCamera:
     """Fraction of the steps between two removals; never less than 50 steps."""
 
     def __call__(self, steps: int, scene_extent: float) -> DensityControl:
-        def near(means: Tensor) -> Tensor:
-            return too_near(means, self.centres, self.radii)
+        def near(gaussians: Gaussians) -> Tensor:
+            return too_near(gaussians.means, self.centres, self.radii)
 
         return Pruning(self.density(steps, scene_extent), steps, self.every, near, "near a camera")
 

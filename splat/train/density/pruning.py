@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from splat.core.camera import Camera
+from splat.core.gaussians import Gaussians
 from splat.core.slots import DensityControl, DensitySettings, Parameterization, Render
 
 
@@ -35,14 +36,14 @@ def without_photos(settings: DensitySettings, left_out: Collection[int]) -> Dens
 
 
 class Pruning(DensityControl):
-    """Another density control, and the removal of the Gaussians whose centres `forbidden` marks."""
+    """Another density control, and the removal of the Gaussians that `forbidden` marks."""
 
     def __init__(
         self,
         inner: DensityControl,
         steps: int,
         every: float,
-        forbidden: Callable[[Float[Tensor, "n 3"]], Bool[Tensor, "n"]],
+        forbidden: Callable[[Gaussians], Bool[Tensor, "n"]],
         where: str,
     ) -> None:
         """`every`: fraction of the steps between two removals; never less than 50 steps. `where`: for the log."""
@@ -61,7 +62,7 @@ class Pruning(DensityControl):
         line = self.inner.after_update(step, model, means_rate, generator)
         if not self._is_due(step):
             return line
-        marked = self.forbidden(model.gaussians().means)
+        marked = self.forbidden(model.gaussians())
         pruned = int(marked.sum())
         if pruned == 0 or pruned == len(marked):
             return line
