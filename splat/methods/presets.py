@@ -29,7 +29,7 @@ FEW_PHOTOS_SHARE = 0.5
 FEW_PHOTOS_DROPOUT = 0.2
 FEW_PHOTOS_FREE_SPACE = 0.05
 """With few photos depth maps say where nothing may float; with 17 of fern or 21 of a room it costs 0.2 to 0.6 dB."""
-FEW_PHOTOS_FRAME_MARGIN = 0.02
+FEW_PHOTOS_FRAME_MARGIN = 0.15
 """Beyond the edges of few photos Gaussians grow that nobody saw, and hide the scene from elsewhere."""
 FEW_PHOTOS_SH_DEGREE = 1
 """Few photos do not say how colours change with direction: higher degrees make up for wrong geometry."""

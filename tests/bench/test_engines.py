@@ -119,9 +119,13 @@ Local(workers=4)(tasks, lambda t, o: (root / (t.name + ".ended")).touch())
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupt_stops_all_children_and_keeps_what_has_ended(tmp_path: Path, number: signal.Signals) -> None:
     """Killed outright it cannot stop them: the system tells them that it is gone."""
+    from signals import takes_ctrl_c  # the script imports this file without the folder of that one
+
     script = POOL.format(tests=str(Path(__file__).parent), root=str(tmp_path))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stderr=subprocess.DEVNULL, preexec_fn=takes_ctrl_c
+    )
     wanted = [tmp_path / "quick.ended", *(tmp_path / f"slow{i}" / "started" for i in range(3))]
     wait_until(lambda: all(p.exists() for p in wanted), 60)
     process.send_signal(number)

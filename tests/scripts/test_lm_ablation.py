@@ -31,9 +31,9 @@ def test_rows_are_flags_that_exist_and_add_one_part_each(ablation: ModuleType, t
     for cell in cells:
         settled, _ = parse(Reconstruct, arguments(cell), "splat").resolved(16)
         if cell.method == "points":
-            parts.append((False, False, False, False))
+            parts.append((False,) * 5)
             continue
         lm = settled.chosen
         losses = settled.losses.reads_depth and settled.losses.reads_normals
-        parts.append((True, lm.init.background > 0, losses, lm.points.every > 0))
-    assert [sum(p) for p in parts] == [0, 1, 2, 3, 4]
+        parts.append((True, lm.init.background > 0, losses, lm.points.every > 0, lm.refiner != "none"))
+    assert [sum(p) for p in parts] == [0, 1, 2, 3, 4, 5]

@@ -21,12 +21,12 @@ def frame(eye: tuple[float, float, float], target: tuple[float, float, float] = 
     return Frame(CAMERA, pose.matrix().float())
 
 
-def test_a_frame_holds_what_is_before_it_up_to_the_margin() -> None:
+def test_a_frame_shows_what_is_before_it_up_to_the_margin() -> None:
     f = Frame(CAMERA, torch.eye(4))
     x = torch.tensor([0.0, 0.99, 1.01, 1.03, 1.05, 0.0])  # px 50, 99.5, 100.5, 101.5, 102.5 of 100 at z = 2
     means = torch.stack([x, torch.zeros(6), torch.tensor([2.0, 2, 2, 2, 2, -2])], 1)
-    assert f.holds(means, 0.0).tolist() == [True, True, False, False, False, False]
-    assert f.holds(means, 0.02).tolist() == [True, True, True, True, False, False]
+    assert f.shows(means, 0.0).tolist() == [True, True, False, False, False, False]
+    assert f.shows(means, 0.02).tolist() == [True, True, True, True, False, False]
 
 
 def test_what_one_photo_shows_stays_and_what_none_shows_goes() -> None:

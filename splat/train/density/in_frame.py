@@ -26,7 +26,7 @@ class Frame:
     camera: Camera
     cam_from_world: Float[Tensor, "4 4"]
 
-    def holds(self, means: Float[Tensor, "n 3"], margin: float) -> Bool[Tensor, "n"]:
+    def shows(self, means: Float[Tensor, "n 3"], margin: float) -> Bool[Tensor, "n"]:
         """Which points are before the camera and in its frame, or beside it by at most `margin` of its size."""
         pose = self.cam_from_world.to(means)
         local = means @ pose[:3, :3].T + pose[:3, 3]
@@ -41,7 +41,7 @@ class InFrame:
 
     density: DensitySettings
     frames: tuple[Frame, ...]
-    margin: float = 0.02
+    margin: float = 0.15
     """Beside a frame, as a fraction of its size."""
     every: float = 1 / 70
     """Fraction of the steps between two removals; never less than 50 steps."""
@@ -50,7 +50,7 @@ class InFrame:
         def outside(gaussians: Gaussians) -> Bool[Tensor, "n"]:
             seen = torch.zeros(len(gaussians), dtype=torch.bool, device=gaussians.means.device)
             for frame in self.frames:
-                seen |= frame.holds(gaussians.means, self.margin)
+                seen |= frame.shows(gaussians.means, self.margin)
             return ~seen
 
         return Pruning(self.density(steps, scene_extent), steps, self.every, outside, "outside all photos")
