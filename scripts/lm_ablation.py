@@ -58,7 +58,7 @@ ROWS: dict[str, Row] = {
     "sparse": Row("sparse points", "points", {}),
     "dense": Row("+ dense first Gaussians", "lm", {**NO_BACKGROUND, **NO_LOSSES, **NO_VIEWS}),
     "background": Row("+ background and sky", "lm", {**NO_LOSSES, **NO_VIEWS}),
-    "losses": Row("+ depth and normals as losses", "lm", {**NO_VIEWS}),
+    "losses": Row("+ normals as losses, and depth where a prior gives it", "lm", {**NO_VIEWS}),
     "views": Row("+ views between the photos", "lm", {}),
     "refined": Row("+ refined renders", "lm", {"lm.refiner": "scene"}),
 }

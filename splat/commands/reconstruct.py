@@ -124,12 +124,14 @@ class Reconstruct(ReconstructSettings):
         c.report.info(f"method: {settled.chosen.name} ({why})")
         working, cap = forecast.fit_to_memory(c, posed.capture, settled.limits, settled.chosen)
         settled = replace(settled, cap=cap)
-        write_json(c.run.root / "config.json", settled.as_json())
         skipped: dict[str, str] = {}
         if depth is None and getattr(settled.chosen, "wants_depth", False):
             depth, skipped = automatic_depth(*networks)
             for title, reason in skipped.items():
                 c.report.info(f"prior not used: {title}: {reason}.")
+        if depth is None:
+            settled = without_prior_losses(settled, c.report)
+        write_json(c.run.root / "config.json", settled.as_json())
         priors = replace(settled.priors, depth=depth)
         init = first_gaussians.init(c, working, settled.chosen, priors, settled.limits, cap, settled.sh_degree)
         return Prepared(settled, cap, working, posed, held_out, skipped, init)
@@ -262,3 +264,16 @@ class Prepared(Settled):
     """A run up to its first Gaussians."""
 
     init: Init
+
+
+def without_prior_losses(settled: Reconstruct, report: Reporter) -> Reconstruct:
+    """The settings without the losses that teach what a prior of depth knows, where there is none: matched depth is
+    metric, and the first Gaussians already lie on it. Weights that were given stay."""
+    names = [n for n in getattr(settled.chosen, "prior_losses", ()) if f"losses.{n}" not in settled.explicit]
+    names = [n for n in names if getattr(settled.losses, n) > 0]
+    if not names:
+        return settled
+    flags = " and ".join(f"--losses.{n.replace('_', '-')}" for n in names)
+    report.info(f"no prior of depth, so its losses are off ({flags} turn them on)")
+    off: dict[str, Any] = dict.fromkeys(names, 0.0)
+    return replace(settled, losses=replace(settled.losses, **off))

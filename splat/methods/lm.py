@@ -66,6 +66,9 @@ class Lm(Coherent):
     name: ClassVar[str] = "lm"
     wants_depth: ClassVar[bool] = True
     """Of the depth priors that nobody asked for, the first that can run here is used."""
+    prior_losses: ClassVar[tuple[str, ...]] = ("pearson", "pearson_patches")
+    """Losses that are off without such a prior: the depth of matching is metric, and where it is weak they let
+    Gaussians grow that hide the scene (eight photos of kermit, fast: 20.3 dB without, 18.0 with)."""
     summary: ClassVar[str] = "depth and normal priors, background, and views between the photos (LM-Gaussian)"
 
     init: BackgroundSurfaces = field(default_factory=BackgroundSurfaces)
