@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
-from splat.core.slots import Budget, Init, Initializer, InitPlan, Phase
+from splat.core.slots import Init, Initializer, InitPlan, Phase
 from splat.geometry.reproject import posed_depths
 from splat.init.background import BackgroundSurfaces
 from splat.init.dense_surfaces import initial_budget
@@ -120,10 +120,6 @@ class Lm(Coherent):
         found = super().initializer(capture, plan)
         assert isinstance(found, BackgroundSurfaces)
         return found if self.few(capture) else replace(found, along_rays=False, keep_points=3.0)
-
-    def phases(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
-        """Those of `coherent`; with more photos one, of free Gaussians."""
-        return super().phases(capture, init, budget)
 
     def unavailable(self) -> str | None:
         """As `coherent`; and where the refiner that was asked for lacks its weights."""

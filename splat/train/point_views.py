@@ -21,6 +21,7 @@ from splat.core.slots import Item, TargetSource
 from splat.geometry.point_render import render_points
 from splat.geometry.reproject import PosedDepth, read_bilinear
 from splat.geometry.virtual_path import virtual_path
+from splat.train.views import RandomTurns
 
 
 @dataclass(frozen=True)
@@ -113,24 +114,16 @@ class PointSource:
         self, source: TargetSource, items: Sequence[Item], every: int, until: float = 1.0, seed: int = 0
     ) -> None:
         self.source, self.virtual, self.every, self.until = source, list(items), every, until
-        self.generator = torch.Generator().manual_seed(seed + 3)
-        self.remaining: list[int] = []
+        self.turns = RandomTurns(seed + 3)
 
     def items(self, step: int, steps: int) -> Iterator[Item]:
         yield from self.source.items(step, steps)
         if self.virtual and self.every and step % self.every == 0 and step < self.until * steps:
-            if not self.remaining:
-                self.remaining = torch.randperm(len(self.virtual), generator=self.generator).tolist()
-            yield self.virtual[self.remaining.pop()]
+            yield self.virtual[self.turns.next(len(self.virtual))]
 
     def state(self) -> dict[str, Any]:
-        return {
-            "source": self.source.state(),
-            "generator": self.generator.get_state(),
-            "remaining": list(self.remaining),
-        }
+        return {"source": self.source.state(), **self.turns.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.source.load_state(state["source"])
-        self.generator.set_state(state["generator"])
-        self.remaining = list(state["remaining"])
+        self.turns.load_state(state)

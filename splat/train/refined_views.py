@@ -32,7 +32,7 @@ from splat.core.slots import (
 )
 from splat.geometry.virtual_path import Between, nearest_first, virtual_path
 from splat.train.left_out import LeftOut, reference_of, refiner_pairs
-from splat.train.views import smaller
+from splat.train.views import RandomTurns, smaller, target_fields, target_state
 
 Weigh = Callable[[RenderedView, RefinedView, Sequence[Rigid]], Float[Tensor, "h w"]]
 """How much each pixel of a refined render counts, in [0, 1], given `world_from_cam` of the photos."""
@@ -86,25 +86,23 @@ class RefinedSource:
         self.photos = [smaller(p, settings.size) for p in photos]
         self.refiner, self.fitted = refiner, False
         self.seed = seed
-        self.generator = torch.Generator().manual_seed(seed + 4)
+        self.turns = RandomTurns(seed + 4)
         self.refined: list[Item] = []
-        self.remaining: list[int] = []
         path = [b for b in virtual_path(self.poses, settings.per_pair) if 0 < b.share < 1]
         self.path = path[:: 1 + (len(path) - 1) // max(1, settings.max_views)] if path else []
 
     def items(self, step: int, steps: int) -> Iterator[Item]:
         yield from self.source.items(step, steps)
         if self.refined and self.settings.every and step % self.settings.every == 0:
-            if not self.remaining:
-                self.remaining = torch.randperm(len(self.refined), generator=self.generator).tolist()
-            yield self.refined[self.remaining.pop()]
+            yield self.refined[self.turns.next(len(self.refined))]
 
     def renew(self, now: Round, init: Init, phase: Phase, steps: int) -> None:
         """Render and refine every camera by the scene as it is; before the first time, fit the refiner. `steps`: those
         of the whole run."""
         if not self.fitted:
             self._fit(now, init, phase, steps)
-        self.refined, self.remaining = [], []
+        self.refined = []
+        self.turns.start_over()
         references = [reference_of(p, pose, now.draw(p)) for p, pose in zip(self.photos, self.poses, strict=True)]
         for k, between in enumerate(self.path):
             camera = self.photos[between.nearer].camera
@@ -148,28 +146,18 @@ class RefinedSource:
         return Item(camera, pose, rgb, weight=weight, loss_weight=self.settings.weight, terms=frozenset({"l1"}))
 
     def state(self) -> dict[str, Any]:
-        saved = [
-            {"pose": i.cam_from_world, "rgb": i.rgb, "weight": i.weight}
-            | {"intrinsics": [i.camera.fx, i.camera.fy, i.camera.cx, i.camera.cy, i.camera.width, i.camera.height]}
-            for i in self.refined
-        ]
         return {
             "source": self.source.state(),
-            "generator": self.generator.get_state(),
-            "remaining": list(self.remaining),
-            "refined": saved,
+            **self.turns.state(),
+            "refined": [target_state(i) for i in self.refined],
             "refiner": self.refiner.state() if self.fitted else None,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.source.load_state(state["source"])
-        self.generator.set_state(state["generator"])
-        self.remaining = list(state["remaining"])
+        self.turns.load_state(state)
         device = self.photos[0].rgb.device
-        self.refined = [
-            self._target(Camera(*m["intrinsics"]), *(m[k].to(device) for k in ("pose", "rgb", "weight")))
-            for m in state["refined"]
-        ]
+        self.refined = [self._target(*target_fields(m, device)) for m in state["refined"]]
         if state["refiner"] is not None:
             self.refiner, self.fitted = self.refiner.restored(state["refiner"]), True
 

@@ -136,18 +136,21 @@ class PhotoSource:
         self.generator.set_state(state["generator"])
 
 
-class ItemSource:
-    """A `slots.TargetSource` of items as they are, each once per epoch, in random order."""
+class RandomTurns:
+    """Numbers below a count, each once per epoch, in random order."""
 
-    def __init__(self, items: Sequence[Item], seed: int = 0) -> None:
-        self.all = list(items)
+    def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
         self.remaining: list[int] = []
 
-    def items(self, step: int, steps: int) -> Iterator[Item]:
+    def next(self, count: int) -> int:
         if not self.remaining:
-            self.remaining = torch.randperm(len(self.all), generator=self.generator).tolist()
-        yield self.all[self.remaining.pop()]
+            self.remaining = torch.randperm(count, generator=self.generator).tolist()
+        return self.remaining.pop()
+
+    def start_over(self) -> None:
+        """Begin an epoch, of another count perhaps."""
+        self.remaining = []
 
     def state(self) -> dict[str, Any]:
         return {"remaining": list(self.remaining), "generator": self.generator.get_state()}
@@ -155,6 +158,35 @@ class ItemSource:
     def load_state(self, state: dict[str, Any]) -> None:
         self.remaining = list(state["remaining"])
         self.generator.set_state(state["generator"])
+
+
+class ItemSource:
+    """A `slots.TargetSource` of items as they are, each once per epoch, in random order."""
+
+    def __init__(self, items: Sequence[Item], seed: int = 0) -> None:
+        self.all, self.turns = list(items), RandomTurns(seed)
+
+    def items(self, step: int, steps: int) -> Iterator[Item]:
+        yield self.all[self.turns.next(len(self.all))]
+
+    def state(self) -> dict[str, Any]:
+        return self.turns.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.turns.load_state(state)
+
+
+def target_state(item: Item) -> dict[str, Any]:
+    """What is kept in checkpoints of a target that no photo is: see `target_fields`."""
+    c = item.camera
+    pixels = {"pose": item.cam_from_world, "rgb": item.rgb, "weight": item.weight}
+    return pixels | {"intrinsics": [c.fx, c.fy, c.cx, c.cy, c.width, c.height], "view": item.view_id}
+
+
+def target_fields(state: dict[str, Any], device: torch.device) -> tuple[Camera, Tensor, Tensor, Tensor]:
+    """Camera, `cam_from_world`, colours and weight of a target that was kept."""
+    pose, rgb, weight = (state[name].to(device) for name in ("pose", "rgb", "weight"))
+    return Camera(*state["intrinsics"]), pose, rgb, weight
 
 
 def smaller(item: Item, side: int) -> Item:

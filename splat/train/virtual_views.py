@@ -21,7 +21,7 @@ from splat.core.slots import Item, Round
 from splat.geometry.between import pose_between
 from splat.geometry.focus import nearest_alike
 from splat.geometry.reproject import PosedDepth, check_consistency, read_bilinear
-from splat.train.views import PhotoSource
+from splat.train.views import PhotoSource, target_fields, target_state
 
 _NEAREST = 3
 """Other photos to whose cameras the way of a virtual camera may lead."""
@@ -127,15 +127,10 @@ class VirtualSource:
         )
 
     def state(self) -> dict[str, Any]:
-        saved = [
-            {"pose": i.cam_from_world, "rgb": i.rgb, "weight": i.weight, "view": i.view_id}
-            | {"intrinsics": [i.camera.fx, i.camera.fy, i.camera.cx, i.camera.cy, i.camera.width, i.camera.height]}
-            for i in self.virtual
-        ]
         return {
             "photos": self.photos.state(),
             "generator": self.generator.get_state(),
-            "virtual": saved,
+            "virtual": [target_state(i) for i in self.virtual],
             "taken": self.taken,
         }
 
@@ -144,12 +139,7 @@ class VirtualSource:
         self.generator.set_state(state["generator"])
         self.taken = int(state["taken"])
         device = self.photos.levels[0][0].rgb.device
-        self.virtual = [
-            self._item(
-                Camera(*m["intrinsics"]), m["pose"].to(device), m["rgb"].to(device), m["weight"].to(device), m["view"]
-            )
-            for m in state["virtual"]
-        ]
+        self.virtual = [self._item(*target_fields(m, device), m["view"]) for m in state["virtual"]]
 
 
 def _sampled(pixels: Tensor, at: Float[Tensor, "h w 2"], camera: Camera) -> Tensor:
