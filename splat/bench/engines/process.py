@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from splat.bench.engines.task import Outcome, Task, machine_name
+from splat.bench.engines.task import Outcome, Task
 from splat.bench.source import source_version
 
 POLL_SECONDS = 0.05
@@ -106,7 +106,7 @@ class TaskProcess:
             message = f"stopped after the limit of {self.limit_minutes} minutes"
         else:
             message = "" if code == 0 else _last_words(self.task.log, self._start, code)
-        return Outcome(code, message, time.monotonic() - self._started, peak, self._source, machine_name())
+        return Outcome(code, message, time.monotonic() - self._started, peak, self._source)
 
 
 def copy_folders(task: Task) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from splat.bench.source import SourceVersion
-from splat.core.machine import available_cores
 
 
 def this_splat() -> tuple[str, ...]:
@@ -65,8 +61,6 @@ class Outcome:
     peak_memory_mb: float | None
     source: SourceVersion = field(default_factory=SourceVersion)
     """What it ran, as it was found when the process started."""
-    machine: str = ""
-    """Processor, cores and memory of the machine that ran it; no name."""
 
 
 Ended = Callable[[Task, Outcome], None]
@@ -88,21 +82,3 @@ class Engine(Protocol):
         Raises SplatError where the engine cannot run here.
         """
         ...
-
-
-def machine_name() -> str:
-    """Processor, cores and memory of this machine, such as `AMD EPYC 7B13, 2 cores, 25 GB`."""
-    parts = [_processor(), f"{available_cores()} cores"]
-    with suppress(AttributeError, ValueError, OSError):
-        parts.append(f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9:.0f} GB")
-    return ", ".join(parts)
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
