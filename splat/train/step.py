@@ -157,6 +157,7 @@ def draw_item(
     raster = replace(
         s.phase.raster,
         absgrad=s.wants_absgrad,
+        normals=s.phase.raster.normals and item.normals_cam is not None,  # else no term reads them
         factored_sh=factored and s.model.takes_factored_sh,
         capacity=s.capacity if k == 1 else None,  # it was measured at the item's own size
     )

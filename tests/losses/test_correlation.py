@@ -156,6 +156,50 @@ def test_a_plane_has_no_error_of_normals_and_a_flipped_axis_has(tmp_path: Path) 
                 assert l1 > 0.09 and cosine > 0.004
 
 
+def normals_step(rendered: Tensor, known: Tensor, probability: Tensor | None = None) -> Step:
+    step = step_of(bumps(*rendered.shape[:2]).to(rendered), bumps(*rendered.shape[:2]).to(rendered))
+    item = replace(step.item, normals_cam=known, probability=probability)
+    return replace(step, item=item, render=replace(step.render, normals=rendered))
+
+
+def test_errors_of_normals_and_their_gradients_are_those_of_the_formulas() -> None:
+    rendered, known = (bumps(12, 15, s)[..., None].expand(12, 15, 3).double().clone() for s in (0, 1))
+    rendered, known = rendered + torch.randn_like(rendered), torch.randn_like(known)
+    known = torch.nn.functional.normalize(known, dim=2)
+    known[:3] = 0
+    sure = bumps(12, 15, 2).double() - 3
+    rendered.requires_grad_()
+    n = torch.nn.functional.normalize(rendered, dim=2)
+    weight = sure * (known.norm(dim=2) > 0.5)
+    expected = (weight * (n - known).abs().sum(2)).mean(), (weight * (1 - (n * known).sum(2))).mean()
+    found = normal_errors(normals_step(rendered, known, sure))
+    torch.testing.assert_close(found, expected)
+    wanted = torch.autograd.grad(0.3 * expected[0] + 0.7 * expected[1], rendered)
+    torch.testing.assert_close(torch.autograd.grad(0.3 * found[0] + 0.7 * found[1], rendered), wanted)
+
+
+def test_normals_of_planar_memory_are_not_written_over() -> None:
+    rendered = (bumps(12, 15)[None] + torch.arange(3.0)[:, None, None]).permute(1, 2, 0)
+    before = rendered.clone()
+    normal_errors(normals_step(rendered, torch.nn.functional.normalize(before.flip(2), dim=2)))
+    assert torch.equal(rendered, before)
+
+
+def test_a_normal_counts_by_the_probability_and_the_weight_of_its_pixel() -> None:
+    rendered = torch.zeros(10, 10, 3)
+    rendered[..., 0] = 1
+    known = torch.zeros(10, 10, 3)
+    known[..., 2] = -1
+    whole = normal_errors(normals_step(rendered, known))
+    half = normal_errors(normals_step(rendered, known, torch.full((10, 10), 0.5)))
+    masked = normals_step(rendered, known)
+    weight = torch.zeros(10, 10, dtype=torch.uint8)
+    weight[:5] = 255
+    masked = normal_errors(replace(masked, item=replace(masked.item, weight=weight)))
+    for w, h, m, true in zip(whole, half, masked, (2.0, 1.0), strict=True):
+        assert float(w) == pytest.approx(true) and float(h) == float(m) == pytest.approx(true / 2)
+
+
 def test_normals_without_length_or_unknown_have_no_gradient() -> None:
     step = step_of(bumps(), bumps(seed=1))
     rendered = torch.zeros(40, 56, 3)
