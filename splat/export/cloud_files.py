@@ -30,7 +30,7 @@ class CloudDeliverable(Deliverable):
     """Draw so many points from the surfaces; None: one per Gaussian."""
 
     def write(self, path: Path, scene: Scene, report: Reporter) -> list[Path]:
-        cloud = cloud_of(scene, self.samples)
+        cloud = scene.once(("cloud", self.samples), lambda: cloud_of(scene, self.samples))
         if not len(cloud.positions):
             raise SplatError(f"{path} was not written: no Gaussian is opaque enough to be a point of a surface.")
         self.save(path, cloud)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ from splat.export.header import NO_OFFSET, Offset
 
 Frame = Literal["source", "world", "y-up"]
 Direction = tuple[float, float, float]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,14 @@ class Scene:
     file_from_source: Similarity | None = None
     """From the input's frame (of a bare file: the file's, without its offset) to that of the output, without its
     offset; None: they are the same."""
+    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` returns, made when it is first asked for: several outputs of one kind share it."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
 
 
 @runtime_checkable

@@ -32,7 +32,7 @@ class MeshDeliverable(Deliverable):
     options: MeshOptions = field(default_factory=MeshOptions)
 
     def write(self, path: Path, scene: Scene, report: Reporter) -> list[Path]:
-        mesh = mesh_of(scene, self.options, report)
+        mesh = scene.once(self.options, lambda: mesh_of(scene, self.options, report))
         report.info(f"{path}: {len(mesh.vertices)} vertices, {len(mesh.faces)} triangles.")
         self.save(path, mesh, scene)
         return [path]

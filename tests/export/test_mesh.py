@@ -20,8 +20,9 @@ from splat.core.ply import read_ply, write_ply
 from splat.core.slots import PathCamera, RasterSettings, Silent
 from splat.export.cloud_files import PlyCloud
 from splat.export.deliverable import Scene, TrainedScene
+from splat.export.header import Offset
 from splat.export.mesh import Mesh, MeshOptions, mesh_from_gaussians, parts_of, without_small_parts
-from splat.export.mesh_files import PlyMesh, glb_bytes, obj_bytes, ply_elements
+from splat.export.mesh_files import ObjMesh, PlyMesh, glb_bytes, mesh_of, obj_bytes, ply_elements
 from splat.export.surface_nets import surface_nets
 from splat.export.tsdf import SIDE, SurfaceMap, Tsdf, blocks_near, pack, unpack
 from splat.geometry.surface_depth import surface_depth
@@ -69,19 +70,34 @@ def test_faces_are_counter_clockwise_from_outside_and_have_the_colours_of_their_
     assert bool((sphere_mesh.rgb[red][:, 0] > sphere_mesh.rgb[red][:, 2]).all())
 
 
-def test_a_run_is_meshed_where_its_output_stands(tmp_path: Path) -> None:
-    """Also points: both in the frame of the output, at its full coordinates."""
+def meshed_scene(tmp_path: Path, offset: Offset = (0.0, 0.0, 0.0)) -> Scene:
+    """A sphere of Gaussians, turned, three times as large in the frame of the output."""
     g, views = sphere_of_gaussians(1500), []
     for i, c in enumerate(around(12, side=80)):
         views.append(View(f"{i}.png", tmp_path / f"{i}.png", (80, 80), c.camera, c.world_from_cam))
     quarter = rotation_between(torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 0.0]))
-    offset = (400_000.0, 5_800_000.0, 100.0)
     file_from_world = Similarity(3.0, quarter, torch.tensor(offset, dtype=torch.float64))
     local = Similarity(3.0, quarter, torch.zeros(3, dtype=torch.float64))
     trained = TrainedScene(
         tmp_path, Capture(tuple(views)), g, Native(), torch.device("cpu"), torch.zeros(3), file_from_world
     )
-    scene = Scene(g.transformed(local), {}, offset=offset, trained=trained)
+    return Scene(g.transformed(local), {}, offset=offset, trained=trained)
+
+
+def test_two_formats_of_one_export_share_their_mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, made = meshed_scene(tmp_path), []
+    monkeypatch.setattr("splat.export.mesh_files.mesh_of", lambda *a: made.append(mesh_of(*a)) or made[-1])
+    ObjMesh(MeshOptions(voxel=0.1)).write(tmp_path / "a.obj", scene, Silent())
+    PlyMesh(MeshOptions(voxel=0.1)).write(tmp_path / "a.mesh.ply", scene, Silent())
+    assert len(made) == 1
+    PlyMesh(MeshOptions(voxel=0.2)).write(tmp_path / "b.mesh.ply", scene, Silent())
+    assert len(made) == 2 and len(made[0].vertices) > 2 * len(made[1].vertices)
+
+
+def test_a_run_is_meshed_where_its_output_stands(tmp_path: Path) -> None:
+    """Also points: both in the frame of the output, at its full coordinates."""
+    offset = (400_000.0, 5_800_000.0, 100.0)
+    scene = meshed_scene(tmp_path, offset)
     assert PlyMesh(MeshOptions(voxel=0.1)).write(tmp_path / "a.mesh.ply", scene, Silent()) == [tmp_path / "a.mesh.ply"]
     PlyCloud().write(tmp_path / "a.xyz.ply", scene, Silent())
     for name, tolerance in (("a.mesh.ply", 0.05), ("a.xyz.ply", 1e-5)):
