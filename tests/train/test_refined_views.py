@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from splat.core.slots import (
     Step,
     ViewRefiner,
 )
+from splat.priors.refiner import FeedbackWeight
 from splat.train.density import NoDensity
 from splat.train.left_out import LeftOut, left_out_photos
 from splat.train.models.view_model import ViewModel
@@ -164,16 +166,40 @@ def test_a_better_picture_of_a_place_between_photos_makes_the_scene_better_there
     plain, better = (
         trained(world, phase_of(world, refiner, init=start), init=start) for refiner in (None, Fake(truth))
     )
-    poses = [Rigid.from_matrix(torch.linalg.inv(p.double())) for p in world.poses]
-    middle = RefinedSource(
-        PhotoSource(world.photos()), [_item(world)] * 6, poses, [""] * 6, Fake(truth), fully, SETTINGS
-    )
     gains = []
-    for between in middle.path:
-        pose = between.world_from_cam.inverse().matrix().float()
+    for pose in between(world):
         target = world.draw(world.truth, pose).clamp(0, 1)
         gains.append(psnr(world.draw(better, pose), target) - psnr(world.draw(plain, pose), target))
     assert sum(gains) / len(gains) > 0.2
+
+
+def test_noise_and_inverted_pictures_instead_of_refined_renders_cost_next_to_nothing(world) -> None:  # type: ignore[no-untyped-def]
+    """Where a refiner changes all of a picture it is not believed (`FeedbackWeight`)."""
+
+    def noise(view: RenderedView) -> Tensor:
+        return torch.rand(view.rgb.shape, generator=torch.Generator().manual_seed(3))
+
+    def inverted(view: RenderedView) -> Tensor:
+        return 1 - view.rgb
+
+    def score(refiner: Fake | None, weigh=FeedbackWeight()) -> float:  # type: ignore[no-untyped-def]
+        start = world.start(0.2)
+        g = trained(world, phase_of(world, refiner, weigh, init=start), init=start)
+        return fmean(psnr(world.draw(g, p), world.draw(world.truth, p).clamp(0, 1)) for p in between(world))
+
+    plain = score(None)
+    assert score(Fake(noise)) > plain - 0.1
+    assert score(Fake(inverted)) > plain - 0.1
+    assert score(Fake(inverted), fully) < plain - 0.2
+
+
+def between(world) -> list[Tensor]:  # type: ignore[no-untyped-def]
+    """`cam_from_world` of the cameras that renders are refined for."""
+    poses = [Rigid.from_matrix(torch.linalg.inv(p.double())) for p in world.poses]
+    source = RefinedSource(
+        PhotoSource(world.photos()), [_item(world)] * 6, poses, [""] * 6, Fake(lambda v: v.rgb), fully, SETTINGS
+    )
+    return [view.world_from_cam.inverse().matrix().float() for view in source.path]
 
 
 def _item(world) -> Item:  # type: ignore[no-untyped-def]
