@@ -1,7 +1,7 @@
 """What each part of LM-Gaussian is good for: its ablation, part by part, on captures of 8 to 16 photos.
 
     python scripts/lm_ablation.py --data DIR --out runs/lm [--scenes horse16,banana] [--seeds 0] [--preset fast]
-                                  [--depth anything] [--dry-run]
+                                  [--rows dense,views] [--depth anything] [--dry-run]
 
 `--data` (default: the folder named by SPLAT_DATA) holds the captures. Rows, each with the parts of those before it:
 sparse points, dense first Gaussians, background and sky, depth and normals as losses, views between the photos, renders
@@ -19,9 +19,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
@@ -72,12 +73,14 @@ def scene(name: str, data: Path, out: Path) -> Scene:
     return Scene(name, whole.source, {**whole.overrides, "train-photos": 8})
 
 
-def cells_of(scenes: dict[str, Scene], seeds: list[int], preset: str, depth: str | None) -> list[Cell]:
+def cells_of(
+    scenes: dict[str, Scene], seeds: list[int], preset: str, depth: str | None, rows: Sequence[str] = tuple(ROWS)
+) -> list[Cell]:
     """Every scene, seed and row."""
     cells = []
     for scene in scenes.values():
         for seed in seeds:
-            for row in ROWS.values():
+            for row in (ROWS[name] for name in rows):
                 prior: dict[str, Value] = {"depth": depth} if depth and row.method == "lm" else {}
                 flags: dict[str, Value] = {"preset": preset, "renders": False, **scene.overrides, **prior, **row.flags}
                 cells.append(Cell(scene.name, row.method, flags, seed))
@@ -92,12 +95,13 @@ def row_of(cell: Cell) -> str:
 
 
 def table(records: list[Record]) -> str:
-    """Markdown: means over seeds, and the gain of each row over the one before."""
+    """Markdown: means over seeds, the standard deviation over them, and the gain of each row over the one before."""
     found: dict[tuple[str, str], list[Record]] = {}
     for r in records:
         if r.metrics is not None:
             found.setdefault((r.cell.scene, row_of(r.cell)), []).append(r)
-    lines = ["| scene | parts | PSNR | gain, dB | SSIM | Gaussians | training s |", "|" + " --- |" * 7]
+    head = "| scene | parts | seeds | PSNR | deviation | gain, dB | SSIM | Gaussians | training s |"
+    lines = [head, "|" + " --- |" * 9]
     for scene in dict.fromkeys(s for s, _ in found):
         before: float | None = None
         for name, row in ROWS.items():
@@ -108,7 +112,9 @@ def table(records: list[Record]) -> str:
             gain = "" if before is None else f"{psnr - before:+.2f}"
             count = round(mean(m["num_gaussians"] for m in metrics))
             seconds = mean(m["seconds"]["train"] for m in metrics)
-            lines.append(f"| {scene} | {row.about} | {psnr:.2f} | {gain} | {ssim:.3f} | {count:,} | {seconds:.0f} |")
+            spread = f"{stdev(m['psnr'] for m in metrics):.2f}" if len(metrics) > 1 else ""
+            quality = f"{len(metrics)} | {psnr:.2f} | {spread} | {gain} | {ssim:.3f}"
+            lines.append(f"| {scene} | {row.about} | {quality} | {count:,} | {seconds:.0f} |")
             before = psnr
     return "\n".join(lines) + "\n"
 
@@ -119,6 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scenes", default=",".join(SCENES))
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--depth")
     parser.add_argument("--results", type=Path, default=ROOT / "scripts" / "results" / "lm")
@@ -127,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     a = parser.parse_args(arguments)
     a.out.mkdir(parents=True, exist_ok=True)
     scenes = {name: scene(name, a.data, a.out) for name in a.scenes.split(",")}
-    cells = cells_of(scenes, [int(s) for s in a.seeds.split(",")], a.preset, a.depth)
+    cells = cells_of(scenes, [int(s) for s in a.seeds.split(",")], a.preset, a.depth, a.rows.split(","))
     sources = {n: s.source for n, s in scenes.items()}
     runs = Table(f"LM-Gaussian part by part, preset {a.preset}", tuple(cells), sources, a.out, a.results)
     with Console() as report:
