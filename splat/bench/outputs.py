@@ -86,9 +86,8 @@ def machines_note(records: Sequence[Record]) -> str:
     for r in records:
         found = (r.metrics or {}).get("machine")
         if found:
-            name = f"{found.get('cores')} cores of {found.get('cpu')}" + (
-                f", {found['gpu']}" if found.get("gpu") else ""
-            )
+            cores = "one core" if found.get("cores") == 1 else f"{found.get('cores')} cores"
+            name = f"{cores} of {found.get('cpu')}" + (f", {found['gpu']}" if found.get("gpu") else "")
             counts[name] = counts.get(name, 0) + 1
     if len(counts) < 2:
         return "".join(counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ MAX_PHOTOS = 6
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 24px; color: #222; background: #fff }
 h2 { margin: 40px 0 8px } .row { display: flex; gap: 8px; overflow-x: auto; margin-bottom: 16px }
-figure { margin: 0; flex: 0 0 auto } img { display: block; width: 380px; image-rendering: auto }
+figure { margin: 0; flex: 1 0 220px; max-width: 380px } img { display: block; width: 100% }
 figcaption, .note { font-size: 13px; color: #555; margin: 0 } table { border-collapse: collapse; white-space: nowrap }
 td, th { padding: 2px 10px; text-align: right; border-bottom: 1px solid #ddd }
 td:nth-child(-n+2), th:nth-child(-n+2) { text-align: left }
@@ -43,7 +44,7 @@ def write_page(
     if not rows:
         return None
     parts = [f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"]
-    parts += [f"<h1>{html.escape(title)}</h1><p>{html.escape(note)}</p>", _table(sheet)]
+    parts += [f"<h1>{html.escape(title)}</h1><p>{_code(note)}</p>", _table(sheet)]
     parts += [f"<p class=note>[{i}] {html.escape(text)}.</p>" for i, text in enumerate(footnotes, 1)]
     before = ""
     for scene, name, pictures in rows:
@@ -53,6 +54,11 @@ def write_page(
         parts.append(f"<div>{html.escape(name)}</div><div class=row>{''.join(map(_figure, pictures))}</div>")
     write_atomic(out / "index.html", "\n".join(parts) + "\n")
     return out / "index.html"
+
+
+def _code(markdown: str) -> str:
+    """Text with code between backticks."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(markdown))
 
 
 def _table(sheet: Sheet) -> str:

@@ -90,17 +90,25 @@ def bars(title: str, axis: str, groups: Sequence[str], series: Mapping[str, Sequ
 
 
 def scatter(title: str, x_axis: str, y_axis: str, series: Mapping[str, Sequence[tuple[float, float, str]]]) -> Figure:
-    """Points (x, y, label), one colour and marker per series; x from zero."""
+    """Points (x, y, label), one colour and marker per series; x from zero, y over one unit at least. Points of the same
+    label are joined, and it stands once, at the rightmost."""
     with _axes(title, x_axis, y_axis) as axes:
         axes.grid()
         for j, (name, row) in enumerate(series.items()):
             style: Any = {"color": PALETTE[j % len(PALETTE)], "marker": _MARKERS[j % len(_MARKERS)]}
             axes.scatter([p[0] for p in row], [p[1] for p in row], 36, label=name, **style)
-        points = [p for row in series.values() for p in row]
+        points = sorted(p for row in series.values() for p in row)
+        rightmost = {label: i for i, (_, _, label) in enumerate(points)}
+        lines = [[p[:2] for p in points if p[2] == label] for label in rightmost if label]
+        for line in lines:
+            axes.plot([x for x, _ in line], [y for _, y in line], color="#b4b4b4", linewidth=1, zorder=1)
         axes.margins(0.08)
         axes.set_xlim(0.0, 1.12 * max((p[0] for p in points), default=1.0) or 1.0)
+        low, high = axes.get_ylim()
+        spare = max(0.0, 1 - (high - low)) / 2
+        axes.set_ylim(low - spare, high + spare)
         figure = _with_legend(axes)
-        _label_points(axes, points)
+        _label_points(axes, [(x, y, t if rightmost[t] == i else "") for i, (x, y, t) in enumerate(points)], lines)
         return figure
 
 

@@ -91,6 +91,16 @@ def test_labels_of_neighbouring_points_do_not_cover_each_other() -> None:
     assert all(inside.x0 <= t.get_window_extent().x0 and t.get_window_extent().x1 <= figure.bbox.x1 for t in texts)
 
 
+def test_a_scene_is_joined_and_named_once_and_small_differences_stay_small() -> None:
+    series = {"m": [(1.0, 20.0, "fox"), (2.0, 20.4, "fern")], "n": [(3.0, 20.1, "fox")]}
+    figure = scatter("t", "x", "y", series)
+    assert sorted(labels(figure)) == ["fern", "fox"]
+    joined = [line.get_xydata().tolist() for line in figure.axes[0].lines]
+    assert [[1.0, 20.0], [3.0, 20.1]] in joined
+    low, high = figure.axes[0].get_ylim()
+    assert high - low >= 1
+
+
 @pytest.mark.parametrize("log", [True, False])
 def test_curves_go_through_their_points_in_order(log: bool) -> None:
     points = [(100_000.0, 300.0), (1000.0, 3.0), (10_000.0, 30.0)]
