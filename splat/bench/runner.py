@@ -12,7 +12,7 @@ from typing import Any
 
 import splat
 from splat.bench.cells import COPIED, Cell, Record, Records
-from splat.bench.engine import Job
+from splat.bench.job import Job
 from splat.bench.engines import Engine, Local, Outcome, Task
 from splat.bench.prediction import POSE_STAGES, Prediction, alike_cells, corrected, seconds_of
 from splat.core.slots import Reporter
