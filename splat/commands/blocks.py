@@ -110,9 +110,8 @@ def run_blocks(c: Context, whole: WholeRun, posed: Capture, plan: Blocks, engine
     """Run the blocks that are not done yet; returns their run folders. Raises SplatError that names the blocks that
     failed; what was done is kept."""
     s = whole.settings
-    engine = engine or open_engine(
-        s.engine, s.cluster, workers=workers_at_once(s) if s.engine == "local" else s.workers
-    )
+    workers = workers_at_once(s) if s.engine == "local" else s.workers
+    engine = engine or open_engine(s.engine, s.cluster, workers=workers, notify=c.report.info)
     root = whole.out.absolute() / FOLDER
     c.report.begin("blocks")
     folders, waiting, marks = list[Path](), list[Task](), dict[str, tuple[Path, dict[str, Any]]]()

@@ -16,6 +16,7 @@ from typing import Any
 
 from splat.bench.engines.task import Outcome, Task
 from splat.bench.source import source_version
+from splat.core.printed import last_line
 
 POLL_SECONDS = 0.05
 _LOOK_SECONDS = 1.0
@@ -105,7 +106,7 @@ class TaskProcess:
         if self._late:
             message = f"stopped after the limit of {self.limit_minutes} minutes"
         else:
-            message = "" if code == 0 else _last_words(self.task.log, self._start, code)
+            message = "" if code == 0 else _failure(self.task.log, self._start, code)
         return Outcome(code, message, time.monotonic() - self._started, peak, self._source)
 
 
@@ -175,12 +176,9 @@ def _environment(cores: int | None) -> dict[str, str]:
     return {**os.environ, **own, **({} if cores is None else {"SPLAT_CORES": str(cores)})}
 
 
-def _last_words(log: Path, start: int, code: int) -> str:
+def _failure(log: Path, start: int, code: int) -> str:
     """The last line of this attempt, which for a mistake of the user's is the sentence with the fix."""
-    with log.open("rb") as f:
-        f.seek(start)
-        lines = f.read()[-20_000:].decode(errors="replace").split("\n")
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+    said = last_line(log, start)
     if code < 0:
         name = signal.Signals(-code).name if -code in signal.Signals._value2member_map_ else str(-code)
         said = f"ended by {name} ({'out of memory? ' if name == 'SIGKILL' else ''}last line: {said})"

@@ -18,7 +18,7 @@ from uuid import uuid4
 from splat.bench.engines.process import TaskProcess
 from splat.bench.engines.task import Outcome, Task
 from splat.core.errors import SplatError
-from splat.run.folder import fingerprint
+from splat.run.fingerprint import fingerprint
 
 
 @dataclass(frozen=True)
