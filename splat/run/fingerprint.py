@@ -1,4 +1,6 @@
-"""Whether a file is the one it was, without reading all of it. Loads nothing heavy: workers of a cluster begin with it."""
+"""Whether a file is the one it was, without reading all of it.
+
+Workers of a cluster begin with this: it must not load torch."""
 
 from __future__ import annotations
 

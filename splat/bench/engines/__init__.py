@@ -45,8 +45,8 @@ def open_engine(
     program: tuple[str, ...] | None = None,
     notify: Callable[[str], None] = to_stderr,
 ) -> Engine:
-    """The engine that settings name. `workers`: tasks at a time, at most. `program`: what runs `splat`. `notify`: called
-    with a sentence where a cluster has nothing to report for long.
+    """The engine that settings name. `workers`: tasks at a time, at most. `program`: what runs `splat`. `notify`:
+    called with a sentence where nothing ends on a cluster for long.
 
     Raises SplatError where its library is missing.
     """

@@ -151,8 +151,8 @@ class _RayTasks:
             if now - since >= self.max_unplaced_seconds:
                 task, request = misfit
                 raise SplatError(
-                    f"no machine of the Ray cluster has {_described(request)} for {task.name}: lower --cluster.cores or "
-                    "--cluster.gpus, or add a machine."
+                    f"no machine of the Ray cluster has {_described(request)} for {task.name}: lower --cluster.cores "
+                    "or --cluster.gpus, or add a machine."
                 )
         self.stall.check([t for t, _ in self.running.values()], self._free)
 
