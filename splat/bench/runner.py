@@ -89,7 +89,7 @@ class Table:
             done=sum(not r.failed for r in known.values()),
             failed=failed,
             minutes=float(sum(m for m, _ in estimates)),
-            measured=bool(estimates) and all(known for _, known in estimates),
+            measured=bool(estimates) and all(measured for _, measured in estimates),
             predicted=predicted,
         )
 

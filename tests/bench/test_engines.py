@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from splat.bench.engines import Local, Needs, Outcome, Task, open_engine
+from splat.bench.engines.process import TaskProcess, copy_folders
 from splat.bench.engines.shipping import assignment, fingerprint_of, markers, pack, run_assigned, take, unpack
 from splat.core import machine
 from splat.core.errors import SplatError
@@ -185,6 +186,72 @@ def test_folders_and_files_arrive_as_they_were(tmp_path: Path) -> None:
         unpack(pack(tmp_path / name), tmp_path / "there" / name)
         assert fingerprint_of(tmp_path / "there" / name) == fingerprint_of(tmp_path / name)
     assert not (tmp_path / "there" / "a" / "link").is_symlink()
+
+
+def test_another_machine_says_what_it_lacks_beside_what_the_first_one_did(tmp_path: Path) -> None:
+    """An attempt may run on a machine that sees less than the one before it."""
+    source = tmp_path / "data"
+    (source / "photos").mkdir(parents=True)
+    t = task(tmp_path / "out", "cell", READS, str(source), inputs=(source,))
+    t.folder.mkdir(parents=True)
+    with markers([t]) as marker:
+        far = assigned(t, marker, shared=False)
+        lacks = run_assigned(far, {source: lambda: pack(source)})  # type: ignore[arg-type]
+    assert lacks.outcome is None and lacks.missing == (t.folder,)
+
+
+def test_what_was_cut_off_on_its_way_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("first", "second"):
+        (tmp_path / "a" / name).write_bytes(os.urandom(100_000))
+    there = tmp_path / "there" / "a"
+    there.mkdir(parents=True)
+    (there / "first").write_text("before")
+    with pytest.raises(SplatError, match="did not arrive whole"):
+        unpack(pack(tmp_path / "a")[:150_000], there)
+    assert (there / "first").read_text() == "before"
+    assert [p.name for p in there.parent.rglob("*")] == ["a", "first"], "nothing is left of it"
+
+
+STUBBORN = """
+import pathlib, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen(["sleep", "600"])
+path = pathlib.Path(sys.argv[1])
+path.mkdir()
+(path / "partial").write_text(str(child.pid))
+(path / "partial").rename(path / "child")
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_a_task_that_does_not_end_is_killed_with_what_it_started(tmp_path: Path) -> None:
+    t = task(tmp_path, "stubborn", STUBBORN)
+    process = TaskProcess(t, grace_seconds=0.1)
+    wait_until((t.folder / "child").exists, 120)
+    process.ask()
+    assert process.wait().code == -signal.SIGKILL
+    status = Path("/proc", (t.folder / "child").read_text(), "status")
+
+    def is_gone() -> bool:
+        try:
+            return "\nState:\tZ" in status.read_text()  # nobody has asked how it ended
+        except OSError:
+            return True
+
+    wait_until(is_gone, 20)
+
+
+def test_a_copy_that_a_lost_worker_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "poses").mkdir()
+    (tmp_path / "poses" / "a").write_text("1")
+    left = tmp_path / "run" / ".poses.partial-1"
+    left.mkdir(parents=True)
+    copies = ((tmp_path / "poses", tmp_path / "run" / "poses"),)
+    copy_folders(Task("t", (), tmp_path / "run", tmp_path / "log", copies=copies))
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["poses"]
+    assert (tmp_path / "run" / "poses" / "a").read_text() == "1"
 
 
 @pytest.mark.parametrize("name,library", [("ray", "ray"), ("slurm", "submitit")])

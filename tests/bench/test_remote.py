@@ -4,6 +4,8 @@ needed: Ray is stood in for."""
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +19,7 @@ import pytest
 
 from splat.bench.engines import Outcome, Ray, Slurm, Task, remote
 from splat.bench.engines import ray as ray_engine
+from splat.bench.engines import slurm as slurm_engine
 from splat.bench.engines.schedule import run_tasks
 from splat.bench.engines.shipping import Returned, markers
 from splat.core.errors import SplatError
@@ -144,8 +147,6 @@ def test_what_ray_raises_for_one_task_fails_that_task_alone(tmp_path: Path, erro
     ray = StandIn({"a": [error], "b": [ENDED_WELL]})
     found = run(Ray(workers=2), ray, tasks_of(tmp_path, "a", "b"))
     assert (found["a"].code, found["b"].code) == (1, 0)
-    import re
-
     assert re.search(said, found["a"].message), found["a"].message
 
 
@@ -215,3 +216,21 @@ def test_settings_of_the_engines_of_a_cluster_are_one_and_the_same(engine: type[
     assert (settings.gpus, settings.retries) == (1.0, 4)
     a = settings.assign(tasks_of(tmp_path, "a")[0], "m", 6)
     assert (a.cores, a.limit_minutes, a.grace_seconds, a.shared) == (6, 5.0, 7.0, True)
+
+
+def test_sigterm_does_after_ray_what_it_did_before() -> None:
+    """`ray.init` has a handler of its own, which would end a run with Ray's exit code long after Ray is done."""
+    before = signal.getsignal(signal.SIGTERM)
+    with ray_engine._signals_kept():
+        signal.signal(signal.SIGTERM, lambda *_: None)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_ctrl_c_reaches_no_job_of_submitit_on_this_machine_and_is_not_lost() -> None:
+    blocked = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    argv = [sys.executable, "-Sc", blocked]
+    with slurm_engine._deaf_to_interrupts():
+        assert subprocess.check_output(argv, text=True) == "True\n"
+    assert subprocess.check_output(argv, text=True) == "False\n"
+    with pytest.raises(KeyboardInterrupt), slurm_engine._deaf_to_interrupts():
+        os.kill(os.getpid(), signal.SIGINT)

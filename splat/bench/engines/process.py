@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class TaskProcess:
         if has_ended:
             return self._outcome(self._high_water or peak)
         if self._asked is not None and now - self._asked > self.grace_seconds:
-            process.kill()
+            self._kill()
         elif self.limit_minutes is not None and now - self._started > 60 * self.limit_minutes and not self._late:
             self._late = True
             self.ask()
@@ -81,6 +81,13 @@ class TaskProcess:
         if self._asked is None and self._process.poll() is None:
             self._asked = time.monotonic()
             self._process.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a shell put in the background
+
+    def _kill(self) -> None:
+        """It and what it started: it leads a session of its own, and cannot end its children itself any more."""
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
 
     def wait(self, wanted: Callable[[], bool] = lambda: True) -> Outcome:
         """Until it has ended; where this is interrupted, or it is `wanted` no more, it is asked to end."""
@@ -115,8 +122,9 @@ def copy_folders(task: Task) -> None:
     for source, target in task.copies:
         if source.is_dir() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
+            for left in target.parent.glob(f".{target.name}.partial-*"):  # by a worker that was lost
+                shutil.rmtree(left, ignore_errors=True)
             partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-            shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(source, partial)
             partial.rename(target)
 

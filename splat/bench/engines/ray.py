@@ -65,6 +65,10 @@ class Ray(Remote):
                     ray.shutdown()
 
 
+Contents = dict[Path, list[Any]]
+"""Path -> [reference to what lies there, packed]. In a list, as Ray would fetch what stands by itself, needed or not."""
+
+
 class _RayTasks:
     """`own`: whether the cluster was started here; None: somebody else had connected before."""
 
@@ -77,7 +81,7 @@ class _RayTasks:
         self.workers = workers
         share = max(1, self.cores_there // workers) if own and workers else min(CORES_OF_A_TASK, self.cores_there)
         self.cores = settings.cores or share
-        self.running: dict[Any, tuple[Task, Assignment]] = {}
+        self.running: dict[Any, tuple[Task, Assignment, Contents]] = {}
         self.packed: dict[tuple[Path, str], Any] = {}
         self.stall = StallNotice(settings.notify)
         self.max_unplaced_seconds = 0.0 if own else _PLACE_SECONDS
@@ -88,7 +92,7 @@ class _RayTasks:
         return self.workers is None or len(running) < self.workers
 
     def start(self, task: Task) -> None:
-        self._submit(task, self.settings.assign(task, self.marker, self.cores, self.settings.shared), None)
+        self._submit(task, self.settings.assign(task, self.marker, self.cores, self.settings.shared), {})
         self.stall.progress()
 
     def _request(self, task: Task, cores: int | None) -> dict[str, float]:
@@ -99,13 +103,13 @@ class _RayTasks:
             asked["memory"] = float(int(min(memory, 0.9 * self.memory_there)))
         return asked
 
-    def _submit(self, task: Task, a: Assignment, contents: dict[Path, list[Any]] | None) -> None:
+    def _submit(self, task: Task, a: Assignment, contents: Contents) -> None:
         asked = self._request(task, a.cores)
         options: dict[str, Any] = {"num_cpus": int(asked["CPU"]), "num_gpus": asked["GPU"], "name": task.name}
         if "memory" in asked:
             options["memory"] = int(asked["memory"])
         remote = self.ray.remote(_run).options(**options, max_retries=self.settings.retries)
-        self.running[remote.remote(a, contents)] = (task, a)
+        self.running[remote.remote(a, contents)] = (task, a, contents)
 
     def ended(self) -> list[tuple[Task, Outcome]]:
         if not self.running:
@@ -118,12 +122,11 @@ class _RayTasks:
             if returned is None:
                 continue
             self.stall.progress()
-            task, assigned = self.running.pop(ref)
+            task, assigned, contents = self.running.pop(ref)
             if returned.outcome is None:
                 prints = dict(assigned.fingerprints)
-                # in lists: Ray would fetch what stands by itself, needed or not
-                contents = {p: [self._object(p, prints[p])] for p in returned.missing}
-                self._submit(task, assigned, contents)
+                more = {p: [self._object(p, prints[p])] for p in returned.missing}
+                self._submit(task, assigned, contents | more)
                 continue
             take(task, returned)
             found.append((task, returned.outcome))
@@ -142,7 +145,7 @@ class _RayTasks:
             return
         self.looked = now
         machines = self._machines()
-        requests = [(task, self._request(task, a.cores)) for task, a in self.running.values()]
+        requests = [(task, self._request(task, a.cores)) for task, a, _ in self.running.values()]
         misfit = next(((t, r) for t, r in requests if not any(_fits(r, m) for m in machines)), None)
         if misfit is None:
             self.unplaced_since = None
@@ -154,7 +157,7 @@ class _RayTasks:
                     f"no machine of the Ray cluster has {_described(request)} for {task.name}: lower --cluster.cores "
                     "or --cluster.gpus, or add a machine."
                 )
-        self.stall.check([t for t, _ in self.running.values()], self._free)
+        self.stall.check([t for t, *_ in self.running.values()], self._free)
 
     def _free(self) -> str:
         free, there = self.ray.available_resources(), self.ray.cluster_resources()
@@ -219,12 +222,9 @@ def _first(e: BaseException) -> str:
     return (str(e).strip().splitlines() or [""])[0]
 
 
-def _run(a: Assignment, contents: dict[Path, list[Any]] | None) -> Returned:
+def _run(a: Assignment, contents: Contents) -> Returned:
     """In a worker of the cluster."""
     import ray
-
-    if contents is None:
-        return run_assigned(a)
 
     def fetch(held: list[Any]) -> bytes:
         content: bytes = ray.get(held[0], timeout=_CONTENT_SECONDS)
