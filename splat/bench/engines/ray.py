@@ -66,7 +66,7 @@ class Ray(Remote):
 
 
 Contents = dict[Path, list[Any]]
-"""Path -> [reference to what lies there, packed]. In a list, as Ray would fetch what stands by itself, needed or not."""
+"""Path -> [reference to what lies there, packed]. In a list, as Ray fetches what stands by itself, needed or not."""
 
 
 class _RayTasks:

@@ -70,8 +70,8 @@ def assignment(
 
 
 def run_assigned(a: Assignment, contents: Mapping[Path, Callable[[], bytes]] | None = None) -> Returned:
-    """Run an assigned task on this machine, or say what it lacks. `contents`: what was asked for before, packed, maybe by
-    another machine, which lacked other things."""
+    """Run an assigned task on this machine, or say what it lacks. `contents`: what was asked for before, packed;
+    maybe by another machine, which lacked other things."""
     task, here = a.task, {Path(a.python): Path(sys.executable)}
     sees_folder = a.shared and (task.folder.parent / a.marker).is_file()
     missing = tuple(
