@@ -17,13 +17,23 @@ from splat.bench.engines.shipping import assignment, fingerprint_of, markers, pa
 from splat.core import machine
 from splat.core.errors import SplatError
 
-SLEEP = "import pathlib, sys, time; p = pathlib.Path(sys.argv[1]); p.mkdir(parents=True, exist_ok=True); "
-SLEEP += "begin = time.time(); time.sleep(float(sys.argv[2])); "
-SLEEP += "import os; (p / 'times').write_text(f\"{begin} {time.time()} {os.environ.get('SPLAT_CORES')}\")"
+SLEEP = """
+import os, pathlib, sys, time
+p = pathlib.Path(sys.argv[1])
+p.mkdir(parents=True, exist_ok=True)
+begin = time.time()
+(p / "begun").touch()
+time.sleep(float(sys.argv[2]))
+while len(list(p.parent.glob("*/begun"))) < int(sys.argv[3]) and time.time() - begin < 60:
+    time.sleep(0.02)
+(p / "times").write_text(f"{begin} {time.time()} {os.environ.get('SPLAT_CORES')}")
+"""
+"""Arguments: a folder; seconds that it takes; how many must have begun before it ends, so that a busy machine has the
+time to start them."""
 
 
 def task(folder: Path, name: str, code: str = SLEEP, *arguments: str, **settings: object) -> Task:
-    argv = (sys.executable, "-S", "-c", code, str(folder / name), *(arguments or ("0.4",)))
+    argv = (sys.executable, "-S", "-c", code, str(folder / name), *(arguments or ("0.4", "1")))
     return Task(name, argv, folder / name, folder / f"{name}.log", **settings)  # type: ignore[arg-type]
 
 
@@ -47,7 +57,7 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("eight_cores")
 def test_a_pool_runs_as_many_as_were_asked_for_each_with_its_share_of_the_cores(tmp_path: Path) -> None:
-    tasks = [task(tmp_path, str(i), needs=Needs(memory_mb=10.0)) for i in range(5)]
+    tasks = [task(tmp_path, str(i), SLEEP, "0.3", "2", needs=Needs(memory_mb=10.0)) for i in range(5)]
     found = run(Local(workers=2), tasks)
     assert {o.code for o in found.values()} == {0} and len(found) == 5
     assert at_once(tmp_path, tasks) == 2
@@ -58,13 +68,14 @@ def test_a_pool_runs_as_many_as_were_asked_for_each_with_its_share_of_the_cores(
 @pytest.mark.parametrize("megabytes,together", [(400.0, 2), (700.0, 1), (2000.0, 1), (None, 1)])
 def test_a_pool_keeps_to_its_memory(tmp_path: Path, megabytes: float | None, together: int) -> None:
     """1,000 MB: two of 400 fit, two of 700 do not; one that is too large, or of unknown need, runs alone."""
-    tasks = [task(tmp_path, str(i), SLEEP, "0.15", needs=Needs(memory_mb=megabytes)) for i in range(3)]
+    arguments = (SLEEP, "0.15", str(together))
+    tasks = [task(tmp_path, str(i), *arguments, needs=Needs(memory_mb=megabytes)) for i in range(3)]
     run(Local(workers=4, memory_gb=1000 * 2**20 / 1e9), tasks)
     assert at_once(tmp_path, tasks) == together
 
 
 def test_a_pool_has_no_more_workers_than_cores_and_one_where_they_are_few(tmp_path: Path) -> None:
-    few = [task(tmp_path, str(i), SLEEP, "0.15", needs=Needs(memory_mb=1.0)) for i in range(3)]
+    few = [task(tmp_path, str(i), SLEEP, "0.15", "1", needs=Needs(memory_mb=1.0)) for i in range(3)]
     os.environ["SPLAT_CORES"] = "1"
     try:
         run(Local(workers=3), few)
@@ -111,7 +122,7 @@ saves = "import pathlib, signal, sys, time; p = pathlib.Path(sys.argv[1]); p.mkd
 saves += "def saved(*_): (p / 'saved').touch(); sys.exit(130)\\n"
 saves += "signal.signal(signal.SIGTERM, saved); (p / 'started').touch(); time.sleep(60)"
 root = Path({root!r})
-tasks = [task(root, "quick", SLEEP, "0.1", needs=Needs(memory_mb=1.0))]
+tasks = [task(root, "quick", SLEEP, "0.1", "1", needs=Needs(memory_mb=1.0))]
 tasks += [task(root, f"slow{{i}}", saves, needs=Needs(memory_mb=1.0)) for i in range(3)]
 Local(workers=4)(tasks, lambda t, o: (root / (t.name + ".ended")).touch())
 """
@@ -128,10 +139,10 @@ def test_an_interrupt_stops_all_children_and_keeps_what_has_ended(tmp_path: Path
         [sys.executable, "-c", script], env=environment, stderr=subprocess.DEVNULL, preexec_fn=takes_ctrl_c
     )
     wanted = [tmp_path / "quick.ended", *(tmp_path / f"slow{i}" / "started" for i in range(3))]
-    wait_until(lambda: all(p.exists() for p in wanted), 60)
+    wait_until(lambda: all(p.exists() for p in wanted), 600)
     process.send_signal(number)
-    process.wait(60)
-    wait_until(lambda: all((tmp_path / f"slow{i}" / "saved").exists() for i in range(3)), 20)
+    process.wait(120)
+    wait_until(lambda: all((tmp_path / f"slow{i}" / "saved").exists() for i in range(3)), 120)
     assert not list(tmp_path.glob("slow*.ended")), "what was stopped has not ended, so that it runs again"
 
 
