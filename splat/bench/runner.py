@@ -12,8 +12,8 @@ from typing import Any
 
 import splat
 from splat.bench.cells import COPIED, Cell, Record, Records
-from splat.bench.engine import Job
 from splat.bench.engines import Engine, Local, Outcome, Task
+from splat.bench.job import Job
 from splat.bench.prediction import POSE_STAGES, Prediction, alike_cells, corrected, seconds_of
 from splat.core.slots import Reporter
 from splat.run.record import StageRecord
@@ -89,7 +89,7 @@ class Table:
             done=sum(not r.failed for r in known.values()),
             failed=failed,
             minutes=float(sum(m for m, _ in estimates)),
-            measured=bool(estimates) and all(known for _, known in estimates),
+            measured=bool(estimates) and all(measured for _, measured in estimates),
             predicted=predicted,
         )
 

@@ -141,7 +141,10 @@ class Bench:
                     report.info(f"  {cell.scene} {cell.method} seed {cell.seed}{expected}")
                 return 0
             engine = engine or open_engine(
-                self.engine, self.cluster, workers=self.workers, limit_minutes=self.limit_minutes
+                *(self.engine, self.cluster),
+                workers=self.workers,
+                limit_minutes=self.limit_minutes,
+                notify=report.info,
             )
             try:
                 records = table.run(report, engine, self.retry_failed)

@@ -22,7 +22,7 @@ from splat.run.code import code_hash
 from splat.run.folder import hash_of
 from splat.run.outputs import damage_to
 from splat.run.record import StageRecord
-from splat.stages.blocks import Blocks, Demands, block_capture, describe, divide, divide_to_fit, write_block
+from splat.stages.blocks import Block, Blocks, Demands, block_capture, describe, divide, divide_to_fit, write_block
 from splat.stages.context import Context
 from splat.stages.forecast import Limits
 
@@ -38,6 +38,8 @@ _OF_THE_WHOLE = frozenset({
 """Settings that decide about the photos, their poses or what is delivered: blocks are given the outcome."""
 _DECIDED = frozenset({"preset", "method", "iterations", "max_resolution", "downscale", "sh_degree", "cap"})
 """Settings that every block is given as the whole has settled them."""
+_CODE = tuple(f"splat.{n}" for n in ("ingest", "poses", "init", "priors", "stages.train", "stages.poses"))
+"""What makes a block, beside its method: one made by other code is made again."""
 
 
 def check_blocks(s: ReconstructSettings, processes: int) -> None:
@@ -110,57 +112,67 @@ def run_blocks(c: Context, whole: WholeRun, posed: Capture, plan: Blocks, engine
     """Run the blocks that are not done yet; returns their run folders. Raises SplatError that names the blocks that
     failed; what was done is kept."""
     s = whole.settings
-    engine = engine or open_engine(
-        s.engine, s.cluster, workers=workers_at_once(s) if s.engine == "local" else s.workers
-    )
-    root = whole.out.absolute() / FOLDER
+    workers = workers_at_once(s) if s.engine == "local" else s.workers
+    engine = engine or open_engine(s.engine, s.cluster, workers=workers, notify=c.report.info)
     c.report.begin("blocks")
-    folders, waiting, marks = list[Path](), list[Task](), dict[str, tuple[Path, dict[str, Any]]]()
     code = code_hash(*_CODE, type(whole.method).__module__)
-    for b in plan.blocks:
-        folder, given = root / str(b.number), root / "inputs" / str(b.number)
-        folders.append(folder)
-        content = write_block(given, block_capture(posed, b))
-        own = flags(whole, b.cap)
-        argv = (*engine.program, "reconstruct", str(given), "--out", str(folder), *own)
-        mark = {"given": content, "flags": hash_of(own), "code": code}
-        if _is_done(folder, mark):
-            c.report.info(f"block {b.number} is done: not run again")
-            continue
-        name = f"block-{b.number}"
-        marks[name] = folder, mark
-        needs = Needs(memory_mb=b.memory / 2**20, minutes=b.minutes, gpus=s.cluster.gpus)
-        log = root / "logs" / f"{b.number}.log"
-        waiting.append(Task(name, argv, folder, log, (given, *_read_beside(whole)), needs=needs))
+    blocks = [_run_of(whole, posed, b, engine.program, code) for b in plan.blocks]
+    waiting = {b.task.name: b for b in blocks if not _is_done(b.task.folder, b.mark)}
+    for b in blocks:
+        if b.task.name not in waiting:
+            c.report.info(f"{b.title} is done: not run again")
     failed = list[str]()
-    total, started = len(waiting), time.monotonic()
+    done, started = 0, time.monotonic()
 
     def ended(task: Task, outcome: Outcome) -> None:
-        folder, mark = marks.pop(task.name)
-        number = folder.name
-        if outcome.code == 0 and (trained := StageRecord.read(folder / "train" / "stage.json")) is not None:
+        nonlocal done
+        done += 1
+        b = waiting[task.name]
+        trained = StageRecord.read(task.folder / "train" / "stage.json")
+        if outcome.code == 0 and trained is not None and trained.complete:
             peak = outcome.peak_memory_mb
-            write_json(folder / "block.json", mark | {"train": trained.digest, "peak_memory_mb": peak})
+            write_json(task.folder / "block.json", b.mark | {"train": trained.digest, "peak_memory_mb": peak})
             memory = "" if peak is None else f", {peak / 1024:.2f} GB"
-            c.report.info(f"block {number} is done: {outcome.seconds:.0f} s{memory}")
+            c.report.info(f"{b.title} is done: {outcome.seconds:.0f} s{memory}")
         else:
-            failed.append(f"block {number}: {outcome.message or f'code {outcome.code}'} (log: {task.log})")
+            why = outcome.message or ("it left no scene" if outcome.code == 0 else f"code {outcome.code}")
+            failed.append(f"{b.title}: {why} (log: {task.log})")
             c.report.info(failed[-1])
-        c.report.progress(total - len(marks), total, failed=len(failed))
+        c.report.progress(done, len(waiting), failed=len(failed))
 
     if waiting:
-        engine(waiting, ended)
-        c.report.info(f"{total} blocks in {time.monotonic() - started:.0f} s")
+        engine([b.task for b in waiting.values()], ended)
+        c.report.info(f"{len(waiting)} blocks in {time.monotonic() - started:.0f} s")
     if failed:
         more = "" if len(failed) == 1 else f"; and {len(failed) - 1} more"
         raise SplatError(
             f"{len(failed)} of {len(plan.blocks)} blocks failed: {failed[0]}{more}. What is done is kept: run the same "
             "command again."
         )
-    return folders
+    return [b.task.folder for b in blocks]
 
 
-_CODE = tuple(f"splat.{n}" for n in ("ingest", "poses", "init", "priors", "stages.train", "stages.poses"))
+@dataclass(frozen=True)
+class _BlockRun:
+    """A block as a task."""
+
+    title: str
+    task: Task
+    mark: dict[str, Any]
+    """What the run was made from: kept in its `block.json` once it has ended well."""
+
+
+def _run_of(whole: WholeRun, posed: Capture, b: Block, program: Sequence[str], code: str) -> _BlockRun:
+    """Writes what the block goes on from. `program`: what runs `splat`; `code`: hash of what makes blocks."""
+    root = whole.out.absolute() / FOLDER
+    folder, given = root / str(b.number), root / "inputs" / str(b.number)
+    content = write_block(given, block_capture(posed, b))
+    own = flags(whole, b.cap)
+    argv = (*program, "reconstruct", str(given), "--out", str(folder), *own)
+    needs = Needs(memory_mb=b.memory / 2**20, minutes=b.minutes, gpus=whole.settings.cluster.gpus)
+    log = root / "logs" / f"{b.number}.log"
+    task = Task(f"block-{b.number}", argv, folder, log, (given, *_read_beside(whole)), needs=needs)
+    return _BlockRun(f"block {b.number}", task, {"given": content, "flags": hash_of(own), "code": code})
 
 
 def _is_done(folder: Path, mark: dict[str, Any]) -> bool:
@@ -186,7 +198,8 @@ def figures_of(folders: Sequence[Path], plan: Blocks) -> list[dict[str, Any]]:
         m, mark = read_json(folder / "metrics.json"), read_json(folder / "block.json")
         row = {"photos": len(b.views), "points": len(b.points), "expected_mb": round(b.memory / 2**20, 1)}
         row |= {"num_gaussians": m["num_gaussians"], "seconds": m["seconds"]["total"]}
-        peak = max(filter(None, (mark.get("peak_memory_mb"), m["peak_memory_mb"])))  # as the engine and the run saw it
+        peaks = filter(None, (mark.get("peak_memory_mb"), m["peak_memory_mb"]))  # as the engine and the run saw it
+        peak = max(peaks, default=None)  # macOS and Windows say neither
         out.append(row | {"peak_memory_mb": peak, "train_psnr": m["train_psnr"]})
     return out
 

@@ -26,6 +26,7 @@ from splat.core.errors import SplatError
 from splat.core.estimates import GeometryEstimate, GeometryPrior, PriorInfo, ViewEstimate, check_estimate
 from splat.core.foreign import shown
 from splat.core.image import write_png
+from splat.core.printed import last_line
 from splat.core.slots import DepthMap, Reporter
 from splat.priors.estimate_files import read_estimate
 
@@ -114,7 +115,7 @@ class PriorCommand:
             finally:
                 _end(process)
         if code:
-            raise SplatError(f"--prior.command: {name} failed (exit code {code}): {_last_line(messages)}")
+            raise SplatError(f"--prior.command: {name} failed (exit code {code}): {shown(last_line(messages))[:300]}")
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _last_line(messages: Path) -> str:
-    data = messages.read_bytes()[-2000:].decode("utf-8", "replace").strip()
-    return shown(data.splitlines()[-1])[:300] if data else "it said nothing; run it by hand."

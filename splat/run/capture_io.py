@@ -20,7 +20,7 @@ from splat.core.errors import SplatError
 from splat.core.files import atomic_path, write_json
 from splat.core.foreign import read_json, regular_file, shown
 from splat.core.geometry import Rigid, Similarity
-from splat.run.folder import file_fingerprint
+from splat.run.fingerprint import file_fingerprint
 
 
 def save_capture(folder: Path, capture: Capture, photos: Path | None = None) -> None:

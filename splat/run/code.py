@@ -36,6 +36,7 @@ EXCLUDED = frozenset(
         # how arrays and captures are written decides whether what lies on disk can be read.
         "splat.run.code",
         "splat.run.folder",
+        "splat.run.fingerprint",
         "splat.run.record",
         "splat.run.outputs",
         "splat.run.console",

@@ -33,7 +33,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -69,31 +69,6 @@ def plain(value: Any) -> Any:
 
 def hash_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def fingerprint(files: Iterable[tuple[str, Path]]) -> str:
-    """A hash of (name, file) pairs by name, size and the files' first and last 64 KiB: enough to notice an edited or
-    replaced photo. A file that may not be read counts by its name."""
-    digest = hashlib.sha256()
-    for name, path in sorted(files, key=lambda f: os.fsencode(f[0])):
-        digest.update(os.fsencode(name) + b":" + file_fingerprint(path).encode() + b"\n")
-    return digest.hexdigest()[:16]
-
-
-def file_fingerprint(path: Path) -> str:
-    """A hash of one file's size, first and last 64 KiB; "unreadable" where it may not be read."""
-    digest = hashlib.sha256()
-    try:
-        size = path.stat().st_size
-        digest.update(f"{size}:".encode())
-        with path.open("rb") as f:
-            digest.update(f.read(65536))
-            if size > 131072:
-                f.seek(-65536, os.SEEK_END)
-            digest.update(f.read(65536))
-    except OSError:
-        return "unreadable"
-    return digest.hexdigest()[:16]
 
 
 class RunFolder:

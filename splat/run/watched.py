@@ -13,6 +13,7 @@ from pathlib import Path
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
 from splat.core.interrupts import interruptible
+from splat.core.printed import last_line
 
 _PROC = Path("/proc")
 _PAUSE = 0.1
@@ -62,7 +63,7 @@ def run_watched(argv: Sequence[str], folder: Path, log: Path, threads: int) -> E
         except BaseException:
             _end(process)
             raise
-    return Ended(process.returncode, time.monotonic() - started, peak, _last_line(log))
+    return Ended(process.returncode, time.monotonic() - started, peak, last_line(log))
 
 
 def _session_mb(leader: int) -> float | None:
@@ -93,10 +94,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             return
         except subprocess.TimeoutExpired:
             continue
-
-
-def _last_line(log: Path) -> str:
-    with log.open("rb") as f:
-        f.seek(max(0, log.stat().st_size - 20_000))
-        lines = f.read().decode(errors="replace").splitlines()
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")

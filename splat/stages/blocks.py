@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -334,9 +334,6 @@ def _brightened(g: Gaussians, gain: Float[Tensor, "3"]) -> Gaussians:
     sh = g.sh * gain
     sh[:, 0] += 0.5 * (gain - 1) / SH_C0  # colour = 0.5 + SH_C0 dc + ...
     return replace(g, sh=sh)
-
-
-Report = Callable[[str], None]
 
 
 def describe(plan: Blocks, workers: int, cap_of_all: int | None) -> list[str]:

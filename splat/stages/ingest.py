@@ -12,7 +12,8 @@ from splat.ingest.object_masks import with_object_masks
 from splat.ingest.sources import source_files
 from splat.run.capture_io import capture_files, is_capture, load_capture, save_capture
 from splat.run.code import code_hash
-from splat.run.folder import fingerprint, hash_of
+from splat.run.fingerprint import fingerprint
+from splat.run.folder import hash_of
 from splat.stages.context import Context
 
 

@@ -26,7 +26,7 @@ from splat.priors import (
 )
 from splat.priors.depth_anything import LICENCE as ANYTHING_LICENCE
 from splat.priors.marigold import LICENCE as MARIGOLD_LICENCE
-from splat.run.folder import fingerprint
+from splat.run.fingerprint import fingerprint
 
 ANYTHING, MARIGOLD = "anything", "marigold"
 """In the place of a folder of depth maps: a network predicts them."""

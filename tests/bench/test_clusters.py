@@ -10,10 +10,12 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from signals import takes_ctrl_c
 
 from splat.bench import Cell, Local, Table
 from splat.bench.engines import Needs, Ray, Slurm
@@ -125,6 +127,50 @@ def test_jobs_of_slurm_make_the_table_of_this_machine_also_where_one_is_lost(tmp
     assert engine.killed and attempts(t) == 2
 
 
+STOPPED = """
+import sys
+from pathlib import Path
+from splat.bench.engines import Ray, Slurm, Task
+
+saves = "import pathlib, signal, sys, time; p = pathlib.Path(sys.argv[1]); p.mkdir(exist_ok=True)\\n"
+saves += "def saved(*_): time.sleep(2); (p / 'saved').touch(); sys.exit(130)\\n"
+saves += "signal.signal(signal.SIGTERM, saved); (p / 'started').touch(); time.sleep(600)"
+root = Path(sys.argv[1])
+argv = (sys.executable, "-Sc", saves, str(root / "slow"))
+if __name__ == "__main__":
+    engine = {"ray": Ray(cores=1), "submitit": Slurm(cores=1, cluster="local")}[sys.argv[2]]
+    try:
+        engine([Task("slow", argv, root / "slow", root / "log")], lambda task, outcome: (root / "ended").touch())
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "engine", [pytest.param("ray", marks=needs_ray), pytest.param("submitit", marks=needs_submitit)]
+)
+def test_ctrl_c_in_a_terminal_lets_tasks_save_their_work(engine: str, tmp_path: Path) -> None:
+    """It reaches the whole process group, what the engine started included. Saving takes two seconds: longer than
+    submitit leaves to a job that it ends."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(tmp_path), engine],
+        env=environment,
+        start_new_session=True,
+        preexec_fn=takes_ctrl_c,
+    )
+    deadline = time.monotonic() + 600
+    while not (tmp_path / "slow" / "started").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(120) == 130
+    assert (tmp_path / "slow" / "saved").exists()
+    assert not (tmp_path / "ended").exists(), "what was stopped has not ended, so that it runs again"
+    assert not list(tmp_path.glob(".asked-*"))
+
+
 @needs_submitit
 def test_what_a_job_asks_for_comes_from_the_prediction(tmp_path: Path) -> None:
     from splat.bench.engines.shipping import assignment
@@ -133,8 +179,6 @@ def test_what_a_job_asks_for_comes_from_the_prediction(tmp_path: Path) -> None:
     t = table(tmp_path, "jobs")
     task = t.tasks([t._job(t.cells[0])], FAKE)[0]
     jobs = _Jobs(Slurm(FAKE, partition="gpu", account="us", gpus=1.0), _library(), "m")
-    from dataclasses import replace
-
     task = replace(task, needs=Needs(memory_mb=2048.0, minutes=30.0))
     a = assignment(task, "m", cores=8, limit_minutes=None, grace_seconds=60.0)
     request = jobs._request(task, a)

@@ -12,17 +12,28 @@ from pathlib import Path
 import pytest
 
 from splat.bench.engines import Local, Needs, Outcome, Task, open_engine
+from splat.bench.engines.process import TaskProcess, copy_folders
 from splat.bench.engines.shipping import assignment, fingerprint_of, markers, pack, run_assigned, take, unpack
 from splat.core import machine
 from splat.core.errors import SplatError
 
-SLEEP = "import pathlib, sys, time; p = pathlib.Path(sys.argv[1]); p.mkdir(parents=True, exist_ok=True); "
-SLEEP += "begin = time.time(); time.sleep(float(sys.argv[2])); "
-SLEEP += "import os; (p / 'times').write_text(f\"{begin} {time.time()} {os.environ.get('SPLAT_CORES')}\")"
+SLEEP = """
+import os, pathlib, sys, time
+p = pathlib.Path(sys.argv[1])
+p.mkdir(parents=True, exist_ok=True)
+begin = time.time()
+(p / "begun").touch()
+time.sleep(float(sys.argv[2]))
+while len(list(p.parent.glob("*/begun"))) < int(sys.argv[3]) and time.time() - begin < 60:
+    time.sleep(0.02)
+(p / "times").write_text(f"{begin} {time.time()} {os.environ.get('SPLAT_CORES')}")
+"""
+"""Arguments: a folder; seconds that it takes; how many must have begun before it ends, so that a busy machine has the
+time to start them."""
 
 
 def task(folder: Path, name: str, code: str = SLEEP, *arguments: str, **settings: object) -> Task:
-    argv = (sys.executable, "-S", "-c", code, str(folder / name), *(arguments or ("0.4",)))
+    argv = (sys.executable, "-S", "-c", code, str(folder / name), *(arguments or ("0.4", "1")))
     return Task(name, argv, folder / name, folder / f"{name}.log", **settings)  # type: ignore[arg-type]
 
 
@@ -46,7 +57,7 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("eight_cores")
 def test_a_pool_runs_as_many_as_were_asked_for_each_with_its_share_of_the_cores(tmp_path: Path) -> None:
-    tasks = [task(tmp_path, str(i), needs=Needs(memory_mb=10.0)) for i in range(5)]
+    tasks = [task(tmp_path, str(i), SLEEP, "0.3", "2", needs=Needs(memory_mb=10.0)) for i in range(5)]
     found = run(Local(workers=2), tasks)
     assert {o.code for o in found.values()} == {0} and len(found) == 5
     assert at_once(tmp_path, tasks) == 2
@@ -57,13 +68,14 @@ def test_a_pool_runs_as_many_as_were_asked_for_each_with_its_share_of_the_cores(
 @pytest.mark.parametrize("megabytes,together", [(400.0, 2), (700.0, 1), (2000.0, 1), (None, 1)])
 def test_a_pool_keeps_to_its_memory(tmp_path: Path, megabytes: float | None, together: int) -> None:
     """1,000 MB: two of 400 fit, two of 700 do not; one that is too large, or of unknown need, runs alone."""
-    tasks = [task(tmp_path, str(i), SLEEP, "0.15", needs=Needs(memory_mb=megabytes)) for i in range(3)]
+    arguments = (SLEEP, "0.15", str(together))
+    tasks = [task(tmp_path, str(i), *arguments, needs=Needs(memory_mb=megabytes)) for i in range(3)]
     run(Local(workers=4, memory_gb=1000 * 2**20 / 1e9), tasks)
     assert at_once(tmp_path, tasks) == together
 
 
 def test_a_pool_has_no_more_workers_than_cores_and_one_where_they_are_few(tmp_path: Path) -> None:
-    few = [task(tmp_path, str(i), SLEEP, "0.15", needs=Needs(memory_mb=1.0)) for i in range(3)]
+    few = [task(tmp_path, str(i), SLEEP, "0.15", "1", needs=Needs(memory_mb=1.0)) for i in range(3)]
     os.environ["SPLAT_CORES"] = "1"
     try:
         run(Local(workers=3), few)
@@ -110,7 +122,7 @@ saves = "import pathlib, signal, sys, time; p = pathlib.Path(sys.argv[1]); p.mkd
 saves += "def saved(*_): (p / 'saved').touch(); sys.exit(130)\\n"
 saves += "signal.signal(signal.SIGTERM, saved); (p / 'started').touch(); time.sleep(60)"
 root = Path({root!r})
-tasks = [task(root, "quick", SLEEP, "0.1", needs=Needs(memory_mb=1.0))]
+tasks = [task(root, "quick", SLEEP, "0.1", "1", needs=Needs(memory_mb=1.0))]
 tasks += [task(root, f"slow{{i}}", saves, needs=Needs(memory_mb=1.0)) for i in range(3)]
 Local(workers=4)(tasks, lambda t, o: (root / (t.name + ".ended")).touch())
 """
@@ -127,10 +139,10 @@ def test_an_interrupt_stops_all_children_and_keeps_what_has_ended(tmp_path: Path
         [sys.executable, "-c", script], env=environment, stderr=subprocess.DEVNULL, preexec_fn=takes_ctrl_c
     )
     wanted = [tmp_path / "quick.ended", *(tmp_path / f"slow{i}" / "started" for i in range(3))]
-    wait_until(lambda: all(p.exists() for p in wanted), 60)
+    wait_until(lambda: all(p.exists() for p in wanted), 600)
     process.send_signal(number)
-    process.wait(60)
-    wait_until(lambda: all((tmp_path / f"slow{i}" / "saved").exists() for i in range(3)), 20)
+    process.wait(120)
+    wait_until(lambda: all((tmp_path / f"slow{i}" / "saved").exists() for i in range(3)), 120)
     assert not list(tmp_path.glob("slow*.ended")), "what was stopped has not ended, so that it runs again"
 
 
@@ -185,6 +197,72 @@ def test_folders_and_files_arrive_as_they_were(tmp_path: Path) -> None:
         unpack(pack(tmp_path / name), tmp_path / "there" / name)
         assert fingerprint_of(tmp_path / "there" / name) == fingerprint_of(tmp_path / name)
     assert not (tmp_path / "there" / "a" / "link").is_symlink()
+
+
+def test_another_machine_says_what_it_lacks_beside_what_the_first_one_did(tmp_path: Path) -> None:
+    """An attempt may run on a machine that sees less than the one before it."""
+    source = tmp_path / "data"
+    (source / "photos").mkdir(parents=True)
+    t = task(tmp_path / "out", "cell", READS, str(source), inputs=(source,))
+    t.folder.mkdir(parents=True)
+    with markers([t]) as marker:
+        far = assigned(t, marker, shared=False)
+        lacks = run_assigned(far, {source: lambda: pack(source)})  # type: ignore[arg-type]
+    assert lacks.outcome is None and lacks.missing == (t.folder,)
+
+
+def test_what_was_cut_off_on_its_way_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("first", "second"):
+        (tmp_path / "a" / name).write_bytes(os.urandom(100_000))
+    there = tmp_path / "there" / "a"
+    there.mkdir(parents=True)
+    (there / "first").write_text("before")
+    with pytest.raises(SplatError, match="did not arrive whole"):
+        unpack(pack(tmp_path / "a")[:150_000], there)
+    assert (there / "first").read_text() == "before"
+    assert [p.name for p in there.parent.rglob("*")] == ["a", "first"], "nothing is left of it"
+
+
+STUBBORN = """
+import pathlib, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen(["sleep", "600"])
+path = pathlib.Path(sys.argv[1])
+path.mkdir()
+(path / "partial").write_text(str(child.pid))
+(path / "partial").rename(path / "child")
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_a_task_that_does_not_end_is_killed_with_what_it_started(tmp_path: Path) -> None:
+    t = task(tmp_path, "stubborn", STUBBORN)
+    process = TaskProcess(t, grace_seconds=0.1)
+    wait_until((t.folder / "child").exists, 120)
+    process.ask()
+    assert process.wait().code == -signal.SIGKILL
+    status = Path("/proc", (t.folder / "child").read_text(), "status")
+
+    def is_gone() -> bool:
+        try:
+            return "\nState:\tZ" in status.read_text()  # nobody has asked how it ended
+        except OSError:
+            return True
+
+    wait_until(is_gone, 20)
+
+
+def test_a_copy_that_a_lost_worker_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "poses").mkdir()
+    (tmp_path / "poses" / "a").write_text("1")
+    left = tmp_path / "run" / ".poses.partial-1"
+    left.mkdir(parents=True)
+    copies = ((tmp_path / "poses", tmp_path / "run" / "poses"),)
+    copy_folders(Task("t", (), tmp_path / "run", tmp_path / "log", copies=copies))
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["poses"]
+    assert (tmp_path / "run" / "poses" / "a").read_text() == "1"
 
 
 @pytest.mark.parametrize("name,library", [("ray", "ray"), ("slurm", "submitit")])

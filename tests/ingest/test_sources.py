@@ -9,7 +9,7 @@ import street
 
 from splat.core.slots import ReadOptions
 from splat.ingest.sources import source_files
-from splat.run.folder import fingerprint
+from splat.run.fingerprint import fingerprint
 
 
 def of(folder: Path, run: Path | None = None, masks: Path | None = None) -> str:

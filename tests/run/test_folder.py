@@ -10,7 +10,8 @@ import pytest
 from noting import Noting
 
 from splat.core.errors import SplatError
-from splat.run.folder import RunFolder, fingerprint, hash_of
+from splat.run.fingerprint import fingerprint
+from splat.run.folder import RunFolder, hash_of
 
 
 def _count(

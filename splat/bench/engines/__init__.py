@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from splat.bench.engines.local import CORES_OF_A_TASK, Local, cores_of_a_task
 from splat.bench.engines.ray import Ray
+from splat.bench.engines.remote import to_stderr
 from splat.bench.engines.slurm import Slurm
 from splat.bench.engines.task import Engine, Needs, Outcome, Task, this_splat
 
@@ -41,18 +43,21 @@ def open_engine(
     workers: int | None = None,
     limit_minutes: float | None = None,
     program: tuple[str, ...] | None = None,
+    notify: Callable[[str], None] = to_stderr,
 ) -> Engine:
-    """The engine that settings name. `workers`: tasks at a time, at most. `program`: what runs `splat`.
+    """The engine that settings name. `workers`: tasks at a time, at most. `program`: what runs `splat`. `notify`:
+    called with a sentence where nothing ends on a cluster for long.
 
     Raises SplatError where its library is missing.
     """
     c, command = cluster or Cluster(), program or this_splat()
-    shared: dict[str, Any] = {"workers": workers, "cores": c.cores, "gpus": c.gpus, "retries": c.retries}
+    remote: dict[str, Any] = {"workers": workers, "cores": c.cores, "gpus": c.gpus, "retries": c.retries}
+    remote["notify"] = notify
     if name == "ray":
-        return Ray(command, limit_minutes, address=c.address, **shared).checked()
+        return Ray(command, limit_minutes, address=c.address, **remote).checked()
     if name == "slurm":
         where: dict[str, Any] = {"partition": c.partition, "account": c.account, "cluster": c.submit}
-        return Slurm(command, limit_minutes, **where, **shared).checked()
+        return Slurm(command, limit_minutes, **where, **remote).checked()
     return Local(command, limit_minutes, workers=workers)
 
 

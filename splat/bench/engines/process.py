@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from splat.bench.engines.task import Outcome, Task
 from splat.bench.source import source_version
+from splat.core.printed import last_line
 
 POLL_SECONDS = 0.05
 _LOOK_SECONDS = 1.0
@@ -69,7 +70,7 @@ class TaskProcess:
         if has_ended:
             return self._outcome(self._high_water or peak)
         if self._asked is not None and now - self._asked > self.grace_seconds:
-            process.kill()
+            self._kill()
         elif self.limit_minutes is not None and now - self._started > 60 * self.limit_minutes and not self._late:
             self._late = True
             self.ask()
@@ -80,6 +81,13 @@ class TaskProcess:
         if self._asked is None and self._process.poll() is None:
             self._asked = time.monotonic()
             self._process.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a shell put in the background
+
+    def _kill(self) -> None:
+        """It and what it started: it leads a session of its own, and cannot end its children itself any more."""
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
 
     def wait(self, wanted: Callable[[], bool] = lambda: True) -> Outcome:
         """Until it has ended; where this is interrupted, or it is `wanted` no more, it is asked to end."""
@@ -105,7 +113,7 @@ class TaskProcess:
         if self._late:
             message = f"stopped after the limit of {self.limit_minutes} minutes"
         else:
-            message = "" if code == 0 else _last_words(self.task.log, self._start, code)
+            message = "" if code == 0 else _failure(self.task.log, self._start, code)
         return Outcome(code, message, time.monotonic() - self._started, peak, self._source)
 
 
@@ -114,8 +122,9 @@ def copy_folders(task: Task) -> None:
     for source, target in task.copies:
         if source.is_dir() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
+            for left in target.parent.glob(f".{target.name}.partial-*"):  # by a worker that was lost
+                shutil.rmtree(left, ignore_errors=True)
             partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-            shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(source, partial)
             partial.rename(target)
 
@@ -175,12 +184,9 @@ def _environment(cores: int | None) -> dict[str, str]:
     return {**os.environ, **own, **({} if cores is None else {"SPLAT_CORES": str(cores)})}
 
 
-def _last_words(log: Path, start: int, code: int) -> str:
+def _failure(log: Path, start: int, code: int) -> str:
     """The last line of this attempt, which for a mistake of the user's is the sentence with the fix."""
-    with log.open("rb") as f:
-        f.seek(start)
-        lines = f.read()[-20_000:].decode(errors="replace").split("\n")
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+    said = last_line(log, start)
     if code < 0:
         name = signal.Signals(-code).name if -code in signal.Signals._value2member_map_ else str(-code)
         said = f"ended by {name} ({'out of memory? ' if name == 'SIGKILL' else ''}last line: {said})"

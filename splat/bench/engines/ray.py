@@ -3,41 +3,46 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from splat.bench.engines.local import CORES_OF_A_TASK
+from splat.bench.engines.remote import Remote, StallNotice
 from splat.bench.engines.schedule import run_tasks
-from splat.bench.engines.shipping import Assignment, Returned, assignment, markers, pack, run_assigned, take
-from splat.bench.engines.task import Ended, Outcome, Task, this_splat
+from splat.bench.engines.shipping import Assignment, Returned, markers, pack, run_assigned, take
+from splat.bench.engines.task import Ended, Outcome, Task
 from splat.core.errors import SplatError
 from splat.core.machine import available_cores
 
 _MEMORY_MARGIN = 1.2
 """A request over the predicted need."""
+_RESULT_SECONDS = 60.0
+"""What a result that is ready may take to arrive before it is waited for beside all others again."""
+_CONTENT_SECONDS = 3600.0
+"""What photos may take to reach a worker."""
+_PLACE_SECONDS = 600.0
+"""What a cluster that grows may take to get a machine that a task fits on; one that was started here does not grow."""
+_LOOK_SECONDS = 5.0
+"""Between two looks at the machines of the cluster."""
+_REGISTER_SECONDS = 600
+"""What a worker may take to start. Ray allows 60 s, and then starts another that takes as long on a busy machine."""
 
 
 @dataclass(frozen=True)
-class Ray:
-    """Each task asks for CPUs, GPUs and memory; Ray finds the place."""
+class Ray(Remote):
+    """Each task asks for CPUs, GPUs and memory; Ray finds the place. `cores` by default: 8, or as many as the smallest
+    machine has; on a cluster started here its share. `workers` by default: as many as the cluster has place for; on one
+    started here as `Local`."""
 
-    program: tuple[str, ...] = field(default_factory=this_splat)
-    limit_minutes: float | None = None
-    grace_seconds: float = 60.0
-    workers: int | None = None
-    """Tasks at a time, at most (default: as many as the cluster has place for; on one started here as `Local`)."""
     address: str = ""
     """`auto`, or host:port; empty: the cluster that RAY_ADDRESS names, else one is started on this machine."""
-    cores: int | None = None
-    """Of a task (default: 8, or as many as the smallest machine has; on a cluster started here its share)."""
-    gpus: float = 0.0
-    retries: int = 3
-    """How often a task is run again whose worker was lost."""
     shared: bool = True
     """False: carry everything through Ray's objects, even where a worker sees the same disk."""
 
@@ -50,13 +55,18 @@ class Ray:
         if not tasks:
             return
         ray = _library()
-        own = _connect(ray, self.address)
-        try:
-            with markers(tasks) as marker:
-                run_tasks(tasks, _RayTasks(self, ray, marker, own), ended)
-        finally:
-            if own is not None:
-                ray.shutdown()
+        with _signals_kept():
+            own = _connect(ray, self.address, self.retries)
+            try:
+                with markers(tasks) as marker:
+                    run_tasks(tasks, _RayTasks(self, ray, marker, own), ended)
+            finally:
+                if own is not None:
+                    ray.shutdown()
+
+
+Contents = dict[Path, list[Any]]
+"""Path -> [reference to what lies there, packed]. In a list, as Ray fetches what stands by itself, needed or not."""
 
 
 class _RayTasks:
@@ -64,57 +74,94 @@ class _RayTasks:
 
     def __init__(self, settings: Ray, ray: Any, marker: str, own: bool | None) -> None:
         self.settings, self.ray, self.marker = settings, ray, marker
-        nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+        nodes = self._machines()
         self.cores_there = int(min((n.get("CPU", 1) for n in nodes if n.get("CPU", 0) >= 1), default=1))
         self.memory_there = max((n.get("memory", 0.0) for n in nodes), default=0.0)
         workers = settings.workers or (max(1, available_cores() // CORES_OF_A_TASK) if own else None)
         self.workers = workers
         share = max(1, self.cores_there // workers) if own and workers else min(CORES_OF_A_TASK, self.cores_there)
         self.cores = settings.cores or share
-        self.running: dict[Any, tuple[Task, Assignment]] = {}
+        self.running: dict[Any, tuple[Task, Assignment, Contents]] = {}
         self.packed: dict[tuple[Path, str], Any] = {}
+        self.stall = StallNotice(settings.notify)
+        self.max_unplaced_seconds = 0.0 if own else _PLACE_SECONDS
+        self.looked = 0.0
+        self.unplaced_since: float | None = None
 
     def admits(self, task: Task, running: Sequence[Task]) -> bool:
         return self.workers is None or len(running) < self.workers
 
     def start(self, task: Task) -> None:
-        s = self.settings
-        cores = task.needs.cores or self.cores
-        assigned = assignment(
-            task,
-            self.marker,
-            cores=cores,
-            limit_minutes=s.limit_minutes,
-            grace_seconds=s.grace_seconds,
-            shared=s.shared,
-        )
-        self._submit(task, assigned, None)
+        self._submit(task, self.settings.assign(task, self.marker, self.cores, self.settings.shared), {})
+        self.stall.progress()
 
-    def _submit(self, task: Task, a: Assignment, contents: dict[Path, list[Any]] | None) -> None:
+    def _request(self, task: Task, cores: int | None) -> dict[str, float]:
+        """What a task asks one machine for, as Ray names it."""
         memory = (task.needs.memory_mb or 0.0) * 2**20 * _MEMORY_MARGIN
-        request = {"num_cpus": a.cores, "num_gpus": task.needs.gpus or self.settings.gpus, "name": task.name}
+        asked = {"CPU": float(cores or 1), "GPU": task.needs.gpus or self.settings.gpus}
         if memory and self.memory_there:
-            request["memory"] = int(min(memory, 0.9 * self.memory_there))
-        remote = self.ray.remote(_run).options(**request, max_retries=self.settings.retries)
-        self.running[remote.remote(a, contents)] = (task, a)
+            asked["memory"] = float(int(min(memory, 0.9 * self.memory_there)))
+        return asked
+
+    def _submit(self, task: Task, a: Assignment, contents: Contents) -> None:
+        asked = self._request(task, a.cores)
+        options: dict[str, Any] = {"num_cpus": int(asked["CPU"]), "num_gpus": asked["GPU"], "name": task.name}
+        if "memory" in asked:
+            options["memory"] = int(asked["memory"])
+        remote = self.ray.remote(_run).options(**options, max_retries=self.settings.retries)
+        self.running[remote.remote(a, contents)] = (task, a, contents)
 
     def ended(self) -> list[tuple[Task, Outcome]]:
         if not self.running:
             return []
+        self._look()
         done, _ = self.ray.wait(list(self.running), num_returns=1, timeout=0.1)
         found = []
         for ref in done:
-            task, assigned = self.running.pop(ref)
             returned = self._get(ref)
+            if returned is None:
+                continue
+            self.stall.progress()
+            task, assigned, contents = self.running.pop(ref)
             if returned.outcome is None:
                 prints = dict(assigned.fingerprints)
-                # in lists: Ray would fetch what stands by itself, needed or not
-                contents = {p: [self._object(p, prints[p])] for p in returned.missing}
-                self._submit(task, assigned, contents)
+                more = {p: [self._object(p, prints[p])] for p in returned.missing}
+                self._submit(task, assigned, contents | more)
                 continue
             take(task, returned)
             found.append((task, returned.outcome))
         return found
+
+    def _machines(self) -> list[dict[str, float]]:
+        return [n["Resources"] for n in self.ray.nodes() if n["Alive"]]
+
+    def _look(self) -> None:
+        """Ray waits for ever, without a word, for a machine that does not exist.
+
+        Raises SplatError where none has had what a task asks for, for as long as one may take to come.
+        """
+        now = time.monotonic()
+        if now - self.looked < _LOOK_SECONDS:
+            return
+        self.looked = now
+        machines = self._machines()
+        requests = [(task, self._request(task, a.cores)) for task, a, _ in self.running.values()]
+        misfit = next(((t, r) for t, r in requests if not any(_fits(r, m) for m in machines)), None)
+        if misfit is None:
+            self.unplaced_since = None
+        else:
+            since = self.unplaced_since = now if self.unplaced_since is None else self.unplaced_since
+            if now - since >= self.max_unplaced_seconds:
+                task, request = misfit
+                raise SplatError(
+                    f"no machine of the Ray cluster has {_described(request)} for {task.name}: lower --cluster.cores "
+                    "or --cluster.gpus, or add a machine."
+                )
+        self.stall.check([t for t, *_ in self.running.values()], self._free)
+
+    def _free(self) -> str:
+        free, there = self.ray.available_resources(), self.ray.cluster_resources()
+        return f"Ray has {free.get('CPU', 0):g} of {there.get('CPU', 0):g} CPUs free"
 
     def _object(self, path: Path, found: str) -> Any:
         """A file or folder in Ray's store, put there once."""
@@ -122,23 +169,27 @@ class _RayTasks:
             self.packed[path, found] = self.ray.put(pack(path))
         return self.packed[path, found]
 
-    def _get(self, ref: Any) -> Returned:
+    def _get(self, ref: Any) -> Returned | None:
+        """None: it has not arrived, and is to be waited for again."""
         errors = self.ray.exceptions
         try:
-            returned: Returned = self.ray.get(ref)
+            returned: Returned = self.ray.get(ref, timeout=_RESULT_SECONDS)
             return returned
+        except errors.GetTimeoutError:
+            return None
         except errors.TaskCancelledError:
             return _failed("it was cancelled")
         except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError, errors.ObjectLostError) as e:
-            reason = str(e).strip().splitlines()[0]
-            return _failed(f"its worker was lost {self.settings.retries + 1} times ({type(e).__name__}: {reason})")
+            return _failed(f"its worker was lost {self.settings.retries + 1} times ({type(e).__name__}: {_first(e)})")
         except errors.RayTaskError as e:
             cause = e.cause if isinstance(e.cause, BaseException) else e
             if isinstance(cause, ModuleNotFoundError):
                 raise SplatError(
                     f"the machines of the Ray cluster have no {cause.name}: install this version of splat3d there."
                 ) from None
-            return _failed(f"{type(cause).__name__}: {str(cause).strip().splitlines()[-1]}")
+            return _failed(f"{type(cause).__name__}: {(str(cause).strip().splitlines() or [''])[-1]}")
+        except errors.RayError as e:  # the disk of Ray's objects is full, say: the others may still end well
+            return _failed(f"{type(e).__name__}: {_first(e)}")
 
     def stop(self) -> None:
         for ref in self.running:
@@ -149,17 +200,34 @@ class _RayTasks:
             done, _ = self.ray.wait(list(self.running), num_returns=1, timeout=0.1)
             for ref in done:
                 self.running.pop(ref)
+        for ref in self.running:  # a worker that does not listen: its process ends with it
+            with suppress(Exception):
+                self.ray.cancel(ref, force=True)
 
 
-def _run(a: Assignment, contents: dict[Path, list[Any]] | None) -> Returned:
+def _fits(request: dict[str, float], machine: dict[str, float]) -> bool:
+    return all(machine.get(what, 0.0) >= amount for what, amount in request.items())
+
+
+def _described(request: dict[str, float]) -> str:
+    parts = [f"{request['CPU']:g} CPUs"]
+    if request["GPU"]:
+        parts.append(f"{request['GPU']:g} GPUs")
+    if "memory" in request:
+        parts.append(f"{request['memory'] / 1e9:.1f} GB")
+    return " and ".join(parts)
+
+
+def _first(e: BaseException) -> str:
+    return (str(e).strip().splitlines() or [""])[0]
+
+
+def _run(a: Assignment, contents: Contents) -> Returned:
     """In a worker of the cluster."""
     import ray
 
-    if contents is None:
-        return run_assigned(a)
-
     def fetch(held: list[Any]) -> bytes:
-        content: bytes = ray.get(held[0])
+        content: bytes = ray.get(held[0], timeout=_CONTENT_SECONDS)
         return content
 
     return run_assigned(a, {path: partial(fetch, held) for path, held in contents.items()})
@@ -177,7 +245,20 @@ def _library() -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str) -> bool | None:
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """`ray.init` makes SIGTERM its own: afterwards it does again what it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _connect(ray: Any, address: str, retries: int) -> bool | None:
     """Connect to a cluster, or start one. Returns whether one was started here; None where this process was connected
     before, which it then stays."""
     if ray.is_initialized():
@@ -187,11 +268,15 @@ def _connect(ray: Any, address: str) -> bool | None:
     try:
         if not named:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-            ray.init(address="local", num_cpus=available_cores(), include_dashboard=False, **quiet)
+            # a task whose worker Ray ends because memory is short would otherwise be tried without end
+            bounds = {"task_oom_retries": retries, "worker_register_timeout_seconds": _REGISTER_SECONDS}
+            ray.init(
+                address="local", num_cpus=available_cores(), include_dashboard=False, _system_config=bounds, **quiet
+            )
             return True
         ray.init(address=named, **quiet)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as e:
-        said = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        said = _first(e) or type(e).__name__
         raise SplatError(
             f"no Ray cluster at {named or 'this machine'} ({said}): start one with `ray start --head`, or name its "
             "address with --cluster.address."

@@ -18,7 +18,7 @@ from uuid import uuid4
 from splat.bench.engines.process import TaskProcess
 from splat.bench.engines.task import Outcome, Task
 from splat.core.errors import SplatError
-from splat.run.folder import fingerprint
+from splat.run.fingerprint import fingerprint
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def assignment(
 
 
 def run_assigned(a: Assignment, contents: Mapping[Path, Callable[[], bytes]] | None = None) -> Returned:
-    """Run an assigned task on this machine. `contents`: what is missing here, packed, if it was asked for before."""
+    """Run an assigned task on this machine, or say what it lacks. `contents`: what was asked for before, packed;
+    maybe by another machine, which lacked other things."""
     task, here = a.task, {Path(a.python): Path(sys.executable)}
     sees_folder = a.shared and (task.folder.parent / a.marker).is_file()
     missing = tuple(
@@ -78,15 +79,16 @@ def run_assigned(a: Assignment, contents: Mapping[Path, Callable[[], bytes]] | N
         for path, found in a.fingerprints
         if not (sees_folder if path == task.folder else a.shared and path.exists() and fingerprint_of(path) == found)
     )
-    if missing and contents is None:
-        return Returned(None, missing)
+    given = contents or {}
+    if lacking := tuple(path for path in missing if path not in given):
+        return Returned(None, lacking)
     with tempfile.TemporaryDirectory(prefix="splat-task-", ignore_cleanup_errors=True) as scratch:
         if not sees_folder:
             here[task.folder] = Path(scratch) / "out" / task.folder.name
             here[task.log] = Path(scratch) / "log"
         for i, path in enumerate(missing):
             here.setdefault(path, Path(scratch) / str(i) / path.name)
-            unpack((contents or {})[path](), here[path])
+            unpack(given[path](), here[path])
         process = TaskProcess(
             relocated(task, here),
             limit_minutes=a.limit_minutes,
@@ -171,19 +173,29 @@ def pack(path: Path) -> bytes:
 
 
 def unpack(content: bytes, path: Path) -> None:
-    """What `pack` packed, at `path`. Raises SplatError for files that would lie elsewhere."""
-    try:
-        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-            members = tar.getmembers()
-            if [m.name for m in members] == ["."]:  # a file
-                path.parent.mkdir(parents=True, exist_ok=True)
-                members[0].name = path.name
-                tar.extract(members[0], path.parent, filter="data")
-                return
-            path.mkdir(parents=True, exist_ok=True)
-            tar.extractall(path, members, filter="data")
-    except tarfile.TarError as e:
-        raise SplatError(f"{path} did not arrive whole ({e}): run the same command again.") from None
+    """What `pack` packed, at `path`: each file whole or not at all, and none if something is wrong with one.
+
+    Raises SplatError for content that is cut off, and for files that would lie elsewhere.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name[:60]}.", dir=path.parent) as scratch:
+        arrived = Path(scratch) / "arrived"
+        try:
+            with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+                members = tar.getmembers()
+                if is_file := [m.name for m in members] == ["."]:
+                    members[0].name = arrived.name
+                else:
+                    arrived.mkdir()
+                tar.extractall(scratch if is_file else arrived, members, filter="data")
+        except tarfile.TarError as e:
+            raise SplatError(f"{path} did not arrive whole ({e}): run the same command again.") from None
+        if not is_file:
+            path.mkdir(exist_ok=True)
+        for name, file in list(_files(arrived)):
+            place = path if is_file else path / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:

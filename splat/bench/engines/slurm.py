@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from splat.bench.engines.local import CORES_OF_A_TASK
+from splat.bench.engines.remote import Remote, StallNotice
 from splat.bench.engines.schedule import run_tasks
-from splat.bench.engines.shipping import Assignment, Returned, assignment, markers, run_assigned
-from splat.bench.engines.task import Ended, Outcome, Task, this_splat
+from splat.bench.engines.shipping import Assignment, Returned, markers, run_assigned
+from splat.bench.engines.task import Ended, Outcome, Task
 from splat.core.errors import SplatError
 from splat.core.machine import available_cores
 
@@ -28,21 +31,12 @@ _GONE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
-class Slurm:
-    """Each task is a job that asks for cores, GPUs, memory and time."""
+class Slurm(Remote):
+    """Each task is a job that asks for cores, GPUs, memory and time. `cores` by default: 8; where jobs are processes of
+    this machine, its share."""
 
-    program: tuple[str, ...] = field(default_factory=this_splat)
-    limit_minutes: float | None = None
-    grace_seconds: float = 60.0
-    workers: int | None = None
-    """Jobs in the queue at a time, at most (default: all)."""
     partition: str = ""
     account: str = ""
-    cores: int | None = None
-    """Of a task (default: 8; where jobs are processes of this machine, its share)."""
-    gpus: float = 0.0
-    retries: int = 3
-    """How often a task is run again whose job was lost (a machine that failed, or was given to somebody else)."""
     cluster: Literal["slurm", "local"] = "slurm"
     """`local`: jobs are processes of this machine, one at a time unless `workers` says more."""
 
@@ -71,24 +65,25 @@ class _Jobs:
         self.workers = settings.workers or (1 if local else None)
         self.cores = settings.cores or (max(1, available_cores() // (self.workers or 1)) if local else CORES_OF_A_TASK)
         self.jobs: list[tuple[Any, Task, Assignment, int]] = []
+        """(job, its task, assignment, attempts before this one)."""
         self.gone: dict[str, float] = {}
+        """When each job was first found to be no more, without a result."""
         self.looked = 0.0
+        self.stall = StallNotice(settings.notify)
 
     def admits(self, task: Task, running: Sequence[Task]) -> bool:
         return self.workers is None or len(running) < self.workers
 
     def start(self, task: Task) -> None:
-        s = self.settings
-        cores = task.needs.cores or self.cores
-        assigned = assignment(
-            task, self.marker, cores=cores, limit_minutes=s.limit_minutes, grace_seconds=s.grace_seconds
-        )
-        self._submit(task, assigned, 0)
+        self._submit(task, self.settings.assign(task, self.marker, self.cores), 0)
+        self.stall.progress()
 
     def _submit(self, task: Task, a: Assignment, attempt: int) -> None:
         executor = self.submitit.AutoExecutor(folder=a.task.log.parent / "jobs", cluster=self.settings.cluster)
         executor.update_parameters(**self._request(task, a))
-        self.jobs.append((executor.submit(_run, a), task, a, attempt))
+        with _deaf_to_interrupts() if self.settings.cluster == "local" else nullcontext():
+            job = executor.submit(_run, a)
+        self.jobs.append((job, task, a, attempt))
 
     def _request(self, task: Task, a: Assignment) -> dict[str, Any]:
         s, needs = self.settings, task.needs
@@ -118,6 +113,10 @@ class _Jobs:
         queue = self._queue()
         found, done = [], [entry for entry in self.jobs if self._is_done(entry[0], queue)]
         self.jobs = [entry for entry in self.jobs if all(entry is not d for d in done)]
+        if done:
+            self.stall.progress()
+        where = "`squeue --me` says why" if self.settings.cluster == "slurm" else "processes of this machine"
+        self.stall.check([task for _, task, *_ in self.jobs], lambda: where)
         for job, task, assigned, attempt in done:
             outcome = self._outcome(job)
             if outcome is None and attempt < self.settings.retries:
@@ -181,7 +180,24 @@ class _Jobs:
             time.sleep(0.5)
         for job, *_ in self.jobs:
             with suppress(Exception):
-                job.cancel(check=False)
+                self._cancel(job)
+
+    def _cancel(self, job: Any) -> None:
+        if self.settings.cluster == "local":
+            os.kill(int(job.job_id), signal.SIGTERM)  # `cancel` sends an interrupt, to which it is deaf
+        else:
+            job.cancel(check=False)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile never hear Ctrl-C. In the terminal it reaches all of them, and submitit
+    kills a job a second later, before its process has saved its work: `stop` asks for that in time."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # for us it only waits
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run(a: Assignment) -> Returned:
