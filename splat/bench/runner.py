@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -105,19 +106,21 @@ class Table:
         report.info(f"{self.title}: {plan.describe()}")
         engine = engine or Local()
         jobs = {c.name: self._job(c, plan.predicted.get(c.name)) for c in plan.to_run}
-        done = 0
+        before = [r for r in self.records.everything() if not r.failed]
+        done: list[tuple[float, Record]] = []
 
         def ended(task: Task, outcome: Outcome) -> None:
-            nonlocal done
             job = jobs.get(task.name)
             if job is None:
                 report.info(f"{task.name}: {outcome.message or f'found in {outcome.seconds / 60:.1f} min'}")
                 return
-            done += 1
-            record = record_of(job, outcome, _peak_of_poses(task))
+            now = time.monotonic()
+            known = [*before, *(r for at, r in done if not r.failed and at <= now - outcome.seconds)]  # when it began
+            record = record_of(_predicted_again(job, known), outcome, _peak_of_poses(task))
+            done.append((now, record))
             self.records.put(record)
             report.info(
-                f"[{done}/{len(jobs)}] {job.cell.scene} {job.cell.method} seed {job.cell.seed}: {_line(record)}"
+                f"[{len(done)}/{len(jobs)}] {job.cell.scene} {job.cell.method} seed {job.cell.seed}: {_line(record)}"
             )
 
         if jobs:
@@ -146,6 +149,13 @@ class Table:
     def _job(self, cell: Cell, prediction: Prediction | None = None) -> Job:
         log = self.out / "logs" / f"{cell.name}.log"
         return Job(cell, self.sources[cell.scene], self.out / "runs" / cell.name, log, prediction)
+
+
+def _predicted_again(job: Job, known: Sequence[Record]) -> Job:
+    """The job with its prediction as the records `known` correct it."""
+    if job.prediction is None:
+        return job
+    return replace(job, prediction=corrected(job.cell, job.prediction, known))
 
 
 def _has_poses(run: Path) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from noting import Noting
 
 from splat.bench import Cell, Local, Record, Records, Table
+from splat.bench.prediction import Prediction
 from splat.bench.scenes import load_scenes
 from splat.bench.source import COMMAND, commit_of
 from splat.commands.bench import Bench
@@ -255,6 +256,16 @@ def test_the_cost_is_said_before_and_learns_from_finished_cells(tmp_path: Path) 
     plan = t.plan()
     assert plan.measured
     assert plan.minutes == pytest.approx(2.0), "two cells like the finished one, which says it took 60 s"
+
+
+def test_a_cell_is_predicted_by_what_had_ended_when_it_began(tmp_path: Path) -> None:
+    t = replace(table(tmp_path, "a", "b", "c"), predict=lambda cell, source: Prediction({"train": 600.0}, 1.0, 1.0))
+    records = t.run(Silent(), Local(FAKE))
+    taken = [r.metrics["seconds"]["train"] for r in records]
+    assert records[0].predicted["minutes"] == 10
+    assert records[1].predicted["minutes"] == pytest.approx(taken[0] / 60, abs=1e-3)
+    assert records[2].predicted["minutes"] == pytest.approx((taken[0] + taken[1]) / 120, abs=1e-3)
+    assert all(r.predicted["seconds"] == {"train": 600} for r in records)  # uncorrected
 
 
 def scene(folder: Path, name: str, *files: str) -> None:
