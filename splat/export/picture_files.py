@@ -68,8 +68,8 @@ class PictureDeliverable(Deliverable):
 
 @dataclass(frozen=True)
 class Video(PictureDeliverable):
-    suffixes = (".mp4",)
-    about = "video (VP9) of an orbit or of a flight along the cameras"
+    suffixes = (".mp4", ".webm")
+    about = "video (VP9; .webm: VP8) of an orbit or of a flight along the cameras"
 
     def write(self, path: Path, scene: Scene, report: Reporter) -> list[Path]:
         with tempfile.TemporaryDirectory(prefix="splat-") as empty:

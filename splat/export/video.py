@@ -1,4 +1,7 @@
-"""Frames -> `.mp4` with VP9, which every browser plays, by OpenCV."""
+"""Frames -> `.webm` with VP8, or `.mp4` with VP9, which every browser plays, by OpenCV.
+
+Of the same frames at the same quality VP8 takes a quarter of the time, and a third more space.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ import numpy as np
 from splat.core.errors import SplatError
 from splat.core.files import atomic_path, utf8_path
 
+_CODECS = {".webm": "VP80", ".mp4": "vp09"}
+"""Tags of the codecs in their containers. (FFmpeg's own name for VP9 is VP90.)"""
 _AHEAD = 4
 """Maximum number of frames in the queue of the encoder."""
 
@@ -23,8 +28,9 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 30.0) -> 
     Chroma has half the resolution, so an odd last row or column is cropped. The file is written atomically. Raises
     SplatError when there is no frame or OpenCV cannot encode.
     """
-    if path.suffix.lower() != ".mp4":
-        raise SplatError(f"{path} must end in .mp4.")
+    tag = _CODECS.get(path.suffix.lower())
+    if tag is None:
+        raise SplatError(f"{path} must end in {' or '.join(_CODECS)}.")
     count = 0
     writer: cv2.VideoWriter | None = None
     pending: deque[Future[None]] = deque()
@@ -35,12 +41,11 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 30.0) -> 
                 height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
                 if writer is None:
                     size = (width, height)
-                    # 'vp09' is the tag .mp4 uses for VP9 (FFmpeg's own name for it is VP90)
-                    code = cv2.VideoWriter.fourcc(*"vp09")
+                    code = cv2.VideoWriter.fourcc(*tag)
                     writer = cv2.VideoWriter(str(writable), cv2.CAP_FFMPEG, code, fps, size)
                     if not writer.isOpened():
                         raise SplatError(
-                            f"{path} was not written: this OpenCV has no VP9 encoder; "
+                            f"{path} was not written: this OpenCV has no encoder for it; "
                             "`pip install opencv-python-headless` has one."
                         )
                 if (width, height) != size:

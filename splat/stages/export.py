@@ -27,7 +27,7 @@ from splat.stages.floaters import free_space
 
 CLEAN_FILE = "clean.json"
 _PATH_FRAMES = 90
-_VIDEO_SIDE = 480  # px: previews; VP9 costs more per frame than drawing does. `splat render` makes larger ones
+_VIDEO_SIDE = 480  # px: previews. `splat render` makes larger ones
 
 
 def export(
@@ -127,7 +127,7 @@ def write_pictures(
             names=names,
             images=not video,
             depth=not video,
-            video=folder / f"{name}.mp4" if video else None,
+            video=folder / f"{name}.webm" if video else None,
             units_per_world=depth_units,
             holes=holes,
             fill=fill,

@@ -77,7 +77,7 @@ def test_what_is_empty_is_a_figure_of_the_held_out_views_and_of_the_paths(finish
 
 def test_a_run_leaves_every_deliverable(finished: tuple[Path, dict]) -> None:
     out, metrics = finished
-    for name in ("splat.ply", "points.ply", "cameras.json", "renders/orbit.mp4", "renders/path.mp4"):
+    for name in ("splat.ply", "points.ply", "cameras.json", "renders/orbit.webm", "renders/path.webm"):
         assert (out / "export" / name).stat().st_size > 0, name
     assert (out / "report.html").stat().st_size > 1000
     assert len(load_splat(out / "export" / "splat.ply")) == metrics["num_gaussians"]

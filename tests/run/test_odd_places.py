@@ -63,7 +63,7 @@ def test_folders_and_photos_whose_names_are_not_utf8_resume(posed_photos: Path, 
     out = tmp_path / (LATIN + "-run")
     assert reconstruct(photos, out, renders=True)["registered"] == [10, 10]
     assert stages_made(photos, out, renders=True) == set()
-    assert (out / "export" / "renders" / "orbit.mp4").stat().st_size > 0 and (out / "report.html").is_file()
+    assert (out / "export" / "renders" / "orbit.webm").stat().st_size > 0 and (out / "report.html").is_file()
     assert len(Evaluate(out)()["views"]) == 2
 
 
