@@ -47,8 +47,8 @@ class RenderPath:
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
 
     def __call__(self) -> int:
-        if self.frames < 2 or self.size < 16:
-            raise SplatError("--frames must be at least 2 and --size at least 16.")
+        if self.frames < 2 or self.size < 16 or not 0 < self.fps <= 1000:
+            raise SplatError("--frames must be at least 2, --size at least 16, --fps above 0 and at most 1000.")
         run = CompletedRun.open(self.run, self.raster)
         names = None
         if self.path in ("orbit", "path"):

@@ -103,6 +103,8 @@ class RefinedSource:
             self._fit(now, init, phase, steps)
         self.refined = []
         self.turns.start_over()
+        if now.train_apart is None:  # the refiner has not learned anything: see `_fit`
+            return
         references = [reference_of(p, pose, now.draw(p)) for p, pose in zip(self.photos, self.poses, strict=True)]
         for k, between in enumerate(self.path):
             camera = self.photos[between.nearer].camera
@@ -125,7 +127,6 @@ class RefinedSource:
         self.fitted = True
         if now.train_apart is None:
             now.report.info("refiner: not used, for several processes train together")
-            self.path = []
             return
         pairs = refiner_pairs(self.photos, self.poses, self.names, init, phase, now, self.settings.left_out, steps)
         self.refiner = self.refiner.fit(pairs, self.settings.fit_steps, self.seed, now.report)

@@ -38,9 +38,15 @@ _PUBLISHED: dict[int, tuple[Published, ...]] = {
 
 
 def scenes(data: Path) -> list[Scene]:
-    """Every folder with a COLMAP model, up to two folders deep (`tandt/train`)."""
+    """Every folder with a COLMAP model, up to two folders deep (`tandt/train`, which is called train, unless another
+    scene is called so too: then tandt_train)."""
     found = sorted(p.parent for pattern in ("*", "*/*") for p in data.glob(f"{pattern}/sparse"))
-    return [Scene(f.name, f, {"images": "images"}) for f in found]
+    names = [f.name for f in found]
+    in_full = [f.relative_to(data).as_posix().replace("/", "_") for f in found]
+    return [
+        Scene(name if names.count(name) == 1 else full, f, {"images": "images"})
+        for name, full, f in zip(names, in_full, found, strict=True)
+    ]
 
 
 def tandt_few(count: int) -> Protocol:
