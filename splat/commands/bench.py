@@ -50,6 +50,7 @@ class Bench:
     programs: Path | None = None
     """More of them: a TOML file of name = 'command'."""
     preset: Literal["fast", "default", "quality"] = "default"
+    """As in `splat reconstruct`."""
     scenes: str = ""
     """Comma-separated names of scenes (default: all)."""
     seeds: str = "0"

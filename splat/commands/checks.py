@@ -86,6 +86,14 @@ def check(settings: Checked) -> None:
     check_names(settings.figures)
 
 
+def check_whole(command: str, blocks: object, dry_run: bool) -> None:
+    """Raises SplatError where a command that takes the flags of `splat reconstruct` is asked for what that alone does:
+    it would do the whole at once, and for real."""
+    for flag, given in (("--blocks", blocks is not None), ("--dry-run", dry_run)):
+        if given:
+            raise SplatError(f"{flag} is of `splat reconstruct` alone: leave it out of `splat {command}`.")
+
+
 def _nans(settings: Any, before: str = "") -> Iterator[str]:
     """Dotted names of the settings that are NaN, those of every method under its name."""
     if not is_dataclass(settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +173,13 @@ def test_scenes_of_one_name_in_two_folders_stay_two(tmp_path: Path) -> None:
     for name in ("tandt/train", "mine/train", "tandt/truck"):
         (tmp_path / name / "sparse").mkdir(parents=True)
     assert {s.name for s in PROTOCOLS["tandt-3"].found(tmp_path)} == {"tandt_train", "mine_train", "truck"}
+
+
+@pytest.mark.parametrize("name", ["captures", "tandt-3", "nvs-rgbd"])
+def test_a_table_can_hold_the_name_of_any_folder(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9\n1")
+    write_data(tmp_path / "data", PROTOCOLS[name], photos=3)
+    (tmp_path / "data" / "first").rename(folder)
+    (scene,) = PROTOCOLS[name].found(tmp_path)
+    assert scene.name == r"caf\xe9\x0a1" and scene.name.encode()
+    assert folder in (scene.source, scene.source.parent)

@@ -10,6 +10,8 @@ import pytest
 
 from splat.__main__ import main
 from splat.commands.checks import check
+from splat.commands.init import InitOnly
+from splat.commands.program import Program
 from splat.commands.reconstruct import Reconstruct
 from splat.core.errors import SplatError
 from splat.methods import Lm
@@ -39,6 +41,13 @@ def test_a_value_that_means_nothing_is_named_with_its_flag(flag: str, settings: 
     with pytest.raises(SplatError) as error:
         check(Reconstruct(photos=tmp_path, **settings))
     assert str(error.value).startswith(flag)
+
+
+@pytest.mark.parametrize("flags", [{"blocks": 4}, {"dry_run": True}])
+def test_what_reconstruct_alone_does_is_not_passed_over(flags: Any, tmp_path: Path) -> None:
+    for command in (InitOnly(tmp_path, **flags), Program(tmp_path, command="sh {colmap}", **flags)):
+        with pytest.raises(SplatError, match="is of `splat reconstruct` alone"):
+            command()
 
 
 def test_usual_values_pass(tmp_path: Path) -> None:
