@@ -111,7 +111,14 @@ def run(name: str, target: str, argv: Sequence[str]) -> int:
         print(f"splat: {STOPPED}", file=sys.stderr)
         return EXIT_CODE
     except Exception as e:
-        if not is_out_of_memory(e):
+        if is_out_of_memory(e):
+            print(
+                "splat: out of memory: close other programs, raise the limit, or give smaller inputs.", file=sys.stderr
+            )
+            return 2
+        if not isinstance(e, OSError) or e.filename is None:
             raise
-        print("splat: out of memory: close other programs, raise the limit, or give smaller inputs.", file=sys.stderr)
+        # what no reader or writer has foreseen: a name that no file can have, a folder that may not be entered
+        name = foreign.shown(e.filename)[:200]
+        print(f"splat: {name} cannot be used ({e.strerror}): correct the path or its permissions.", file=sys.stderr)
         return 2

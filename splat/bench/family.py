@@ -20,11 +20,7 @@ def run_family(
     """`splat bench FAMILY-N` for each count, below the folder of --out (default: runs/FAMILY), with the flags `argv`;
     then `psnr_vs_views` there, of what has been run. `main` runs a command line of splat. Returns the highest exit
     code."""
-    rest, out = list(argv), Path("runs") / family
-    if "--out" in rest[:-1]:
-        at = rest.index("--out")
-        out = Path(rest[at + 1])
-        del rest[at : at + 2]
+    out, rest = _out_of(argv, Path("runs") / family)
     names = {count: f"{family}-{count}" for count in counts}
     codes = [
         main(["bench", name, "--out", str(out / name), "--results", str(results), *rest]) for name in names.values()
@@ -37,19 +33,31 @@ def run_family(
     return max(codes)
 
 
+def _out_of(argv: Sequence[str], default: Path) -> tuple[Path, list[str]]:
+    """What `--out DIR` or `--out=DIR` says, and the other flags."""
+    for at, flag in enumerate(argv):
+        if flag == "--out" and at + 1 < len(argv):
+            return Path(argv[at + 1]), [*argv[:at], *argv[at + 2 :]]
+        if flag.startswith("--out="):
+            return Path(flag.partition("=")[2]), [*argv[:at], *argv[at + 1 :]]
+    return default, list(argv)
+
+
 def psnr_by_views(tables: dict[int, tuple[str, Path]]) -> dict[str, list[tuple[float, float]]]:
     """Ours by method, then publications that have the same protocol at two numbers of photos or more: (photos, dB).
-    `tables`: photos -> protocol and its `table.json`; those that are not there are passed over."""
+    Ours is the figure that the protocol compares with theirs, where it was measured. `tables`: photos -> protocol and
+    its `table.json`; those that are not there are passed over."""
     ours: dict[str, list[tuple[float, float]]] = {}
     published: dict[str, list[tuple[float, float]]] = {}
     for count, (name, path) in tables.items():
         if not path.is_file():
             continue
         table: dict[str, Any] = read_json(path)
+        figure = PROTOCOLS[name].compare.get("psnr", "psnr")
         for row in table["means"] or table["rows"]:
-            if "psnr" in row:
+            if (psnr := row.get(figure) or row.get("psnr")) is not None:
                 method = f"{row['method']} {row['setting']}".strip()
-                ours.setdefault(method, []).append((float(count), float(row["psnr"]["mean"])))
+                ours.setdefault(method, []).append((float(count), float(psnr["mean"])))
         for p in PROTOCOLS[name].published:
             if not p.differs and not p.scene:
                 published.setdefault(f"{p.method}, published", []).append((float(count), p.values["psnr"]))

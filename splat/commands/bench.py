@@ -50,6 +50,7 @@ class Bench:
     programs: Path | None = None
     """More of them: a TOML file of name = 'command'."""
     preset: Literal["fast", "default", "quality"] = "default"
+    """As in `splat reconstruct`."""
     scenes: str = ""
     """Comma-separated names of scenes (default: all)."""
     seeds: str = "0"
@@ -117,6 +118,11 @@ class Bench:
         protocol = PROTOCOLS[self.protocol]
         if self.check:
             return self._check(protocol)
+        if self.workers is not None and self.workers < 1:
+            raise SplatError(f"--workers {self.workers} is too few: give at least 1.")
+        if self.limit_minutes is not None and not self.limit_minutes > 0:
+            raise SplatError(f"--limit-minutes {self.limit_minutes:g} must be above 0.")
+        protocol.select(self.folder, _names(self.scenes))  # what is wrong with the folder itself
         absent = protocol.absent(self.folder)
         faults = [m for m in protocol.check(self.folder, _names(self.scenes)) if m.scene not in absent]
         if faults:
@@ -194,6 +200,10 @@ def _of_program(program: OtherProgram) -> _Row:
     return _Row(program.name, {PROGRAM: program.identity}, program.command)
 
 
+_MAX_SEEDS = 1000
+"""Of a cell, where their number is given."""
+
+
 def _names(text: str) -> list[str]:
     return list(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
 
@@ -204,7 +214,11 @@ def _seeds(text: str) -> list[int]:
         found = [int(part) for part in _names(text)]
     except ValueError:
         raise SplatError(f"--seeds {text!r} are not whole numbers: write 3, or 0,1,2.") from None
+    if any(not 0 <= seed < 2**31 for seed in found):
+        raise SplatError(f"--seeds {text!r} must be from 0 to {2**31 - 1}: write 3, or 0,1,2.")
     if len(found) == 1 and found[0] > 0 and "," not in text:
+        if found[0] > _MAX_SEEDS:
+            raise SplatError(f"--seeds {text} would run every cell so often: for that seed alone write {text},")
         return list(range(found[0]))
     return found
 

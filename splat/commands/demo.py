@@ -28,7 +28,9 @@ class Demo:
     preset: Literal["fast", "default", "quality"] = "default"
     """As in `splat reconstruct`."""
     seed: int = 0
+    """Of everything that is random."""
     quiet: bool = False
+    """Say nothing on the terminal but errors."""
 
     def __call__(self, report: Reporter | None = None) -> dict[str, Any]:
         scenes = load_scenes()

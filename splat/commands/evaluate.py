@@ -37,6 +37,7 @@ class Evaluate:
     photos: Path | None = None
     """Where the photos of the run are now, if they were moved."""
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
+    """What draws; auto takes the fastest that works here."""
     json: Path | None = None
     """Also write the figures here."""
 

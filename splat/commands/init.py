@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from splat.commands.checks import check_whole
 from splat.commands.reconstruct import Reconstruct
 from splat.core.capture import PointCloud
 from splat.core.slots import Reporter
@@ -31,6 +32,7 @@ class InitOnly(Reconstruct):
 
     def __call__(self, report: Reporter | None = None) -> dict[str, Any]:
         """Run the stages up to the first Gaussians and export these. Returns their number as `num_gaussians`."""
+        check_whole("init", self.blocks, self.dry_run)
         with self.opened(report) as (c, _):
             prepared = self.until_init(c)
         capture, first = prepared.capture, prepared.init.gaussians

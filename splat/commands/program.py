@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from splat.commands.checks import check_whole
 from splat.commands.reconstruct import Prepared, Reconstruct
 from splat.core.capture import PointCloud
 from splat.core.errors import SplatError
@@ -64,6 +65,7 @@ class Program(Reconstruct):
     def __call__(self, report: Reporter | None = None) -> dict[str, Any]:
         """Run what is not done yet. Returns what `metrics.json` holds; raises SplatError where the program fails."""
         check_command(self.command)
+        check_whole("program", self.blocks, self.dry_run)
         with replace(self, method="points").opened(report) as (c, warnings):
             p = replace(self, method="points").until_init(c)
             trained, record = self._train(c, p)

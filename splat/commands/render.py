@@ -33,6 +33,7 @@ class RenderPath:
     size: int = 1280
     """Long side in px of an orbit or a path."""
     fps: float = 30.0
+    """Frames per second of the video."""
     video: bool = True
     """Write an MP4 (for orbit and path)."""
     images: bool = False
@@ -45,10 +46,11 @@ class RenderPath:
     """Close holes, which no photo showed, for presentation: in the video and in further pictures, named *_filled. What
     is inside them is made up; `holes/` beside the pictures says where they are."""
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
+    """What draws; auto takes the fastest that works here."""
 
     def __call__(self) -> int:
-        if self.frames < 2 or self.size < 16:
-            raise SplatError("--frames must be at least 2 and --size at least 16.")
+        if self.frames < 2 or self.size < 16 or not 0 < self.fps <= 1000:
+            raise SplatError("--frames must be at least 2, --size at least 16, --fps above 0 and at most 1000.")
         run = CompletedRun.open(self.run, self.raster)
         names = None
         if self.path in ("orbit", "path"):

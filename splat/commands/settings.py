@@ -166,6 +166,7 @@ class ReconstructSettings:
     memory: float | None = None
     """GB this run may take (default: 85 % of what is free)."""
     seed: int = 0
+    """Of everything that is random."""
     search: PoseSearch = field(default_factory=PoseSearch)
     """Poses of held-out photos under --heldout strict."""
     renders: bool = True
@@ -208,6 +209,7 @@ class ReconstructSettings:
     dry_run: bool = False
     """With --blocks: find the poses, say which blocks there are and what they take, and stop."""
     quiet: bool = False
+    """Say nothing on the terminal but errors; `log.jsonl` in the run folder has everything."""
     methods: tuple[Method, ...] = field(default_factory=default_methods, metadata={"flag": False})
     """What `method` may name, each with its settings."""
     explicit: tuple[str, ...] = field(default=(), metadata={"flag": False})

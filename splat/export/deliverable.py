@@ -21,7 +21,7 @@ from splat.export.header import NO_OFFSET, Offset
 
 Frame = Literal["source", "world", "y-up"]
 Direction = tuple[float, float, float]
-Made = TypeVar("Made")
+Shared = TypeVar("Shared")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +70,14 @@ class Scene:
     file_from_source: Similarity | None = None
     """From the input's frame (of a bare file: the file's, without its offset) to that of the output, without its
     offset; None: they are the same."""
-    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
-    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+    def once(self, key: Hashable, make: Callable[[], Shared]) -> Shared:
         """What `make` returns, made when it is first asked for: several outputs of one kind share it."""
-        if key not in self._made:
-            self._made[key] = make()
-        made: Made = self._made[key]
-        return made
+        if key not in self._shared:
+            self._shared[key] = make()
+        shared: Shared = self._shared[key]
+        return shared
 
 
 @runtime_checkable

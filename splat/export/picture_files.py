@@ -88,7 +88,9 @@ class Frames(PictureDeliverable):
 
 def _cameras(trained: TrainedScene, options: PathOptions) -> tuple[list[PathCamera], list[str] | None]:
     if options.frames < 2 or options.size < 16 or not 0 < options.fps <= 1000:
-        raise SplatError("A path has at least 2 frames of at least 16 px, and a rate from 0 to 1000 a second.")
+        raise SplatError(
+            "--video.frames must be at least 2, --video.size at least 16, --video.fps above 0 and at most 1000."
+        )
     if options.path in _PATHS:
         return list(_PATHS[options.path](trained.capture, options.frames, options.size).cameras), None
     views = [v for v in trained.capture.views if v.role == options.path and v.world_from_cam is not None]

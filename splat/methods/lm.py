@@ -57,6 +57,8 @@ class Layout:
 
 LAYOUTS: dict[str, Layout] = {"360": Layout(), "forward": Layout(point_views=0.3, rounds=(3_000, 9_000, 12_000))}
 """Photos around a scene, and a few before it."""
+_MIN_SIZE = 16
+"""Of targets between the photos, px."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class Lm(Coherent):
         published = LAYOUTS[self.layout]
         if self.refiner == "none" or not self.refined.every or len(capture.views) < 2:
             return phase
+        _check_between("refined", self.refined.per_pair, self.refined.size)
         source = RefinedSource(
             phase.source,
             [items[-1] for items in photos.levels],
@@ -159,6 +162,7 @@ class Lm(Coherent):
         weight = published.point_views if self.points.weight is None else self.points.weight
         if not self.points.every or weight <= 0 or len(capture.views) < 2:
             return phase
+        _check_between("points", self.points.per_pair, self.points.size)
         until = published.first_stage if self.points.until is None else self.points.until
         finest = [items[-1] for items in photos.levels]
         depths = posed_depths(capture.views, init.depths)
@@ -177,3 +181,11 @@ class Lm(Coherent):
             finest[0].rgb.device,
         )
         return replace(phase, source=PointSource(phase.source, items, self.points.every, until))
+
+
+def _check_between(views: str, per_pair: int, size: int) -> None:
+    """Raises SplatError for cameras between the photos that cannot be."""
+    if per_pair < 1 or size < _MIN_SIZE:
+        raise SplatError(
+            f"--lm.{views}.per-pair {per_pair} and --lm.{views}.size {size}: give at least 1 and {_MIN_SIZE} px."
+        )

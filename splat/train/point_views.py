@@ -33,7 +33,7 @@ class PointViews:
     per_pair: int = 10
     """Steps of the way between two neighbouring photos."""
     max_views: int = 120
-    """Of more cameras than these, so many are taken, evenly spread."""
+    """Of more cameras than these, every second, third, ... is taken, until no more than these are left."""
     size: int = 400
     """Long side, px, at most."""
     weight: float | None = None

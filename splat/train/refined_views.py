@@ -50,7 +50,7 @@ class RefinedViews:
     per_pair: int = 10
     """Steps of the way between two neighbouring photos."""
     max_views: int = 24
-    """Of more cameras than these, so many are taken, evenly spread."""
+    """Of more cameras than these, every second, third, ... is taken, until no more than these are left."""
     size: int = 252
     """Long side, px, at most."""
     weight: float = 1.0
@@ -103,6 +103,8 @@ class RefinedSource:
             self._fit(now, init, phase, steps)
         self.refined = []
         self.turns.start_over()
+        if now.train_apart is None:  # the refiner has not learned anything: see `_fit`
+            return
         references = [reference_of(p, pose, now.draw(p)) for p, pose in zip(self.photos, self.poses, strict=True)]
         for k, between in enumerate(self.path):
             camera = self.photos[between.nearer].camera
@@ -125,7 +127,6 @@ class RefinedSource:
         self.fitted = True
         if now.train_apart is None:
             now.report.info("refiner: not used, for several processes train together")
-            self.path = []
             return
         pairs = refiner_pairs(self.photos, self.poses, self.names, init, phase, now, self.settings.left_out, steps)
         self.refiner = self.refiner.fit(pairs, self.settings.fit_steps, self.seed, now.report)

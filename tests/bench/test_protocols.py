@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +133,53 @@ def test_methods_may_have_flags_of_their_own_and_seeds_a_number(tmp_path: Path) 
     assert points.overrides["preset"] == "default" and points.seed == edgs.seed == 7
     assert edgs.overrides["preset"] == "quality" and edgs.overrides["cap"] == "500"
     assert [c.seed for c in run("captures", tmp_path / "data", seeds="3").table().cells] == [0, 1, 2]
+
+
+def test_a_folder_without_data_is_one_sentence_that_begins_with_it(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    for name, fault in (("nowhere", "is not a folder: give --data"), ("file", "is not a folder"), ("empty", "has no")):
+        with pytest.raises(SplatError) as error:
+            run("captures", tmp_path / name)()
+        assert str(error.value).startswith(f"{tmp_path / name} {fault}")
+
+
+@pytest.mark.parametrize("changes", [{"seeds": "-1"}, {"seeds": "1000000000"}, {"workers": 0}, {"limit_minutes": -1.0}])
+def test_counts_that_mean_nothing_are_refused_before_anything_is_read(changes: dict, tmp_path: Path) -> None:
+    write_data(tmp_path / "data", PROTOCOLS["captures"], photos=3)
+    flag = f"--{next(iter(changes)).replace('_', '-')}"
+    with pytest.raises(SplatError, match=flag):
+        run("captures", tmp_path / "data", dry_run=True, **changes)()
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_numpy_cannot_open_are_damaged_and_no_crash(tmp_path: Path) -> None:
+    dtu, llff = PROTOCOLS["dtu-3"], PROTOCOLS["llff-3"]
+    write_data(tmp_path, dtu, scenes=1, photos=3)
+    write_data(tmp_path, llff, scenes=1, photos=3)
+    cameras, poses = tmp_path / "scan8" / "cameras_sphere.npz", tmp_path / "fern" / "poses_bounds.npy"
+    whole = cameras.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], poses.read_bytes()):
+        cameras.write_bytes(content)
+        assert "cameras_sphere.npz is damaged" in [m.what for m in dtu.check(tmp_path, ["scan8"])]
+    for content in (b"", whole, b"\x93NUMPY"):
+        poses.write_bytes(content)
+        assert "poses_bounds.npy is missing or damaged" in [m.what for m in llff.check(tmp_path, ["fern"])]
+    (tmp_path / "fern" / "split.json").write_text('{"test": 5}')
+    assert "split.json is damaged" in [m.what for m in llff.check(tmp_path, ["fern"])]
+
+
+def test_scenes_of_one_name_in_two_folders_stay_two(tmp_path: Path) -> None:
+    for name in ("tandt/train", "mine/train", "tandt/truck"):
+        (tmp_path / name / "sparse").mkdir(parents=True)
+    assert {s.name for s in PROTOCOLS["tandt-3"].found(tmp_path)} == {"tandt_train", "mine_train", "truck"}
+
+
+@pytest.mark.parametrize("name", ["captures", "tandt-3", "nvs-rgbd"])
+def test_a_table_can_hold_the_name_of_any_folder(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9\n1")
+    write_data(tmp_path / "data", PROTOCOLS[name], photos=3)
+    (tmp_path / "data" / "first").rename(folder)
+    (scene,) = PROTOCOLS[name].found(tmp_path)
+    assert scene.name == r"caf\xe9\x0a1" and scene.name.encode()
+    assert folder in (scene.source, scene.source.parent)

@@ -12,6 +12,7 @@ from splat.cli import parse
 from splat.commands.reconstruct import Reconstruct
 from splat.core.camera import Camera
 from splat.core.capture import Capture
+from splat.core.errors import SplatError
 from splat.core.slots import Budget, Init, InitPlan, Priors, RasterSettings, Silent
 from splat.geometry.drawing import draw
 from splat.init.background import BackgroundSurfaces
@@ -22,7 +23,8 @@ from splat.methods.lm import LAYOUTS
 from splat.raster import choose
 from splat.train.loop import TrainSettings, train
 from splat.train.models.view_model import ViewModel, ViewSettings
-from splat.train.point_views import PointSource
+from splat.train.point_views import PointSource, PointViews
+from splat.train.refined_views import RefinedViews
 from splat.train.settings import Training, photo_phase
 from splat.train.views import PhotoSource, load_views
 
@@ -121,3 +123,18 @@ def test_training_lowers_the_new_terms(prepared: tuple[Capture, Init]) -> None:
             total += float(pearson_distance(z, SCENE.depth(CAMERA, pose).float(), (render.alpha > 0.2).float()))
         found.append(total)
     assert found[0] < found[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "flag"),
+    [
+        (Lm(points=PointViews(per_pair=0)), "--lm.points.per-pair 0"),
+        (Lm(points=PointViews(size=0)), "--lm.points.size 0"),
+        (Lm(refiner="scene", refined=RefinedViews(size=8)), "--lm.refined.size 8"),
+    ],
+)
+def test_cameras_between_the_photos_that_cannot_be_are_named(
+    prepared: tuple[Capture, Init], method: Lm, flag: str
+) -> None:
+    with pytest.raises(SplatError, match=flag):
+        phases_of(prepared, method)

@@ -238,3 +238,17 @@ def test_a_smaller_item_averages_colours_and_keeps_depths() -> None:
     assert small.inverse_depth is not None
     assert set(small.inverse_depth.flatten().tolist()) <= set(depth.flatten().tolist())
     assert smaller(item, 8) is item
+
+
+def test_several_processes_use_no_refiner_also_after_a_checkpoint(world) -> None:  # type: ignore[no-untyped-def]
+    """Nothing can be trained apart there, so the refiner never learns; what has not learned is not used."""
+    state: dict[str, Any] | None = None
+    for _ in range(2):
+        fake = Fake(lambda view: view.rgb)
+        phase = phase_of(world, fake)
+        hook, source = phase.on_round, phase.source
+        if state is not None:
+            source.load_state(state)
+        trained(world, replace(phase, on_round=lambda now, hook=hook: hook(replace(now, train_apart=None))))
+        assert fake.refined == 0 and fake.pairs is None
+        state = source.state()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from splat.bench.protocols.protocol import Protocol, Scene
+from splat.bench.protocols.protocol import Protocol, Scene, scene_name
 from splat.core.image import PHOTO_SUFFIXES
 
 _VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
@@ -17,9 +17,9 @@ def captures(data: Path) -> list[Scene]:
     found = []
     for folder in sorted(p for p in data.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if (folder / "transforms_train.json").exists():
-            found.append(Scene(folder.name, folder))
+            found.append(Scene(scene_name(folder.name), folder))
         elif _has_photos(folder) or _has_video(folder):
-            found.append(Scene(folder.name, folder, {"ignore-poses": True}))
+            found.append(Scene(scene_name(folder.name), folder, {"ignore-poses": True}))
     return found
 
 

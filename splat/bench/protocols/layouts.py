@@ -6,6 +6,7 @@ What is checked is cheap (names, counts, sizes from headers): whether poses are 
 from __future__ import annotations
 
 import struct
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from splat.core.image import PHOTO_SUFFIXES
 
 _MAX_PIXELS_OFF = 2
 """By which a photo may differ from the size that is stated: programs round differently."""
+_UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, struct.error, zipfile.BadZipFile)
+"""What numpy raises for files that are missing, empty, cut off, or of another format."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Llff(Layout):
         out = Layout(images, self.size).faults(folder, photos)
         try:
             rows = np.load(folder / "poses_bounds.npy", allow_pickle=False, mmap_mode="r").shape
-        except (OSError, ValueError):
+        except _UNREADABLE:
             return [*out, "poses_bounds.npy is missing or damaged"]
         there = len(photos_in(folder / images))
         if len(rows) != 2 or rows[1] != 17 or (there and rows[0] != there):
@@ -123,7 +126,7 @@ class Idr(Layout):
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 posed = sum(n.startswith("world_mat_") and "inv" not in n for n in arrays.files)
-        except (OSError, ValueError):
+        except _UNREADABLE:
             return [*out, f"{file.name} is damaged"]
         if posed < count:
             out.append(f"{file.name} has {posed} cameras for {count} photos")
@@ -162,10 +165,11 @@ def other_split(folder: Path, images: str, every: int) -> str | None:
         return None
     try:
         held_out = read_json(folder / "split.json").get("test")
-    except (SplatError, AttributeError):
+        names = None if held_out is None else sorted(map(str, held_out))
+    except (SplatError, AttributeError, TypeError):
         return "split.json is damaged"
     there = [p.name for p in photos_in(folder / images)]
-    if held_out is None or sorted(map(str, held_out)) == there[::every]:
+    if names is None or names == there[::every]:
         return None
     return f"split.json holds out other photos than every {every}th: remove it"
 

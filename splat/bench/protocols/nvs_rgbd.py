@@ -6,7 +6,7 @@ from pathlib import Path
 
 from splat.bench.protocols.layouts import Llff
 from splat.bench.protocols.llff import FEW_VIEWS
-from splat.bench.protocols.protocol import Protocol, Published, Scene, figures
+from splat.bench.protocols.protocol import Protocol, Published, Scene, figures, scene_name
 
 _ZED = "the eight scenes of the ZED 2 camera alone"
 _SOURCE = "table of CoherentGS (arXiv 2403.19495), as third parties quote it"
@@ -16,7 +16,7 @@ def scenes(data: Path) -> list[Scene]:
     """Every folder with `poses_bounds.npy`, up to two folders deep (`zed2/scene01`)."""
     found = sorted(p.parent for pattern in ("*", "*/*") for p in data.glob(f"{pattern}/poses_bounds.npy"))
     layout = Llff()
-    return [Scene(f.relative_to(data).as_posix().replace("/", "_"), layout.source(f)) for f in found]
+    return [Scene(scene_name(f.relative_to(data).as_posix().replace("/", "_")), layout.source(f)) for f in found]
 
 
 NVS_RGBD = Protocol(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from splat.bench.cells import Value
 from splat.bench.protocols.layouts import Layout, other_split
 from splat.core.errors import SplatError
+from splat.core.foreign import shown
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,12 @@ class Protocol:
         lines |= {"split": self.split, "resolution": self.resolution, "truth": self.truth, "differs": self.differs}
         lines |= {"compared": ", ".join(f"{k} as {v}" for k, v in self.compare.items()), "published": self.where}
         return "\n".join([f"{self.name}: {self.about}", *(f"  {k}: {v}" for k, v in lines.items() if v)])
+
+
+def scene_name(folder: str) -> str:
+    """What the scene of a folder is called: as the folder, with escapes (`\\xe9`) for bytes that are not UTF-8 and for
+    line breaks, which no table can hold."""
+    return "".join(shown(c) if unicodedata.category(c) in {"Cc", "Cs"} else c for c in folder)
 
 
 def figures(*names: str) -> dict[str, Value]:

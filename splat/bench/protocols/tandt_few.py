@@ -6,7 +6,7 @@ from pathlib import Path
 
 from splat.bench.protocols.layouts import Colmap
 from splat.bench.protocols.llff import FEW_VIEWS
-from splat.bench.protocols.protocol import Protocol, Published, Scene, figures, psnr_ssim_lpips
+from splat.bench.protocols.protocol import Protocol, Published, Scene, figures, psnr_ssim_lpips, scene_name
 
 _H = "HeroGS's protocol, third-party notes"
 _LM = "table II of LM-Gaussian (v3), as third parties quote it"
@@ -38,9 +38,15 @@ _PUBLISHED: dict[int, tuple[Published, ...]] = {
 
 
 def scenes(data: Path) -> list[Scene]:
-    """Every folder with a COLMAP model, up to two folders deep (`tandt/train`)."""
+    """Every folder with a COLMAP model, up to two folders deep (`tandt/train`, which is called train, unless another
+    scene is called so too: then tandt_train)."""
     found = sorted(p.parent for pattern in ("*", "*/*") for p in data.glob(f"{pattern}/sparse"))
-    return [Scene(f.name, f, {"images": "images"}) for f in found]
+    names = [scene_name(f.name) for f in found]
+    in_full = [scene_name(f.relative_to(data).as_posix().replace("/", "_")) for f in found]
+    return [
+        Scene(name if names.count(name) == 1 else full, f, {"images": "images"})
+        for name, full, f in zip(names, in_full, found, strict=True)
+    ]
 
 
 def tandt_few(count: int) -> Protocol:
