@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ pytestmark = pytest.mark.slow
 
 ARGUMENTS = (*QUICK, "--threads", "1", "--test-every", "4", "--blocks", "2", "--workers", "1", "--cap", "2000")
 ARGUMENTS += ("--train.checkpoint-every", "10")
+MAX_SECONDS = 3600
+"""Of a command that takes some seconds on an idle machine."""
 ENGINES = {
     "local": ((), "os"),
     "ray": (("--engine", "ray", "--cluster.cores", "1"), "ray"),
@@ -30,10 +33,11 @@ ENGINES = {
 """Name -> arguments, and the library it needs."""
 
 
-def start(photos: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    """The command in a process group of its own, as a terminal starts it."""
+@contextmanager
+def started(photos: Path, out: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process group of its own, as a terminal starts it; ended with the block."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "splat", "reconstruct", str(photos), "--out", str(out), *ARGUMENTS, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -42,11 +46,17 @@ def start(photos: Path, out: Path, *more: str) -> subprocess.Popen[str]:
         start_new_session=True,
         preexec_fn=takes_ctrl_c,
     )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def run(photos: Path, out: Path, *more: str) -> str:
-    process = start(photos, out, *more)
-    text = process.communicate(timeout=600)[0]
+    with started(photos, out, *more) as process:
+        text = process.communicate(timeout=MAX_SECONDS)[0]
     assert process.returncode == 0, text
     return text
 
@@ -93,8 +103,8 @@ def processes_of(out: Path) -> list[str]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + MAX_SECONDS
     while not condition():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
@@ -113,12 +123,12 @@ def test_ctrl_c_in_the_second_block_loses_nothing(
         pytest.skip(f"{library} is not installed")
     photos, whole = uninterrupted
     out = with_poses_of(whole, tmp_path / "run")
-    process = start(photos, out, *more)
     saved = out / "blocks" / "1" / "train" / "checkpoint"
-    wait_until(lambda: saved.is_dir() and any(not p.name.startswith(".") for p in saved.iterdir()), process)
-    first = (out / "blocks" / "0" / "train" / "stage.json").read_bytes()
-    os.killpg(process.pid, signal.SIGINT)
-    text = process.communicate(timeout=300)[0]
+    with started(photos, out, *more) as process:
+        wait_until(lambda: saved.is_dir() and any(not p.name.startswith(".") for p in saved.iterdir()), process)
+        first = (out / "blocks" / "0" / "train" / "stage.json").read_bytes()
+        os.killpg(process.pid, signal.SIGINT)
+        text = process.communicate(timeout=MAX_SECONDS)[0]
     assert process.returncode == 130, text
     assert text.strip().splitlines()[-1] == "splat: stopped; run the same command again to go on from where it stopped."
     assert "Traceback" not in text
