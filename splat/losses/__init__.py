@@ -41,6 +41,9 @@ class Losses:
     """L1 of rendered normals and those of the photo's depth map or normal prior, where there are any."""
     normal_cosine: float = 0.0
     """1 - cosine of the angle between the two."""
+    normal_every: int = 4
+    """Normals are drawn and compared in every so many steps, with so many times the weight: drawing and comparing them
+    costs as much as the rest of a step."""
     smoothness: float = 0.0
     """Relative change of rendered disparity between pixels where the photo has no edge."""
     coarse: float = 0.0
@@ -106,9 +109,9 @@ class Losses:
         )
         if (normal_l1 or normal_cosine) and (errors := normal_errors(step)) is not None:
             if normal_l1:
-                total = total + normal_l1 * _logged(figures, "normal_l1", errors[0])
+                total = total + max(1, self.normal_every) * normal_l1 * _logged(figures, "normal_l1", errors[0])
             if normal_cosine:
-                total = total + normal_cosine * _logged(figures, "normal_cosine", errors[1])
+                total = total + max(1, self.normal_every) * normal_cosine * _logged(figures, "normal_cosine", errors[1])
         if self.smoothness and counts("smoothness"):
             total = total + self.smoothness * _logged(figures, "smoothness", disparity_variation(step))
         if self.coarse and counts("coarse"):

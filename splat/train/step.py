@@ -157,7 +157,7 @@ def draw_item(
     raster = replace(
         s.phase.raster,
         absgrad=s.wants_absgrad,
-        normals=s.phase.raster.normals and item.normals_cam is not None,  # else no term reads them
+        normals=_reads_normals(s, item),
         factored_sh=factored and s.model.takes_factored_sh,
         capacity=s.capacity if k == 1 else None,  # it was measured at the item's own size
     )
@@ -186,6 +186,12 @@ def draw_item(
             s.density.after_backward(s.phase_step, ids, part, of)
         gradients = gradients_of(rows, ids, render, pose.detach())
     return ItemGradients(correction, gradients, loss.detach(), figures, render.overflow)
+
+
+def _reads_normals(s: StepState, item: Item) -> bool:
+    """Whether a term of the loss reads the rendered normals of the item in this step."""
+    every = max(1, getattr(s.phase.losses, "normal_every", 1))
+    return s.phase.raster.normals and item.normals_cam is not None and s.number % every == 0
 
 
 def pooled(render: Render, k: int) -> Render:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import planes
 import pytest
 import torch
+from torch import Tensor
 
 from splat.cli import parse
 from splat.commands.reconstruct import Reconstruct
 from splat.core.camera import Camera
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
-from splat.core.slots import Budget, Init, InitPlan, Priors, RasterSettings, Silent
+from splat.core.slots import Budget, Init, InitPlan, Priors, RasterSettings, Silent, Step
 from splat.geometry.drawing import draw
 from splat.init.background import BackgroundSurfaces
 from splat.losses import Losses
 from splat.losses.correlation import pearson_distance
+from splat.losses.normals import normal_errors
 from splat.methods import Lm
 from splat.methods.lm import LAYOUTS
 from splat.raster import choose
@@ -100,6 +102,26 @@ def test_few_photos_are_bound_to_rays_first_and_many_are_free(prepared: tuple[Ca
     assert few_init.along_rays and not many_init.along_rays and many_init.keep_points > 0
     free = many_init(capture, 1, 0, Silent(), Priors(planes.TrueDepth(SCENE)))
     assert len(phases_of((capture, free), many)) == 1
+
+
+def test_normals_are_drawn_in_every_fourth_step_of_photos_and_count_fourfold(prepared: tuple[Capture, Init]) -> None:
+    seen = []
+
+    @dataclass(frozen=True)
+    class Noting(Losses):
+        def __call__(self, step: Step) -> tuple[Tensor, dict[str, float | Tensor]]:
+            total, figures = super().__call__(step)
+            errors = normal_errors(step)
+            added = None if errors is None else float((total - Losses()(step)[0]).detach()) / float(errors[0].detach())
+            seen.append((step.number, step.item.normals_cam is not None, added))
+            return total, figures
+
+    phases = phases_of(prepared, losses=Noting(normal_l1=0.01), steps=10)
+    model = ViewModel(3, ViewSettings(exposure=False), prepared[0].camera_centres().float(), 1.0)
+    train(prepared[1], phases, choose(torch.device("cpu"), "auto"), model, TrainSettings(), Silent())
+    for number, photo, added in seen:
+        assert added == (pytest.approx(0.04, rel=0.05) if photo and number % 4 == 0 else None)
+    assert {n for n, photo, _ in seen if photo} == set(range(10)) and not all(photo for _, photo, _ in seen)
 
 
 def test_training_lowers_the_new_terms(prepared: tuple[Capture, Init]) -> None:
