@@ -104,7 +104,7 @@ def test_few_photos_are_bound_to_rays_first_and_many_are_free(prepared: tuple[Ca
     assert len(phases_of((capture, free), many)) == 1
 
 
-def test_normals_are_drawn_in_every_fourth_step_of_photos_and_count_fourfold(prepared: tuple[Capture, Init]) -> None:
+def test_normals_of_every_fourth_step_are_drawn_then_and_count_fourfold(prepared: tuple[Capture, Init]) -> None:
     seen = []
 
     @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def test_normals_are_drawn_in_every_fourth_step_of_photos_and_count_fourfold(pre
             seen.append((step.number, step.item.normals_cam is not None, added))
             return total, figures
 
-    phases = phases_of(prepared, losses=Noting(normal_l1=0.01), steps=10)
+    phases = phases_of(prepared, losses=Noting(normal_l1=0.01, normal_every=4), steps=10)
     model = ViewModel(3, ViewSettings(exposure=False), prepared[0].camera_centres().float(), 1.0)
     train(prepared[1], phases, choose(torch.device("cpu"), "auto"), model, TrainSettings(), Silent())
     for number, photo, added in seen:
