@@ -209,6 +209,17 @@ def test_ray_tries_nothing_without_end_in_a_cluster_of_its_own(monkeypatch: pyte
     assert given["_system_config"]["task_oom_retries"] == 3
 
 
+def test_a_machine_too_busy_to_start_ray_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def init(**_: Any) -> None:
+        raise Exception("The current node timed out during startup. This could happen.")
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    with pytest.raises(SplatError, match=r"Ray did not start on this machine \(The current node timed out"):
+        ray_engine._connect(ray, "", 3)
+
+
 @pytest.mark.parametrize("engine", [Ray, Slurm])
 def test_settings_of_the_engines_of_a_cluster_are_one_and_the_same(engine: type[remote.Remote], tmp_path: Path) -> None:
     settings = engine(("splat",), 5.0, 7.0, 2, 3, 1.0, 4)

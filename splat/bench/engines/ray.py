@@ -265,20 +265,29 @@ def _connect(ray: Any, address: str, retries: int) -> bool | None:
         return None
     named = address or os.environ.get("RAY_ADDRESS", "")
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not named:
+        _start(ray, retries, quiet)
+        return True
     try:
-        if not named:
-            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-            # a task whose worker Ray ends because memory is short would otherwise be tried without end
-            bounds = {"task_oom_retries": retries, "worker_register_timeout_seconds": _REGISTER_SECONDS}
-            ray.init(
-                address="local", num_cpus=available_cores(), include_dashboard=False, _system_config=bounds, **quiet
-            )
-            return True
         ray.init(address=named, **quiet)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as e:
-        said = _first(e) or type(e).__name__
         raise SplatError(
-            f"no Ray cluster at {named or 'this machine'} ({said}): start one with `ray start --head`, or name its "
-            "address with --cluster.address."
+            f"no Ray cluster at {named} ({_first(e) or type(e).__name__}): start one with `ray start --head`, or name "
+            "its address with --cluster.address."
         ) from None
     return False
+
+
+def _start(ray: Any, retries: int, quiet: dict[str, Any]) -> None:
+    """A cluster on this machine. Raises SplatError where Ray gives up."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # a task whose worker Ray ends because memory is short would otherwise be tried without end
+    bounds = {"task_oom_retries": retries, "worker_register_timeout_seconds": _REGISTER_SECONDS}
+    settings = {"num_cpus": available_cores(), "include_dashboard": False, "_system_config": bounds}
+    try:
+        ray.init(address="local", **settings, **quiet)
+    except Exception as e:  # a machine that is too busy to start it in 30 s is a bare Exception
+        raise SplatError(
+            f"Ray did not start on this machine ({_first(e) or type(e).__name__}): try again when less runs here, or "
+            "leave --engine out."
+        ) from None
