@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from splat.core.errors import SplatError
 from splat.methods.presets import PRESETS
+from splat.poses.upright import parse_up
 from splat.stages.figures import check_names
 
 _MAX_SEED = 2**31 - 1
@@ -40,6 +41,8 @@ class Checked(Protocol):
     def figures(self) -> tuple[str, ...]: ...
     @property
     def test_every(self) -> int: ...
+    @property
+    def up(self) -> str: ...
     @property
     def seed(self) -> int: ...
     @property
@@ -83,6 +86,7 @@ def check(settings: Checked) -> None:
     ):
         if value is not None and value < lowest:
             raise SplatError(f"{flag} {value} is too low: give at least {lowest}.")
+    parse_up(settings.up)  # else it is read once the poses are found
     check_names(settings.figures)
 
 

@@ -161,6 +161,7 @@ class ReconstructSettings:
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
     """What draws; auto takes the fastest that works here."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What computes; auto: a GPU where torch sees one, else the CPU."""
     threads: int | None = None
     """CPU threads (default: all cores this process may use)."""
     memory: float | None = None

@@ -23,14 +23,19 @@ _MAX_NAME_BYTES = 255
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while `path` is written into a SplatError that names it: a full disk, a folder that is
-    read-only or in the way of the file, a name that is too long. Other errors pass."""
+    """Turns what goes wrong while `path` is written into a SplatError that names it: a full disk, a limit on the
+    size of files, a folder that is read-only or in the way of the file, a name that is too long. Other errors pass."""
     try:
         yield
     except OSError as e:
         name = shown(path)
         if e.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise SplatError(f"{name} was not written: the disk is full; free some space and run again.") from None
+        if e.errno == errno.EFBIG:
+            raise SplatError(
+                f"{name} was not written: a file may not be so large there (`ulimit -f`, or the file system of the "
+                "disk); raise the limit or choose another place."
+            ) from None
         if _is_folder(path):
             raise SplatError(f"{name} is a folder where a file is to be written: move it away and run again.") from None
         if e.errno in _UNWRITABLE:

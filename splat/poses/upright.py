@@ -30,7 +30,7 @@ def parse_up(text: str) -> Float[Tensor, "3"] | None:
     except ValueError:
         values = []
     if len(values) != 3 or not 1e-12 < sum(v * v for v in values) < float("inf"):
-        raise SplatError(f'up = {text!r} is not a direction: give "auto", "x", "-y", ... or three numbers "0,0,1".')
+        raise SplatError(f'--up {text!r} is not a direction: give "auto", "x", "-y", ... or three numbers "0,0,1".')
     return torch.nn.functional.normalize(torch.tensor(values, dtype=torch.float64), dim=0)
 
 

@@ -77,8 +77,10 @@ class Shaping:
         self._up()
         c = self.crop
         if c is not None:
-            if len(c) not in (4, 6) or not all(map(math.isfinite, c)):
+            if len(c) not in (4, 6):
                 raise SplatError(f"--crop has {len(c)} numbers: give 6 for a box or 4 for a sphere.")
+            if not all(map(math.isfinite, c)):
+                raise SplatError(f"--crop {' '.join(map(str, c))} must be finite numbers.")
             if (len(c) == 4 and c[3] <= 0) or (len(c) == 6 and not all(a < b for a, b in zip(c[:3], c[3:]))):
                 raise SplatError(f"--crop {' '.join(map(str, c))} is empty: minima come first, a radius is above 0.")
 
@@ -238,7 +240,7 @@ def deliver(scene: Scene, outputs: Sequence[Path], deliverables: Sequence[Delive
         files += deliverable.write(path, scene, report)
         what = f"{len(scene.gaussians)} Gaussians{relative_to(scene.header)}"
         what = what if deliverable.holds_gaussians else deliverable.about
-        print(f"{path}: {what}", file=sys.stderr)
+        print(f"{shown(path)}: {what}", file=sys.stderr)
     return files
 
 

@@ -74,11 +74,13 @@ def listen(host: str, port: int | None) -> socket.socket:
         raise SplatError(f"--port {port} does not exist: choose 1024 to 65535.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     reason = ""
+    try:
+        socket.getaddrinfo(host or None, 0, family)  # `create_server` does not tell an unknown name from a port in use
+    except (OSError, UnicodeError):
+        raise SplatError(f"--host {shown(host)} is no address of this machine: leave it out.") from None
     for candidate in ports:
         try:
             return socket.create_server((host, candidate), family=family, backlog=16)
-        except socket.gaierror:
-            raise SplatError(f"--host {shown(host)} is no address of this machine: leave it out.") from None
         except OSError as e:
             reason = e.strerror or str(e)
     if port is None:

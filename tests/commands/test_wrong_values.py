@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from splat.__main__ import main
 from splat.commands.checks import check
@@ -14,9 +15,13 @@ from splat.commands.init import InitOnly
 from splat.commands.program import Program
 from splat.commands.reconstruct import Reconstruct
 from splat.core.errors import SplatError
+from splat.core.gaussians import Gaussians
+from splat.export import save_splat
 from splat.methods import Lm
+from splat.stages.deliver import Shaping
 from splat.train.point_views import PointViews
 from splat.train.settings import Training
+from splat.viewer.access import listen
 
 NAN = math.nan
 
@@ -31,6 +36,7 @@ NAN = math.nan
         ("--memory -1 ", {"memory": -1.0}),
         ("--memory ", {"memory": NAN}),
         ("--downscale ", {"downscale": NAN}),
+        ("--up ", {"up": "sideways"}),
         ("--max-frames 0 ", {"max_frames": 0}),
         ("--max-pixels -5 ", {"max_pixels": -5}),
         ("--train.free-space ", {"train": Training(free_space=NAN)}),
@@ -63,3 +69,24 @@ def test_a_name_that_no_file_can_have_is_one_sentence(
     said = capsys.readouterr().err
     assert "xxx" in said and len(said.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("port", [None, 0])
+def test_an_unknown_host_is_named_rather_than_the_port(port: int | None) -> None:
+    with pytest.raises(SplatError, match=r"--host no\.such\.host\.invalid is no address"):
+        listen("no.such.host.invalid", port)
+
+
+def test_what_is_no_number_in_a_crop_is_said() -> None:
+    with pytest.raises(SplatError, match=r"--crop nan 0\.0 0\.0 1\.0 must be finite"):
+        Shaping(crop=(NAN, 0.0, 0.0, 1.0)).check()
+
+
+def test_names_with_line_breaks_take_one_line_of_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = Gaussians(torch.zeros(1, 3), torch.eye(4)[:1], torch.zeros(1, 3), torch.zeros(1), torch.zeros(1, 1, 3))
+    save_splat(tmp_path / "a.ply", few)
+    assert main(["convert", str(tmp_path / "a.ply"), str(tmp_path / "b\nc.ply")]) == 0
+    said = capsys.readouterr().err
+    assert r"b\x0ac.ply: 1 Gaussians" in said and len(said.strip().splitlines()) == 1

@@ -110,3 +110,12 @@ def test_a_link_planted_at_the_temporary_name_is_not_followed(tmp_path: Path) ->
     name.symlink_to(victim)
     write_json(target, {"new": 1})
     assert victim.read_text() == "precious" and not target.is_symlink()
+
+
+def test_a_limit_on_the_size_of_files_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    """`ulimit -f`, or 4 GB of FAT."""
+    with pytest.raises(SplatError, match=r"a\.bin was not written: a file may not be so large"):
+        with atomic_path(tmp_path / "a.bin") as part:
+            part.write_bytes(b"half")
+            raise OSError(errno.EFBIG, "File too large")
+    assert names(tmp_path) == []
