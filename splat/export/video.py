@@ -5,9 +5,11 @@ Of the same frames at the same quality VP8 takes a quarter of the time, and a th
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -42,7 +44,8 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 30.0) -> 
                 if writer is None:
                     size = (width, height)
                     code = cv2.VideoWriter.fourcc(*tag)
-                    writer = cv2.VideoWriter(str(writable), cv2.CAP_FFMPEG, code, fps, size)
+                    with _without_stderr():  # OpenCV prints there that WebM has no tags, and goes on
+                        writer = cv2.VideoWriter(str(writable), cv2.CAP_FFMPEG, code, fps, size)
                     if not writer.isOpened():
                         raise SplatError(
                             f"{path} was not written: this OpenCV has no encoder for it; "
@@ -67,6 +70,23 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 30.0) -> 
         if not temporary.is_file() or not _first_frame_reads(temporary):  # OpenCV does not report a full disk
             raise SplatError(f"{path} was not written whole: is the disk full? Free some space and run again.")
     return count
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """What libraries print to standard error meanwhile is lost."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _encode(writer: cv2.VideoWriter, bgr: np.ndarray) -> None:

@@ -100,9 +100,12 @@ def read_video(path: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(("name", "codecs"), [("a.mp4", {b"VP90", b"vp09"}), ("a.webm", {b"VP80", b"vp08"})])
-def test_a_video_read_back_has_the_frames_in_order(tmp_path: Path, name: str, codecs: set[bytes]):
+def test_a_video_read_back_has_the_frames_in_order(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, codecs: set[bytes]
+):
     made = frames(10)
     assert write_video(tmp_path / name, iter(made), fps=25.0) == 10
+    assert capfd.readouterr().err == ""
     back = read_video(tmp_path / name)
     assert len(back) == 10
     for a, b in zip(made, back):
