@@ -17,6 +17,7 @@ from splat.bench.programs import OtherProgram, programs_of
 from splat.bench.protocols import PROTOCOLS, Protocol
 from splat.bench.runner import Table
 from splat.bench.tables import rows_of
+from splat.commands.checks import MAX_SEED
 from splat.commands.prediction import Predictor
 from splat.core.errors import SplatError
 from splat.methods import METHODS
@@ -214,8 +215,8 @@ def _seeds(text: str) -> list[int]:
         found = [int(part) for part in _names(text)]
     except ValueError:
         raise SplatError(f"--seeds {text!r} are not whole numbers: write 3, or 0,1,2.") from None
-    if any(not 0 <= seed < 2**31 for seed in found):
-        raise SplatError(f"--seeds {text!r} must be from 0 to {2**31 - 1}: write 3, or 0,1,2.")
+    if any(not 0 <= seed <= MAX_SEED for seed in found):
+        raise SplatError(f"--seeds {text!r} must be from 0 to {MAX_SEED}: write 3, or 0,1,2.")
     if len(found) == 1 and found[0] > 0 and "," not in text:
         if found[0] > _MAX_SEEDS:
             raise SplatError(f"--seeds {text} would run every cell so often: for that seed alone write {text},")

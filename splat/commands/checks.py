@@ -13,7 +13,7 @@ from splat.methods.presets import PRESETS
 from splat.poses.upright import parse_up
 from splat.stages.figures import check_names
 
-_MAX_SEED = 2**31 - 1
+MAX_SEED = 2**31 - 1
 """What structure from motion takes."""
 
 
@@ -75,8 +75,8 @@ def check(settings: Checked) -> None:
         raise SplatError(f"--cap {settings.cap} is too low: give at least 1.")
     if settings.memory is not None and settings.memory <= 0:
         raise SplatError(f"--memory {settings.memory:g} is too little: give GB above 0.")
-    if settings.seed > _MAX_SEED:
-        raise SplatError(f"--seed {settings.seed} is too large: give at most {_MAX_SEED}.")
+    if settings.seed > MAX_SEED:
+        raise SplatError(f"--seed {settings.seed} is too large: give at most {MAX_SEED}.")
     for flag, value, lowest in (
         ("--seed", settings.seed, 0),
         ("--threads", settings.threads, 0),

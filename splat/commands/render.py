@@ -13,6 +13,7 @@ from splat.core.slots import PathCamera
 from splat.export import read_splat
 from splat.export.renders import write_renders
 from splat.export.sidecar import drawn_as_said, from_original_frame
+from splat.export.video import check_flight
 from splat.geometry.camera_paths import interpolated_path, orbit_path
 from splat.run.completed import CompletedRun, note_written
 from splat.run.console import Console
@@ -49,8 +50,7 @@ class RenderPath:
     """What draws; auto takes the fastest that works here."""
 
     def __call__(self) -> int:
-        if self.frames < 2 or self.size < 16 or not 0 < self.fps <= 1000:
-            raise SplatError("--frames must be at least 2, --size at least 16, --fps above 0 and at most 1000.")
+        check_flight(self.frames, self.size, self.fps, "--")
         run = CompletedRun.open(self.run, self.raster)
         names = None
         if self.path in ("orbit", "path"):

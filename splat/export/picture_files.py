@@ -13,6 +13,7 @@ from splat.core.errors import SplatError
 from splat.core.slots import PathCamera, Reporter
 from splat.export.deliverable import Deliverable, Scene, TrainedScene
 from splat.export.renders import write_renders
+from splat.export.video import check_flight
 from splat.geometry.camera_paths import CameraPath, interpolated_path, orbit_path
 
 PathName = Literal["orbit", "path", "train", "test"]
@@ -87,10 +88,7 @@ class Frames(PictureDeliverable):
 
 
 def _cameras(trained: TrainedScene, options: PathOptions) -> tuple[list[PathCamera], list[str] | None]:
-    if options.frames < 2 or options.size < 16 or not 0 < options.fps <= 1000:
-        raise SplatError(
-            "--video.frames must be at least 2, --video.size at least 16, --video.fps above 0 and at most 1000."
-        )
+    check_flight(options.frames, options.size, options.fps, "--video.")
     if options.path in _PATHS:
         return list(_PATHS[options.path](trained.capture, options.frames, options.size).cameras), None
     views = [v for v in trained.capture.views if v.role == options.path and v.world_from_cam is not None]

@@ -24,6 +24,15 @@ _AHEAD = 4
 """Maximum number of frames in the queue of the encoder."""
 
 
+def check_flight(frames: int, size: int, fps: float, flags: str) -> None:
+    """Raises SplatError for an orbit or a path that cannot be; `size`: its long side in px; `flags`: what the names of
+    its flags begin with."""
+    if frames < 2 or size < 16 or not 0 < fps <= 1000:
+        raise SplatError(
+            f"{flags}frames must be at least 2, {flags}size at least 16, {flags}fps above 0 and at most 1000."
+        )
+
+
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 30.0) -> int:
     """Encode a stream of uint8 RGB frames [h w 3] of one size; returns their number.
 

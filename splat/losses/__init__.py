@@ -42,8 +42,8 @@ class Losses:
     normal_cosine: float = 0.0
     """1 - cosine of the angle between the two."""
     normal_every: int = 1
-    """Normals are drawn and compared in every so many steps, with so many times the weight: 4 is
-    faster, and cost 0.2 dB on eight photos of kermit."""
+    """Normals are drawn and compared in every so many steps, with so many times the weight: 4 is faster, and cost
+    0.2 dB on eight photos of kermit."""
     smoothness: float = 0.0
     """Relative change of rendered disparity between pixels where the photo has no edge."""
     coarse: float = 0.0
@@ -104,14 +104,14 @@ class Losses:
         if in_patches is not None:
             total = total + self.pearson_patches * _logged(figures, "pearson_patches", in_patches)
         normal_l1, normal_cosine = (
-            weight if counts(name) else 0.0
+            max(1, self.normal_every) * weight if counts(name) else 0.0
             for name, weight in (("normal_l1", self.normal_l1), ("normal_cosine", self.normal_cosine))
         )
         if (normal_l1 or normal_cosine) and (errors := normal_errors(step)) is not None:
             if normal_l1:
-                total = total + max(1, self.normal_every) * normal_l1 * _logged(figures, "normal_l1", errors[0])
+                total = total + normal_l1 * _logged(figures, "normal_l1", errors[0])
             if normal_cosine:
-                total = total + max(1, self.normal_every) * normal_cosine * _logged(figures, "normal_cosine", errors[1])
+                total = total + normal_cosine * _logged(figures, "normal_cosine", errors[1])
         if self.smoothness and counts("smoothness"):
             total = total + self.smoothness * _logged(figures, "smoothness", disparity_variation(step))
         if self.coarse and counts("coarse"):

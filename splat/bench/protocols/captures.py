@@ -17,9 +17,9 @@ def captures(data: Path) -> list[Scene]:
     found = []
     for folder in sorted(p for p in data.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if (folder / "transforms_train.json").exists():
-            found.append(Scene(scene_name(folder.name), folder))
+            found.append(Scene(scene_name(folder, data), folder))
         elif _has_photos(folder) or _has_video(folder):
-            found.append(Scene(scene_name(folder.name), folder, {"ignore-poses": True}))
+            found.append(Scene(scene_name(folder, data), folder, {"ignore-poses": True}))
     return found
 
 

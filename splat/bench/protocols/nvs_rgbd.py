@@ -16,7 +16,7 @@ def scenes(data: Path) -> list[Scene]:
     """Every folder with `poses_bounds.npy`, up to two folders deep (`zed2/scene01`)."""
     found = sorted(p.parent for pattern in ("*", "*/*") for p in data.glob(f"{pattern}/poses_bounds.npy"))
     layout = Llff()
-    return [Scene(scene_name(f.relative_to(data).as_posix().replace("/", "_")), layout.source(f)) for f in found]
+    return [Scene(scene_name(f, data), layout.source(f)) for f in found]
 
 
 NVS_RGBD = Protocol(

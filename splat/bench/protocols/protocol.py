@@ -162,10 +162,11 @@ class Protocol:
         return "\n".join([f"{self.name}: {self.about}", *(f"  {k}: {v}" for k, v in lines.items() if v)])
 
 
-def scene_name(folder: str) -> str:
-    """What the scene of a folder is called: as the folder, with escapes (`\\xe9`) for bytes that are not UTF-8 and for
-    line breaks, which no table can hold."""
-    return "".join(shown(c) if unicodedata.category(c) in {"Cc", "Cs"} else c for c in folder)
+def scene_name(folder: Path, data: Path) -> str:
+    """What the scene of a folder below `data` is called: as its path from there, joined by underscores, with escapes
+    (`\\xe9`) for bytes that are not UTF-8 and for line breaks, which no table can hold."""
+    name = folder.relative_to(data).as_posix().replace("/", "_")
+    return "".join(shown(c) if unicodedata.category(c) in {"Cc", "Cs"} else c for c in name)
 
 
 def figures(*names: str) -> dict[str, Value]:

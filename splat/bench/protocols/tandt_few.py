@@ -41,8 +41,8 @@ def scenes(data: Path) -> list[Scene]:
     """Every folder with a COLMAP model, up to two folders deep (`tandt/train`, which is called train, unless another
     scene is called so too: then tandt_train)."""
     found = sorted(p.parent for pattern in ("*", "*/*") for p in data.glob(f"{pattern}/sparse"))
-    names = [scene_name(f.name) for f in found]
-    in_full = [scene_name(f.relative_to(data).as_posix().replace("/", "_")) for f in found]
+    names = [scene_name(f, f.parent) for f in found]
+    in_full = [scene_name(f, data) for f in found]
     return [
         Scene(name if names.count(name) == 1 else full, f, {"images": "images"})
         for name, full, f in zip(names, in_full, found, strict=True)
