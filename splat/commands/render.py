@@ -7,14 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from splat.core import licences
+from splat.core.camera import Camera
 from splat.core.errors import SplatError
+from splat.core.gaussians import Gaussians
+from splat.core.geometry import Rigid
 from splat.core.machine import available_memory_gb
-from splat.core.slots import PathCamera
+from splat.core.slots import FrameEnhancer, PathCamera, RasterSettings, RenderedView
 from splat.export import read_splat
+from splat.export.enhance import FrameFilter, ReferencePhotos
 from splat.export.renders import write_renders
 from splat.export.sidecar import drawn_as_said, from_original_frame
 from splat.export.video import check_flight
 from splat.geometry.camera_paths import interpolated_path, orbit_path
+from splat.geometry.drawing import draw_view
+from splat.priors.video_enhancer import VideoEnhancer
 from splat.run.completed import CompletedRun, note_written
 from splat.run.console import Console
 
@@ -46,11 +53,29 @@ class RenderPath:
     fill: bool = False
     """Close holes, which no photo showed, for presentation: in the video and in further pictures, named *_filled. What
     is inside them is made up; `holes/` beside the pictures says where they are."""
+    enhance: Literal["none", "filter", "diffusion"] = "none"
+    """Enhance frames for presentation: in the video and in further pictures, named *_enhanced, with a JSON file of what
+    was changed. filter: steady colours along the flight, and the detail of the nearest training photos, both only where
+    they show the same surface. diffusion: ZeroScope v2 XL from the folder SPLAT_WEIGHTS, which makes things up. No
+    figure is of enhanced frames."""
+    license: licences.Policy = "research"
+    """Which weights may be loaded. commercial: only those whose licence is known to allow commercial use."""
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
     """What draws; auto takes the fastest that works here."""
 
     def __call__(self) -> int:
         check_flight(self.frames, self.size, self.fps, "--")
+        with licences.policy(self.license):
+            return self._render(self._video_model())
+
+    def _video_model(self) -> FrameEnhancer | None:
+        """The network of `--enhance diffusion`, before anything is drawn: it may be missing."""
+        if self.enhance != "diffusion":
+            return None
+        still = self.path in ("train", "test")
+        return VideoEnhancer(chunk=1, overlap=0).start() if still else VideoEnhancer().start()
+
+    def _render(self, video_model: FrameEnhancer | None) -> int:
         run = CompletedRun.open(self.run, self.raster)
         names = None
         if self.path in ("orbit", "path"):
@@ -70,10 +95,14 @@ class RenderPath:
             if self.splat is not None:
                 splat = read_splat(self.splat, report, available_memory_gb())
                 gaussians, settings = from_original_frame(splat, run.capture), drawn_as_said(splat, settings)
+            gaussians = gaussians.to(run.device)
+            enhancer = video_model
+            if self.enhance == "filter":
+                enhancer = frame_filter(run, gaussians, settings, still)
             report.begin("render")
             files = write_renders(
                 target / self.path,
-                gaussians.to(run.device),
+                gaussians,
                 cameras,
                 run.raster,
                 settings,
@@ -85,11 +114,27 @@ class RenderPath:
                 fps=self.fps,
                 units_per_world=1 / run.capture.world_from_source.scale,
                 fill=self.fill,
+                enhance=enhancer,
                 report=report,
             )
-        written = [*files.rgb, *files.depth, *files.previews, *files.holes, *files.filled]
+        written = [*files.rgb, *files.depth, *files.previews, *files.holes, *files.filled, *files.enhanced]
         written += [files.video] if files.video else []
         written += [path.with_name("depth.json") for path in files.depth[:1]]
         note_written(self.run, "export", written)
         print(f"{files.video or target / self.path}: {len(cameras)} views", file=sys.stderr)
         return 0
+
+
+def frame_filter(run: CompletedRun, gaussians: Gaussians, settings: RasterSettings, still: bool) -> FrameFilter:
+    """The filter of a run's frames. Only training photos are references; where `still`, frames are not neighbours in
+    time, and a photo is no reference for the picture from its own place."""
+    background = run.trained.background.to(gaussians.means)
+
+    def draw(camera: Camera, world_from_cam: Rigid) -> RenderedView:
+        render = draw_view(gaussians, camera, world_from_cam, run.raster, settings, background)
+        return RenderedView.of(render, camera, world_from_cam)
+
+    views = [run.trained.placed(v) for v in run.capture.train_views if v.world_from_cam is not None]
+    views = [v for v in views if v.name not in run.lost]
+    references = ReferencePhotos(views, draw, skip_own=still) if views else None
+    return FrameFilter(references, reach=0) if still else FrameFilter(references)

@@ -8,7 +8,7 @@ from another arrives as an argument typed here. An implementation that users cho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -911,6 +911,31 @@ class Codec(SplatReader, Protocol):
 
     def save(self, path: Path, gaussians: Gaussians, header: dict[str, str], report: Reporter | None = None) -> None:
         """Write a file. What the format cannot hold is a warning, or a SplatError where the scene would be another."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class EnhancedView:
+    """A render that was changed for presentation."""
+
+    rgb: Float[Tensor, "h w 3"]
+    """In [0, 1]."""
+    photos: tuple[str, ...] = ()
+    """Names of the photos that something was taken from."""
+    frames: tuple[int, ...] = ()
+    """Frames that something was taken from, counted from this one: -1 is the one before it."""
+
+
+@runtime_checkable
+class FrameEnhancer(Protocol):
+    """Changes renders for presentation: what it makes is never trained on and never measured."""
+
+    def __call__(self, frames: Iterable[RenderedView]) -> Iterator[EnhancedView]:
+        """One for each frame, in order. Frames are neighbours in time; a bounded number of them is held at once."""
+        ...
+
+    def about(self) -> dict[str, Any]:
+        """What is written beside the pictures: the method, its settings, and its weights with SHA-256 and licence."""
         ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,7 +19,16 @@ from splat.core.foreign import path_inside
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.core.image import write_png
-from splat.core.slots import PathCamera, Rasterizer, RasterSettings, Reporter, Silent
+from splat.core.slots import (
+    FrameEnhancer,
+    PathCamera,
+    Rasterizer,
+    RasterSettings,
+    RenderedView,
+    Reporter,
+    Silent,
+)
+from splat.export.enhance import ENHANCED_FILE, Change, describe_changes
 from splat.export.video import write_video
 from splat.geometry.drawing import draw_view
 from splat.geometry.holes import HOLE_ALPHA, hole_mask, with_holes_filled
@@ -44,6 +54,12 @@ class Frame:
     alpha: np.ndarray
     """float32 [h w]."""
 
+    def view(self, camera: PathCamera) -> RenderedView:
+        """For filters of frames; colours in [0, 1]."""
+        rgb = torch.from_numpy(self.rgb.astype(np.float32) / 255)
+        maps = torch.from_numpy(self.alpha), torch.from_numpy(self.depth)
+        return RenderedView(camera.camera, camera.world_from_cam, rgb, *maps)
+
 
 @dataclass(frozen=True)
 class RenderFiles:
@@ -56,6 +72,8 @@ class RenderFiles:
     """Masks of holes, and their description."""
     filled: tuple[Path, ...] = ()
     video: Path | None = None
+    enhanced: tuple[Path, ...] = ()
+    """Enhanced pictures, and the accounts of what was changed."""
 
 
 def render_frame(
@@ -91,6 +109,7 @@ def write_renders(
     units_per_world: float = 1.0,
     holes: bool = True,
     fill: bool = False,
+    enhance: FrameEnhancer | None = None,
     report: Reporter | None = None,
 ) -> RenderFiles:
     """Draw every camera into `folder`: `NAME.png`, `depth/NAME.png`, `depth/NAME.preview.png`, masks of the holes as
@@ -110,11 +129,16 @@ def write_renders(
     rgb_paths: list[Path] = []
     depth_paths: list[Path] = []
     filled_paths: list[Path] = []
+    enhanced_paths: list[Path] = []
     percents: dict[str, float] = {}
-    if video is not None and fill:
-        video = video.with_stem(f"{video.stem}_filled")
+    changes: dict[str, Change] = {}
+    suffix = ("_enhanced" if enhance is not None else "") + ("_filled" if fill else "")
+    if video is not None:
+        video = video.with_stem(f"{video.stem}{suffix}")
+    pending: deque[tuple[int, Frame]] = deque()
 
-    def frames() -> Iterator[np.ndarray]:
+    def views() -> Iterator[RenderedView]:
+        """Draws and writes what was drawn; frames wait in `pending` until they have been enhanced."""
         for i, (stem, c) in enumerate(zip(stems, cameras)):
             frame = render_frame(gaussians, c.camera, c.world_from_cam, rasterizer, settings, background)
             if images:
@@ -129,9 +153,32 @@ def write_renders(
                 mask = hole_mask(frame.alpha)
                 percents[stem] = round(100 * float((mask > 0).mean()), 3)
                 write_png(path_inside(folder, f"holes/{stem}.png"), mask)
-            picture = with_holes_filled(frame.rgb, frame.alpha, frame.depth, background) if fill else frame.rgb
+            pending.append((i, frame))
+            yield frame.view(c)
+
+    def pictures() -> Iterator[tuple[int, Frame, np.ndarray]]:
+        """Each frame, and the picture that is made of it, which is its own where nothing is enhanced."""
+        if enhance is None:
+            for _ in views():
+                i, frame = pending.popleft()
+                yield i, frame, frame.rgb
+            return
+        for enhanced in enhance(views()):
+            i, frame = pending.popleft()
+            picture = (enhanced.rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+            from_frames = [stems[i + offset] for offset in enhanced.frames]
+            changes[stems[i]] = Change.of(frame.rgb, picture, enhanced.photos, from_frames)
+            if images:
+                enhanced_paths.append(path_inside(folder, f"enhanced/{stems[i]}_enhanced.png"))
+                write_png(enhanced_paths[-1], picture)
+            yield i, frame, picture
+
+    def frames() -> Iterator[np.ndarray]:
+        for i, frame, picture in pictures():
+            if fill:
+                picture = with_holes_filled(picture, frame.alpha, frame.depth, background)
             if fill and images:
-                filled_paths.append(path_inside(folder, f"filled/{stem}_filled.png"))
+                filled_paths.append(path_inside(folder, f"filled/{stems[i]}{suffix}.png"))
                 write_png(filled_paths[-1], picture)
             report.progress(i + 1, len(cameras))
             yield picture
@@ -141,6 +188,12 @@ def write_renders(
     else:
         for _ in frames():
             pass
+    if enhance is not None:
+        accounts = [folder / "enhanced" / ENHANCED_FILE] if images else []
+        accounts += [video.with_suffix(".json")] if video is not None else []
+        for path in accounts:
+            describe_changes(path, enhance.about(), changes)
+        enhanced_paths += accounts
     previews: list[Path] = []
     if depth_paths:
         near, far = _range(histogram)
@@ -155,7 +208,8 @@ def write_renders(
         hole_paths.append(folder / "holes" / HOLES_FILE)
         _describe_holes(hole_paths[-1], percents)
     return RenderFiles(
-        *(tuple(rgb_paths), tuple(depth_paths), tuple(previews), tuple(hole_paths), tuple(filled_paths), video)
+        *(tuple(rgb_paths), tuple(depth_paths), tuple(previews), tuple(hole_paths), tuple(filled_paths), video),
+        enhanced=tuple(enhanced_paths),
     )
 
 

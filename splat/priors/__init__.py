@@ -12,6 +12,7 @@ from splat.priors.prior_command import EstimatedDepth, PriorCommand
 from splat.priors.refiner import FeedbackWeight, SceneRefiner
 from splat.priors.roma import RomaMatcher
 from splat.priors.stereo import Stereo
+from splat.priors.video_enhancer import VideoEnhancer
 
 __all__ = [
     "AlignedDepth",
@@ -29,4 +30,5 @@ __all__ = [
     "SceneRefiner",
     "Stereo",
     "StereoMatcher",
+    "VideoEnhancer",
 ]

@@ -6,7 +6,6 @@ code that a folder brings is run.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import time
@@ -22,9 +21,9 @@ from torch import Tensor
 from splat.core import devices, licences
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
-from splat.core.foreign import regular_file, shown
+from splat.core.foreign import shown
 from splat.core.slots import DepthMap, Reporter
-from splat.priors.weights import named_folder
+from splat.priors.weights import named_folder, networks_sha256
 
 TITLE = "Marigold"
 DEPTH_FOLDER, NORMALS_FOLDER = "marigold-depth-v1-1", "marigold-normals-v1-1"
@@ -87,7 +86,7 @@ class Marigold:
         folder = find(name, self.weights)
         assert folder is not None
         started = time.monotonic()
-        digest = _check_files(folder)
+        digest = networks_sha256(folder, _NETWORKS, f"copy {shown(folder.name)} again")
         import diffusers
 
         try:
@@ -156,18 +155,3 @@ def _missing_package() -> str | None:
     if not is_safe(version):
         return f'diffusers {version} is too old to be safe: pip install "splat3d[diffusion]"'
     return None
-
-
-def _check_files(folder: Path) -> str:
-    """The SHA-256 of the networks' weights, one after the other. Raises SplatError for a network without
-    safetensors."""
-    digest = hashlib.sha256()
-    for part in _NETWORKS:
-        files = sorted((folder / part).glob("*.safetensors"))
-        if not files:
-            raise SplatError(f"{shown(folder / part)} has no .safetensors file: copy {shown(folder.name)} again.")
-        for path in files:
-            regular_file(path)
-            with path.open("rb") as f:
-                digest.update(hashlib.file_digest(f, "sha256").digest())
-    return digest.hexdigest()

@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import lru_cache
@@ -168,6 +168,19 @@ def load(name: str, folder: Path | None = None) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as e:
         raise SplatError(f"{shown(path)} cannot be read as weights ({type(e).__name__}): {TABLE[name].command}.") from e
+
+
+def networks_sha256(folder: Path, parts: Iterable[str], remedy: str) -> str:
+    """Of the safetensors of the networks in the sub-folders `parts`, one after the other. Raises SplatError, which ends
+    in `remedy`, for a network that has none."""
+    digest = hashlib.sha256()
+    for part in parts:
+        files = sorted((folder / part).glob("*.safetensors"))
+        if not files:
+            raise SplatError(f"{shown(folder / part)} has no .safetensors file, and no other is read: {remedy}.")
+        for path in files:
+            digest.update(bytes.fromhex(_sha256(path, regular_file(path), path.stat().st_mtime_ns)))
+    return digest.hexdigest()
 
 
 def _in(folder: Path | None, weights: Weights) -> Iterator[Path]:

@@ -45,7 +45,7 @@ def test_weights_without_safetensors_are_refused(tmp_path: Path) -> None:
     (folder / "model_index.json").write_text("{}")
     assert marigold.find(marigold.DEPTH_FOLDER, tmp_path) == folder == marigold.find(marigold.DEPTH_FOLDER, folder)
     with pytest.raises(SplatError, match="safetensors"):
-        marigold._check_files(folder)
+        weights.networks_sha256(folder, ("unet",), "copy it again")
 
 
 def test_a_commercial_run_never_loads_weights_that_do_not_allow_it(

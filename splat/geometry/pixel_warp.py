@@ -1,0 +1,75 @@
+"""Pictures of one posed view read at the pixels of another, by depth, as NumPy arrays: what filters of frames use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+
+from splat.core.camera import Camera
+from splat.core.geometry import Rigid
+from splat.geometry.reproject import pixel_transfer
+
+Pixels = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""x and y in px, and z in world units, each float32 [h w]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Transfer:
+    """Takes pixels with depths from view a to view b."""
+
+    linear: Float[np.ndarray, "3 3"]
+    shift: Float[np.ndarray, "3"]
+
+    @staticmethod
+    def between(camera_a: Camera, world_from_a: Rigid, camera_b: Camera, world_from_b: Rigid) -> Transfer:
+        maps = pixel_transfer(camera_a, camera_b, world_from_b.inverse() @ world_from_a).numpy()
+        return Transfer(maps[:9].reshape(3, 3).astype(np.float32), maps[9:].astype(np.float32))
+
+    def __call__(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> Pixels:
+        """Pixels and depths in b; those behind b have a z of at most 0, and their pixels mean nothing."""
+        a, t = self.linear, self.shift
+        u, v, w = (z * (a[i, 0] * x + a[i, 1] * y + a[i, 2]) + t[i] for i in range(3))
+        over = 1 / np.where(w > 0, w, 1)
+        return u * over, v * over, w
+
+
+def pixel_grid(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of the pixels' centres, float32 [h w]."""
+    y, x = np.mgrid[: camera.height, : camera.width].astype(np.float32) + np.float32(0.5)
+    return x, y
+
+
+def inside(camera: Camera, x: np.ndarray, y: np.ndarray) -> Bool[np.ndarray, "h w"]:
+    """Whether pixel coordinates lie in the frame, and a pixel away from its border, where interpolation guesses."""
+    return (x >= 1) & (x < camera.width - 1) & (y >= 1) & (y < camera.height - 1)
+
+
+def nearest(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Values of the pixels that coordinates fall into, never mixed over an edge; the nearest one beyond the frame."""
+    h, w = image.shape[:2]
+    column, row = (np.clip(np.nan_to_num(t), 0, n - 1).astype(np.int32) for t, n in ((x, w), (y, h)))
+    return image[row, column]
+
+
+def smooth(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Values at pixel coordinates by cubic interpolation (exact to 1/32 px), within [0, 1]; beyond the frame those of
+    its border."""
+    at = (np.nan_to_num(x, nan=-1.0) - np.float32(0.5), np.nan_to_num(y, nan=-1.0) - np.float32(0.5))
+    out = cv2.remap(image, *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.clip(out, 0, 1)
+
+
+def blurred(image: np.ndarray, known: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian means of what is `known` (float32 [h w] in [0, 1]) around each pixel of [h w] or [h w c]; 0 where
+    nothing is near."""
+    weight = cv2.GaussianBlur(known, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    mask = known if image.ndim == 2 else known[..., None]
+    total = cv2.GaussianBlur(image * mask, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    return np.where(
+        (weight if image.ndim == 2 else weight[..., None]) > 1e-3,
+        total / np.maximum(weight if image.ndim == 2 else weight[..., None], 1e-3),
+        0,
+    ).astype(np.float32)

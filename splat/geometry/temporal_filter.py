@@ -1,0 +1,183 @@
+"""Frames of a flight made steady: each is compared with the frames around it, warped into it by rendered depth.
+
+The motion is known exactly, so there is no optical flow: a pixel's ray meets what a neighbouring frame shows at a depth
+that is found by going back and forth between the two depth maps. Where the neighbours show the same surface, colours
+become their robust mean (temporal anti-aliasing as in Yang et al. 2020, with exact motion and frames on both sides);
+where they look through what a frame alone shows, it takes what they agree is behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+
+from splat.core.slots import RenderedView
+from splat.geometry.pixel_warp import Transfer, blurred, inside, nearest, pixel_grid, smooth
+
+SOLID = 0.5
+"""Depth counts where at least this much of the ray is stopped."""
+_STEPS = 3
+"""Of going back and forth."""
+_MAX_SHIFT, _SAME_DEPTH, _BEHIND = 0.75, 0.02, 0.05
+"""Px, and relative differences of depth: a neighbour's surface lies on the ray; it is the same surface; it is behind."""
+_COLOUR_SCALE = 0.08
+"""Colours that differ by this from the median count 1 / sqrt(e)."""
+_KEPT = 0.2
+"""Weight that a frame's own colour has at least; 1: that of a colour that is the median."""
+_RESAMPLING, _ROUNDING = 0.1, 0.75 / 255
+"""Share of the range of colours around a pixel that cubic interpolation may be wrong by, and the rounding of frames:
+differences up to their sum change nothing. Errors of interpolation have either sign, and where a neighbourhood differs
+in one direction, which is flicker, only the rounding is left."""
+_NEIGHBOURHOOD = 3.0
+"""Px, sigma."""
+_CLEAR = 0.05
+"""Colour that a pixel must lie outside of what its neighbours show around it to be replaced altogether."""
+_MIN_LOOKING_THROUGH, _MAJORITY = 2, 2 / 3
+"""Frames, and share of those that show anything on the ray, that have to agree before a pixel is replaced."""
+
+
+@dataclass(frozen=True, eq=False)
+class RaySurface:
+    """What another frame shows on the rays of a view."""
+
+    depth: Float[np.ndarray, "h w"]
+    """z in the view, world units."""
+    rgb: Float[np.ndarray, "h w 3"]
+    known: Bool[np.ndarray, "h w"]
+    """False: out of the other's frame, nothing there, or its surface does not lie on the ray (an occlusion)."""
+
+
+def surface_on_rays(view: RenderedView, other: RenderedView) -> RaySurface:
+    """Where the rays of `view` meet the surface that `other` shows, starting at the view's own depth: fixed-point
+    iteration between the two depth maps, checked by forward-backward reprojection at its end."""
+    forward = Transfer.between(view.camera, view.world_from_cam, other.camera, other.world_from_cam)
+    backward = Transfer.between(other.camera, other.world_from_cam, view.camera, view.world_from_cam)
+    x, y = pixel_grid(view.camera)
+    own, theirs = solid_depth(view), solid_depth(other)
+    known = theirs > 0
+    if not known.any():
+        return RaySurface(np.zeros_like(own), np.zeros((*own.shape, 3), np.float32), np.zeros(own.shape, bool))
+    z = np.where(own > 0, own, np.float32(np.median(theirs[known])))
+    for _ in range(_STEPS):
+        u, v, _w = forward(x, y, z)
+        depth = nearest(theirs, u, v)
+        _, _, back = backward(u, v, depth)
+        z = np.where((depth > 0) & (back > 0), back, z)
+    # its own depth where that is the same surface: it is exact at this pixel, the other's was read at the nearest one
+    z = np.where((own > 0) & (np.abs(z - own) < _SAME_DEPTH * own), own, z)
+    u, v, w = forward(x, y, z)
+    depth = nearest(theirs, u, v)
+    bx, by, back = backward(u, v, depth)
+    on_ray = np.hypot(bx - x, by - y) < _MAX_SHIFT
+    at_depth = np.abs(back / np.maximum(z, 1e-9) - 1) < _SAME_DEPTH
+    known = inside(other.camera, u, v) & (w > 0) & (depth > 0) & (back > 0) & on_ray & at_depth
+    return RaySurface(back, smooth(other.rgb.numpy(), u, v), known)
+
+
+def solid_depth(view: RenderedView) -> Float[np.ndarray, "h w"]:
+    """The view's depth, 0 where less than half of the ray is stopped."""
+    return np.where(view.alpha.numpy() >= SOLID, view.depth.numpy(), np.float32(0))
+
+
+@dataclass(frozen=True, eq=False)
+class Steadied:
+    """A view in agreement with the frames around it."""
+
+    rgb: Float[np.ndarray, "h w 3"]
+    """In [0, 1]."""
+    used: tuple[int, ...]
+    """Which of the neighbours have a say anywhere."""
+
+
+def steadied(view: RenderedView, neighbours: Sequence[RenderedView]) -> Steadied:
+    """The view's colours in agreement with those of the frames around it; unchanged where none of them shows the
+    place."""
+    rgb = view.rgb.numpy()
+    everything = [(i, surface_on_rays(view, n)) for i, n in enumerate(neighbours)]
+    found = [f for _, f in everything if f.known.any()]
+    if not found:
+        return Steadied(rgb, ())
+    depths, known = np.stack([f.depth for f in found]), np.stack([f.known for f in found])
+    colours = np.stack([f.rgb for f in found])
+    own = solid_depth(view)
+    ratio = depths / np.maximum(own, 1e-9)
+    same = known & (own > 0) & (np.abs(ratio - 1) < _SAME_DEPTH)
+    alone = _looked_through(own, depths, ratio, known, same)
+    used = np.where(alone[None], _in_agreement(depths, known & ~same), same)
+    use_own = ~alone
+    mean = _robust_mean(rgb, use_own, colours, used)
+    difference = mean - rgb
+    certain = np.minimum(_range_around(mean, used.any(0)), _range_around(rgb, np.ones(own.shape, bool)))
+    dead = _RESAMPLING * certain
+    dead = dead * (1 - _common_sign(difference / (np.abs(difference) + dead + _ROUNDING), used.any(0))) + _ROUNDING
+    steady = rgb + np.sign(difference) * np.maximum(np.abs(difference) - dead, 0)
+    low, high = _bounds_around(mean, used.any(0))
+    outside = np.maximum(np.maximum(low - rgb, rgb - high), 0).max(-1, keepdims=True)
+    replaced = rgb + np.clip(outside / _CLEAR, 0, 1) * difference
+    out = np.where(alone[..., None], replaced, steady)
+    saying = [i for (i, f), u in zip([e for e in everything if e[1].known.any()], used) if u.any()]
+    return Steadied(np.where(used.any(0)[..., None], out, rgb).astype(np.float32), tuple(saying))
+
+
+def _looked_through(
+    own: np.ndarray, depths: np.ndarray, ratio: np.ndarray, known: np.ndarray, same: np.ndarray
+) -> Bool[np.ndarray, "h w"]:
+    """Pixels where most neighbours see a common surface behind what the view shows, or where it shows none."""
+    behind = known & ((ratio > 1 + _BEHIND) | (own <= 0))
+    together = _in_agreement(depths, behind).sum(0)
+    return (together >= _MIN_LOOKING_THROUGH) & (together >= _MAJORITY * np.maximum(known.sum(0), 1)) & ~(
+        same.sum(0) > known.sum(0) * (1 - _MAJORITY)
+    )
+
+
+def _in_agreement(depths: np.ndarray, among: np.ndarray) -> Bool[np.ndarray, "n h w"]:
+    """Those of `among` whose depth is the median one of them."""
+    middle = _median(depths, among)
+    return among & (np.abs(depths / np.maximum(middle, 1e-9)[None] - 1) < 2 * _SAME_DEPTH)
+
+
+def _median(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """The median over the first axis of the values marked in `among`; 0 where none is."""
+    ranked = np.sort(np.where(among, values, np.inf), axis=0)
+    count = among.sum(0)
+    low, high = (np.maximum(n, 0)[None] for n in ((count - 1) // 2, count // 2))
+    high = np.minimum(high, len(values) - 1)
+    pair = np.take_along_axis(ranked, low, 0)[0] / 2 + np.take_along_axis(ranked, high, 0)[0] / 2
+    return np.where(count > 0, pair, 0)
+
+
+def _robust_mean(rgb: np.ndarray, use_own: np.ndarray, colours: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Mean of the colours used, the view's own among them where `use_own`, weighted by likeness to their median. Where
+    no two are alike it stays near the view's own."""
+    values, among = np.concatenate([rgb[None], colours]), np.concatenate([use_own[None], used])
+    middle = np.stack([_median(values[..., c], among) for c in range(3)], -1)
+    away = np.square(values - middle[None]).sum(-1)
+    weight = among * np.exp(-away / (2 * _COLOUR_SCALE**2))
+    weight[0] += _KEPT * use_own
+    total = weight.sum(0)[..., None]
+    mean = (weight[..., None] * values).sum(0) / np.maximum(total, 1e-6)
+    return np.where(total > 1e-6, mean, middle).astype(np.float32)
+
+
+def _common_sign(votes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """In [0, 1]: 1 where what is known around a pixel has one sign."""
+    weight = known.astype(np.float32)
+    net, all_of_it = (blurred(t.astype(np.float32), weight, _NEIGHBOURHOOD) for t in (votes, np.abs(votes)))
+    return np.square(net) / np.maximum(np.square(all_of_it), 1e-12)
+
+
+def _bounds_around(image: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest of the known colours among each pixel and its eight neighbours."""
+    box = np.ones((3, 3), np.uint8)
+    low = cv2.erode(np.where(known[..., None], image, np.float32(2)).astype(np.float32), box)
+    high = cv2.dilate(np.where(known[..., None], image, np.float32(-1)).astype(np.float32), box)
+    return low, high
+
+
+def _range_around(image: np.ndarray, known: np.ndarray) -> np.ndarray:
+    low, high = _bounds_around(image, known)
+    return np.maximum(high - low, 0)
