@@ -23,7 +23,7 @@ SOLID = 0.5
 _STEPS = 3
 """Of going back and forth."""
 _MAX_SHIFT, _SAME_DEPTH, _BEHIND = 0.75, 0.02, 0.05
-"""Px, and relative differences of depth: a neighbour's surface lies on the ray; it is the same surface; it is behind."""
+"""Px, and relative differences of depth: a neighbour's surface lies on the ray, it is the same one, it is behind."""
 _COLOUR_SCALE = 0.08
 """Colours that differ by this from the median count 1 / sqrt(e)."""
 _KEPT = 0.2
@@ -129,8 +129,10 @@ def _looked_through(
     """Pixels where most neighbours see a common surface behind what the view shows, or where it shows none."""
     behind = known & ((ratio > 1 + _BEHIND) | (own <= 0))
     together = _in_agreement(depths, behind).sum(0)
-    return (together >= _MIN_LOOKING_THROUGH) & (together >= _MAJORITY * np.maximum(known.sum(0), 1)) & ~(
-        same.sum(0) > known.sum(0) * (1 - _MAJORITY)
+    return (
+        (together >= _MIN_LOOKING_THROUGH)
+        & (together >= _MAJORITY * np.maximum(known.sum(0), 1))
+        & ~(same.sum(0) > known.sum(0) * (1 - _MAJORITY))
     )
 
 

@@ -69,8 +69,8 @@ class VideoEnhancer:
         if folder is None:
             place = shown(self.weights) if self.weights is not None else "the folder named by SPLAT_WEIGHTS"
             raise SplatError(
-                f"the weights of {TITLE} ({FOLDER}, about {SIZE_GB:g} GB, {LICENCE}) are not found, and splat downloads "
-                f"nothing: put that folder, as Hugging Face has it, into {place}, or choose --enhance filter."
+                f"the weights of {TITLE} ({FOLDER}, about {SIZE_GB:g} GB, {LICENCE}) are not found, and splat "
+                f"downloads nothing: put that folder, as Hugging Face has it, into {place}, or choose --enhance filter."
             )
         for package in ("diffusers", "transformers"):
             if importlib.util.find_spec(package) is None:

@@ -6,31 +6,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
+from walls import CAMERA, wall
 
-from splat.core.camera import Camera
 from splat.core.errors import SplatError
-from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import Rigid
 from splat.core.slots import PathCamera
 from splat.export.renders import depth_levels, depth_preview, flat_name, flat_names, render_frame, write_renders
 from splat.export.video import write_video
 from splat.raster.reference import Reference
-
-CAMERA = Camera(40.0, 40.0, 20.0, 15.0, 40, 30)
-
-
-def wall(z: float) -> Gaussians:
-    """A dense opaque wall in the plane z that fills the left half of CAMERA's image."""
-    y, x = torch.meshgrid(torch.linspace(-1, 1, 41), torch.linspace(-1, 0, 21), indexing="ij")
-    n = x.numel()
-    return Gaussians(
-        means=torch.stack([x.reshape(-1) * z, y.reshape(-1) * z, torch.full((n,), z)], 1),
-        quats_wxyz=torch.tensor([1.0, 0, 0, 0]).repeat(n, 1),
-        log_scales=torch.tensor([0.03, 0.03, 0.001]).mul(z).log().repeat(n, 1),
-        logit_opacities=torch.full((n,), 8.0),
-        sh=rgb_to_sh(torch.tensor([[0.9, 0.4, 0.1]]).repeat(n, 1)),
-    )
 
 
 def test_depth_is_that_of_the_surface_and_zero_where_there_is_none():
