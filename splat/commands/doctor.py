@@ -84,6 +84,7 @@ class Doctor:
             ("Depth Anything", lambda: depth_anything(self.weights)),
             ("Marigold", lambda: marigold(self.weights)),
             ("refiner", lambda: refiners(self.weights)),
+            ("enhancer", lambda: video_enhancer(self.weights)),
             *((w.title, partial(packaged, n, self.weights)) for n, w in _packaged()),
             ("memory", memory),
             ("disk", disk),
@@ -414,6 +415,17 @@ def refiners(folder: Path | None) -> Check:
     except SplatError as e:
         return Check("refiner", "note", f"--lm.refiner scene {own}; diffusion: {e}")
     return Check("refiner", "ok", f"--lm.refiner scene {own}; diffusion: {TITLE} is here")
+
+
+def video_enhancer(folder: Path | None) -> Check:
+    """What `splat render --enhance` names."""
+    from splat.priors.video_enhancer import LICENCE, TITLE, VideoEnhancer
+
+    try:
+        VideoEnhancer(weights=folder).check()
+    except SplatError as e:
+        return Check("enhancer", "note", f"--enhance filter needs no weights; diffusion: {e}")
+    return Check("enhancer", "ok", f"--enhance filter needs no weights; diffusion: {TITLE} is here ({LICENCE})")
 
 
 def learned_priors(folder: Path | None) -> Check:
