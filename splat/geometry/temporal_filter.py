@@ -96,31 +96,39 @@ class Steadied:
 def steadied(view: RenderedView, neighbours: Sequence[RenderedView]) -> Steadied:
     """The view's colours in agreement with those of the frames around it; unchanged where none of them shows the
     place."""
-    rgb = view.rgb.numpy()
-    everything = [(i, surface_on_rays(view, n)) for i, n in enumerate(neighbours)]
-    found = [f for _, f in everything if f.known.any()]
+    rgb, own = view.rgb.numpy(), solid_depth(view)
+    found = {i: f for i, f in enumerate(surface_on_rays(view, n) for n in neighbours) if f.known.any()}
     if not found:
         return Steadied(rgb, ())
-    depths, known = np.stack([f.depth for f in found]), np.stack([f.known for f in found])
-    colours = np.stack([f.rgb for f in found])
-    own = solid_depth(view)
+    depths, colours, known = (
+        np.stack([getattr(f, name) for f in found.values()]) for name in ("depth", "rgb", "known")
+    )
     ratio = depths / np.maximum(own, 1e-9)
     same = known & (own > 0) & (np.abs(ratio - 1) < _SAME_DEPTH)
     alone = _looked_through(own, depths, ratio, known, same)
-    used = np.where(alone[None], _in_agreement(depths, known & ~same), same)
-    use_own = ~alone
-    mean = _robust_mean(rgb, use_own, colours, used)
+    used = np.where(alone, _in_agreement(depths, known & ~same), same)
+    any_used = np.asarray(used.any(0))
+    mean = _robust_mean(rgb, ~alone, colours, used)
+    changed = np.where(alone[..., None], _replaced(rgb, mean, any_used), _averaged(rgb, mean, any_used))
+    saying = tuple(i for i, u in zip(found, used) if u.any())
+    return Steadied(np.where(any_used[..., None], changed, rgb).astype(np.float32), saying)
+
+
+def _averaged(rgb: np.ndarray, mean: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The mean, except for differences that interpolation may have made."""
     difference = mean - rgb
-    certain = np.minimum(_range_around(mean, used.any(0)), _range_around(rgb, np.ones(own.shape, bool)))
-    dead = _RESAMPLING * certain
-    dead = dead * (1 - _common_sign(difference / (np.abs(difference) + dead + _ROUNDING), used.any(0))) + _ROUNDING
-    steady = rgb + np.sign(difference) * np.maximum(np.abs(difference) - dead, 0)
-    low, high = _bounds_around(mean, used.any(0))
+    everywhere = np.ones(known.shape, bool)
+    dead = _RESAMPLING * np.minimum(_range_around(mean, known), _range_around(rgb, everywhere))
+    dead = dead * (1 - _common_sign(difference / (np.abs(difference) + dead + _ROUNDING), known)) + _ROUNDING
+    return rgb + np.sign(difference) * np.maximum(np.abs(difference) - dead, 0)
+
+
+def _replaced(rgb: np.ndarray, mean: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The mean where the colour lies outside of those around it; at the edges of things, whose pixels mix two depths,
+    it lies between them, and stays (Karis 2014)."""
+    low, high = _bounds_around(mean, known)
     outside = np.maximum(np.maximum(low - rgb, rgb - high), 0).max(-1, keepdims=True)
-    replaced = rgb + np.clip(outside / _CLEAR, 0, 1) * difference
-    out = np.where(alone[..., None], replaced, steady)
-    saying = [i for (i, f), u in zip([e for e in everything if e[1].known.any()], used) if u.any()]
-    return Steadied(np.where(used.any(0)[..., None], out, rgb).astype(np.float32), tuple(saying))
+    return rgb + np.clip(outside / _CLEAR, 0, 1) * (mean - rgb)
 
 
 def _looked_through(
