@@ -58,6 +58,8 @@ class RenderPath:
     was changed. filter: steady colours along the flight, and the detail of the nearest training photos, both only where
     they show the same surface. diffusion: ZeroScope v2 XL from the folder SPLAT_WEIGHTS, which makes things up. No
     figure is of enhanced frames."""
+    photos: Path | None = None
+    """Where the photos of the run are now, if they were moved: `--enhance filter` reads them."""
     license: licences.Policy = "research"
     """Which weights may be loaded. commercial: only those whose licence is known to allow commercial use."""
     raster: Literal["auto", "native", "gsplat", "reference"] = "auto"
@@ -76,7 +78,7 @@ class RenderPath:
         return VideoEnhancer(chunk=1, overlap=0).start() if still else VideoEnhancer().start()
 
     def _render(self, video_model: FrameEnhancer | None) -> int:
-        run = CompletedRun.open(self.run, self.raster)
+        run = CompletedRun.open(self.run, self.raster, self.photos)
         names = None
         if self.path in ("orbit", "path"):
             make = orbit_path if self.path == "orbit" else interpolated_path
@@ -98,6 +100,8 @@ class RenderPath:
             gaussians = gaussians.to(run.device)
             enhancer = video_model
             if self.enhance == "filter":
+                if run.lost:
+                    report.warn(f"no detail is taken from {len(run.lost)} photos: {next(iter(run.lost.values()))}")
                 enhancer = frame_filter(run, gaussians, settings, still)
             report.begin("render")
             files = write_renders(

@@ -105,7 +105,7 @@ def steadied(view: RenderedView, neighbours: Sequence[RenderedView]) -> Steadied
     )
     ratio = depths / np.maximum(own, 1e-9)
     same = known & (own > 0) & (np.abs(ratio - 1) < _SAME_DEPTH)
-    alone = _looked_through(own, depths, ratio, known, same)
+    alone = _looked_through(own, depths, ratio, known)
     used = np.where(alone, _in_agreement(depths, known & ~same), same)
     any_used = np.asarray(used.any(0))
     mean = _robust_mean(rgb, ~alone, colours, used)
@@ -132,16 +132,12 @@ def _replaced(rgb: np.ndarray, mean: np.ndarray, known: np.ndarray) -> np.ndarra
 
 
 def _looked_through(
-    own: np.ndarray, depths: np.ndarray, ratio: np.ndarray, known: np.ndarray, same: np.ndarray
+    own: np.ndarray, depths: np.ndarray, ratio: np.ndarray, known: np.ndarray
 ) -> Bool[np.ndarray, "h w"]:
     """Pixels where most neighbours see a common surface behind what the view shows, or where it shows none."""
     behind = known & ((ratio > 1 + _BEHIND) | (own <= 0))
     together = _in_agreement(depths, behind).sum(0)
-    return (
-        (together >= _MIN_LOOKING_THROUGH)
-        & (together >= _MAJORITY * np.maximum(known.sum(0), 1))
-        & ~(same.sum(0) > known.sum(0) * (1 - _MAJORITY))
-    )
+    return (together >= _MIN_LOOKING_THROUGH) & (together >= _MAJORITY * known.sum(0))
 
 
 def _in_agreement(depths: np.ndarray, among: np.ndarray) -> Bool[np.ndarray, "n h w"]:
