@@ -1,13 +1,14 @@
 """What `splat render --enhance filter` does to renders: held-out photos, and the flicker of a flight.
 
-    python scripts/enhance_gain.py RUN... [--size 480] [--frames 120] [--pictures DIR] [--label NAME]
+    python scripts/enhance_gain.py RUN... [--size 480] [--frames 60] [--pictures DIR] [--label NAME]
 
 Each RUN is a finished run folder. Held-out photos: PSNR, SSIM and LPIPS (or ST-LPIPS, where weights are found) of
 renders as they are and enhanced with the detail of training photos; a still has no neighbours in time, so the temporal
-filter has no part in them. The flight goes along the cameras, with both filters. Flicker: the mean difference of a
-frame from the one after it, warped into it by the plain renders' depth, where both show the same surface, in 1/255; the
-interpolation of warping is part of it. Sharpness: the mean step between neighbouring pixels, in 1/255. Numbers are kept
-in scripts/results/enhance/results.json, one row a run, and as a table in README.md beside it.
+filter has no part in them. The flight goes along the cameras, with both filters; of its 240 frames those in the middle.
+Flicker: the mean difference of a frame from the one after it, warped into it by the plain renders' depth, where both
+show the same surface, in 1/255; the interpolation of warping is part of it. Sharpness: the mean step between
+neighbouring pixels, in 1/255. Numbers are kept in scripts/results/enhance/results.json, one row a run, and as a table
+in README.md beside it.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ from splat.run.completed import CompletedRun  # noqa: E402
 from splat.stages.perceptual import perceptual_metric  # noqa: E402
 
 RESULTS = ROOT / "scripts" / "results" / "enhance"
-_STILLS = 6
-"""Of a flight, among the pictures."""
+_FRAMES, _STILLS = 240, 4
+"""Of a flight, and of these among the pictures."""
 
 
 def drawn(run: CompletedRun, camera: PathCamera) -> RenderedView:
@@ -105,7 +106,10 @@ def sharpness(colours: Sequence[torch.Tensor]) -> float:
 
 
 def on_flight(run: CompletedRun, name: str, size: int, count: int, pictures: Path | None) -> dict[str, Any]:
-    frames = [drawn(run, c) for c in interpolated_path(run.capture, count, size).cameras]
+    """`count` consecutive frames from the middle of the flight that `splat render` draws."""
+    cameras = list(interpolated_path(run.capture, _FRAMES, size).cameras)
+    start = (len(cameras) - count) // 2
+    frames = [drawn(run, c) for c in cameras[start : start + count]]
     enhance = frame_filter(run, run.trained.gaussians, run.settings, still=False)
     started = time.monotonic()
     enhanced = [rounded(e.rgb) for e in enhance(frames)]
@@ -160,7 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--size", type=int, default=480, help="long side of the renders, px")
-    parser.add_argument("--frames", type=int, default=120, help="of the flight")
+    parser.add_argument("--frames", type=int, default=60, help="of the 240 of a flight, in its middle")
     parser.add_argument("--pictures", type=Path, help="folder for plain beside enhanced")
     parser.add_argument("--label", help="name of the row, for one RUN")
     parser.add_argument("--keep", type=Path, default=RESULTS, help="folder of results.json and README.md")

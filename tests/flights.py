@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import torch
 from planes import PlaneScene, walk
 
@@ -31,6 +32,18 @@ def frame(pose: Rigid, card: bool = False) -> RenderedView:
         paint = 0.5 + 0.3 * torch.stack([(9 * at[..., 0]).sin(), (7 * at[..., 1]).cos(), (5 * at[..., 0]).cos()], -1)
         rgb = torch.where(hit[..., None], (255 * paint).round() / 255, rgb.double()).float()
     return RenderedView(CAMERA, pose, rgb, torch.ones(CAMERA.height, CAMERA.width), depth.float())
+
+
+def softened(view: RenderedView, sigma: float = 2.0) -> RenderedView:
+    """As Gaussians draw it: colours and depths of the card and the wall go over into each other at its edges."""
+    card = (view.depth < CARD_Z + 0.1).float()
+    share = torch.from_numpy(cv2.GaussianBlur(card.numpy(), (0, 0), sigma))
+    near_rgb = torch.where(card[..., None] > 0, view.rgb, torch.tensor([0.2, 0.7, 0.2]))
+    far_rgb = torch.where(card[..., None] > 0, torch.tensor([0.1, 0.1, 0.15]), view.rgb)
+    rgb = share[..., None] * near_rgb + (1 - share[..., None]) * far_rgb
+    near, far = view.depth[card > 0].mean(), view.depth[card == 0].mean()
+    depth = share * torch.where(card > 0, view.depth, near) + (1 - share) * torch.where(card > 0, far, view.depth)
+    return replace(view, rgb=rgb, depth=depth)
 
 
 def flight(count: int, step: float = 0.05, card: bool = False) -> list[RenderedView]:

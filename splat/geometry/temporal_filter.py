@@ -22,6 +22,8 @@ SOLID = 0.5
 """Depth counts where at least this much of the ray is stopped."""
 _STEPS = 3
 """Of going back and forth."""
+_AROUND = 5
+"""Px: what a frame shows at a place is sought in a square of this side."""
 _MAX_SHIFT, _SAME_DEPTH, _BEHIND = 0.75, 0.02, 0.05
 """Px, and relative differences of depth: a neighbour's surface lies on the ray, it is the same one, it is behind."""
 _COLOUR_SCALE = 0.08
@@ -49,6 +51,11 @@ class RaySurface:
     rgb: Float[np.ndarray, "h w 3"]
     known: Bool[np.ndarray, "h w"]
     """False: out of the other's frame, nothing there, or its surface does not lie on the ray (an occlusion)."""
+    edge: Bool[np.ndarray, "h w"]
+    """The other frame's depth jumps next to it: its pixel may mix two surfaces."""
+    clear: Bool[np.ndarray, "h w"]
+    """Nothing near the view's own depth is next to where the other frame would show it: it looks through the view's
+    pixel. Where the view shows nothing: the other frame has no hole there."""
 
 
 def surface_on_rays(view: RenderedView, other: RenderedView) -> RaySurface:
@@ -60,7 +67,8 @@ def surface_on_rays(view: RenderedView, other: RenderedView) -> RaySurface:
     own, theirs = solid_depth(view), solid_depth(other)
     known = theirs > 0
     if not known.any():
-        return RaySurface(np.zeros_like(own), np.zeros((*own.shape, 3), np.float32), np.zeros(own.shape, bool))
+        no = np.zeros(own.shape, bool)
+        return RaySurface(np.zeros_like(own), np.zeros((*own.shape, 3), np.float32), no, no, no)
     z = np.where(own > 0, own, np.float32(np.median(theirs[known])))
     for _ in range(_STEPS):
         u, v, _w = forward(x, y, z)
@@ -75,7 +83,18 @@ def surface_on_rays(view: RenderedView, other: RenderedView) -> RaySurface:
     on_ray = np.hypot(bx - x, by - y) < _MAX_SHIFT
     at_depth = np.abs(back / np.maximum(z, 1e-9) - 1) < _SAME_DEPTH
     known = inside(other.camera, u, v) & (w > 0) & (depth > 0) & (back > 0) & on_ray & at_depth
-    return RaySurface(back, smooth(other.rgb.numpy(), u, v), known)
+    edge = nearest(depth_edges(theirs), u, v)
+    # the nearest thing around where the pixel would be, were it there; a hole counts as such a thing
+    around = cv2.erode(theirs, np.ones((_AROUND, _AROUND), np.uint8))
+    su, sv, sw = forward(x, y, np.where(own > 0, own, z))
+    clear = nearest(around, su, sv) > np.where(own > 0, (1 + _BEHIND) * sw, 0)
+    return RaySurface(back, smooth(other.rgb.numpy(), u, v), known, edge, clear)
+
+
+def depth_edges(depth: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Pixels whose depth, or whether there is any, differs from that of one of the eight around."""
+    box = np.ones((3, 3), np.uint8)
+    return cv2.erode(depth, box) * (1 + 2 * _SAME_DEPTH) < cv2.dilate(depth, box)
 
 
 def solid_depth(view: RenderedView) -> Float[np.ndarray, "h w"]:
@@ -100,12 +119,12 @@ def steadied(view: RenderedView, neighbours: Sequence[RenderedView]) -> Steadied
     found = {i: f for i, f in enumerate(surface_on_rays(view, n) for n in neighbours) if f.known.any()}
     if not found:
         return Steadied(rgb, ())
-    depths, colours, known = (
-        np.stack([getattr(f, name) for f in found.values()]) for name in ("depth", "rgb", "known")
+    depths, colours, known, edge, clear = (
+        np.stack([getattr(f, name) for f in found.values()]) for name in ("depth", "rgb", "known", "edge", "clear")
     )
     ratio = depths / np.maximum(own, 1e-9)
-    same = known & (own > 0) & (np.abs(ratio - 1) < _SAME_DEPTH)
-    alone = _looked_through(own, depths, ratio, known)
+    same = known & (own > 0) & (np.abs(ratio - 1) < _SAME_DEPTH) & ~edge & ~depth_edges(own)
+    alone = _looked_through(depths, known & clear & ((ratio > 1 + _BEHIND) | (own <= 0)), known)
     used = np.where(alone, _in_agreement(depths, known & ~same), same)
     any_used = np.asarray(used.any(0))
     mean = _robust_mean(rgb, ~alone, colours, used)
@@ -131,11 +150,8 @@ def _replaced(rgb: np.ndarray, mean: np.ndarray, known: np.ndarray) -> np.ndarra
     return rgb + np.clip(outside / _CLEAR, 0, 1) * (mean - rgb)
 
 
-def _looked_through(
-    own: np.ndarray, depths: np.ndarray, ratio: np.ndarray, known: np.ndarray
-) -> Bool[np.ndarray, "h w"]:
-    """Pixels where most neighbours see a common surface behind what the view shows, or where it shows none."""
-    behind = known & ((ratio > 1 + _BEHIND) | (own <= 0))
+def _looked_through(depths: np.ndarray, behind: np.ndarray, known: np.ndarray) -> Bool[np.ndarray, "h w"]:
+    """Pixels where most of the neighbours that show anything show one common surface `behind`."""
     together = _in_agreement(depths, behind).sum(0)
     return (together >= _MIN_LOOKING_THROUGH) & (together >= _MAJORITY * known.sum(0))
 

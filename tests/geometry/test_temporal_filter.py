@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from flights import CAMERA, disc, flight, with_floater
+from flights import CAMERA, disc, flight, softened, with_floater
 
 from splat.core.slots import RenderedView
 from splat.geometry.temporal_filter import steadied, surface_on_rays
@@ -89,6 +89,13 @@ def test_a_thing_that_every_frame_shows_is_not_taken_for_a_floater() -> None:
     card = frames[4].depth < 2.6
     assert int(card.sum()) > 100
     assert change(frames[4], frames[:4] + frames[5:], frames[4])[card.numpy()].max() < 2
+
+
+def test_soft_edges_of_things_are_not_eaten() -> None:
+    """Their depth is between two surfaces, and another one in each frame."""
+    frames = [softened(f) for f in flight(9, card=True)]
+    off = change(frames[4], frames[:4] + frames[5:], frames[4])
+    assert (off > 8).mean() < 1e-3 and off.mean() < 0.2
 
 
 def test_flicker_between_frames_falls() -> None:
