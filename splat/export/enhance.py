@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +82,14 @@ class FrameFilter:
 
     def __call__(self, frames: Iterable[RenderedView]) -> Iterator[EnhancedView]:
         """At most 2 x `reach` + 1 frames are held."""
-        window: deque[tuple[int, RenderedView, tuple[str, ...]]] = deque(maxlen=2 * self.reach + 1)
+        window: deque[_Waiting] = deque(maxlen=2 * self.reach + 1)
         following = 0  # the next frame to be given back
         for i, view in enumerate(frames):
-            window.append((i, *self._detailed(view)))
+            window.append(self._detailed(i, view))
             if i - following >= self.reach:
                 yield self._steadied(window, following)
                 following += 1
-        while window and following <= window[-1][0]:
+        while window and following <= window[-1].index:
             yield self._steadied(window, following)
             following += 1
 
@@ -102,17 +102,30 @@ class FrameFilter:
             "weights": [],
         }
 
-    def _detailed(self, view: RenderedView) -> tuple[RenderedView, tuple[str, ...]]:
+    def _detailed(self, index: int, view: RenderedView) -> _Waiting:
         if self.references is None:
-            return view, ()
+            return _Waiting(index, view, np.zeros((*view.depth.shape, 3), np.float32), ())
         detailed = with_photo_detail(view, *self.references.near(view, self.photos))
-        return replace(view, rgb=torch.from_numpy(detailed.rgb)), detailed.used
+        return _Waiting(index, view, detailed.rgb - view.rgb.numpy(), detailed.used)
 
-    def _steadied(self, window: Iterable[tuple[int, RenderedView, tuple[str, ...]]], index: int) -> EnhancedView:
-        view, used = next((v, u) for i, v, u in window if i == index)
-        others = [(i - index, v) for i, v, _ in window if 0 < abs(i - index) <= self.reach]
-        steady = steadied(view, [v for _, v in others])
-        return EnhancedView(torch.from_numpy(steady.rgb), used, tuple(others[k][0] for k in steady.used))
+    def _steadied(self, window: Iterable[_Waiting], index: int) -> EnhancedView:
+        frame = next(w for w in window if w.index == index)
+        others = [w for w in window if 0 < abs(w.index - index) <= self.reach]
+        steady = steadied(frame.view, [w.view for w in others], [w.detail for w in (frame, *others)])
+        names = {name for w in (frame, *(others[k] for k in steady.used)) for name in w.photos}
+        from_frames = tuple(others[k].index - index for k in steady.used)
+        return EnhancedView(torch.from_numpy(steady.rgb), tuple(sorted(names)), from_frames)
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A frame of the window."""
+
+    index: int
+    view: RenderedView
+    detail: np.ndarray
+    """What the photos would add, float32 [h w 3]."""
+    photos: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def _detail_of(view: RenderedView, named: NamedPhoto, weight: float) -> tuple[np
     mask = (agreement > 0.3).astype(np.float32)
     if not mask.any():
         return np.zeros_like(rgb), mask
-    warped = smooth(photo.rgb.numpy(), x, y)
+    warped = np.clip(smooth(photo.rgb.numpy(), x, y), 0, 1)
     gain = (blurred(rgb, mask, _GAIN_SIGMA) + _NOISE) / (blurred(warped, mask, _GAIN_SIGMA) + _NOISE)
     warped = warped * np.clip(gain, 1 / _MAX_GAIN, _MAX_GAIN)
     inner = cv2.erode(mask, np.ones((3, 3), np.uint8))

@@ -55,21 +55,20 @@ def nearest(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def smooth(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Values at pixel coordinates by cubic interpolation (exact to 1/32 px), within [0, 1]; beyond the frame those of
-    its border."""
+    """Values at pixel coordinates by cubic interpolation (exact to 1/32 px), which may overshoot; those of the border
+    beyond the frame."""
     at = (np.nan_to_num(x, nan=-1.0) - np.float32(0.5), np.nan_to_num(y, nan=-1.0) - np.float32(0.5))
-    out = cv2.remap(image, *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return np.clip(out, 0, 1)
+    return cv2.remap(image, *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def blurred(image: np.ndarray, known: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian means of what is `known` (float32 [h w] in [0, 1]) around each pixel of [h w] or [h w c]; 0 where
     nothing is near."""
-    weight = cv2.GaussianBlur(known, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
-    mask = known if image.ndim == 2 else known[..., None]
-    total = cv2.GaussianBlur(image * mask, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
-    return np.where(
-        (weight if image.ndim == 2 else weight[..., None]) > 1e-3,
-        total / np.maximum(weight if image.ndim == 2 else weight[..., None], 1e-3),
-        0,
-    ).astype(np.float32)
+    shape = known.shape if image.ndim == 2 else (*known.shape, 1)
+
+    def blur(t: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(t, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+
+    weight = blur(known).reshape(shape)
+    total = blur(image * known.reshape(shape))
+    return np.where(weight > 1e-3, total / np.maximum(weight, 1e-3), 0).astype(np.float32)

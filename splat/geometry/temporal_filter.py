@@ -30,7 +30,7 @@ _COLOUR_SCALE = 0.08
 """Colours that differ by this from the median count 1 / sqrt(e)."""
 _KEPT = 0.2
 """Weight that a frame's own colour has at least; 1: that of a colour that is the median."""
-_RESAMPLING, _ROUNDING = 0.1, 0.75 / 255
+_RESAMPLING, _ROUNDING = 0.05, 0.5 / 255
 """Share of the range of colours around a pixel that cubic interpolation may be wrong by, and the rounding of frames:
 differences up to their sum change nothing. Errors of interpolation have either sign, and where a neighbourhood differs
 in one direction, which is flicker, only the rounding is left."""
@@ -48,7 +48,8 @@ class RaySurface:
 
     depth: Float[np.ndarray, "h w"]
     """z in the view, world units."""
-    rgb: Float[np.ndarray, "h w 3"]
+    pixels: tuple[np.ndarray, np.ndarray]
+    """x and y of it in the other frame, float32 [h w]."""
     known: Bool[np.ndarray, "h w"]
     """False: out of the other's frame, nothing there, or its surface does not lie on the ray (an occlusion)."""
     edge: Bool[np.ndarray, "h w"]
@@ -68,7 +69,7 @@ def surface_on_rays(view: RenderedView, other: RenderedView) -> RaySurface:
     known = theirs > 0
     if not known.any():
         no = np.zeros(own.shape, bool)
-        return RaySurface(np.zeros_like(own), np.zeros((*own.shape, 3), np.float32), no, no, no)
+        return RaySurface(np.zeros_like(own), (x, y), no, no, no)
     z = np.where(own > 0, own, np.float32(np.median(theirs[known])))
     for _ in range(_STEPS):
         u, v, _w = forward(x, y, z)
@@ -88,7 +89,7 @@ def surface_on_rays(view: RenderedView, other: RenderedView) -> RaySurface:
     around = cv2.erode(theirs, np.ones((_AROUND, _AROUND), np.uint8))
     su, sv, sw = forward(x, y, np.where(own > 0, own, z))
     clear = nearest(around, su, sv) > np.where(own > 0, (1 + _BEHIND) * sw, 0)
-    return RaySurface(back, smooth(other.rgb.numpy(), u, v), known, edge, clear)
+    return RaySurface(back, (u, v), known, edge, clear)
 
 
 def depth_edges(depth: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
@@ -112,25 +113,34 @@ class Steadied:
     """Which of the neighbours have a say anywhere."""
 
 
-def steadied(view: RenderedView, neighbours: Sequence[RenderedView]) -> Steadied:
+def steadied(
+    view: RenderedView, neighbours: Sequence[RenderedView], added: Sequence[Float[np.ndarray, "h w 3"]] = ()
+) -> Steadied:
     """The view's colours in agreement with those of the frames around it; unchanged where none of them shows the
-    place."""
+    place. `added`: what is to be added to the view and then to each neighbour; of these the mean over the frames that
+    show the place is."""
     rgb, own = view.rgb.numpy(), solid_depth(view)
     found = {i: f for i, f in enumerate(surface_on_rays(view, n) for n in neighbours) if f.known.any()}
     if not found:
-        return Steadied(rgb, ())
-    depths, colours, known, edge, clear = (
-        np.stack([getattr(f, name) for f in found.values()]) for name in ("depth", "rgb", "known", "edge", "clear")
+        return Steadied(np.clip(rgb + added[0], 0, 1) if added else rgb, ())
+    depths, known, edge, clear = (
+        np.stack([getattr(f, name) for f in found.values()]) for name in ("depth", "known", "edge", "clear")
     )
     ratio = depths / np.maximum(own, 1e-9)
     same = known & (own > 0) & (np.abs(ratio - 1) < _SAME_DEPTH) & ~edge & ~depth_edges(own)
     alone = _looked_through(depths, known & clear & ((ratio > 1 + _BEHIND) | (own <= 0)), known)
     used = np.where(alone, _in_agreement(depths, known & ~same), same)
     any_used = np.asarray(used.any(0))
+    colours = np.stack([np.clip(smooth(neighbours[i].rgb.numpy(), *f.pixels), 0, 1) for i, f in found.items()])
     mean = _robust_mean(rgb, ~alone, colours, used)
     changed = np.where(alone[..., None], _replaced(rgb, mean, any_used), _averaged(rgb, mean, any_used))
+    out = np.where(any_used[..., None], changed, rgb)
+    if added:
+        layers = [smooth(added[i + 1], *f.pixels) for i, f in found.items()]
+        total = added[0] * ~alone[..., None] + (np.stack(layers) * used[..., None]).sum(0)
+        out = np.clip(out + total / np.maximum(used.sum(0) + ~alone, 1)[..., None], 0, 1)
     saying = tuple(i for i, u in zip(found, used) if u.any())
-    return Steadied(np.where(any_used[..., None], changed, rgb).astype(np.float32), saying)
+    return Steadied(out.astype(np.float32), saying)
 
 
 def _averaged(rgb: np.ndarray, mean: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -10,7 +10,8 @@ import torch
 from flights import CAMERA, disc, flight, softened, with_floater
 
 from splat.core.slots import RenderedView
-from splat.geometry.temporal_filter import steadied, surface_on_rays
+from splat.geometry.pixel_warp import smooth
+from splat.geometry.temporal_filter import RaySurface, steadied, surface_on_rays
 
 FRAMES = flight(9)
 MIDDLE = FRAMES[4]
@@ -22,19 +23,23 @@ def change(view: RenderedView, neighbours: list[RenderedView], truth: RenderedVi
     return 255 * np.abs(steadied(view, neighbours).rgb - truth.rgb.numpy()).max(-1)
 
 
+def colours_of(found: RaySurface, other: RenderedView) -> np.ndarray:
+    return smooth(other.rgb.numpy(), *found.pixels)
+
+
 @pytest.mark.parametrize("card", [False, True])
 def test_frames_without_mistakes_stay_as_they_are(card: bool) -> None:
     """Also at the edges of what stands before the wall: within one level, but for a handful of pixels."""
     frames = flight(9, card=card)
     off = change(frames[4], frames[:4] + frames[5:], frames[4])
-    assert off.max() < 2 and (off > 1).mean() < 1e-3
+    assert off.max() < 3 and (off > 1).mean() < 1e-3
 
 
 def test_the_surface_of_a_neighbour_is_found_on_the_rays() -> None:
     found = surface_on_rays(MIDDLE, FRAMES[0])
     assert found.known.mean() > 0.9
     assert np.abs(found.depth / MIDDLE.depth.numpy() - 1)[found.known].max() < 0.005
-    assert 255 * np.abs(found.rgb - MIDDLE.rgb.numpy())[found.known].mean() < 2
+    assert 255 * np.abs(colours_of(found, FRAMES[0]) - MIDDLE.rgb.numpy())[found.known].mean() < 2
 
 
 def test_what_a_neighbour_cannot_see_is_not_taken_from_it() -> None:
@@ -44,7 +49,7 @@ def test_what_a_neighbour_cannot_see_is_not_taken_from_it() -> None:
     assert alone.known[2:-2, 2:-2].all()
     hidden = ~found.known[10:-10, 30:-30]
     assert 0.01 < hidden.mean() < 0.5
-    assert 255 * np.abs(found.rgb - frames[4].rgb.numpy())[found.known].mean() < 3
+    assert 255 * np.abs(colours_of(found, frames[0]) - frames[4].rgb.numpy())[found.known].mean() < 3
 
 
 @pytest.mark.parametrize("z", [0.5, 2.0])
@@ -95,7 +100,7 @@ def test_soft_edges_of_things_are_not_eaten() -> None:
     """Their depth is between two surfaces, and another one in each frame."""
     frames = [softened(f) for f in flight(9, card=True)]
     off = change(frames[4], frames[:4] + frames[5:], frames[4])
-    assert (off > 8).mean() < 1e-3 and off.mean() < 0.2
+    assert off.max() < 6
 
 
 def test_flicker_between_frames_falls() -> None:
@@ -123,3 +128,16 @@ def test_frames_of_different_colours_are_not_averaged() -> None:
     others = [replace(f, rgb=1 - f.rgb) for f in AROUND[:1]]
     off = change(MIDDLE, others, MIDDLE)
     assert np.median(off) < 1.5
+
+
+def test_what_is_added_to_frames_becomes_their_mean_and_stays_where_they_agree() -> None:
+    """Whatever is added to every frame at the same places of the wall stays; what blinks is spread over the frames."""
+    shade = [0.1 * (f.rgb.numpy() - 0.5) for f in (MIDDLE, *AROUND)]
+    agreed = steadied(MIDDLE, AROUND, shade).rgb - steadied(MIDDLE, AROUND).rgb
+    inside = np.abs(agreed - shade[0])[8:-8, 20:-20]
+    assert 255 * inside.mean() < 0.5
+    none = [np.zeros_like(s) for s in shade]
+    blinks = steadied(MIDDLE, AROUND, [none[0] + np.float32(0.09), *none[1:]]).rgb - steadied(MIDDLE, AROUND).rgb
+    assert np.median(blinks) == pytest.approx(0.09 / 9, abs=1e-3)
+    alone = steadied(MIDDLE, [], [none[0] + np.float32(0.09)]).rgb
+    assert np.allclose(alone, np.clip(MIDDLE.rgb.numpy() + 0.09, 0, 1))
