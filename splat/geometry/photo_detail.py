@@ -28,7 +28,7 @@ _LIKENESS = (0.6, 0.9)
 """Correlation of photo and render, in the bands that a blurred render still has, from which on the photo counts, and
 at which it counts fully."""
 _COLOUR_SCALE = 0.08
-_SHARP, _BLURRED = 0.87, 0.6
+_SHARP, _BLURRED = 0.95, 0.75
 """A band's energy in the render over that in the photo from which on nothing is added, and up to which the band becomes
 the photo's."""
 _NOISE = 1 / 255
