@@ -38,7 +38,7 @@ from splat.core.slots import PathCamera, RenderedView  # noqa: E402
 from splat.export.renders import render_frame  # noqa: E402
 from splat.geometry.camera_paths import interpolated_path  # noqa: E402
 from splat.geometry.compositing import composite_photo  # noqa: E402
-from splat.geometry.pixel_warp import blurred, smooth  # noqa: E402
+from splat.geometry.pixel_warp import MaskedBlur, smooth  # noqa: E402
 from splat.geometry.temporal_filter import surface_on_rays  # noqa: E402
 from splat.run.completed import CompletedRun  # noqa: E402
 from splat.stages.perceptual import perceptual_metric  # noqa: E402
@@ -101,7 +101,7 @@ def flicker(frames: Sequence[RenderedView], colours: Sequence[torch.Tensor]) -> 
         same = surface.known & (np.abs(surface.depth / np.maximum(one.depth.numpy(), 1e-9) - 1) < 0.02)
         if same.any():
             difference = smooth(other_rgb.numpy(), *surface.pixels) - rgb.numpy()
-            soft = blurred(difference, same.astype(np.float32), _BLUR)
+            soft = MaskedBlur(same.astype(np.float32))(difference, _BLUR)
             found.append([255 * float(np.abs(d)[same].mean()) for d in (difference, soft)])
     fine, coarse = zip(*found, strict=True)
     return mean(fine), mean(coarse)

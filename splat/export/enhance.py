@@ -111,7 +111,8 @@ class FrameFilter:
     def _steadied(self, window: Iterable[_Waiting], index: int) -> EnhancedView:
         frame = next(w for w in window if w.index == index)
         others = [w for w in window if 0 < abs(w.index - index) <= self.reach]
-        steady = steadied(frame.view, [w.view for w in others], [w.detail for w in (frame, *others)])
+        before, after = ([w.view for w in others if (w.index < index) == early] for early in (True, False))
+        steady = steadied(frame.view, before, after, [w.detail for w in (frame, *others)])
         names = {name for w in (frame, *(others[k] for k in steady.used)) for name in w.photos}
         from_frames = tuple(others[k].index - index for k in steady.used)
         return EnhancedView(torch.from_numpy(steady.rgb), tuple(sorted(names)), from_frames)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from splat.core.slots import ReferencePhoto, RenderedView
-from splat.geometry.pixel_warp import Transfer, blurred, inside, nearest, pixel_grid, smooth
+from splat.geometry.pixel_warp import MaskedBlur, Transfer, grey, inside, nearest, pixel_grid, smooth
 from splat.geometry.temporal_filter import solid_depth
 
 _SIGMAS = (1.0, 2.0, 4.0)
@@ -112,36 +112,32 @@ def _detail_of(view: RenderedView, named: NamedPhoto, weight: float) -> tuple[np
     if not mask.any():
         return np.zeros_like(rgb), mask
     warped = np.clip(smooth(photo.rgb.numpy(), x, y), 0, 1)
-    gain = (blurred(rgb, mask, _GAIN_SIGMA) + _NOISE) / (blurred(warped, mask, _GAIN_SIGMA) + _NOISE)
+    blur = MaskedBlur(mask)
+    gain = (blur(rgb, _GAIN_SIGMA) + _NOISE) / (blur(warped, _GAIN_SIGMA) + _NOISE)
     warped = warped * np.clip(gain, 1 / _MAX_GAIN, _MAX_GAIN)
     inner = cv2.erode(mask, np.ones((3, 3), np.uint8))
-    ours, theirs = (_levels(image, mask) for image in (rgb, warped))
-    likeness = _correlation(_structure(ours), _structure(theirs), mask)
+    ours, theirs = ([image, *(blur(image, s) for s in _SIGMAS)] for image in (rgb, warped))
+    likeness = _correlation(_structure(ours), _structure(theirs), blur)
     colour = np.exp(-np.square(ours[-1] - theirs[-1]).sum(-1) / (2 * _COLOUR_SCALE**2))
     counts = weight * agreement * inner * _ramp(likeness, *_LIKENESS) * colour
     detail = np.zeros_like(rgb)
     for i in range(len(_SIGMAS)):
         mine, its = ours[i] - ours[i + 1], theirs[i] - theirs[i + 1]
-        e_mine, e_its = (np.sqrt(blurred(np.square(b).mean(-1), mask, 2 * _SIGMAS[i])) for b in (mine, its))
+        e_mine, e_its = (np.sqrt(blur(grey(np.square(b)), 2 * _SIGMAS[i])) for b in (mine, its))
         amount = 1 - _ramp(e_mine / np.maximum(e_its, 1e-6), _BLURRED, _SHARP)
         amount *= np.clip((e_its - e_mine) / _NOISE, 0, 1)
         detail += amount[..., None] * (its - mine)
     return detail, counts.astype(np.float32)
 
 
-def _levels(image: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
-    """The image, and it blurred more and more."""
-    return [image, *(blurred(image, mask, s) for s in _SIGMAS)]
-
-
 def _structure(levels: list[np.ndarray]) -> np.ndarray:
     """Brightness in the bands that a blurred render still has."""
-    return (levels[1] - levels[3]).mean(-1)
+    return grey(levels[1] - levels[3])
 
 
-def _correlation(a: np.ndarray, b: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _correlation(a: np.ndarray, b: np.ndarray, blur: MaskedBlur) -> np.ndarray:
     """Of two images around each pixel, in [-1, 1]; near 0 where there is nothing but noise."""
-    ab, aa, bb = (blurred(t, mask, 2 * _SIGMAS[-1]) for t in (a * b, a * a, b * b))
+    ab, aa, bb = (blur(t, 2 * _SIGMAS[-1]) for t in (a * b, a * a, b * b))
     return ab / (np.sqrt(aa * bb) + _NOISE**2)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -61,14 +61,28 @@ def smooth(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return cv2.remap(image, *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
-def blurred(image: np.ndarray, known: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian means of what is `known` (float32 [h w] in [0, 1]) around each pixel of [h w] or [h w c]; 0 where
-    nothing is near."""
-    shape = known.shape if image.ndim == 2 else (*known.shape, 1)
+@dataclass(eq=False)
+class MaskedBlur:
+    """Gaussian means of what is known around each pixel."""
 
-    def blur(t: np.ndarray) -> np.ndarray:
-        return cv2.GaussianBlur(t, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    known: Float[np.ndarray, "h w"]
+    """float32 in [0, 1]."""
+    _weights: dict[float, np.ndarray] = field(default_factory=dict)
 
-    weight = blur(known).reshape(shape)
-    total = blur(image * known.reshape(shape))
-    return np.where(weight > 1e-3, total / np.maximum(weight, 1e-3), 0).astype(np.float32)
+    def __call__(self, image: np.ndarray, sigma: float) -> np.ndarray:
+        """Of an image [h w] or [h w c], `sigma` in px; 0 where nothing is near."""
+        if sigma not in self._weights:
+            self._weights[sigma] = _gaussian(self.known, sigma)
+        shape = self.known.shape if image.ndim == 2 else (*self.known.shape, 1)
+        weight = self._weights[sigma].reshape(shape)
+        total = _gaussian(image * self.known.reshape(shape), sigma)
+        return np.where(weight > 1e-3, total / np.maximum(weight, 1e-3), 0).astype(np.float32)
+
+
+def grey(image: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
+    """The mean over the channels."""
+    return cv2.transform(image, np.full((1, 3), 1 / 3, np.float32))
+
+
+def _gaussian(image: np.ndarray, sigma: float) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from splat.core.slots import RenderedView
-from splat.geometry.pixel_warp import Transfer, blurred, inside, nearest, pixel_grid, smooth
+from splat.geometry.pixel_warp import MaskedBlur, Transfer, inside, nearest, pixel_grid, smooth
 
 SOLID = 0.5
 """Depth counts where at least this much of the ray is stopped."""
@@ -38,8 +38,8 @@ _NEIGHBOURHOOD = 3.0
 """Px, sigma."""
 _CLEAR = 0.05
 """Colour that a pixel must lie outside of what its neighbours show around it to be replaced altogether."""
-_MIN_LOOKING_THROUGH, _MAJORITY = 2, 2 / 3
-"""Frames, and share of those that show anything on the ray, that have to agree before a pixel is replaced."""
+_MAJORITY = 2 / 3
+"""Share of the frames whose view includes a place that have to agree before a pixel is replaced."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,8 @@ class RaySurface:
     """x and y of it in the other frame, float32 [h w]."""
     known: Bool[np.ndarray, "h w"]
     """False: out of the other's frame, nothing there, or its surface does not lie on the ray (an occlusion)."""
+    in_frame: Bool[np.ndarray, "h w"]
+    """The view's own point is in the other's frame, hidden there or not."""
     edge: Bool[np.ndarray, "h w"]
     """The other frame's depth jumps next to it: its pixel may mix two surfaces."""
     clear: Bool[np.ndarray, "h w"]
@@ -69,7 +71,7 @@ def surface_on_rays(view: RenderedView, other: RenderedView) -> RaySurface:
     known = theirs > 0
     if not known.any():
         no = np.zeros(own.shape, bool)
-        return RaySurface(np.zeros_like(own), (x, y), no, no, no)
+        return RaySurface(np.zeros_like(own), (x, y), no, no, no, no)
     z = np.where(own > 0, own, np.float32(np.median(theirs[known])))
     for _ in range(_STEPS):
         u, v, _w = forward(x, y, z)
@@ -89,7 +91,8 @@ def surface_on_rays(view: RenderedView, other: RenderedView) -> RaySurface:
     around = cv2.erode(theirs, np.ones((_AROUND, _AROUND), np.uint8))
     su, sv, sw = forward(x, y, np.where(own > 0, own, z))
     clear = nearest(around, su, sv) > np.where(own > 0, (1 + _BEHIND) * sw, 0)
-    return RaySurface(back, (u, v), known, edge, clear)
+    in_frame = inside(other.camera, su, sv) & (sw > 0)
+    return RaySurface(back, (u, v), known, in_frame, edge, clear)
 
 
 def depth_edges(depth: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
@@ -110,34 +113,41 @@ class Steadied:
     rgb: Float[np.ndarray, "h w 3"]
     """In [0, 1]."""
     used: tuple[int, ...]
-    """Which of the neighbours have a say anywhere."""
+    """Which of the frames before, and then of those after, have a say anywhere."""
 
 
 def steadied(
-    view: RenderedView, neighbours: Sequence[RenderedView], added: Sequence[Float[np.ndarray, "h w 3"]] = ()
+    view: RenderedView,
+    before: Sequence[RenderedView],
+    after: Sequence[RenderedView],
+    added: Sequence[Float[np.ndarray, "h w 3"]] = (),
 ) -> Steadied:
-    """The view's colours in agreement with those of the frames around it; unchanged where none of them shows the
-    place. `added`: what is to be added to the view and then to each neighbour; of these the mean over the frames that
-    show the place is."""
+    """The view's colours in agreement with those of the frames before and after it; unchanged where none of them shows
+    the place. `added`: what is to be added to the view and then to each of these frames; of this the mean over the
+    frames that show the place is."""
     rgb, own = view.rgb.numpy(), solid_depth(view)
+    neighbours = [*before, *after]
     found = {i: f for i, f in enumerate(surface_on_rays(view, n) for n in neighbours) if f.known.any()}
     if not found:
         return Steadied(np.clip(rgb + added[0], 0, 1) if added else rgb, ())
-    depths, known, edge, clear = (
-        np.stack([getattr(f, name) for f in found.values()]) for name in ("depth", "known", "edge", "clear")
+    depths, known, in_frame, edge, clear = (
+        np.stack([getattr(f, name) for f in found.values()]) for name in ("depth", "known", "in_frame", "edge", "clear")
     )
     ratio = depths / np.maximum(own, 1e-9)
     same = known & (own > 0) & (np.abs(ratio - 1) < _SAME_DEPTH) & ~edge & ~depth_edges(own)
-    alone = _looked_through(depths, known & clear & ((ratio > 1 + _BEHIND) | (own <= 0)), known)
-    used = np.where(alone, _in_agreement(depths, known & ~same), same)
+    behind = _in_agreement(depths, known & clear & ((ratio > 1 + _BEHIND) | (own <= 0)))
+    alone = _looked_through(behind, in_frame, np.array([i < len(before) for i in found]))
+    alone = _with_core(alone, own)
+    used = np.where(alone, behind, same)
     any_used = np.asarray(used.any(0))
     colours = np.stack([np.clip(smooth(neighbours[i].rgb.numpy(), *f.pixels), 0, 1) for i, f in found.items()])
     mean = _robust_mean(rgb, ~alone, colours, used)
     changed = np.where(alone[..., None], _replaced(rgb, mean, any_used), _averaged(rgb, mean, any_used))
     out = np.where(any_used[..., None], changed, rgb)
     if added:
-        layers = [smooth(added[i + 1], *f.pixels) for i, f in found.items()]
-        total = added[0] * ~alone[..., None] + (np.stack(layers) * used[..., None]).sum(0)
+        total = added[0] * ~alone[..., None]
+        for (i, f), u in zip(found.items(), used):
+            total += smooth(added[i + 1], *f.pixels) * u[..., None]
         out = np.clip(out + total / np.maximum(used.sum(0) + ~alone, 1)[..., None], 0, 1)
     saying = tuple(i for i, u in zip(found, used) if u.any())
     return Steadied(out.astype(np.float32), saying)
@@ -160,10 +170,20 @@ def _replaced(rgb: np.ndarray, mean: np.ndarray, known: np.ndarray) -> np.ndarra
     return rgb + np.clip(outside / _CLEAR, 0, 1) * (mean - rgb)
 
 
-def _looked_through(depths: np.ndarray, behind: np.ndarray, known: np.ndarray) -> Bool[np.ndarray, "h w"]:
-    """Pixels where most of the neighbours that show anything show one common surface `behind`."""
-    together = _in_agreement(depths, behind).sum(0)
-    return (together >= _MIN_LOOKING_THROUGH) & (together >= _MAJORITY * known.sum(0))
+def _looked_through(behind: np.ndarray, in_frame: np.ndarray, is_before: np.ndarray) -> Bool[np.ndarray, "h w"]:
+    """Pixels where most of the neighbours whose frame they are in look through to one common surface, and frames before
+    and after among them: past the edge of what hides something, frames on one side look as well."""
+    votes, sides = behind.sum(0), (behind[is_before].any(0), behind[~is_before].any(0))
+    return (votes >= _MAJORITY * in_frame.sum(0)) & sides[0] & sides[1]
+
+
+def _with_core(alone: np.ndarray, own: np.ndarray) -> Bool[np.ndarray, "h w"]:
+    """Those of the connected regions that have a pixel beside nothing that is nearer: at the edges of things rendered
+    depth lies between two surfaces, where there is nothing, and every other frame looks through that."""
+    nearest_around = cv2.erode(np.where(own > 0, own, np.float32(1e30)), np.ones((_AROUND, _AROUND), np.uint8))
+    core = alone & ((own <= 0) | (own < (1 + _BEHIND) * nearest_around))
+    _, regions = cv2.connectedComponents(alone.astype(np.uint8))
+    return alone & np.isin(regions, np.unique(regions[core]))
 
 
 def _in_agreement(depths: np.ndarray, among: np.ndarray) -> Bool[np.ndarray, "n h w"]:
@@ -191,14 +211,15 @@ def _robust_mean(rgb: np.ndarray, use_own: np.ndarray, colours: np.ndarray, used
     weight = among * np.exp(-away / (2 * _COLOUR_SCALE**2))
     weight[0] += _KEPT * use_own
     total = weight.sum(0)[..., None]
-    mean = (weight[..., None] * values).sum(0) / np.maximum(total, 1e-6)
+    mean = np.einsum("nhw,nhwc->hwc", weight, values) / np.maximum(total, 1e-6)
     return np.where(total > 1e-6, mean, middle).astype(np.float32)
 
 
 def _common_sign(votes: np.ndarray, known: np.ndarray) -> np.ndarray:
     """In [0, 1]: 1 where what is known around a pixel has one sign."""
     weight = known.astype(np.float32)
-    net, all_of_it = (blurred(t.astype(np.float32), weight, _NEIGHBOURHOOD) for t in (votes, np.abs(votes)))
+    blur = MaskedBlur(weight)
+    net, all_of_it = (blur(t.astype(np.float32), _NEIGHBOURHOOD) for t in (votes, np.abs(votes)))
     return np.square(net) / np.maximum(np.square(all_of_it), 1e-12)
 
 
