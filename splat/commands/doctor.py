@@ -26,8 +26,7 @@ from splat.core.files import write_json
 
 DISTRIBUTION = "splat3d"
 _NEEDED = {"numpy": "numpy", "cv2": "opencv-python-headless", "pycolmap": "pycolmap", "PIL": "Pillow"}
-_NEEDED |= {"jaxtyping": "jaxtyping", "jinja2": "Jinja2", "tyro": "tyro", "rich": "rich"}
-_NEEDED |= {"websockets": "websockets"}
+_NEEDED |= {"jaxtyping": "jaxtyping", "jinja2": "Jinja2", "tyro": "tyro", "rich": "rich", "websockets": "websockets"}
 _ENOUGH_MEMORY_GB, _ENOUGH_DISK_GB = 1.5, 1.0
 _COMFORTABLE_MEMORY_GB, _COMFORTABLE_DISK_GB = 4.0, 5.0
 
@@ -419,13 +418,11 @@ def refiners(folder: Path | None) -> Check:
 
 def video_enhancer(folder: Path | None) -> Check:
     """What `splat render --enhance` names."""
-    from splat.priors.video_enhancer import LICENCE, TITLE, VideoEnhancer
+    from splat.priors.video_enhancer import VideoEnhancer
 
-    try:
-        VideoEnhancer(weights=folder).check()
-    except SplatError as e:
-        return Check("enhancer", "note", f"--enhance filter needs no weights; diffusion: {e}")
-    return Check("enhancer", "ok", f"--enhance filter needs no weights; diffusion: {TITLE} is here ({LICENCE})")
+    reason = VideoEnhancer(weights=folder).unavailable()
+    found = f"--enhance filter needs no weights; diffusion: {reason or 'its weights are here'}"
+    return Check("enhancer", "ok" if reason is None else "note", found)
 
 
 def learned_priors(folder: Path | None) -> Check:

@@ -59,6 +59,14 @@ class VideoEnhancer:
     """Frames that a chunk shares with the one before it; 0, as published: none."""
     seed: int = 0
 
+    def unavailable(self) -> str | None:
+        """Why it cannot run here, in one sentence; None if it can."""
+        try:
+            self.check()
+        except SplatError as e:
+            return str(e)
+        return None
+
     def check(self) -> Path:
         """The folder of the weights. Raises SplatError where they, or a package, are missing, may not be used, or have
         no safetensors."""
