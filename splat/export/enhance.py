@@ -71,7 +71,7 @@ class ReferencePhotos:
 
 @dataclass(frozen=True, eq=False)
 class FrameFilter:
-    """A `slots.FrameEnhancer` that needs no weights."""
+    """A `slots.FrameEnhancer` that needs no weights. It takes about 1 kB of memory for each pixel of a frame."""
 
     references: ReferencePhotos | None = None
     """None: nothing is taken from photos."""

@@ -38,6 +38,8 @@ _NEIGHBOURHOOD = 3.0
 """Px, sigma."""
 _CLEAR = 0.05
 """Colour that a pixel must lie outside of what its neighbours show around it to be replaced altogether."""
+_ROWS = 32
+"""Rows whose colours are sorted at once, to save memory."""
 _MAJORITY = 2 / 3
 """Share of the frames whose view includes a place that have to agree before a pixel is replaced."""
 
@@ -205,6 +207,15 @@ def _median(values: np.ndarray, among: np.ndarray) -> np.ndarray:
 def _robust_mean(rgb: np.ndarray, use_own: np.ndarray, colours: np.ndarray, used: np.ndarray) -> np.ndarray:
     """Mean of the colours used, the view's own among them where `use_own`, weighted by likeness to their median. Where
     no two are alike it stays near the view's own."""
+    out = np.empty_like(rgb)
+    for top in range(0, len(rgb), _ROWS):
+        rows = slice(top, top + _ROWS)
+        out[rows] = _robust_mean_of(rgb[rows], use_own[rows], colours[:, rows], used[:, rows])
+    return out
+
+
+def _robust_mean_of(rgb: np.ndarray, use_own: np.ndarray, colours: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Of a part of the picture."""
     values, among = np.concatenate([rgb[None], colours]), np.concatenate([use_own[None], used])
     middle = np.stack([_median(values[..., c], among) for c in range(3)], -1)
     away = np.square(values - middle[None]).sum(-1)

@@ -104,6 +104,7 @@ class VideoEnhancer:
             reason = (shown(e) or type(e).__name__)[:160]
             raise SplatError(f"{shown(folder)} cannot be loaded as {TITLE} ({reason}): copy it again.") from None
         pipeline.set_progress_bar_config(disable=True)
+        pipeline.vae.enable_slicing()  # one frame at a time: a chunk of them would fill a GPU
         device = devices.named(self.device)
         precision = torch.float16 if torch.device(device).type == "cuda" else torch.float32
         licences.record(licences.Provenance(TITLE, LICENCE, digest))
