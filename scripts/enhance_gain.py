@@ -1,6 +1,6 @@
 """What `splat render --enhance filter` does to renders: held-out photos, and the flicker of a flight.
 
-    python scripts/enhance_gain.py RUN... [--size 480] [--frames 60] [--pictures DIR] [--label NAME]
+    python scripts/enhance_gain.py RUN... [--size 480] [--frames 40] [--pictures DIR] [--label NAME]
 
 Each RUN is a finished run folder. Held-out photos: PSNR, SSIM and LPIPS (or ST-LPIPS, where weights are found) of
 renders as they are and enhanced with the detail of training photos; a still has no neighbours in time, so the temporal
@@ -33,6 +33,7 @@ import torch  # noqa: E402
 from splat.commands.render import frame_filter  # noqa: E402
 from splat.core.files import write_atomic, write_json  # noqa: E402
 from splat.core.image import write_png  # noqa: E402
+from splat.core.lpips import metric_title  # noqa: E402
 from splat.core.metrics import psnr, ssim  # noqa: E402
 from splat.core.slots import PathCamera, RenderedView  # noqa: E402
 from splat.export.renders import render_frame  # noqa: E402
@@ -41,7 +42,7 @@ from splat.geometry.compositing import composite_photo  # noqa: E402
 from splat.geometry.pixel_warp import MaskedBlur, smooth  # noqa: E402
 from splat.geometry.temporal_filter import surface_on_rays  # noqa: E402
 from splat.run.completed import CompletedRun  # noqa: E402
-from splat.stages.perceptual import perceptual_metric  # noqa: E402
+from splat.stages.perceptual import perceptual_metric, reported_variant  # noqa: E402
 
 RESULTS = ROOT / "scripts" / "results" / "enhance"
 _BLUR = 1.5
@@ -140,17 +141,18 @@ def on_flight(run: CompletedRun, name: str, size: int, count: int, pictures: Pat
 
 
 def table(rows: dict[str, Any]) -> str:
+    title = metric_title(next((r["lpips_variant"] for r in rows.values()), None))
     lines = [
         "# `splat render --enhance filter`",
         "",
         "Plain renders -> enhanced ones. Held-out photos: detail of training photos alone (a still has no neighbours",
         "in time). Flight along the cameras: detail, then the temporal filter; flicker is the mean difference of",
-        "consecutive frames after warping, 1/255, also blurred. A flight past Gaussians that do not move hardly flickers:",
-        "most of that difference is the interpolation of warping, and grows with the detail that is added; blurred, it",
-        "does not. Made by `scripts/enhance_gain.py`, one thread of a busy machine; captures at `--preset fast",
-        "--max-resolution 480`, `atelier8` with `--train-photos 8`.",
+        "consecutive frames after warping, 1/255, also blurred. A flight past Gaussians that do not move hardly",
+        "flickers: most of that difference is the interpolation of warping, which grows with the detail that is added,",
+        "less so where it is blurred. Made by `scripts/enhance_gain.py`, seconds per frame on one thread of a busy",
+        "machine, at `--preset fast --max-resolution 480`; `NAME8` has `--train-photos 8`.",
         "",
-        "| run | photos | views | px | PSNR, dB | gain | worst | SSIM | LPIPS | flicker | blurred | sharp | s/frame |",
+        f"| run | photos | views | px | PSNR, dB | gain | worst | SSIM | {title} | flicker | blurred | sharp | s |",
         "|" + " --- |" * 13,
     ]
     for name, r in rows.items():
@@ -174,7 +176,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--size", type=int, default=480, help="long side of the renders, px")
-    parser.add_argument("--frames", type=int, default=60, help="of the 240 of a flight, in its middle")
+    parser.add_argument("--frames", type=int, default=40, help="of the 240 of a flight, in its middle")
     parser.add_argument("--pictures", type=Path, help="folder for plain beside enhanced")
     parser.add_argument("--label", help="name of the row, for one RUN")
     parser.add_argument("--keep", type=Path, default=RESULTS, help="folder of results.json and README.md")
@@ -186,7 +188,8 @@ def main() -> int:
     for root in given.runs:
         name = given.label or root.name
         run = CompletedRun.open(root)
-        rows[name] = {"size": given.size, **on_photos(run, name, given.size, lpips, given.pictures)}
+        rows[name] = {"size": given.size, "lpips_variant": reported_variant(lpips)}
+        rows[name] |= on_photos(run, name, given.size, lpips, given.pictures)
         rows[name] |= on_flight(run, name, given.size, given.frames, given.pictures)
         write_json(kept, rows)
         write_atomic(given.keep / "README.md", table(rows))
