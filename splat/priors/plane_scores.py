@@ -71,8 +71,8 @@ class PhotoPairs:
     @staticmethod
     def of(
         views: Sequence[View],
-        rgb: Sequence[Float[Tensor, "3 hi wi"]],
-        measured: Sequence[Float[Tensor, "hi wi"]],
+        rgb: Sequence[Float[Tensor, "3 _ _"]],
+        measured: Sequence[Float[Tensor, "_ _"]],
         others: Sequence[Sequence[int]],
     ) -> PhotoPairs:
         """Photos of the size of their views' cameras; `others[i]`: those that photo i is compared with."""
@@ -102,7 +102,7 @@ class PhotoPairs:
             torch.tensor([[c.fx, c.fy, c.cx, c.cy] for c in k]),
         )
 
-    def explained_by(self, plane: Plane, where: Sequence[Bool[Tensor, "hi wi"]]) -> Texture:
+    def explained_by(self, plane: Plane, where: Sequence[Bool[Tensor, "_ _"]]) -> Texture:
         """Of the textured pixels `where` of each photo; they alone make up patches."""
         which = torch.zeros(self.grey.shape, dtype=torch.bool)
         for all_of_it, w in zip(which, where, strict=True):
