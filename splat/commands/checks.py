@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from splat.core.errors import SplatError
+from splat.core.slots import Method
+from splat.losses import Losses
 from splat.methods.presets import PRESETS
 from splat.poses.upright import parse_up
 from splat.stages.figures import check_names
@@ -53,6 +55,10 @@ class Checked(Protocol):
     def max_frames(self) -> int: ...
     @property
     def max_pixels(self) -> int | None: ...
+    @property
+    def losses(self) -> Losses: ...
+    @property
+    def methods(self) -> Iterable[Method]: ...
 
 
 def check(settings: Checked) -> None:
@@ -86,6 +92,10 @@ def check(settings: Checked) -> None:
     ):
         if value is not None and value < lowest:
             raise SplatError(f"{flag} {value} is too low: give at least {lowest}.")
+    if settings.losses.pearson_patch < 1:
+        raise SplatError(f"--losses.pearson-patch {settings.losses.pearson_patch} is too low: give at least 1.")
+    for method in settings.methods:
+        method.check()
     parse_up(settings.up)  # else it is read once the poses are found
     check_names(settings.figures)
 

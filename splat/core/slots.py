@@ -850,6 +850,10 @@ class Method(Protocol):
         """Why it cannot run on this machine, in one sentence; None if it can."""
         ...
 
+    def check(self) -> None:
+        """Raises SplatError for a value of its settings that means nothing. Called before anything is read."""
+        ...
+
     def defaults(self, preset: str) -> Mapping[str, Any]:
         """Settings of a run that it changes: dotted fields of `Reconstruct` -> values. Values given by the user take
         precedence. Raises KeyError for an unknown preset."""

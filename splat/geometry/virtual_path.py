@@ -77,6 +77,15 @@ def virtual_path(poses: Sequence[Rigid], per_pair: int = 10) -> list[Between]:
     ]
 
 
+def between_photos(poses: Sequence[Rigid], per_pair: int, most: int) -> list[Between]:
+    """The cameras of `virtual_path` that are no photo's; of more than `most`, so many, spread over all ways: with as
+    many as there are ways, the middle of each."""
+    path = [b for b in virtual_path(poses, per_pair) if 0 < b.share < 1]
+    if len(path) <= most:
+        return path
+    return [path[(2 * k + 1) * len(path) // (2 * most)] for k in range(most)]
+
+
 def nearest_first(world_from_cam: Rigid, photos: Sequence[ReferencePhoto]) -> list[ReferencePhoto]:
     """Photos by the distance of their cameras from a camera."""
     centre = world_from_cam.translation

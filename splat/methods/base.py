@@ -24,6 +24,9 @@ class OnePhase:
         """It runs anywhere."""
         return None
 
+    def check(self) -> None:
+        """Any settings will do."""
+
     def defaults(self, preset: str) -> Mapping[str, Any]:
         """Nothing is changed about the settings of a run."""
         return {}

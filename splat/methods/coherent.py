@@ -82,6 +82,6 @@ class Coherent(OnSurfaces):
         depths = posed_depths(views, init.depths)
         if not (self.virtual.every and depths and isinstance(source, PhotoSource)):
             return phase
-        virtual = VirtualSource(source, depths, self.virtual)
+        virtual = VirtualSource(source, depths, self.virtual, source.seed)
         every = max(1, phase.steps // max(1, self.virtual.rounds))
         return replace(phase, source=virtual, round_every=every, on_round=virtual.renew)

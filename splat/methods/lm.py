@@ -105,6 +105,18 @@ class Lm(Coherent):
         """What `config.json` says of the published setting beside the settings of the run."""
         return {"layout": self.layout, **asdict(LAYOUTS[self.layout]), "refiner": self.refiner}
 
+    def check(self) -> None:
+        for flag, value, lowest in (
+            ("points.per-pair", self.points.per_pair, 1),
+            ("points.size", self.points.size, _MIN_SIZE),
+            ("points.max-views", self.points.max_views, 1),
+            ("refined.per-pair", self.refined.per_pair, 1),
+            ("refined.size", self.refined.size, _MIN_SIZE),
+            ("refined.max-views", self.refined.max_views, 1),
+        ):
+            if value < lowest:
+                raise SplatError(f"--lm.{flag} {value} is too low: give at least {lowest}.")
+
     def few(self, capture: Capture) -> bool:
         """Whether Gaussians are bound to rays first."""
         return len(capture.train_views) <= self.max_bound_photos
@@ -136,15 +148,15 @@ class Lm(Coherent):
         published = LAYOUTS[self.layout]
         if self.refiner == "none" or not self.refined.every or len(capture.views) < 2:
             return phase
-        _check_between("refined", self.refined.per_pair, self.refined.size)
         source = RefinedSource(
             phase.source,
             [items[-1] for items in photos.levels],
             [v.pose for v in capture.views],
             [v.name for v in capture.views],
-            self.scene.start() if self.refiner == "scene" else self.diffusion.start(),
+            self.scene.start(photos.seed) if self.refiner == "scene" else self.diffusion.start(),
             self.feedback,
             self.refined,
+            photos.seed,
         )
         rounds = [step / published.rounds[-1] for step in published.rounds[:-1]]
         return with_refined_views(phase, source, init, phase.steps, rounds)
@@ -162,7 +174,6 @@ class Lm(Coherent):
         weight = published.point_views if self.points.weight is None else self.points.weight
         if not self.points.every or weight <= 0 or len(capture.views) < 2:
             return phase
-        _check_between("points", self.points.per_pair, self.points.size)
         until = published.first_stage if self.points.until is None else self.points.until
         finest = [items[-1] for items in photos.levels]
         depths = posed_depths(capture.views, init.depths)
@@ -180,12 +191,5 @@ class Lm(Coherent):
             weight / l1 if l1 > 0 else 0.0,
             finest[0].rgb.device,
         )
-        return replace(phase, source=PointSource(phase.source, items, self.points.every, until))
-
-
-def _check_between(views: str, per_pair: int, size: int) -> None:
-    """Raises SplatError for cameras between the photos that cannot be."""
-    if per_pair < 1 or size < _MIN_SIZE:
-        raise SplatError(
-            f"--lm.{views}.per-pair {per_pair} and --lm.{views}.size {size}: give at least 1 and {_MIN_SIZE} px."
-        )
+        last = round(until * phase.steps)
+        return replace(phase, source=PointSource(phase.source, items, self.points.every, last, photos.seed))

@@ -21,25 +21,18 @@ from torch.nn.functional import avg_pool2d, grid_sample, interpolate, normalize
 from splat.core.capture import Capture, View
 from splat.core.slots import DepthMap, DepthPrior, Reporter
 from splat.priors.ground_plane import Plane, Standing
+from splat.priors.plane_scores import HIDDEN, PATCH, PhotoPairs, Texture
 
 _SIZE = 128
 """Long side, px, of the photos by which planes are compared."""
 _SOURCES = 2
 """Other photos that each is compared with to choose a plane."""
-_PATCH = 7
-_MIN_TEXTURE = 0.03
-"""Standard deviation of a patch's grey from which its NCC says something."""
-_ALIKE = 0.6
-"""NCC from which patches show the same."""
-_MIN_ALIKE, _MIN_TEXTURED = 0.75, 0.005
-"""Of the textured pixels that a plane may explain, the share that must be alike; and how many there must be, over all
-pixels."""
+_MIN_ALIKE = 0.75
+"""Of the textured pixels that a plane may explain, the share that must be alike."""
 _WORTH_REFINING = 0.4
 """The same share from which a plane is refined."""
 _SAME = 0.06
 """Mean difference of three channels, 0 to 1, up to which a pixel is explained."""
-_ANOTHER = 0.05
-"""Relative difference of depth from which a measured surface is another than the ground."""
 _PROBABLE = 0.7
 """Probability of a depth on the ground; below that of what counts as measured."""
 _CANDIDATES, _REFINED = 8, 2
@@ -83,7 +76,7 @@ class _SmallPhoto:
     def of(view: View, found: DepthMap) -> _SmallPhoto:
         camera = view.camera
         factor = min(1.0, _SIZE / max(camera.width, camera.height))
-        h, w = (max(_PATCH, round(n * factor)) for n in (camera.height, camera.width))
+        h, w = (max(PATCH, round(n * factor)) for n in (camera.height, camera.width))
         rgb = interpolate(view.rgb().permute(2, 0, 1)[None].float(), (h, w), mode="area")[0]
         known = interpolate(found.known[None, None].float(), (h, w), mode="nearest")[0, 0]
         return _SmallPhoto(replace(view, camera=camera.resized(w, h)), rgb, known, found.neighbours)
@@ -103,36 +96,26 @@ class _SmallPhoto:
         if not bool(known.any()):
             return z, torch.zeros_like(known)
         farthest = self.measured[known].quantile(0.98)
-        return z, (z > 0) & (z < farthest) & (~known | (self.measured > (1 - _ANOTHER) * z))
+        return z, (z > 0) & (z < farthest) & (~known | (self.measured > (1 - HIDDEN) * z))
 
 
 @dataclass(frozen=True, eq=False)
 class _Comparison:
-    """Every pixel of a photo (or of some rows of it) with another photo, into which a plane takes it."""
+    """Every pixel of a photo with another photo, into which a plane takes it."""
 
     rgb: Float[Tensor, "3 h w"]
     warped: Float[Tensor, "3 h w"]
     """The other photo there."""
-    inside: Bool[Tensor, "h w"]
-    """In the other's frame."""
     seen: Bool[Tensor, "h w"]
-    """`inside`, and nothing that the other measured is in front of it."""
+    """In the other's frame, and nothing that the other measured is in front of it."""
     past: Bool[Tensor, "h w"]
     """The other sees past the plane."""
-    which: Bool[Tensor, "h w"]
-    """Pixels that the plane may explain: they alone make up patches."""
 
     @staticmethod
-    def of(
-        z: Float[Tensor, "h w"],
-        which: Bool[Tensor, "h w"],
-        a: _SmallPhoto,
-        b: _SmallPhoto,
-        rows: slice = slice(None),
-    ) -> _Comparison:
-        """With z of the plane, of the photos a and b; of some rows of a."""
-        camera, z = a.view.camera, z[rows]
-        world = a.view.pose.apply(camera.unproject(camera.pixel_centres()[rows].float(), z.clamp_min(1e-9)))
+    def of(z: Float[Tensor, "h w"], a: _SmallPhoto, b: _SmallPhoto) -> _Comparison:
+        """With z of the plane, of the photos a and b."""
+        camera = a.view.camera
+        world = a.view.pose.apply(camera.unproject(camera.pixel_centres().float(), z.clamp_min(1e-9)))
         in_b = b.view.pose.inverse().apply(world)
         at = b.view.camera.project(in_b)
         inside = (z > 0) & (in_b[..., 2] > 0) & b.view.camera.contains(at)
@@ -140,9 +123,9 @@ class _Comparison:
         grid = torch.where(inside[..., None], 2 * at / size - 1, 2.0)[None].float()
         warped = grid_sample(b.rgb[None], grid, align_corners=False)[0]
         theirs = grid_sample(b.measured[None, None], grid, mode="nearest", align_corners=False)[0, 0]
-        hidden = (theirs > 0) & (theirs < (1 - _ANOTHER) * in_b[..., 2])
-        past = theirs > (1 + _ANOTHER) * in_b[..., 2]
-        return _Comparison(a.rgb[:, rows], warped, inside, inside & ~hidden, past, which[rows])
+        hidden = (theirs > 0) & (theirs < (1 - HIDDEN) * in_b[..., 2])
+        past = theirs > (1 + HIDDEN) * in_b[..., 2]
+        return _Comparison(a.rgb, warped, inside & ~hidden, past)
 
     def difference(self) -> Float[Tensor, "h w"]:
         """Mean difference of colours, once brightness is equal; infinite where the other sees past the plane."""
@@ -153,97 +136,60 @@ class _Comparison:
         difference = (self.warped - gain[:, None, None] * self.rgb).abs().mean(0)
         return torch.where(self.past, math.inf, difference)
 
-    def ncc(self) -> Float[Tensor, "k"]:
-        """Of the pixels that the plane may explain, the other sees, and whose patches have texture."""
-        ncc, textured = _correlation(self.rgb.mean(0), self.warped.mean(0), self.inside & self.which)
-        return ncc[self.which & self.seen & textured]
-
-
-def _correlation(
-    a: Float[Tensor, "h w"], b: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"]
-) -> tuple[Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
-    """NCC of the patches around valid pixels, and whether those of a have texture."""
-    stack = torch.stack([torch.ones_like(a), a, b, a * a, b * b, a * b]) * valid
-    n, *sums = avg_pool2d(stack[:, None], _PATCH, 1, _PATCH // 2)[:, 0]
-    mean_a, mean_b, aa, bb, ab = (s / n.clamp_min(1e-6) for s in sums)
-    var_a, var_b = (aa - mean_a**2).clamp_min(0), (bb - mean_b**2).clamp_min(0)
-    return (ab - mean_a * mean_b) / (var_a * var_b).clamp_min(1e-10).sqrt(), var_a > _MIN_TEXTURE**2
-
 
 def find_ground(capture: Capture, photos: Sequence[_SmallPhoto], seed: int) -> Plane | None:
     """The plane that the scene stands on, if the photos agree that it does."""
+    if not any(p.neighbours for p in photos):
+        return None
     generator = torch.Generator().manual_seed(seed)
     clouds = [torch.cat([p.measured_points() for p in photos])]
     if capture.points is not None:  # fewer, and surer
         clouds.insert(0, capture.points.positions)
-    tried: list[tuple[_Texture, Plane, Standing]] = []
+    pairs = PhotoPairs.of(
+        [p.view for p in photos],
+        [p.rgb for p in photos],
+        [p.measured for p in photos],
+        [p.neighbours[:_SOURCES] for p in photos],
+    )
+
+    def explained(plane: Plane) -> Texture:
+        return pairs.explained_by(plane, [p.may_show(plane)[1] for p in photos])
+
+    tried: list[tuple[Texture, Plane, Standing]] = []
     for cloud in clouds:
         standing = Standing.of(cloud, [v.pose for v in capture.views], generator)
-        tried += [(_explains(p, photos), p, standing) for p in standing.planes(_CANDIDATES, generator)]
+        tried += [(explained(p), p, standing) for p in standing.planes(_CANDIDATES, generator)]
     tried.sort(key=lambda t: -t[0].gain)
     best, most = None, 0.0
     for texture, first, standing in tried[:_REFINED]:
         if texture.alike < _WORTH_REFINING:
             continue
-        plane = _refined(first, photos)
-        texture = _explains(plane, photos)
+        plane = _refined(first, photos, pairs)
+        texture = explained(plane)
         same = standing.allows(plane) and 2 * standing.support(plane) >= standing.support(first)
         if same and texture.alike >= _MIN_ALIKE and texture.gain > most:
             best, most = plane, texture.gain
     return best
 
 
-@dataclass(frozen=True, eq=False)
-class _Texture:
-    """How a plane explains texture."""
-
-    gain: float
-    """Sum of NCC - `_ALIKE`."""
-    alike: float
-    """Share of the texture that it might explain and does; 0 where that is too little to say."""
-    pixels: int
-    """Textured pixels that it might explain and other photos see."""
-
-    def per_pixel(self, at_least: float) -> float:
-        """The gain over `pixels`, or over as many pixels as that."""
-        return self.gain / max(1.0, at_least, self.pixels)
-
-
-def _explains(plane: Plane, photos: Sequence[_SmallPhoto], where: Sequence[Tensor] | None = None) -> _Texture:
-    """Of the textured pixels `where` (per photo; by default all that the plane may explain)."""
-    alike = textured = 0
-    gain = 0.0
-    for i, photo in enumerate(photos):
-        z, which = photo.may_show(plane) if where is None else (plane.depth(photo.view), where[i])
-        rows = which.any(1).nonzero()[:, 0]
-        if not len(rows):
-            continue
-        part = slice(max(0, int(rows[0]) - _PATCH), int(rows[-1]) + _PATCH + 1)
-        for o in photo.neighbours[:_SOURCES]:
-            ncc = _Comparison.of(z, which, photo, photos[o], part).ncc()
-            gain += float((ncc - _ALIKE).sum())
-            alike += int((ncc > _ALIKE).sum())
-            textured += len(ncc)
-    pixels = sum(p.measured.numel() for p in photos)
-    return _Texture(gain, alike / textured if textured > _MIN_TEXTURED * pixels else 0.0, textured)
-
-
-def _refined(plane: Plane, photos: Sequence[_SmallPhoto]) -> Plane:
+def _refined(plane: Plane, photos: Sequence[_SmallPhoto], pairs: PhotoPairs) -> Plane:
     """The plane nearby that explains most texture of the pixels that it may explain at first: another would be better
     for having more of them to explain. Then again, with those that it may explain now."""
     for step in _STEPS:
-        before, plane = plane, _searched(plane, photos, [p.may_show(plane)[1] for p in photos], step)
+        before, plane = plane, _searched(plane, photos, pairs, step)
         if plane is before:
             break
     return plane
 
 
-def _searched(plane: Plane, photos: Sequence[_SmallPhoto], where: Sequence[Tensor], step: float) -> Plane:
+def _searched(plane: Plane, photos: Sequence[_SmallPhoto], pairs: PhotoPairs, step: float) -> Plane:
     """Pattern search (Hooke & Jeeves 1961) over height (first by `step` of itself) and two tilts, about the middle of
     what the plane may explain."""
     centres = torch.stack([p.view.pose.translation.double() for p in photos])
     height = float(plane.below(centres).mean())
-    middle = torch.cat([p.points(*p.may_show(plane)) for p in photos])
+    shown = [p.may_show(plane) for p in photos]
+    where = [which for _, which in shown]
+    middle = torch.cat([p.points(*s) for p, s in zip(photos, shown, strict=True)])
     foot = middle.median(0).values if len(middle) else centres.mean(0)
     foot = foot + plane.below(foot) * plane.normal
     axes = torch.linalg.svd(plane.normal[None]).Vh[1:]
@@ -252,10 +198,10 @@ def _searched(plane: Plane, photos: Sequence[_SmallPhoto], where: Sequence[Tenso
         normal = normalize(plane.normal + x[1:] @ axes, dim=0)
         return Plane(normal, normal @ foot + height * x[0])
 
-    enough = 0.9 * _explains(plane, photos, where).pixels  # neither more nor fewer in common is better
+    enough = 0.9 * pairs.explained_by(plane, where).pixels  # neither more nor fewer in common is better
 
     def score(x: Tensor) -> float:
-        return _explains(moved(x), photos, where).per_pixel(enough)
+        return pairs.explained_by(moved(x), where).per_pixel(enough)
 
     x, steps = torch.zeros(3, dtype=torch.float64), step * torch.tensor([1, 0.2, 0.2], dtype=torch.float64)
     best, moves = score(x), 0
@@ -287,7 +233,7 @@ def _explained(ground: Plane, photos: Sequence[_SmallPhoto], i: int) -> Float[Te
     best = torch.full_like(z, math.inf)
     seen = torch.zeros_like(which)
     for o in photo.neighbours:
-        other = _Comparison.of(z, which, photo, photos[o])
+        other = _Comparison.of(z, photo, photos[o])
         smooth = avg_pool2d(other.difference()[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
         best = torch.where(other.seen, torch.minimum(best, smooth), best)
         seen |= other.seen
@@ -300,7 +246,7 @@ def _with_ground(found: DepthMap, view: View, photos: Sequence[_SmallPhoto], i: 
     size = found.depth.shape
     explained = interpolate(_explained(ground, photos, i)[None, None], size, mode="bilinear", align_corners=False)
     z = ground.depth(view)
-    beneath = found.measured & (found.depth > (1 + _ANOTHER) * z)
+    beneath = found.measured & (found.depth > (1 + HIDDEN) * z)
     on = (explained[0, 0] > 0.7) & (z > 0) & (~found.measured | beneath)
     normals = found.normals_cam
     if normals is not None:

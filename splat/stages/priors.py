@@ -118,7 +118,7 @@ def depth_source(
 def automatic_depth(anything: DepthAnything, marigold: Marigold) -> tuple[Learned | None, dict[str, str]]:
     """Of the priors that nobody asked for the first that can and may run here, for methods that want one; and why the
     others are not used. Marigold, which also gives normals, comes first on a GPU; on a CPU it takes minutes a photo."""
-    skipped = {"--prior.command": "no program was named"}
+    skipped: dict[str, str] = {}
     chosen: Learned | None = None
     networks: tuple[tuple[str, DepthAnything | Marigold, str], ...] = (
         ("Marigold", marigold, MARIGOLD_LICENCE),

@@ -66,7 +66,7 @@ def refiner_pairs(
         kept = [i for i in range(len(photos)) if i not in held]
         if not kept:
             continue
-        now.report.progress(k, len(groups), scene=f"without {', '.join(names[i] for i in held[:3])}")
+        now.report.progress(k, len(groups), what="refiner", scene=f"without {', '.join(names[i] for i in held[:3])}")
         apart = replace(
             phase,
             steps=max(1, round(settings.steps * steps)),

@@ -20,7 +20,7 @@ from splat.core.gaussians import SH_C0, Gaussians
 from splat.core.slots import Item, TargetSource
 from splat.geometry.point_render import render_points
 from splat.geometry.reproject import PosedDepth, read_bilinear
-from splat.geometry.virtual_path import virtual_path
+from splat.geometry.virtual_path import between_photos
 from splat.train.views import RandomTurns
 
 
@@ -33,13 +33,13 @@ class PointViews:
     per_pair: int = 10
     """Steps of the way between two neighbouring photos."""
     max_views: int = 120
-    """Of more cameras than these, every second, third, ... is taken, until no more than these are left."""
+    """Of more cameras than these, so many are taken, spread over all ways."""
     size: int = 400
     """Long side, px, at most."""
     weight: float | None = None
     """Weight of their L1 error (default: 0.6 around a scene, 0.3 before it)."""
     until: float | None = None
-    """Fraction of the phase's steps after which they end (default: where the published first stage does, 0.4 around a
+    """Fraction of the run's steps after which they end (default: where the published first stage does, 0.4 around a
     scene, 0.25 before it)."""
     min_covered: float = 0.2
     """Renders of which a smaller share of the pixels has a point are not used."""
@@ -86,10 +86,8 @@ def point_items(
 ) -> list[Item]:
     """Renders of the cloud for the cameras between the photos; those of the photos themselves are left out. `poses`:
     `world_from_cam` (`Rigid`) of each photo."""
-    path = [b for b in virtual_path(poses, settings.per_pair) if 0 < b.share < 1]
-    kept = path[:: 1 + (len(path) - 1) // max(1, settings.max_views)] if path else []
     items = []
-    for between in kept:
+    for between in between_photos(poses, settings.per_pair, settings.max_views):
         camera = cameras[between.nearer].at_most(settings.size)
         image, covered = render_points(camera, between.world_from_cam, cloud.points, cloud.colours)
         if float(covered.float().mean()) < settings.min_covered:
@@ -108,22 +106,26 @@ def point_items(
 
 
 class PointSource:
-    """A `slots.TargetSource`: the items of another one, and a render of points beside them, at random."""
+    """A `slots.TargetSource`: the items of another one, and a render of points beside them, at random, until
+    `last_step` steps are done: over all phases that draw from it, so that a second one does not begin anew."""
 
-    def __init__(
-        self, source: TargetSource, items: Sequence[Item], every: int, until: float = 1.0, seed: int = 0
-    ) -> None:
-        self.source, self.virtual, self.every, self.until = source, list(items), every, until
+    def __init__(self, source: TargetSource, items: Sequence[Item], every: int, last_step: int, seed: int = 0) -> None:
+        self.source, self.virtual, self.every, self.last_step = source, list(items), every, last_step
         self.turns = RandomTurns(seed + 3)
+        self.done = 0
+        self.step = -1
 
     def items(self, step: int, steps: int) -> Iterator[Item]:
+        if step != self.step:  # several processes ask for the items of a step one after the other
+            self.done, self.step = self.done + 1, step
         yield from self.source.items(step, steps)
-        if self.virtual and self.every and step % self.every == 0 and step < self.until * steps:
+        if self.virtual and self.every and step % self.every == 0 and self.done <= self.last_step:
             yield self.virtual[self.turns.next(len(self.virtual))]
 
     def state(self) -> dict[str, Any]:
-        return {"source": self.source.state(), **self.turns.state()}
+        return {"source": self.source.state(), "done": self.done, "step": self.step, **self.turns.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.source.load_state(state["source"])
+        self.done, self.step = int(state["done"]), int(state["step"])
         self.turns.load_state(state)

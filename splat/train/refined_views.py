@@ -30,7 +30,7 @@ from splat.core.slots import (
     TargetSource,
     ViewRefiner,
 )
-from splat.geometry.virtual_path import Between, nearest_first, virtual_path
+from splat.geometry.virtual_path import Between, between_photos, nearest_first
 from splat.train.left_out import LeftOut, reference_of, refiner_pairs
 from splat.train.views import RandomTurns, smaller, target_fields, target_state
 
@@ -50,7 +50,7 @@ class RefinedViews:
     per_pair: int = 10
     """Steps of the way between two neighbouring photos."""
     max_views: int = 24
-    """Of more cameras than these, every second, third, ... is taken, until no more than these are left."""
+    """Of more cameras than these, so many are taken, spread over all ways."""
     size: int = 252
     """Long side, px, at most."""
     weight: float = 1.0
@@ -88,8 +88,7 @@ class RefinedSource:
         self.seed = seed
         self.turns = RandomTurns(seed + 4)
         self.refined: list[Item] = []
-        path = [b for b in virtual_path(self.poses, settings.per_pair) if 0 < b.share < 1]
-        self.path = path[:: 1 + (len(path) - 1) // max(1, settings.max_views)] if path else []
+        self.path = between_photos(self.poses, settings.per_pair, settings.max_views)
 
     def items(self, step: int, steps: int) -> Iterator[Item]:
         yield from self.source.items(step, steps)

@@ -92,6 +92,7 @@ class PhotoSource:
             raise SplatError("There is no training photo: check the folder and the split.")
         self.schedule = schedule or ResolutionSchedule(start=1.0)
         self.levels = [_levels(v, i, self.schedule, device) for i, v in enumerate(views)]
+        self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
         self.remaining: list[int] = []
         self.level = 0

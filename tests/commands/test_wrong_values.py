@@ -17,9 +17,11 @@ from splat.commands.reconstruct import Reconstruct
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.export import save_splat
+from splat.losses import Losses
 from splat.methods import Lm
 from splat.stages.deliver import Shaping
 from splat.train.point_views import PointViews
+from splat.train.refined_views import RefinedViews
 from splat.train.settings import Training
 from splat.viewer.access import listen
 
@@ -40,6 +42,9 @@ NAN = math.nan
         ("--max-frames 0 ", {"max_frames": 0}),
         ("--max-pixels -5 ", {"max_pixels": -5}),
         ("--train.free-space ", {"train": Training(free_space=NAN)}),
+        ("--losses.pearson-patch 0 ", {"losses": Losses(pearson_patch=0)}),
+        ("--lm.points.size 8 ", {"methods": (Lm(points=PointViews(size=8)),)}),
+        ("--lm.refined.per-pair 0 ", {"methods": (Lm(refined=RefinedViews(per_pair=0)),)}),
         ("--lm.points.weight ", {"methods": (Lm(points=PointViews(weight=NAN)),)}),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from splat.core.geometry import Rigid, rotation_from_axis_angle
-from splat.geometry.virtual_path import distance_weights, neighbour_pairs, slerp, virtual_path
+from splat.geometry.virtual_path import between_photos, distance_weights, neighbour_pairs, slerp, virtual_path
 
 
 def ring(count: int, origin: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> list[Rigid]:
@@ -79,6 +79,15 @@ def test_neither_way_nor_weights_depend_on_the_origin_of_the_world() -> None:
         for path, of in ((here, poses), (there, [move @ p for p in poses]))
     ]
     assert torch.allclose(*weights, atol=1e-9)
+
+
+def test_fewer_cameras_than_there_are_between_the_photos_are_spread_over_all_ways() -> None:
+    poses = ring(8, (0.0, 0.0, 0.0))
+    ways = neighbour_pairs(poses)
+    middles = between_photos(poses, 10, len(ways))
+    assert [(b.first, b.second) for b in middles] == ways and {b.share for b in middles} == {0.5}
+    assert len(between_photos(poses, 10, 24)) == 24 and len({b.share for b in between_photos(poses, 10, 24)}) > 2
+    assert len(between_photos(poses, 10, 1000)) == 9 * len(ways) and between_photos([], 10, 3) == []
 
 
 @pytest.mark.parametrize("count", [2, 3, 8])

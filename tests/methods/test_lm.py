@@ -72,13 +72,13 @@ def test_a_weight_that_was_given_wins() -> None:
 
 
 def test_renders_of_points_stand_beside_the_photos_until_the_first_stage_ends(prepared: tuple[Capture, Init]) -> None:
-    for layout, until in (("360", 0.4), ("forward", 0.25)):
+    for layout, last in (("360", 16), ("forward", 10)):
         method = replace(Lm(), layout=layout, refiner="none")
         source = phases_of(prepared, method)[0].source
-        assert isinstance(source, PointSource) and source.until == until
+        assert isinstance(source, PointSource)
         weight = LAYOUTS[layout].point_views
         assert all(i.loss_weight * 0.8 == pytest.approx(weight) for i in source.virtual)
-        assert [len(list(source.items(s, 40))) for s in (0, 39)] == [2, 1]
+        assert [len(list(source.items(s, 40))) for s in range(40)] == [2] * last + [1] * (40 - last)
     off = replace(Lm(), points=replace(Lm().points, every=0), refiner="none")
     assert isinstance(phases_of(prepared, off)[0].source, PhotoSource)
 
@@ -155,8 +155,6 @@ def test_training_lowers_the_new_terms(prepared: tuple[Capture, Init]) -> None:
         (Lm(refiner="scene", refined=RefinedViews(size=8)), "--lm.refined.size 8"),
     ],
 )
-def test_cameras_between_the_photos_that_cannot_be_are_named(
-    prepared: tuple[Capture, Init], method: Lm, flag: str
-) -> None:
+def test_cameras_between_the_photos_that_cannot_be_are_named(method: Lm, flag: str) -> None:
     with pytest.raises(SplatError, match=flag):
-        phases_of(prepared, method)
+        method.check()

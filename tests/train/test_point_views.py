@@ -92,7 +92,7 @@ def test_they_stand_beside_the_photos_until_they_end_and_a_resumed_source_goes_o
     items = targets(capture, with_hole(capture))
 
     def source() -> PointSource:
-        return PointSource(PhotoSource(load_views(capture.views)), items, 2, 0.5)
+        return PointSource(PhotoSource(load_views(capture.views)), items, 2, 10)
 
     whole, counts = source(), []
     seen = []
@@ -109,6 +109,13 @@ def test_they_stand_beside_the_photos_until_they_end_and_a_resumed_source_goes_o
     for step in range(5, 20):
         poses = [i.cam_from_world for i in second.items(step, 20)]
         assert all(torch.equal(a, b) for a, b in zip(poses, seen[step], strict=True))
+
+
+def test_a_second_phase_does_not_begin_them_anew(capture: Capture) -> None:
+    items = targets(capture, with_hole(capture))
+    source = PointSource(PhotoSource(load_views(capture.views)), items, 1, 6)
+    counts = [len(list(source.items(step, steps))) for steps in (10, 5) for step in range(steps)]
+    assert counts == [2] * 6 + [1] * 9
 
 
 def test_the_first_gaussians_make_a_cloud_where_there_are_no_depth_maps(capture: Capture) -> None:

@@ -17,8 +17,10 @@ from splat.priors.refiner.unet import WIDTHS, RefinerNet, seeded_net
 from splat.priors.refiner.weights import load_weights
 
 _CHECKS = 8
-"""Times during a fit that the held-out photo is looked at."""
+"""Times during a fit that the photo is looked at that chooses the weights."""
 _MIN_CORRELATION = 0.3
+_TWO_HELD_OUT = 4
+"""Photos from which one more is spared to choose the weights."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ class FittedRefiner:
     ) -> FittedRefiner:
         """Learn from pairs of at least two photos in `budget` steps (0: those of the recipe).
 
-        One photo, chosen by seed, is held out. Of the weights on the way those are kept that are best on it, those
-        before the first step included; where they do not gain `min_gain` over the render, the refiner is not used.
+        Two photos, chosen by seed, are held out (of two or three photos, one). Of the weights on the way, those before
+        the first step included, those are kept that are best on the second; the first has no part in that, and where
+        they do not gain `min_gain` over its render, the refiner is not used.
         Pairs whose render and photo have nothing in common are left out, saying so.
         """
         report = report or Silent()
@@ -82,11 +85,13 @@ class FittedRefiner:
         if len(photos) < 2:
             return self._rejected(f"not used: it needs pairs of two photos and has those of {len(photos)}", report)
         generator = torch.Generator().manual_seed(seed)
-        held = photos[int(torch.randint(len(photos), (1,), generator=generator))]
+        order = [photos[i] for i in torch.randperm(len(photos), generator=generator).tolist()]
+        held, chooses = order[0], order[1] if len(order) >= _TWO_HELD_OUT else order[0]
         examples = [example(p) for p in related]
         judges = [e for e in examples if e.photo == held]
-        net, start = self._fitted([e for e in examples if e.photo != held], judges, budget, seed, report)
-        scores = {"identity": score(judges, None), "start": start, "fitted": score(judges, net)}
+        learned = [e for e in examples if e.photo not in (held, chooses)]
+        net = self._fitted(learned, [e for e in examples if e.photo == chooses], budget, seed, report)
+        scores = {"identity": score(judges, None), "start": score(judges, self.net), "fitted": score(judges, net)}
         gain = scores["fitted"].psnr - scores["identity"].psnr
         about = f"{gain:+.2f} dB on {held}, which it had not seen"
         if not scores["fitted"].beats(scores["identity"], self.settings.min_gain):
@@ -96,11 +101,11 @@ class FittedRefiner:
 
     def _fitted(
         self, examples: list[Example], judges: list[Example], budget: int, seed: int, report: Reporter
-    ) -> tuple[RefinerNet, Score]:
-        """The best network on the way, and the score of the first."""
+    ) -> RefinerNet:
+        """The network on the way that is best on `judges`."""
         net = copy.deepcopy(self.net).train()
         recipe = replace(self.settings.recipe, steps=budget or self.settings.recipe.steps)
-        best = start = score(judges, net)
+        best = score(judges, net)
         kept = copy.deepcopy(net.state_dict())
 
         def check(step: int) -> None:
@@ -108,12 +113,12 @@ class FittedRefiner:
             now = score(judges, net)
             if now.psnr > best.psnr:
                 best, kept = now, copy.deepcopy(net.state_dict())
-            report.progress(step, recipe.steps, psnr=now.psnr)
+            report.progress(step, recipe.steps, what="refiner", psnr=now.psnr)
 
         for _ in steps_of(Fit(net, examples, recipe, seed), check, max(1, recipe.steps // _CHECKS)):
             pass
         net.load_state_dict(kept)
-        return net.eval(), start
+        return net.eval()
 
     def _rejected(self, why: str, report: Reporter) -> FittedRefiner:
         report.info(f"refiner: {why}")
