@@ -49,7 +49,7 @@ SPIN = """async ([seconds, least, most]) => {
   }
   return [frames, last - start];
 }"""
-LEAST_FRAMES, MOST_SECONDS = 5, 120
+MIN_FRAMES, MAX_SECONDS = 5, 120
 """Of the measurement: until so many frames are drawn, but no longer."""
 RENDERER = """() => {
   const gl = document.createElement("canvas").getContext("webgl2");
@@ -89,13 +89,13 @@ def in_browser(count: int, width: int, height: int) -> dict[str, Any]:
         while not page.evaluate("Boolean(window.viewer && viewer.stage.mesh && viewer.stage.frames > 2)"):
             time.sleep(0.02)
         first = time.perf_counter() - started
-        page.evaluate(SPIN, [2, 1, MOST_SECONDS])  # sorted and compiled
-        frames, seconds = page.evaluate(SPIN, [10, LEAST_FRAMES, MOST_SECONDS])
+        page.evaluate(SPIN, [2, 1, MAX_SECONDS])  # sorted and compiled
+        frames, seconds = page.evaluate(SPIN, [10, MIN_FRAMES, MAX_SECONDS])
         renderer = page.evaluate(RENDERER)
         browser.close()
     load = round(os.getloadavg()[0], 1)
     if not frames:
-        raise SystemExit(f"{count} Gaussians: not one frame in {MOST_SECONDS} s, so there is no rate.")
+        raise SystemExit(f"{count} Gaussians: not one frame in {MAX_SECONDS} s, so there is no rate.")
     rate = float(f"{frames / seconds:.2g}")
     return {"load": load, "fps": rate, "frames": frames, "first_picture_seconds": round(first, 2), "renderer": renderer}
 

@@ -23,7 +23,7 @@ _TRUNCATION = 4.0
 _PIXELS = 1.5
 """Side of a voxel, in pixels at the median depth."""
 
-_LEAST_SIZE = 64
+_MIN_SIZE = 64
 """Of photos that are matched, px."""
 
 
@@ -39,7 +39,7 @@ class MeshOptions:
     """Photos are matched at this long side, px, at most 40 of them, for depth beside that of the Gaussians, which few
     photos hold in place; what training matched is used where it is as fine. 0: the Gaussians alone."""
     min_views: int = 2
-    """Surface that fewer photos see is left out."""
+    """Surface that fewer depth maps measure is left out; a photo that is matched has two, drawn and matched."""
     min_part: float = 0.002
     """Parts that hang together and are smaller than this, relative to the area of the largest, are left out."""
 
@@ -47,8 +47,8 @@ class MeshOptions:
         """Raises SplatError for values that mean nothing."""
         if self.voxel is not None and not 0 < self.voxel < math.inf:
             raise SplatError(f"--mesh.voxel {self.voxel} must be above 0.")
-        if self.matching_size != 0 and self.matching_size < _LEAST_SIZE:
-            raise SplatError(f"--mesh.matching-size {self.matching_size} must be 0 or at least {_LEAST_SIZE}.")
+        if self.matching_size != 0 and self.matching_size < _MIN_SIZE:
+            raise SplatError(f"--mesh.matching-size {self.matching_size} must be 0 or at least {_MIN_SIZE}.")
         if self.max_voxels < 10_000 or self.min_views < 1 or not 0 <= self.min_part <= 1:
             raise SplatError(
                 "--mesh.max-voxels must be at least 10000, --mesh.min-views at least 1, --mesh.min-part from 0 to 1."
