@@ -32,6 +32,7 @@ from splat.export.mesh import Mesh, MeshOptions, mesh_from_gaussians  # noqa: E4
 from splat.run.completed import CompletedRun  # noqa: E402
 from splat.run.console import Console  # noqa: E402
 from splat.stages.deliver import as_trained  # noqa: E402
+from splat.stages.matched import matched_depths  # noqa: E402
 
 SPACING = 0.008
 """Of true points, in the scene's units (metres)."""
@@ -114,6 +115,7 @@ def main() -> int:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--voxel", type=float, help="side of a voxel, in the scene's units")
     parser.add_argument("--min-views", type=int, default=MeshOptions.min_views)
+    parser.add_argument("--matching-size", type=int, default=MeshOptions.matching_size, help="0: of drawn depth alone")
     parser.add_argument("--keep", type=Path, help="write the mesh, in the true frame, to this .npz")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path)
@@ -124,11 +126,12 @@ def main() -> int:
     place = true_from_world(run, truth)
     capture = as_trained(run.capture, run.trained)
     cameras = [PathCamera(v.camera, v.pose) for v in capture.train_views if v.world_from_cam is not None]
-    options = MeshOptions(voxel=a.voxel and a.voxel / place.scale, min_views=a.min_views)
+    options = MeshOptions(voxel=a.voxel and a.voxel / place.scale, min_views=a.min_views, matching_size=a.matching_size)
     started = time.process_time()
     with Console() as report:
+        matched = matched_depths(run, capture, options.matching_size, report)
         report.begin("mesh")
-        made = mesh_from_gaussians(run.trained.gaussians, cameras, run.raster, run.settings, options, report)
+        made = mesh_from_gaussians(run.trained.gaussians, cameras, run.raster, run.settings, options, report, matched)
     seconds = time.process_time() - started
     mesh = replace(made, vertices=place.apply(made.vertices.double()).float())
     if a.keep:

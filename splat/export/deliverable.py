@@ -16,12 +16,17 @@ from splat.core.errors import SplatError
 from splat.core.foreign import shown
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Similarity
-from splat.core.slots import Rasterizer, RasterSettings, Reporter
+from splat.core.slots import DepthMap, Rasterizer, RasterSettings, Reporter
 from splat.export.header import NO_OFFSET, Offset
 
 Frame = Literal["source", "world", "y-up"]
 Direction = tuple[float, float, float]
 Shared = TypeVar("Shared")
+
+
+def nothing_matched(size: int, report: Reporter) -> Sequence[DepthMap | None]:
+    """Where photos cannot be matched, or must not be."""
+    return ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,9 @@ class TrainedScene:
     """To the frame of the output, without its offset: `scene.gaussians` are `gaussians` transformed by it."""
     exposures: dict[str, Float[Tensor, "3 4"]] = field(default_factory=dict)
     """Colour map learned for each training photo, by name."""
+    matched: Callable[[int, Reporter], Sequence[DepthMap | None]] = nothing_matched
+    """What matching at a long side in px finds of the depth of each training photo, in their order; None, or nothing at
+    all, where photos cannot be matched, or where part of the scene was cut away, which it would bring back."""
     lost: dict[str, str] = field(default_factory=dict)
     """Views whose photo is gone or has changed -> what is wrong with it."""
 

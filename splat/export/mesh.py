@@ -1,4 +1,4 @@
-"""Gaussians -> a triangle mesh: depth from the cameras of the photos, fused, and its zero level."""
+"""Gaussians -> a triangle mesh: depth drawn and matched from the cameras of the photos, fused, and its zero level."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ from torch import Tensor
 
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
-from splat.core.slots import PathCamera, Rasterizer, RasterSettings, Reporter
+from splat.core.slots import DepthMap, PathCamera, Rasterizer, RasterSettings, Reporter
+from splat.export.surface_maps import Measure, drawn_map, matched_map
 from splat.export.surface_nets import surface_nets
-from splat.export.tsdf import SIDE, SurfaceMap, Tsdf, blocks_near, measured_pixels
-from splat.geometry.surface_depth import MIN_ALPHA, surface_depth
+from splat.export.tsdf import SIDE, SurfaceMap, Tsdf, blocks_near
+from splat.geometry.surface_depth import surface_depth
 
 _TRUNCATION = 4.0
 """Of the field, in voxels."""
 _PIXELS = 1.5
 """Side of a voxel, in pixels at the median depth."""
-_MIXED = 2.0
-"""How much less a pixel counts that blends what lies far apart: by one half where the standard deviation is the
-truncation over this."""
-_REACH = 4.0
-"""Depth, in multiples of the median, beyond which nothing is meshed: there a pixel is several voxels wide."""
-_MIN_COSINE = 0.17
-"""Between ray and normal, of a measurement; 80 degrees from the normal."""
+
+_MIN_SIZE = 64
+"""Of photos that are matched, px."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,11 @@ class MeshOptions:
     """Side of a voxel, in the units of the frame that is written (default: as fine as the pixels of the photos)."""
     max_voxels: int = 24_000_000
     """Memory takes about 30 bytes a voxel: voxels are made larger until there are at most this many."""
+    matching_size: int = 640
+    """Photos are matched at this long side, px, at most 40 of them, for depth beside that of the Gaussians, which few
+    photos hold in place; what training matched is used where it is as fine. 0: the Gaussians alone."""
     min_views: int = 2
-    """Surface that fewer photos see is left out."""
+    """Surface that fewer depth maps measure is left out; a photo that is matched has two, drawn and matched."""
     min_part: float = 0.002
     """Parts that hang together and are smaller than this, relative to the area of the largest, are left out."""
 
@@ -47,6 +47,8 @@ class MeshOptions:
         """Raises SplatError for values that mean nothing."""
         if self.voxel is not None and not 0 < self.voxel < math.inf:
             raise SplatError(f"--mesh.voxel {self.voxel} must be above 0.")
+        if self.matching_size != 0 and self.matching_size < _MIN_SIZE:
+            raise SplatError(f"--mesh.matching-size {self.matching_size} must be 0 or at least {_MIN_SIZE}.")
         if self.max_voxels < 10_000 or self.min_views < 1 or not 0 <= self.min_part <= 1:
             raise SplatError(
                 "--mesh.max-voxels must be at least 10000, --mesh.min-views at least 1, --mesh.min-part from 0 to 1."
@@ -83,15 +85,23 @@ def mesh_from_gaussians(
     settings: RasterSettings,
     options: MeshOptions,
     report: Reporter,
+    matched: Sequence[DepthMap | None] = (),
 ) -> Mesh:
-    """The surface that the cameras see, in the frame of the Gaussians. `options.voxel` is in that frame too. Raises
-    SplatError where they see none."""
+    """The surface that the cameras see, in the frame of the Gaussians. `options.voxel` is in that frame too.
+
+    `matched`: what matching found of each camera's depth, with normals; None where it was not tried, nothing where it
+    was nowhere. Raises SplatError where the cameras see no surface.
+    """
     near = _depths(gaussians, cameras, rasterizer, settings)
     voxel = options.voxel or _PIXELS * near.pixel
 
     def maps(truncation: float) -> Iterator[SurfaceMap]:
-        for c in cameras:
-            yield surface_map(gaussians, c, rasterizer, settings, truncation, _REACH * near.depth, near.depth)
+        measure = Measure(truncation, near.depth)
+        for c, found in zip(cameras, matched or (None,) * len(cameras), strict=True):
+            drawn = surface_depth(gaussians, c.camera, c.world_from_cam, rasterizer, settings)
+            yield drawn_map(c, drawn, measure)
+            if found is not None:
+                yield matched_map(c, found, drawn.rgb, measure)
 
     while True:
         truncation = _TRUNCATION * voxel
@@ -101,9 +111,10 @@ def mesh_from_gaussians(
         voxel *= max(1.05, (len(keys) * SIDE**3 / options.max_voxels) ** 0.5)
         report.info(f"voxels are enlarged to {voxel:g} to stay under {options.max_voxels} of them.")
     tsdf = Tsdf(keys, voxel, truncation)
+    total = len(cameras) + sum(m is not None for m in matched)
     for i, view in enumerate(maps(truncation)):
         tsdf.fuse(view)
-        report.progress(i + 1, len(cameras))
+        report.progress(i + 1, total)
     min_views = min(options.min_views, len(cameras))
     vertices, faces, rgb = surface_nets(keys, tsdf.values(min_views), tsdf.colours(), voxel)
     if not len(faces):
@@ -133,31 +144,6 @@ def _depths(
     if not len(depths):
         raise SplatError("The photos' cameras see no surface, so that there is no mesh: train for longer.")
     return _Depths(float(depths.median()), float(torch.cat(sides).median()))
-
-
-def surface_map(
-    gaussians: Gaussians,
-    c: PathCamera,
-    rasterizer: Rasterizer,
-    settings: RasterSettings,
-    truncation: float,
-    max_depth: float,
-    usual_depth: float,
-) -> SurfaceMap:
-    """What a camera measures, with what it does not measure marked."""
-    s = surface_depth(gaussians, c.camera, c.world_from_cam, rasterizer, settings)
-    x, y = c.camera.pixel_centres().to(s.depth).unbind(2)
-    ray = torch.stack([(x - c.camera.cx) / c.camera.fx, (y - c.camera.cy) / c.camera.fy, torch.ones_like(x)], 2)
-    length = ray.norm(dim=2)
-    cosine = (-(s.normals_cam * ray).sum(2) / length).clamp(min=0)
-    good = measured_pixels(s.depth, truncation) & (s.depth < max_depth) & (cosine > _MIN_COSINE)
-    # Half opaque is hardly there; near and frontal views resolve more; pixels that mix surfaces count where they are
-    # alone.
-    weight = ((s.alpha - MIN_ALPHA) / (1 - MIN_ALPHA)) * cosine * (usual_depth / s.depth.clamp(min=1e-9)).square()
-    weight = weight / (1 + (_MIXED * s.spread * s.depth / truncation).square())
-    weight = torch.where(good, weight.clamp(max=4.0), 0)
-    distance = s.depth * length * cosine.clamp(min=_MIN_COSINE)
-    return SurfaceMap(c.camera, c.world_from_cam, s.depth, distance, weight, s.rgb)
 
 
 def _blocks(maps: Iterator[SurfaceMap], voxel: float, truncation: float) -> Tensor:

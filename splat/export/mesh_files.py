@@ -78,8 +78,10 @@ def mesh_of(scene: Scene, options: MeshOptions, report: Reporter) -> Mesh:
     cameras = [PathCamera(v.camera, v.pose) for v in t.capture.train_views if v.world_from_cam is not None]
     if options.voxel is not None:
         options = replace(options, voxel=options.voxel / file_from_world.scale)
+    gaussians, matched = t.gaussians.to(t.device), t.matched(options.matching_size, report)
+    matched = matched if len(matched) == len(cameras) else ()
     report.begin("mesh")
-    made = mesh_from_gaussians(t.gaussians.to(t.device), cameras, t.raster, scene.settings, options, report)
+    made = mesh_from_gaussians(gaussians, cameras, t.raster, scene.settings, options, report, matched)
     placed = file_from_world.apply(made.vertices.double().cpu()) - torch.tensor(scene.offset, dtype=torch.float64)
     return Mesh(placed.float(), made.faces.cpu(), made.rgb.cpu())
 

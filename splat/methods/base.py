@@ -74,6 +74,11 @@ class OnSurfaces(DenseMatching):
         budget = self.init.budget or self.first_count(capture, plan.max_gaussians)
         return replace(self.init, matching_size=plan.matching_size, max_photos=plan.matching_photos, budget=budget)
 
+    def phases(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
+        """One phase on the training photos, with the depth maps of matching where a loss reads them."""
+        give_maps(budget.photo_phase, capture, init)
+        return (budget.photo_phase,)
+
 
 def give_maps(phase: Phase, capture: Capture, init: Init) -> None:
     """Give the photos of a phase the depth maps of the first Gaussians, and their normals, where a loss reads them."""

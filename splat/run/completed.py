@@ -17,7 +17,8 @@ from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.foreign import read_json, shown
 from splat.core.machine import available_cores
-from splat.core.slots import Rasterizer, RasterSettings
+from splat.core.slots import DepthMap, Rasterizer, RasterSettings
+from splat.run.arrays_io import load_init
 from splat.run.capture_io import read_capture
 from splat.run.outputs import content_hash, damage_to
 from splat.run.record import StageRecord
@@ -76,6 +77,18 @@ class CompletedRun:
             device=device,
             lost=lost,
         )
+
+    def matched_depths(self) -> tuple[DepthMap, ...]:
+        """What matching found of the depth of each training photo, in their order, in the normalized frame; nothing
+        where the run kept none (a method that matches no photos, or more photos than training reads depth of), or
+        where what it kept is damaged or of another training."""
+        record, trained = (StageRecord.read(self.root / name / "stage.json") for name in ("init", "train"))
+        if record is None or record.outputs is None or trained is None or trained.inputs.get("init") != record.digest:
+            return ()
+        if damage_to(self.root / "init", record.outputs) is not None:
+            return ()
+        depths = load_init(self.root / "init" / "init.npz").depths
+        return depths if len(depths) == len(self.capture.train_views) else ()
 
     def require(self, views: Iterable[View]) -> None:
         """Raises SplatError unless the photos of these views are those that the run was made of."""

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,15 @@ from splat.core.geometry import Similarity, rotation_between
 from splat.core.machine import available_memory_gb
 from splat.core.slots import PathCamera, RasterSettings, Reporter
 from splat.export import DELIVERABLES, is_splat_folder, read_splat
-from splat.export.deliverable import Deliverable, Direction, Frame, Scene, TrainedScene, all_chosen
+from splat.export.deliverable import (
+    Deliverable,
+    Direction,
+    Frame,
+    Scene,
+    TrainedScene,
+    all_chosen,
+    nothing_matched,
+)
 from splat.export.header import MIP, MODE, NO_OFFSET, UP, Offset, offset_of, relative_to, up_of, with_offset
 from splat.export.html import HtmlDeliverable
 from splat.export.sidecar import about, drawn_as_said, origin_for
@@ -33,6 +42,7 @@ from splat.run.completed import CompletedRun, note_written
 from splat.run.trained import Trained
 from splat.stages.clean import clean_run
 from splat.stages.floaters import SeenPastOf
+from splat.stages.matched import matched_depths
 from splat.viewer.edits import Recipe, SeenPast, kept, placed_from_scene, read_recipe
 
 
@@ -128,15 +138,18 @@ class Shaping:
             placed = gaussians if as_is else gaussians.transformed(about(offset) @ file_from_world)
         elif not bool(mask.all()):
             gaussians, placed = gaussians[mask], placed[mask]
+        capture = as_trained(run.capture, run.trained)
+        whole = recipe is None and self.crop is None
         trained = TrainedScene(
             root=run.root,
-            capture=as_trained(run.capture, run.trained),
+            capture=capture,
             gaussians=self._of_degree(gaussians),
             raster=run.raster,
             device=run.device,
             background=run.trained.background,
             file_from_world=file_from_world,
             exposures=run.trained.exposures,
+            matched=partial(matched_depths, run, capture) if whole else nothing_matched,
             lost=run.lost,
         )
         return Scene(

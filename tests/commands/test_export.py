@@ -15,9 +15,12 @@ from small_runs import reconstruct
 from splat.__main__ import main
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Similarity, needs_local_origin
+from splat.core.slots import Silent
 from splat.export import DELIVERABLES, read_splat, save_splat
 from splat.export.deliverable import Deliverable, Scene, chosen
 from splat.export.header import OFFSET, UP
+from splat.run.completed import CompletedRun
+from splat.stages.deliver import Shaping
 from splat.viewer.edits import Box, Frame, Recipe, write_recipe
 
 
@@ -163,6 +166,17 @@ def test_a_run_is_written_in_every_frame_and_the_file_beside_it_leads_back(posed
     assert (posed_run / "export" / "splat.ply").read_bytes() == (tmp_path / "a.ply").read_bytes()
 
 
+def test_a_mesh_is_matched_anew_except_where_part_of_the_scene_was_cut_away(posed_run: Path) -> None:
+    """What was cut away is in the photos still."""
+    opened = CompletedRun.open(posed_run)
+    whole, part = (Shaping(crop=crop).of_run(opened).trained for crop in (None, (0.0, 0.0, 0.0, 100.0)))
+    assert whole is not None and part is not None
+    maps = whole.matched(64, Silent())
+    assert len(maps) == len(whole.capture.train_views) > 1
+    assert all(m is not None and max(m.depth.shape) == 64 for m in maps)
+    assert part.matched(64, Silent()) == ()
+
+
 def test_the_file_beside_a_glb_leads_from_its_turned_coordinates_back(posed_run: Path, tmp_path: Path) -> None:
     source = read(posed_run / "export" / "splat.ply")
     for arguments in ([], ["--frame", "world"], ["--scale", "2"]):
@@ -196,5 +210,5 @@ def test_a_bare_file_has_no_cameras(splat: Path, tmp_path: Path, capsys: pytest.
         assert main(["export", str(splat), str(tmp_path / name)]) == 2
         assert "give the run" in capsys.readouterr().err
     assert main(["export", str(splat), str(tmp_path / "a.las")]) == 0
-    for wrong in (["--mesh.voxel", "0"], ["--points", "0"]):
+    for wrong in (["--mesh.voxel", "0"], ["--mesh.matching-size", "8"], ["--points", "0"]):
         assert main(["export", str(splat), str(tmp_path / "b.las"), *wrong]) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,13 @@ from splat.core.capture import Capture, View
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import Rigid, Similarity, quats_on_one_side, rotation_between
 from splat.core.ply import read_ply, write_ply
-from splat.core.slots import PathCamera, RasterSettings, Silent
+from splat.core.slots import DepthMap, PathCamera, RasterSettings, Silent
 from splat.export.cloud_files import PlyCloud
 from splat.export.deliverable import Scene, TrainedScene
 from splat.export.header import Offset
 from splat.export.mesh import Mesh, MeshOptions, mesh_from_gaussians, parts_of, without_small_parts
 from splat.export.mesh_files import ObjMesh, PlyMesh, glb_bytes, mesh_of, obj_bytes, ply_elements
+from splat.export.surface_maps import Measure, matched_map
 from splat.export.surface_nets import surface_nets
 from splat.export.tsdf import SIDE, SurfaceMap, Tsdf, blocks_near, pack, unpack
 from splat.geometry.surface_depth import surface_depth
@@ -148,6 +150,76 @@ def test_exact_depth_gives_the_exact_surface_and_a_hole_that_nobody_saw_stays_op
     area = float(Mesh(vertices, faces, rgb).areas().sum())
     assert area == pytest.approx(zone, rel=0.08)  # a voxel or two of the rim are missing
     assert float((rgb - vertices.abs()).abs().median()) < 0.03
+
+
+def exact_match(c: PathCamera, probability: float = 1.0, scale: float = 1.0) -> DepthMap:
+    """The sphere as matching would have it, at half the size, in the camera's axes; `scale` makes it wrong."""
+    small = PathCamera(c.camera.scaled(0.5), c.world_from_cam)
+    m = exact_map(small)
+    at = c.world_from_cam.apply(small.camera.unproject(small.camera.pixel_centres().float(), m.depth))
+    normals = (at.double() @ c.world_from_cam.rotation).float() / RADIUS
+    known = (m.depth > 0).float()
+    return DepthMap(torch.where(m.depth > 0, scale * m.depth, 1.0), probability * known, normals_cam=normals)
+
+
+def with_a_wrong_side() -> Gaussians:
+    """The sphere, but what faces +x lies a fifth of the radius too far out: as Gaussians do where few photos look."""
+    g = sphere_of_gaussians(6000)
+    out = torch.where(g.means[:, :1] > 0.5 * RADIUS, 1.2, 1.0)
+    return replace(g, means=out * g.means)
+
+
+def test_a_matched_slanted_plane_is_measured_exactly_and_in_the_colours_that_are_drawn() -> None:
+    camera = Camera(200.0, 210.0, 60.0, 50.0, 120, 100)
+    small = camera.resized(60, 50)
+    normal = torch.nn.functional.normalize(torch.tensor([0.5, -0.3, -1.0], dtype=torch.float64), dim=0)
+    ray = small.unproject(small.pixel_centres().double(), torch.ones(50, 60, dtype=torch.float64))
+    depth = (-3.0 / (ray @ normal)).float()
+    rgb = torch.rand(100, 120, 3, generator=torch.Generator().manual_seed(0))
+    found = DepthMap(depth, torch.ones(50, 60), normals_cam=normal.float().expand(50, 60, 3))
+    m = matched_map(PathCamera(camera, Rigid.identity()), found, rgb, Measure(truncation=0.1, depth=3.0))
+    assert bool((m.weight > 0).all()), "no edge is seen in a plane"
+    torch.testing.assert_close(m.distance, torch.full((50, 60), 3.0))
+    torch.testing.assert_close(m.rgb, rgb[1::2, 1::2])
+
+
+def share_on_the_sphere(mesh: Mesh) -> tuple[float, float]:
+    """Of the side that `with_a_wrong_side` moves: how much of the true surface is there, and of what is there how much
+    is true, both within 0.03 RADIUS."""
+    side = mesh.vertices[mesh.vertices[:, 0] > 0.7 * RADIUS]
+    truth = sphere_of_gaussians(4000).means
+    truth = truth[truth[:, 0] > 0.7 * RADIUS]
+    near = torch.cdist(truth, side).amin(1) < 0.06 * RADIUS
+    true = (side.norm(dim=1) / RADIUS - 1).abs() < 0.03
+    return float(near.float().mean()), float(true.float().mean())
+
+
+def test_matched_depth_puts_a_surface_right_that_is_drawn_in_the_wrong_place() -> None:
+    cameras, g = around(16), with_a_wrong_side()
+    given = (Native(), RasterSettings(), MeshOptions(voxel=0.02), Silent())
+    covered, true = share_on_the_sphere(mesh_from_gaussians(g, cameras, *given))
+    assert covered < 0.2 and true < 0.2, "planted"
+    matched = [exact_match(c) for c in cameras]
+    covered, true = share_on_the_sphere(mesh_from_gaussians(g, cameras, *given, matched))
+    assert covered > 0.98 and true > 0.95
+
+
+def test_an_improbable_match_hardly_moves_what_is_drawn() -> None:
+    cameras, g = around(16), sphere_of_gaussians(6000)
+    matched = [exact_match(c, probability=0.05, scale=1.02) for c in cameras]
+    options = MeshOptions(voxel=0.02)
+    mesh = mesh_from_gaussians(g, cameras, Native(), RasterSettings(), options, Silent(), matched)
+    error = (mesh.vertices.norm(dim=1) - RADIUS).abs()
+    assert float(error.median()) < 0.01 * RADIUS and float(error.max()) < 0.06 * RADIUS
+
+
+def test_what_no_map_is_known_of_is_drawn() -> None:
+    """Nothing matched anywhere: the mesh is that of the Gaussians, to the last bit."""
+    cameras, g = around(12, side=60), sphere_of_gaussians(1500)
+    given = (Native(), RasterSettings(), MeshOptions(voxel=0.04), Silent())
+    nothing = [exact_match(c, probability=0.0) for c in cameras]
+    alone, beside = (mesh_from_gaussians(g, cameras, *given, m) for m in ((), nothing))
+    assert torch.equal(alone.vertices, beside.vertices) and torch.equal(alone.faces, beside.faces)
 
 
 def test_blocks_cover_everything_within_the_truncation() -> None:

@@ -14,7 +14,7 @@ from splat.core.capture import Capture
 from splat.core.gaussians import Gaussians
 from splat.core.slots import Budget, Init, Priors, RasterSettings, Silent, Snapshot
 from splat.losses import Losses
-from splat.methods import Coherent
+from splat.methods import Coherent, Edgs
 from splat.raster import choose
 from splat.train.loop import TrainSettings, train
 from splat.train.models.free import FreeGaussians
@@ -38,7 +38,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Capture, Init]:
 
 
 def phases_of(  # type: ignore[no-untyped-def]
-    capture: Capture, init: Init, steps: int = 100, method: Coherent | None = None, losses: Losses | None = None
+    capture: Capture, init: Init, steps: int = 100, method: Coherent | Edgs | None = None, losses: Losses | None = None
 ):
     photos = load_views(capture.views)
     centres = capture.camera_centres().float()
@@ -77,6 +77,14 @@ def test_items_carry_the_depth_of_their_photo_at_every_size_where_a_loss_reads_i
             i = item.view_id
             truth = 1.03 * SCENE.depth(item.camera, POSES[i]).float()
             assert float((item.inverse_depth * truth - 1).abs().median()) < 0.01
+
+
+def test_edgs_too_gives_photos_the_depth_that_a_loss_reads(prepared: tuple[Capture, Init]) -> None:
+    capture, init = prepared
+    (unread,) = phases_of(capture, init, method=Edgs())
+    assert all(item.inverse_depth is None for items in unread.source.levels for item in items)
+    (phase,) = phases_of(capture, init, method=Edgs(), losses=Losses(depth=0.1))
+    assert all(item.inverse_depth is not None for items in phase.source.levels for item in items)
 
 
 def test_gaussians_of_no_pixels_are_trained_free_from_the_start(prepared: tuple[Capture, Init]) -> None:

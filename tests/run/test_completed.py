@@ -13,8 +13,12 @@ from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
+from splat.core.slots import DepthMap, Init
+from splat.run.arrays_io import save_init
 from splat.run.capture_io import save_capture
 from splat.run.completed import CompletedRun
+from splat.run.outputs import content_hash
+from splat.run.record import digest_of
 from splat.run.trained import Trained, load_trained, save_trained
 
 
@@ -77,3 +81,34 @@ def test_arrays_cut_off_are_one_sentence(run: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(SplatError, match="train"):
         CompletedRun.open(run, "reference")
+
+
+def keep_matched_depth(run: Path, trained_from: str | None = None) -> torch.Tensor:
+    """Write the depth of the run's one photo beside its first Gaussians; returns it."""
+    depth = torch.linspace(1, 2, 48).reshape(6, 8)
+    normals = torch.tensor([0.0, 0.0, -1.0]).expand(6, 8, 3)
+    path = run / "init" / "init.npz"
+    save_init(path, Init(trained().gaussians, depths=(DepthMap(depth, torch.ones(6, 8), normals_cam=normals),)))
+    outputs = {"init.npz": (path.stat().st_size, content_hash(path))}
+    record = {"key": "0" * 16, "code": "a", "version": "1", "seconds": 1.0, "complete": True}
+    (run / "init" / "stage.json").write_text(json.dumps(record | {"outputs": outputs}))
+    inputs = {"init": trained_from or digest_of(outputs)}
+    (run / "train" / "stage.json").write_text(json.dumps(record | {"inputs": inputs}))
+    return depth
+
+
+def test_depth_that_was_matched_before_training_is_read_back(run: Path) -> None:
+    depth = keep_matched_depth(run)
+    (found,) = CompletedRun.open(run, "reference").matched_depths()
+    torch.testing.assert_close(found.depth, depth)
+    assert bool((found.confidence == 1).all())
+
+
+def test_matched_depth_that_is_missing_damaged_or_of_another_training_is_not_used(run: Path) -> None:
+    assert CompletedRun.open(run, "reference").matched_depths() == (), "version 0.1.0 kept none"
+    keep_matched_depth(run, trained_from="another")
+    assert CompletedRun.open(run, "reference").matched_depths() == ()
+    keep_matched_depth(run)
+    path = run / "init" / "init.npz"
+    path.write_bytes(path.read_bytes()[:-10])
+    assert CompletedRun.open(run, "reference").matched_depths() == ()
