@@ -30,7 +30,7 @@ from splat.run.folder import hash_of
 from splat.run.outputs import content_hash
 from splat.run.trained import Trained, load_trained, save_trained
 from splat.stages.context import Context
-from splat.stages.forecast import Limits, expect
+from splat.stages.forecast import Choices, Limits, expect
 from splat.train.views import scene_extent
 
 MAX_BLOCKS = 4096
@@ -155,10 +155,8 @@ def divide(posed: Capture, count: int, demands: Demands, overlap: float) -> Bloc
 
 def _costs(photos: Capture, limits: Limits, demands: Demands) -> tuple[int, float, float]:
     """Most Gaussians, expected peak in bytes and minutes of a run of these photos, whose poses and points are known."""
-    size = demands.matching_size
-    found = expect(
-        photos, limits, demands.method, budget=None, threads=demands.cores, matching_size=size, renders=False
-    )
+    choices = Choices(matching_size=demands.matching_size, renders=False)
+    found = expect(photos, limits, demands.method, choices, budget=None, threads=demands.cores)
     return found.fit.cap, found.memory.peak, found.minutes
 
 

@@ -27,7 +27,8 @@ from splat.stages.measure import Measured, mean, mean_figures, measure
 from splat.stages.perceptual import Metric, perceptual_metric, reported_variant
 
 _WORST = ("floaters.render.png", "floaters.marked.png")
-_MAX_TRAINING_VIEWS = 24  # measured for the report; evenly spread over the capture
+MAX_TRAINING_VIEWS = 24
+"""Measured for the report; evenly spread over the capture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,9 +156,9 @@ def _perceptual(c: Context, folder: Path | None) -> Metric | None:
 
 
 def _spread(views: Sequence[View]) -> list[View]:
-    if len(views) <= _MAX_TRAINING_VIEWS:
+    if len(views) <= MAX_TRAINING_VIEWS:
         return list(views)
-    picks = torch.linspace(0, len(views) - 1, _MAX_TRAINING_VIEWS).round().long().tolist()
+    picks = torch.linspace(0, len(views) - 1, MAX_TRAINING_VIEWS).round().long().tolist()
     return [views[i] for i in picks]
 
 
