@@ -16,6 +16,7 @@ from splat.core.geometry import Rigid
 from splat.core.image import write_png
 from splat.core.slots import PoseResult
 from splat.core.stlpips import StLpips
+from splat.native.build import release_freed_memory
 from splat.poses.photometric import PoseSearch
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
@@ -180,6 +181,7 @@ def _place(
     else:
         with work_folder(folder) as work:
             found = localize(posed.capture, held_out, work, c.report)
+        release_freed_memory()  # of features, which training's way of allocating would keep
     size = max(max(v.camera.width, v.camera.height) for v in capture.views)
     views = []
     for v in held_out:
