@@ -6,10 +6,12 @@
 
 Both are trained from the same poses, which are found once. The whole is a task of the local engine, as each block is,
 so that memory is measured alike. Beside the peak of all memory, which is what the target of 40 % is about, stand the
-peak without what the process filled when its imports were done, and anonymous memory, without and with its imports:
+peak without what the process filled when its imports were done, and anonymous memory, with and without its imports:
 pages of libraries are shared by the workers of a machine (`process_memory.py`). Memory does not depend on the number of
-steps once the cap is reached, so that a row may have few of them; its quality then says nothing. Pixels at a seam are those of held-out photos most of which is drawn by Gaussians
-within 3 % of the scene's width of where two blocks meet. Numbers are kept in scripts/results/blocks, one JSON a scene,
+steps once the cap is reached, so that a row may have few of them; its quality then says nothing.
+
+Pixels at a seam are those of held-out photos most of which is drawn by Gaussians within 3 % of the scene's width of
+where two blocks meet. Numbers are kept in scripts/results/blocks, one JSON a scene,
 so that the table can be made in several sittings; `table.md` there has them all. `--pictures DIR`: the held-out photos
 with most pixels at a seam: photo, whole, blocks, and the seam.
 """
@@ -212,16 +214,8 @@ def shares(
 
 COLUMNS = (
     *("scene", "photos", "px", "blocks (photos each)", "PSNR whole", "PSNR blocks"),
-    *(
-        "at seams, whole",
-        "at seams, blocks",
-        "Gaussians whole",
-        "Gaussians blocks",
-        "steps",
-        "peak whole",
-        "peak of a worker",
-        "of the whole",
-    ),
+    *("at seams, whole", "at seams, blocks", "Gaussians whole", "Gaussians blocks", "steps"),
+    *("peak whole", "peak of a worker", "of the whole"),
     *("beyond imports", "anonymous", "anonymous beyond imports", "owners: none, one, several"),
 )
 

@@ -4,9 +4,9 @@
 
 Folders hold records of tables (`scripts/results/...`, or `OUT/cells`). Of those of `--fit`, every second cell (by name)
 is fitted to, stage by stage and with processor seconds where they were noted; the others, and all of `--check`, are
-not: the table of errors has them apart. The fit minimizes the sum over stages of the relative error in absolute value,
-which a few cells that a busy machine slowed down move little; no constant is negative. Kinds of work that no cell had
-keep their value. `--skip export`: stages whose code has changed since are left out of the fit and of the errors.
+not: the table of errors has them apart. Relative errors count by their square up to 30 % and by their size
+beyond (Huber), so that a few cells that a busy machine slowed down move little; no constant is negative. Kinds of work
+that no cell had keep their value. `--skip export`: stages whose code has changed since are left out of the fit and of the errors.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def finished(folder: Path, data: Path, named: dict[str, str], skip: Sequence[str
 
 
 def fitted(cells: Sequence[Finished], rounds: int = 60) -> Speed:
-    """Least absolute relative errors by least squares that are weighted anew, no constant negative."""
+    """Huber's loss of relative errors by least squares that are weighted anew, no constant negative."""
     names = [f.name for f in fields(Speed)]
     rows, seen = list[list[float]](), set[tuple[str, str, float]]()
     for c in cells:
@@ -95,7 +95,7 @@ def fitted(cells: Sequence[Finished], rounds: int = 60) -> Speed:
     x, weights = np.ones(len(names)), np.ones(len(a))
     for _ in range(rounds):
         x[used] = _not_negative(scaled[:, used] * weights[:, None], weights, x[used])
-        weights = 1 / np.sqrt(np.maximum(np.abs(scaled @ x - 1), 0.02))
+        weights = 1 / np.sqrt(np.maximum(np.abs(scaled @ x - 1), MAX_ERROR))
     return Speed(**{n: float(f"{v:.3g}") for n, v in zip(names, x * start)})
 
 

@@ -135,6 +135,8 @@ class PhotoSource:
         which Gaussians take meanwhile."""
         if level == self.level:
             return
+        if level < self.level:
+            raise ValueError(f"the photos of level {level} were given up at level {self.level}.")
         self.level = level
         self.levels = [[items[level]] * level + items[level:] for items in self.levels]
 
