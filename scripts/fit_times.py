@@ -6,7 +6,8 @@ Folders hold records of tables (`scripts/results/...`, or `OUT/cells`). Of those
 is fitted to, stage by stage and with processor seconds where they were noted; the others, and all of `--check`, are
 not: the table of errors has them apart. Relative errors count by their square up to 30 % and by their size
 beyond (Huber), so that a few cells that a busy machine slowed down move little; no constant is negative. Kinds of work
-that no cell had keep their value. `--skip export`: stages whose code has changed since are left out of the fit and of the errors.
+that no cell had keep their value. `--skip export`: stages whose code has changed since are left out of the fit and of
+the errors.
 """
 
 from __future__ import annotations

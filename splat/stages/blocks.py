@@ -21,7 +21,14 @@ from splat.core.foreign import read_json
 from splat.core.gaussians import SH_C0, Gaussians
 from splat.core.geometry import Rigid, Similarity
 from splat.core.slots import Method
-from splat.geometry.blocks import Observed, Partition, common_gains, partition, points_of_block, views_of_blocks
+from splat.geometry.blocks import (
+    Observed,
+    Partition,
+    balanced_partition,
+    common_gains,
+    points_of_block,
+    views_of_blocks,
+)
 from splat.geometry.reproject import project_points
 from splat.poses.upright import WORLD_UP
 from splat.run.capture_io import read_capture, save_capture
@@ -134,7 +141,7 @@ def divide(posed: Capture, count: int, demands: Demands, overlap: float) -> Bloc
             f"{min(MAX_BLOCKS, len(seen.positions) // MIN_POINTS)}."
         )
     try:
-        cells = partition(seen.positions, weights, torch.tensor(WORLD_UP), count, overlap)
+        cells = balanced_partition(seen.positions, weights, torch.tensor(WORLD_UP), count, overlap)
     except ValueError:
         raise SplatError(f"--blocks {count}: the sparse points lie in too few places; give fewer blocks.") from None
     chosen = views_of_blocks(cells, seen)
