@@ -2,13 +2,14 @@
 
     python scripts/blocks_table.py --data DIR --out runs/blocks [--scenes fox,street] [--blocks 4] [--workers 2]
                                    [--cap 300000] [--set max-resolution=320 ...] [--threads 1] [--pictures DIR]
-                                   [--scale 4 --name street_large]
+                                   [--enlarge 4 --name street_large]
 
 Both are trained from the same poses, which are found once. The whole is a task of the local engine, as each block is,
 so that memory is measured alike. Beside the peak of all memory, which is what the target of 40 % is about, stand the
 peak without what the process filled when its imports were done, and anonymous memory, with and without its imports:
 pages of libraries are shared by the workers of a machine (`process_memory.py`). Memory does not depend on the number of
-steps once the cap is reached, so that a row may have few of them; its quality then says nothing.
+steps once the cap is reached, so that a row may have few of them; and `--enlarge` makes the photos of the street larger
+without showing more. The quality of such rows says nothing.
 
 Pixels at a seam are those of held-out photos most of which is drawn by Gaussians within 3 % of the scene's width of
 where two blocks meet. Numbers are kept in scripts/results/blocks, one JSON a scene,
@@ -27,6 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from process_memory import Filled, Watch  # noqa: E402
@@ -47,13 +49,26 @@ NEAR = 0.03
 LIMIT_DB, LIMIT_MEMORY = 0.3, 0.4
 
 
-def photos_of(scene: str, data: Path, out: Path, scale: float) -> Path:
-    """The street is made; `scale`: of its photos, over 320 x 240 px."""
+def photos_of(scene: str, data: Path, out: Path, enlarge: int) -> Path:
+    """The street is made; `enlarge`: by how much its photos are larger than they were taken."""
     if scene != "street":
         return data / scene
     folder = out / "photos" / "street"
-    load_scenes().make("street", folder, scale=scale)
-    return folder
+    load_scenes().make("street", folder)
+    if enlarge == 1:
+        return folder
+    larger = out / "photos" / f"street_x{enlarge}"
+    about = read_json(folder / "transforms.json")
+    for frame in about["frames"]:
+        path = larger / frame["file_path"]
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            photo = cv2.imread(str(folder / frame["file_path"]))
+            photo = cv2.resize(photo, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
+            cv2.imwrite(str(path), photo)
+    scaled = {k: enlarge * about[k] for k in ("fl_x", "fl_y", "cx", "cy", "w", "h")}
+    write_json(larger / "transforms.json", about | scaled)
+    return larger
 
 
 def run(name: str, folder: Path, photos: Path, flags: list[str], poses: Path) -> Outcome | None:
@@ -152,7 +167,7 @@ def owners(blocks: CompletedRun) -> dict[str, int]:
 
 def measure(scene: str, args: argparse.Namespace) -> dict[str, Any]:
     out = args.out / (args.name or scene)
-    photos = photos_of(scene, args.data, out if args.name else args.out, args.scale)
+    photos = photos_of(scene, args.data, args.out, args.enlarge)
     settings = [f"--{s.replace('=', ' ', 1)}".split(" ", 1) for s in args.set]
     flags = ["--preset", "fast", "--no-renders", *(f for pair in settings for f in pair)]
     if args.cap:
@@ -263,7 +278,7 @@ def main() -> int:
     parser.add_argument("--overlap", type=float, default=0.2)
     parser.add_argument("--cap", type=int)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the photos of the street")
+    parser.add_argument("--enlarge", type=int, default=1, help="make the photos of the street so many times as large")
     parser.add_argument("--name", help="of the row and its folder (default: the scene)")
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--pictures", type=Path)
