@@ -35,6 +35,9 @@ OLDER_CORES = 2
 """Of cells that do not say how many they had."""
 LEAST_SECONDS = 1.0
 """Stages that took less are not fitted to."""
+PULL = 1e-2
+"""How much a constant that changes by its own size weighs against the error of a stage: kinds of work that always come
+together are not told apart by these cells, and stay as they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,8 @@ class Finished:
     seconds: dict[str, float]
     """Processor seconds where they are known."""
     cores: int
+    memory_mb: float
+    """As predicted."""
 
     def predicted(self, speed: Speed) -> dict[str, float]:
         return {stage: speed.seconds(self.work[stage], self.cores) for stage in self.seconds}
@@ -68,13 +73,15 @@ def finished(folder: Path, data: Path, named: dict[str, str], skip: Sequence[str
         cores = int(record.metrics.get("machine", {}).get("cores", OLDER_CORES))
         predictor = predictors.setdefault(cores, Predictor(cores, here=False, speed=REFERENCE_SPEED))
         try:
-            work = stage_work(predictor.sizes(settings_of(record.cell, source)))
+            settings = settings_of(record.cell, source)
+            work, memory = stage_work(predictor.sizes(settings)), predictor.predict(settings).memory_mb
         except SplatError as e:
             print(f"{record.cell.name}: {e}", file=sys.stderr)
             continue
         spent = {**record.metrics["seconds"], **record.metrics.get("processor_seconds", {})}
         seconds = {stage: float(spent[stage]) for stage in work if stage in spent and stage not in skip}
-        out.append(Finished(record, work, seconds, cores if "processor_seconds" not in record.metrics else 1))
+        shared_by = 1 if "processor_seconds" in record.metrics else cores
+        out.append(Finished(record, work, seconds, shared_by, memory))
     return out
 
 
@@ -101,9 +108,8 @@ def fitted(cells: Sequence[Finished], rounds: int = 60) -> Speed:
 
 
 def _not_negative(a: np.ndarray, b: np.ndarray, x: np.ndarray, rounds: int = 2000) -> np.ndarray:
-    """Least squares with x >= 0 by coordinate descent (the problem is convex). A faint pull to what is there now, where
-    the cells do not tell kinds of work apart."""
-    pull = 1e-3 * (a**2).sum(0).mean()
+    """Least squares with x >= 0 by coordinate descent (the problem is convex), pulled a little to 1."""
+    pull = PULL * len(a)
     gram, right, x = a.T @ a + pull * np.eye(a.shape[1]), a.T @ b + pull, x.copy()
     for _ in range(rounds):
         for j in range(len(x)):
@@ -112,7 +118,8 @@ def _not_negative(a: np.ndarray, b: np.ndarray, x: np.ndarray, rounds: int = 200
 
 
 def errors(name: str, cells: Sequence[Finished], speed: Speed) -> str:
-    """A row: how many totals, and totals after the poses, are within 30 %, and the median ratio of each stage."""
+    """A row: how many totals are within 30 %, as they are before anything has run, when a cell begins with poses that
+    are there, and of the stages after the poses; how many peaks of memory; and the median ratio of each stage."""
     totals = [(sum(c.seconds.values()), sum(c.predicted(speed).values())) for c in cells]
     later = []
     for c in cells:
@@ -128,12 +135,14 @@ def errors(name: str, cells: Sequence[Finished], speed: Speed) -> str:
     for stage in dict.fromkeys(s for c in cells for s in c.seconds):
         ratios = [c.predicted(speed)[stage] / c.seconds[stage] for c in cells if c.seconds.get(stage, 0) >= 1]
         stages.append(f"{stage} {np.median(ratios):.2f}" if ratios else "")
-    return f"| {name} | {right(totals)} | {right(known)} | {right(later)} | {', '.join(filter(None, stages))} |"
+    memory = [(c.record.peak_memory_mb, c.memory_mb) for c in cells if c.record.peak_memory_mb is not None]
+    told = f"{right(totals)} | {right(known)} | {right(later)} | {right(memory)}"
+    return f"| {name} | {told} | {', '.join(filter(None, stages))} |"
 
 
 HEAD = (
-    "| cells | minutes within 30 % | with poses known | without poses | median of predicted over real, by stage |\n"
-    "| --- | --- | --- | --- | --- |"
+    "| cells | minutes within 30 % | with poses known | without poses | MB within 30 % "
+    "| median of predicted over real, by stage |\n| --- | --- | --- | --- | --- | --- |"
 )
 
 

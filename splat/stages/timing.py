@@ -18,37 +18,37 @@ class Speed:
     The defaults are of an AVX-512 core at 3 GHz, fitted by `scripts/fit_times.py`.
     """
 
-    start: float = 0.3
+    start: float = 0.19
     """Of any stage, whatever it does."""
-    photo: float = 0.01
+    photo: float = 0.013
     """Of a photo: what its dataset says of it is read, and its file checked."""
-    read_photo: float = 0.02
+    read_photo: float = 0.014
     """Of reading a file, for each megapixel in it."""
-    feature_pixel: float = 1.3e-6
+    feature_pixel: float = 6.6e-7
     """Of a photo in which features are found, at the size that they are found at."""
-    comparison: float = 6e-9
+    comparison: float = 2.1e-8
     """Of a feature with one of another photo."""
-    pair: float = 0.02
+    pair: float = 0.011
     """Of photos whose matches are verified."""
-    placed_feature: float = 6e-4
+    placed_feature: float = 1.6e-4
     """Of a feature of photos that structure from motion places."""
-    matched_pixel: float = 6.3e-6
+    matched_pixel: float = 6.1e-6
     """Of a photo that is matched densely with four others."""
-    few_pixel: float = 4.5e-6
+    few_pixel: float = 5.1e-6
     """The same, more where photos are few: they are matched longer, and exchange what they find."""
-    ground_photo: float = 1.0
+    ground_photo: float = 0.46
     """Of a photo in the search for the plane that they stand on; what it takes depends on what they show."""
-    step: float = 8e-3
+    step: float = 3.8e-3
     """Of a training step, whatever it draws."""
-    step_pixel: float = 5e-8
+    step_pixel: float = 9.4e-8
     """Of a step, for each pixel of its photo."""
-    step_gaussian: float = 1e-7
+    step_gaussian: float = 1.7e-7
     """Of a step, for each Gaussian of the cap."""
-    normal_pixel: float = 1e-7
+    normal_pixel: float = 1.9e-7
     """Of a step that draws normals, more for each pixel of its photo."""
-    measured_pixel: float = 5e-7
+    measured_pixel: float = 2e-7
     """Of a photo that is drawn and compared."""
-    searched_pixel: float = 1.9e-6
+    searched_pixel: float = 1.64e-6
     """Of a photo whose pose is searched in the finished scene, for each step."""
     vgg_pixel: float = 2e-5
     """Of a photo that LPIPS compares with its render by VGG-16."""
@@ -56,11 +56,11 @@ class Speed:
     """By AlexNet."""
     stlpips_pixel: float = 2e-5
     """By ST-LPIPS, with AlexNet at strides of 1."""
-    rendered_pixel: float = 4e-7
+    rendered_pixel: float = 2.5e-7
     """Of a video."""
-    pictured_pixel: float = 2e-6
+    pictured_pixel: float = 6e-7
     """Of a render with its depth map."""
-    written_gaussian: float = 5e-6
+    written_gaussian: float = 3e-6
 
     def seconds(self, work: Work, cores: int = 1) -> float:
         return sum(amount * float(getattr(self, name)) for name, amount in work.items()) / cores
