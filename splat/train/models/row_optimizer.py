@@ -89,7 +89,6 @@ class RowOptimizer:
         capacity = len(self.values[self.names[0]])
         if kept + added > capacity:
             capacity = math.ceil(self.GROWTH * (kept + added))
-        grown = False
         for store in self._stores():
             for name in self.names:
                 old = store[name]
@@ -100,12 +99,11 @@ class RowOptimizer:
                     new[:kept] = old[:kept]
                 if append is not None:
                     new[kept : kept + added] = append[name].to(new) if store is self.values else 0.0
-                grown |= new is not old
                 store[name] = new
-                del old  # the next one may take its place
+                if new is not old:
+                    del old, new
+                    release_freed_memory()  # else the old storage would stay beside that of the next tensor
         self.count = kept + added
-        if grown:
-            release_freed_memory()
 
     def rearrange(self, permutation: Int[Tensor, "n"]) -> None:
         """Row i becomes the former row permutation[i], moments included."""
@@ -136,7 +134,8 @@ class RowOptimizer:
             old = store[name]
             store[name] = old.new_zeros(len(old), size, *old.shape[2:])
             store[name][:, : old.shape[1]] = old
-        release_freed_memory()
+            del old
+            release_freed_memory()
 
     # --------------------------------------------------------------------------------------------------------- keeping
 
@@ -148,6 +147,7 @@ class RowOptimizer:
             for name in self.names:
                 if len(store[name]) > self.count:
                     store[name] = store[name][: self.count].clone()
+                    release_freed_memory()
         stores = dict(zip(_STORES, self._stores(), strict=True))
         return {"tensors": {k: dict(s) for k, s in stores.items()}, "updates": self.updates}
 
