@@ -21,6 +21,7 @@ from splat.core.image import Photo
 from splat.core.machine import threads_that_fit
 from splat.core.schedules import ResolutionSchedule
 from splat.core.slots import DepthMap, Item
+from splat.native.build import release_freed_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +140,7 @@ class PhotoSource:
             raise ValueError(f"the photos of level {level} were given up at level {self.level}.")
         self.level = level
         self.levels = [[items[level]] * level + items[level:] for items in self.levels]
+        release_freed_memory()
 
     def state(self) -> dict[str, Any]:
         return {"order": list(self.remaining), "finest": self.level, "generator": self.generator.get_state()}
