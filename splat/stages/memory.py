@@ -75,7 +75,8 @@ def expected_memory(sizes: Sizes, threads: int, spare: float | None = None) -> M
 
 
 def _placing_bytes(sizes: Sizes, threads: int, spare: float | None) -> float:
-    """Of the search for the poses of photos in the finished scene, after features of all photos were found anew."""
+    """Of features of all photos, found anew, or of the search that follows: what photos that were held out need to be
+    placed in the finished scene."""
     if not sizes.strict:
         return 0.0
     pixels = max(v.camera.width * v.camera.height for v in sizes.strict)
@@ -83,7 +84,7 @@ def _placing_bytes(sizes: Sizes, threads: int, spare: float | None) -> float:
     settings, found = LocalizeSettings(), 0.0
     if sizes.localizes:
         found = _feature_bytes(everything, settings.max_size, settings.max_count, threads, spare)
-    return found + pixels * _BYTES_PER_SEARCHED_PIXEL
+    return max(found, pixels * _BYTES_PER_SEARCHED_PIXEL)
 
 
 def pose_bytes(
