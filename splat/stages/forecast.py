@@ -206,7 +206,7 @@ def sizes_of(
     cap, request = limits.cap_for(working, method), method.matching()
     fit = Fit(limits.max_resolution, cap, False) if budget is None else fit_memory(working, cap, budget)
     matching = None if request is None else plan_matching(seen, limits, cap, request, choices.matching_size)
-    strict = Capture(tuple(held_out)).resized(limits.max_resolution, limits.downscale).views
+    placed = Capture(tuple(held_out)).resized(limits.max_resolution, limits.downscale).views
     reads_normals = choices.losses.reads_normals and 0 < len(seen.views) <= MAX_KEPT_MAPS and request is not None
     sizes = Sizes(
         posing=posing,
@@ -218,7 +218,7 @@ def sizes_of(
         matched_photos=0 if matching is None else matching.photos,
         ground=choices.ground,
         feature_side=choices.feature_side,
-        strict=strict,
+        held_out=placed,
         search=choices.search,
         resolution=choices.training.resolution,
         step_factor=STEP_FACTORS.get(method.name, 1.0),

@@ -68,19 +68,19 @@ def expected_memory(sizes: Sizes, threads: int, spare: float | None = None) -> M
             "poses": BYTES_BASE + found,
             "init": later + (BYTES_BESIDE_MATCHING + s.matched * BYTES_PER_MATCHED_PIXEL if s.matched else 0.0),
             "train": later + reading + training_bytes(working, cap),
-            "evaluate": kept + max(measuring, _placing_bytes(sizes, threads, spare)),
+            "evaluate": kept + max(measuring, _localization_bytes(sizes, threads, spare)),
             "export": kept + cap * _BYTES_PER_EXPORTED_GAUSSIAN + _BYTES_BESIDE_EXPORT,
         }
     )
 
 
-def _placing_bytes(sizes: Sizes, threads: int, spare: float | None) -> float:
+def _localization_bytes(sizes: Sizes, threads: int, spare: float | None) -> float:
     """Of features of all photos, found anew, or of the search that follows: what photos that were held out need to be
     placed in the finished scene."""
-    if not sizes.strict:
+    if not sizes.held_out:
         return 0.0
-    pixels = max(v.camera.width * v.camera.height for v in sizes.strict)
-    everything = Capture((*sizes.posing.views, *sizes.strict))
+    pixels = max(v.camera.width * v.camera.height for v in sizes.held_out)
+    everything = Capture((*sizes.posing.views, *sizes.held_out))
     settings, found = LocalizeSettings(), 0.0
     if sizes.localizes:
         found = _feature_bytes(everything, settings.max_size, settings.max_count, threads, spare)

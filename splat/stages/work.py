@@ -47,7 +47,7 @@ class Sizes:
     """The plane that the photos stand on is looked for."""
     feature_side: int | None = None
     """Long side of the photos in which features are found, px, where it was asked for."""
-    strict: tuple[View, ...] = ()
+    held_out: tuple[View, ...] = ()
     """Photos, at their working size, whose poses are found in the finished scene."""
     search: PoseSearch = field(default_factory=PoseSearch)
     """How."""
@@ -61,8 +61,8 @@ class Sizes:
 
     @property
     def localizes(self) -> bool:
-        """Whether features of all photos are found anew, to place those of `strict`, whose poses nobody gave."""
-        return any(v.world_from_cam is None for v in self.strict)
+        """Whether features of all photos are found anew, to place those of `held_out`, whose poses nobody gave."""
+        return any(v.world_from_cam is None for v in self.held_out)
 
 
 def stage_work(sizes: Sizes) -> dict[str, Work]:
@@ -166,7 +166,7 @@ def _read(views: Iterable[View]) -> float:
 
 def _evaluation(s: Sizes) -> Work:
     train = [v for v in s.working.views if v.role == "train"]
-    tests = [*s.strict, *(v for v in s.working.views if v.role == "test")]
+    tests = [*s.held_out, *(v for v in s.working.views if v.role == "test")]
     measured = [*tests, *train[:MAX_TRAINING_VIEWS]]
     some = matched_photos(s.working)
     work: dict[str, float] = {"start": 1.0, "read_photo": _read([*measured, *some.views])}
@@ -176,18 +176,18 @@ def _evaluation(s: Sizes) -> Work:
     for views, names in ((tests, s.networks.test), (train[:MAX_TRAINING_VIEWS], s.networks.train)):
         for name in names:
             work[f"{name}_pixel"] = work.get(f"{name}_pixel", 0.0) + pixels_of(views)
-    return {**work, **_placing(s)} if s.strict else work
+    return {**work, **_localization(s)} if s.held_out else work
 
 
-def _placing(s: Sizes) -> Work:
+def _localization(s: Sizes) -> Work:
     """Of photos in a scene that they had no part in: their features against those of all others, then the search."""
     steps = sum((s.search.steps * share + 1) * scale**2 for scale, share in SIZES)
-    work: dict[str, float] = {"searched_pixel": steps * pixels_of(s.strict)}
+    work: dict[str, float] = {"searched_pixel": steps * pixels_of(s.held_out)}
     if s.localizes:
         settings, known = LocalizeSettings(), s.posing.views
-        pixels, features = _features([*known, *s.strict], settings.max_size, settings.max_count)
-        each = features / (len(known) + len(s.strict))
-        pairs = len(s.strict) * min(len(known), settings.neighbours)
+        pixels, features = _features([*known, *s.held_out], settings.max_size, settings.max_count)
+        each = features / (len(known) + len(s.held_out))
+        pairs = len(s.held_out) * min(len(known), settings.neighbours)
         work |= {"feature_pixel": pixels, "comparison": pairs * each**2}  # verified once a photo, not pair by pair
     return work
 
@@ -196,7 +196,7 @@ def _export(s: Sizes) -> Work:
     work: dict[str, float] = {"start": 0.1, "written_gaussian": s.cap}
     if not s.renders:
         return work
-    tests = [*s.strict, *(v for v in s.working.views if v.role == "test")]
+    tests = [*s.held_out, *(v for v in s.working.views if v.role == "test")]
     frame = pixels_of(s.working.resized(VIDEO_SIDE).views) / max(1, len(s.working.views))
     stills = 2 * 6 * frame
     return {**work, "rendered_pixel": 2 * PATH_FRAMES * frame, "pictured_pixel": pixels_of(tests) + stills}

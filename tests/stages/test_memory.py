@@ -46,7 +46,7 @@ def posed(c: Capture, points: bool) -> Capture:
 
 
 def expected_memory(photos: Capture, cap: int, needs_sfm: bool, threads: int, strict: tuple[View, ...] = ()) -> Memory:
-    return memory_of(Sizes(photos, photos, 100, cap, needs_sfm, strict=strict), threads)
+    return memory_of(Sizes(photos, photos, 100, cap, needs_sfm, held_out=strict), threads)
 
 
 def context(folder: Path) -> Context:

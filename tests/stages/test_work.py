@@ -44,7 +44,7 @@ def seconds(*args: object, **more: object) -> dict[str, float]:
 def test_every_kind_of_work_has_a_speed_and_every_speed_some_work() -> None:
     held_out = photos(2).resized(320).views
     networks = Networks(("vgg", "alex", "stlpips"), ())
-    sizes = Sizes(photos(8), photos(8), 10, 100, True, 1e6, 8, True, strict=held_out, normals=1.0, networks=networks)
+    sizes = Sizes(photos(8), photos(8), 10, 100, True, 1e6, 8, True, held_out=held_out, normals=1.0, networks=networks)
     named = {name for work in stage_work(sizes).values() for name in work}
     assert named == set(vars(REFERENCE_SPEED))
 
