@@ -2,7 +2,7 @@
 
     python scripts/blocks_table.py --data DIR --out runs/blocks [--scenes fox,street] [--blocks 4] [--workers 2]
                                    [--cap 300000] [--set max-resolution=320 ...] [--threads 1] [--pictures DIR]
-                                   [--enlarge 4 --name street_large]
+                                   [--enlarge 4 --name street_large --no-seams]
 
 Both are trained from the same poses, which are found once. The whole is a task of the local engine, as each block is,
 so that memory is measured alike. Beside the peak of all memory, which is what the target of 40 % is about, stand the
@@ -205,7 +205,7 @@ def measure(scene: str, args: argparse.Namespace) -> dict[str, Any]:
         "memory": {"whole": whole_memory, "blocks": block_memory},
         "shares": shares(one["peak_memory_mb"], peaks, whole_memory, block_memory),
         "owners": owners(runs[1]),
-        "seams": seams(*runs, args.pictures, scene),
+        "seams": seams(*runs, args.pictures, scene) if args.seams else {"psnr": {}},
     }
 
 
@@ -282,6 +282,7 @@ def main() -> int:
     parser.add_argument("--name", help="of the row and its folder (default: the scene)")
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--no-seams", dest="seams", action="store_false", help="for rows that are about memory alone")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     args.out = args.out.resolve()
