@@ -197,6 +197,7 @@ def measure(scene: str, args: argparse.Namespace) -> dict[str, Any]:
         "photos": a["registered"][0],
         "photo_size": a["resolution"],
         "steps": a["iterations"],
+        "enlarged": args.enlarge,
         "whole": {k: a[k] for k in ("psnr", "ssim", "cc_psnr", "num_gaussians", "floaters")} | one,
         "blocks": {k: b[k] for k in ("psnr", "ssim", "cc_psnr", "num_gaussians", "floaters", "blocks")} | all_,
         "difference_db": b["psnr"] - a["psnr"],
