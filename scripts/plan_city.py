@@ -31,7 +31,7 @@ from splat.geometry.reproject import project_points  # noqa: E402
 from splat.methods import METHODS  # noqa: E402
 from splat.methods.presets import PRESETS  # noqa: E402
 from splat.stages.blocks import Blocks, Demands, describe, divide, divide_to_fit  # noqa: E402
-from splat.stages.forecast import Limits, expect  # noqa: E402
+from splat.stages.forecast import Choices, Limits, expect  # noqa: E402
 
 HEIGHT = 1.0
 """Of the flight; all lengths are in its units."""
@@ -100,7 +100,7 @@ def plan(city: City, args: argparse.Namespace) -> tuple[Blocks | None, list[str]
     else:
         found = divide(capture, int(args.blocks), demands, args.overlap)
     unposed = Capture(tuple(View(v.name, v.image_path, v.photo_size, v.camera) for v in capture.views))
-    poses = expect(unposed, limits, method, budget=args.memory, threads=args.cores).seconds["poses"] / 3600
+    poses = expect(unposed, limits, method, Choices(), budget=args.memory, threads=args.cores).seconds["poses"] / 3600
     lines = [f"{city.photos:,} photos of {city.width} x {city.height}, preset {args.preset}, method {args.method}"]
     lines.append(f"poses: 1 task, about {poses:.1f} h on {args.cores} cores")
     if found is None:

@@ -24,5 +24,6 @@ def reconstruct(photos: Path, out: Path, report: Reporter | None = None, **chang
 
 def timeless(metrics: dict[str, Any]) -> dict[str, Any]:
     """Without times, memory and warnings; least squares differ in the last digits with the addresses of arrays."""
-    text = json.dumps({k: v for k, v in metrics.items() if k not in ("seconds", "peak_memory_mb", "warnings")})
+    other = ("seconds", "processor_seconds", "peak_memory_mb", "warnings")
+    text = json.dumps({k: v for k, v in metrics.items() if k not in other})
     return json.loads(text, parse_float=lambda t: round(float(t), 8))

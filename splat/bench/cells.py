@@ -15,8 +15,8 @@ from splat.core.files import write_json
 Value = str | int | float | bool | list[int] | list[str]
 
 COPIED = (
-    "psnr", "ssim", "lpips", "cc_psnr", "lpips_variant", "views", "num_gaussians", "seconds", "peak_memory_mb",
-    "registered", "resolution", "iterations", "method", "seed", "heldout", "timeline",
+    "psnr", "ssim", "lpips", "cc_psnr", "lpips_variant", "views", "num_gaussians", "seconds", "processor_seconds",
+    "peak_memory_mb", "registered", "resolution", "iterations", "method", "seed", "heldout", "timeline",
     "displacement", "floaters", "figures", "program", "machine", "versions",
 )  # fmt: skip
 """What a cell's JSON takes from `RUN/metrics.json`: numbers and names, no path of the machine that ran it."""

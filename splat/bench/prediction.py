@@ -27,23 +27,31 @@ class Prediction:
     """Peak of the stages after the poses."""
     factors: Mapping[str, float] = field(default_factory=dict)
     """What finished cells correct the seconds of a stage by."""
+    known: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of stages that were there when the cell began: poses that it shares with others."""
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds of every stage, by all that is known."""
+        return {n: self.known.get(n, s * self.factors.get(n, 1.0)) for n, s in self.seconds.items()}
 
     @property
     def minutes(self) -> float:
-        return sum(s * self.factors.get(stage, 1.0) for stage, s in self.seconds.items()) / 60
+        return sum(self.stages.values()) / 60
 
     @property
     def memory_mb(self) -> float:
         return max(self.poses_mb, self.later_mb)
 
     def plain(self) -> dict[str, Any]:
-        """`seconds` are those without correction: what later cells are corrected by."""
+        """`seconds` are those of sizes and speed alone, without correction: what later cells are corrected by."""
         seconds = {stage: round(s, 2) for stage, s in self.seconds.items()}
         return {"minutes": round(self.minutes, 3), "memory_mb": round(self.memory_mb, 1), "seconds": seconds}
 
     def describe(self) -> str:
         learned = ", as finished cells say" if self.factors else ""
-        return f"about {self.minutes:.1f} min and {self.memory_mb:.0f} MB{learned}"
+        stages = ", ".join(f"{stage} {s:.0f} s" for stage, s in self.stages.items() if s >= 0.5)
+        return f"about {self.minutes:.1f} min and {self.memory_mb:.0f} MB{learned} ({stages})"
 
 
 def corrected(cell: Cell, prediction: Prediction, history: Sequence[Record]) -> Prediction:
@@ -83,7 +91,8 @@ def _ratio(record: Record, stage: str) -> float | None:
 
 
 def errors(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """A row for each cell that was predicted and has ended well: minutes and MB as predicted and as they were."""
+    """A row for each cell that was predicted and has ended well: minutes and MB as predicted and as they were.
+    `minutes_before`: as predicted from sizes and the speed of the machine, before any cell had run."""
     rows = []
     for r in records:
         if r.failed or not r.predicted:
@@ -93,7 +102,9 @@ def errors(records: Sequence[Record]) -> list[dict[str, Any]]:
             {
                 "cell": r.cell.name,
                 "minutes": minutes,
+                "minutes_before": minutes,
                 "predicted_minutes": r.predicted["minutes"],
+                "predicted_minutes_before": sum(r.predicted["seconds"].values()) / 60,
                 "memory_mb": memory,
                 "predicted_memory_mb": r.predicted["memory_mb"],
             }
@@ -102,21 +113,23 @@ def errors(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def share_within(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[int, int]:
-    """How many predictions of `key` (`minutes` or `memory_mb`) were right, and of how many."""
+    """How many predictions of `key` (`minutes`, `minutes_before` or `memory_mb`) were right, and of how many."""
     pairs = [(r[key], r[f"predicted_{key}"]) for r in rows if r[key] is not None]
     return sum(abs(real - predicted) <= MAX_ERROR * predicted for real, predicted in pairs), len(pairs)
 
 
 def error_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: predicted and real, cell by cell, and how many predictions were right."""
-    lines = ["| cell | minutes, predicted | minutes | MB, predicted | MB |", "|---|---|---|---|---|"]
+    head = ("cell", "minutes, before any had run", "as it began", "minutes", "MB, predicted", "MB")
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for r in rows:
         memory = "" if r["memory_mb"] is None else f"{r['memory_mb']:.0f}"
         lines.append(
-            f"| {r['cell']} | {r['predicted_minutes']:.2f} | {r['minutes']:.2f} "
+            f"| {r['cell']} | {r['predicted_minutes_before']:.2f} | {r['predicted_minutes']:.2f} | {r['minutes']:.2f} "
             f"| {r['predicted_memory_mb']:.0f} | {memory} |"
         )
-    for name, key in (("time", "minutes"), ("memory", "memory_mb")):
+    asked = (("time, before any cell had run", "minutes_before"), ("time, as each cell began", "minutes"))
+    for name, key in (*asked, ("memory", "memory_mb")):
         right, of = share_within(rows, key)
         lines += ["", f"{name}: {right} of {of} predictions within {MAX_ERROR:.0%}"]
     return "\n".join(lines) + "\n"

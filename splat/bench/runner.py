@@ -116,7 +116,7 @@ class Table:
                 return
             now = time.monotonic()
             known = [*before, *(r for at, r in done if not r.failed and at <= now - outcome.seconds)]  # when it began
-            record = record_of(_predicted_again(job, known), outcome, _peak_of_poses(task))
+            record = record_of(_predicted_again(job, known, _seconds_there(task)), outcome, _peak_of_poses(task))
             done.append((now, record))
             self.records.put(record)
             report.info(
@@ -151,11 +151,17 @@ class Table:
         return Job(cell, self.sources[cell.scene], self.out / "runs" / cell.name, log, prediction)
 
 
-def _predicted_again(job: Job, known: Sequence[Record]) -> Job:
-    """The job with its prediction as the records `known` correct it."""
+def _predicted_again(job: Job, known: Sequence[Record], there: Mapping[str, float]) -> Job:
+    """The job with its prediction as the records `known` correct it, and stages that are `there` already."""
     if job.prediction is None:
         return job
-    return replace(job, prediction=corrected(job.cell, job.prediction, known))
+    return replace(job, prediction=replace(corrected(job.cell, job.prediction, known), known=there))
+
+
+def _seconds_there(task: Task) -> dict[str, float]:
+    """Seconds of the stages that a task begins with: the poses of another run."""
+    found = {source.name: StageRecord.read(source / "stage.json") for source, _ in task.copies}
+    return {stage: r.seconds for stage, r in found.items() if r is not None and r.complete}
 
 
 def _has_poses(run: Path) -> bool:

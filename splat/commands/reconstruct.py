@@ -109,10 +109,11 @@ class Reconstruct(ReconstructSettings):
         train_photos = len(capture.train_views)
         expected, _ = self.resolved(min(train_photos, self.train_photos or train_photos))
         has_poses = any(v.world_from_cam is not None for v in capture.views)
-        size, side = self.priors.matching_size, self.feature_side(has_poses)
-        about = str(self.photos), capture, expected.limits, expected.chosen, size, side
-        forecast.announce(c, *about, in_blocks=self.blocks is not None)
-        poser = self.poser(has_poses, forecast.fit_features(c, capture, expected.limits, side))
+        choices = expected.choices(has_poses)
+        about = str(self.photos), capture, expected.limits, expected.chosen, choices
+        forecast.announce(c, *about, held_out=held_out or (), in_blocks=self.blocks is not None)
+        side = forecast.fit_features(c, capture, expected.limits, choices.feature_side)
+        poser = self.poser(has_poses, side)
         return Posed(poses.poses(c, str(self.photos), capture, poser, self.heldout), held_out, depth)
 
     def until_init(self, c: Context) -> Prepared:

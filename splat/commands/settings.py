@@ -21,7 +21,7 @@ from splat.poses.photometric import PoseSearch
 from splat.poses.sfm import Sfm
 from splat.priors import DepthAnything, FlowMatcher, Marigold, PriorCommand, RomaMatcher, Stereo
 from splat.run.folder import plain
-from splat.stages.forecast import Limits
+from splat.stages.forecast import Choices, Limits
 from splat.stages.priors import PriorSettings
 from splat.train.settings import Training
 
@@ -283,6 +283,21 @@ class ReconstructSettings:
         return Limits(
             *(self.preset, self.iterations, self.max_resolution, self.downscale),
             *(self.cap, self.memory, self.threads),
+        )
+
+    def choices(self, has_poses: bool) -> Choices:
+        """Of settings that are `resolved`: those beside `limits` that decide what a run takes."""
+        return Choices(
+            matching_size=self.priors.matching_size,
+            feature_side=self.feature_side(has_poses),
+            train_photos=self.train_photos,
+            training=self.train,
+            losses=self.losses,
+            ground=self.ground,
+            search=self.search,
+            lpips=self.lpips,
+            figures=self.figures,
+            renders=self.renders,
         )
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from contextlib import suppress
 from pathlib import Path
+
+from splat.native import build
 
 MAX_SHARE = 0.85
 """Of the memory that is free, what a run takes."""
@@ -171,8 +172,7 @@ def stage_peak_mb() -> float:
     process began)."""
     found = _peak_mb()
     peak_memory_mb()
-    with suppress(OSError, AttributeError):  # glibc keeps what was freed between blocks that are in use
-        ctypes.CDLL(None).malloc_trim(0)
+    build.release_freed_memory()
     with suppress(OSError):
         _PROC.joinpath("self/clear_refs").write_text("5")  # the peak becomes what is resident now
     return found

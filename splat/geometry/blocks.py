@@ -24,6 +24,10 @@ MIN_OBSERVERS = 3
 """So many of a point's views, where there are as many, take part in the block that owns it."""
 
 
+_BALANCING = 10
+"""Corrections of the shares of blocks, at most."""
+
+
 @dataclass(frozen=True, eq=False)
 class Partition:
     """b cells of the ground plane, in coordinates of its own."""
@@ -81,9 +85,10 @@ def partition(
     up: Float[Tensor, "3"],
     count: int,
     overlap: float = OVERLAP,
+    shares: Sequence[float] | None = None,
 ) -> Partition:
-    """`count` cells that hold equal shares of the weights of n positions. A cell is split across its longer side, as
-    often as it takes; the sizes of cells are those of what lies in them, without the outermost percent.
+    """`count` cells that hold equal shares, or these, of the weights of n positions. A cell is split across its longer
+    side, as often as it takes; the sizes of cells are those of what lies in them, without the outermost percent.
 
     Raises ValueError where so few positions differ that there is nothing to split.
     """
@@ -91,18 +96,18 @@ def partition(
     at = positions.double() @ axes.T
     lows, highs, margins = list[Tensor](), list[Tensor](), list[Tensor]()
 
-    def split(rows: Tensor, low: Tensor, high: Tensor, parts: int) -> None:
+    def split(rows: Tensor, low: Tensor, high: Tensor, parts: Sequence[float]) -> None:
         own = at[rows]
-        if parts == 1:
+        if len(parts) == 1:
             size = _quantiles(own, 0.99) - _quantiles(own, 0.01)
             lows.append(low)
             highs.append(high)
             margins.append(overlap * size)
             return
         size = _quantiles(own, 0.95) - _quantiles(own, 0.05)
-        left = parts // 2
+        left = len(parts) // 2
         for axis in size.argsort(descending=True).tolist():
-            edge = _weighted_quantile(own[:, axis], weights[rows].double(), left / parts)
+            edge = _weighted_quantile(own[:, axis], weights[rows].double(), sum(parts[:left]) / sum(parts))
             if edge is not None:
                 break
         else:
@@ -110,12 +115,38 @@ def partition(
         below = own[:, axis] < edge
         middle_high, middle_low = high.clone(), low.clone()
         middle_high[axis] = middle_low[axis] = edge
-        split(rows[below], low, middle_high, left)
-        split(rows[~below], middle_low, high, parts - left)
+        split(rows[below], low, middle_high, parts[:left])
+        split(rows[~below], middle_low, high, parts[left:])
 
     infinite = torch.full((2,), torch.inf, dtype=torch.float64)
-    split(torch.isfinite(at).all(1).nonzero()[:, 0], -infinite, infinite, count)
+    split(torch.isfinite(at).all(1).nonzero()[:, 0], -infinite, infinite, shares or [1 / count] * count)
     return Partition(axes, torch.stack(lows), torch.stack(highs), torch.stack(margins))
+
+
+def balanced_partition(
+    positions: Float[Tensor, "n 3"],
+    weights: Float[Tensor, "n"],
+    up: Float[Tensor, "3"],
+    count: int,
+    overlap: float = OVERLAP,
+) -> Partition:
+    """`partition` by shares such that what blocks train on is equal, not what they own: a cell between others has
+    margins on more sides than one at the end, and the largest block decides how much memory a worker needs. Shares are
+    corrected by what blocks hold with their margins, a few times; the division whose largest block is smallest counts.
+
+    Raises ValueError as `partition`.
+    """
+    shares, best, least = [1 / count] * count, None, float("inf")
+    weights = weights.double()
+    for _ in range(max(1, min(_BALANCING, 2000 // count))):
+        cells = partition(positions, weights, up, count, overlap, shares)
+        held = [float(weights[cells.inside(k, positions)].sum()) for k in range(count)]
+        if max(held) < least:
+            best, least = cells, max(held)
+        mean = sum(held) / count
+        shares = [s * (mean / max(h, 1e-3 * mean)) ** 0.7 for s, h in zip(shares, held)]
+    assert best is not None
+    return best
 
 
 def _quantile(values: Float[Tensor, "n"], share: float) -> Float[Tensor, ""]:

@@ -51,8 +51,8 @@ class DenseSurfaces(SurfaceSettings):
     """First Gaussians, about. 0: one for every 160 pixels of all training photos, but at most 30 % of the cap (density
     control adds where they are too coarse; more to start with measured no better on fox and llff_fern)."""
     matching_size: int = 0
-    """Long side of the photos that are matched, px. 0: as large as takes at most an eighth of the predicted run, and at
-    most 640."""
+    """Long side of the photos that are matched, px. 0: as large as is planned to take at most an eighth of the run, and
+    at most 640."""
     max_photos: int = 0
     """Photos that are matched, spread over all of them. 0: as many as can be matched at 240 px in that time."""
     keep_points: float = 3.0

@@ -79,8 +79,8 @@ class PublishedCoherent:
     opacity: float = 0.0
     """Opacity at the start; 0: as published for so many photos."""
     matching_size: int = 0
-    """Long side of the photos that are matched for depth, px; 0: as large as takes at most an eighth of the predicted
-    run, and at most 640."""
+    """Long side of the photos that are matched for depth, px; 0: as large as is planned to take at most an eighth of
+    the run, and at most 640."""
 
     def __call__(
         self, capture: Capture, sh_degree: int, seed: int, report: Reporter, priors: Priors | None = None

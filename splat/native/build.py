@@ -301,6 +301,13 @@ def keep_freed_memory() -> None:
     _set_malloc(((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20)))
 
 
+def release_freed_memory() -> None:
+    """Give pages of freed memory back to the system, also those between blocks that are in use. Does nothing with other
+    C libraries than glibc."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def return_freed_memory(threads: int) -> None:
     """Let malloc return freed memory to the system. `threads`: how many allocate much at the same time.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +19,13 @@ def evenly_spread(count: int, wanted: int) -> list[int]:
     if wanted < 2:
         return [round((count - 1) / 2)][:wanted]
     return [round(i * (count - 1) / (wanted - 1)) for i in range(wanted)]
+
+
+def fewer(capture: Capture, photos: int) -> Capture:
+    """`photos` of the training photos, evenly spread by name, and all that are held out."""
+    train = sorted((v.name, i) for i, v in enumerate(capture.views) if v.role == "train")
+    kept = {train[k][1] for k in evenly_spread(len(train), photos)}
+    return capture.select([v.role == "test" or i in kept for i, v in enumerate(capture.views)])
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ class Fewer:
         else:
             result = poser(capture, workdir, report)
         again = replace(self.known, check=False, triangulate=True)
-        reduced = again(self._reduced(result.capture), workdir, report, matcher).capture
+        bare = replace(fewer(result.capture, self.photos), points=None, tracks=None)
+        reduced = again(bare, workdir, report, matcher).capture
         used = f"{len(reduced.train_views)} of {len(result.capture.train_views)}"
         report.info(f"{used} photos are used for training")
         return replace(
@@ -64,9 +71,3 @@ class Fewer:
             total=len(reduced.views) + len(result.unregistered),
             details=result.details | {"train_photos": [v.name for v in reduced.train_views]},
         )
-
-    def _reduced(self, capture: Capture) -> Capture:
-        train = sorted((v.name, i) for i, v in enumerate(capture.views) if v.role == "train")
-        kept = {train[k][1] for k in evenly_spread(len(train), self.photos)}
-        marks: Sequence[bool] = [v.role == "test" or i in kept for i, v in enumerate(capture.views)]
-        return replace(capture.select(list(marks)), points=None, tracks=None)

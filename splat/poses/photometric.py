@@ -16,6 +16,9 @@ from splat.core.slots import Rasterizer, RasterSettings
 from splat.geometry.compositing import composite_photo
 from splat.geometry.drawing import draw
 
+SIZES = ((0.25, 0.4), (0.5, 0.3), (1.0, 0.3))
+"""Sizes of the photo, over its working size, and the share of the steps at each."""
+
 
 @dataclass(frozen=True)
 class PoseSearch:
@@ -48,7 +51,7 @@ class PoseSearch:
         rates = torch.tensor([self.rotation_lr] * 3 + [self.translation_lr * extent] * 3).to(twist)
         first, second = torch.zeros_like(twist), torch.zeros_like(twist)
         best, best_loss = twist.detach().clone(), float("inf")
-        for scale, share in ((0.25, 0.4), (0.5, 0.3), (1.0, 0.3)):
+        for scale, share in SIZES:
             camera = view.camera.scaled(scale)
             if min(camera.width, camera.height) < 40 and scale < 1:
                 continue

@@ -84,6 +84,9 @@ class RunFolder:
         self.photos = photos
         self.report: Reporter = Silent()
         self.seconds: dict[str, float] = {}
+        self.processor_seconds: dict[str, float] = {}
+        """Of stages for which it is known: of the process, all its threads together. Other programs on the machine
+        change it little."""
         self._identities: dict[str, str] = {}
         self._digests: dict[str, str] = {}
         self._named_older = False
@@ -169,6 +172,8 @@ class RunFolder:
             result, damage = _loaded(folder, record, load)
             if damage is None:
                 self.seconds[name] = float(record.seconds)
+                if record.processor_seconds is not None:
+                    self.processor_seconds[name] = float(record.processor_seconds)
                 self._identities[name], self._digests[name] = hash_of(record.key, record.code), record.digest
                 self._remove_leftovers(name)
                 return result[0]
@@ -178,11 +183,11 @@ class RunFolder:
             stays = extent is not None or (shared and not damage.edited)
         elif record is not None and same and state == "cut off":
             stays = shared and extent is None
-        spent = 0.0
+        spent: tuple[float, float | None] = (0.0, 0.0)
         before = None
         if record is not None and stays:
             if extent is not None:
-                code, spent = record.code, float(record.seconds)
+                code, spent = record.code, (float(record.seconds), record.processor_seconds)
                 before = record.outputs
             if damage is not None:
                 self.report.info(f"{name} is damaged ({damage.what}): made again")
@@ -225,27 +230,33 @@ class RunFolder:
         if why or kept:
             self.report.info("; ".join(t for t in (why, kept) if t))
 
-    def _make(self, name: str, make: Callable[[Path], T], marks: dict[str, Any], spent: float) -> T:
-        """Make the stage, its `stage.json` true at every moment. `spent`: seconds of the attempt it continues."""
+    def _make(
+        self, name: str, make: Callable[[Path], T], marks: dict[str, Any], spent: tuple[float, float | None]
+    ) -> T:
+        """Make the stage, its `stage.json` true at every moment. `spent`: seconds, and processor seconds where they are
+        known, of the attempt it continues."""
         folder = self.root / name
-        marks = {**marks, "version": splat.__version__, "seconds": spent}
+        marks = {**marks, "version": splat.__version__, "seconds": spent[0], "processor_seconds": spent[1]}
         write_json(folder / "stage.json", marks)
-        started = time.monotonic()
+        started = time.monotonic(), time.process_time()
         before = listing(folder)
 
-        def elapsed() -> float:
-            return round(spent + time.monotonic() - started, 3)
+        def elapsed() -> dict[str, float | None]:
+            busy = None if spent[1] is None else round(spent[1] + time.process_time() - started[1], 3)
+            return {"seconds": round(spent[0] + time.monotonic() - started[0], 3), "processor_seconds": busy}
 
         try:
             result = make(folder)
         except BaseException:
             if marks["extent"] is not None:  # what was spent before an interrupt counts; other stages start afresh
-                write_json(folder / "stage.json", marks | {"seconds": elapsed()})
+                write_json(folder / "stage.json", marks | elapsed())
             raise
         outputs = written_since(folder, before)
-        self.seconds[name], self._digests[name] = elapsed(), digest_of(outputs)
-        done = {"seconds": self.seconds[name], "complete": True, "outputs": outputs}
-        write_json(folder / "stage.json", marks | done)
+        took = elapsed()
+        self.seconds[name], self._digests[name] = took["seconds"] or 0.0, digest_of(outputs)
+        if (busy := took["processor_seconds"]) is not None:
+            self.processor_seconds[name] = busy
+        write_json(folder / "stage.json", marks | took | {"complete": True, "outputs": outputs})
         self._remove_leftovers(name)
         return result
 

@@ -31,6 +31,8 @@ class StageRecord:
     the version that made the stage did not note them."""
     inputs: dict[str, str] = dataclasses.field(default_factory=dict)
     """Stages made before this one -> `digest` of what they had written then."""
+    processor_seconds: float | None = None
+    """Of the process, all its threads together, while it made the stage; None: not noted, or not for all of it."""
 
     @staticmethod
     def read(path: Path) -> StageRecord | None:
@@ -46,11 +48,13 @@ class StageRecord:
                 complete=found.get("complete", found.get("finished", False)) is True,
                 outputs=None if found.get("outputs") is None else _outputs(found["outputs"]),
                 inputs={str(k): str(v) for k, v in found.get("inputs", {}).items()},
+                processor_seconds=found.get("processor_seconds"),
             )
         except (SplatError, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
             return None
         texts = isinstance(record.key, str) and isinstance(record.code, str) and isinstance(record.version, str)
         numbers = isinstance(record.extent, int | None) and isinstance(record.seconds, int | float)
+        numbers = numbers and isinstance(record.processor_seconds, int | float | None)
         return record if texts and numbers else None
 
     @property

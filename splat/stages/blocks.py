@@ -21,7 +21,14 @@ from splat.core.foreign import read_json
 from splat.core.gaussians import SH_C0, Gaussians
 from splat.core.geometry import Rigid, Similarity
 from splat.core.slots import Method
-from splat.geometry.blocks import Observed, Partition, common_gains, partition, points_of_block, views_of_blocks
+from splat.geometry.blocks import (
+    Observed,
+    Partition,
+    balanced_partition,
+    common_gains,
+    points_of_block,
+    views_of_blocks,
+)
 from splat.geometry.reproject import project_points
 from splat.poses.upright import WORLD_UP
 from splat.run.capture_io import read_capture, save_capture
@@ -30,7 +37,7 @@ from splat.run.folder import hash_of
 from splat.run.outputs import content_hash
 from splat.run.trained import Trained, load_trained, save_trained
 from splat.stages.context import Context
-from splat.stages.forecast import Limits, expect
+from splat.stages.forecast import Choices, Limits, expect
 from splat.train.views import scene_extent
 
 MAX_BLOCKS = 4096
@@ -134,7 +141,7 @@ def divide(posed: Capture, count: int, demands: Demands, overlap: float) -> Bloc
             f"{min(MAX_BLOCKS, len(seen.positions) // MIN_POINTS)}."
         )
     try:
-        cells = partition(seen.positions, weights, torch.tensor(WORLD_UP), count, overlap)
+        cells = balanced_partition(seen.positions, weights, torch.tensor(WORLD_UP), count, overlap)
     except ValueError:
         raise SplatError(f"--blocks {count}: the sparse points lie in too few places; give fewer blocks.") from None
     chosen = views_of_blocks(cells, seen)
@@ -155,10 +162,8 @@ def divide(posed: Capture, count: int, demands: Demands, overlap: float) -> Bloc
 
 def _costs(photos: Capture, limits: Limits, demands: Demands) -> tuple[int, float, float]:
     """Most Gaussians, expected peak in bytes and minutes of a run of these photos, whose poses and points are known."""
-    size = demands.matching_size
-    found = expect(
-        photos, limits, demands.method, budget=None, threads=demands.cores, matching_size=size, renders=False
-    )
+    choices = Choices(matching_size=demands.matching_size, renders=False)
+    found = expect(photos, limits, demands.method, choices, budget=None, threads=demands.cores)
     return found.fit.cap, found.memory.peak, found.minutes
 
 

@@ -44,6 +44,8 @@ REFERENCE_STEPS = (0.0199, 0.0941)
 """Processor seconds of a step of each of LOADS, on one core of the machine that REFERENCE_SPEED was measured on."""
 REFERENCE_FEATURES = 1.11
 """The same of the features of one photo."""
+_OF_FEATURES = frozenset({"photo", "read_photo", "feature_pixel", "comparison", "pair", "placed_feature"})
+"""Kinds of work (`Speed`) that the measured features stand for; the measured steps stand for all others."""
 _STEP_SECONDS = 3.0
 _WARM_UP = 3
 
@@ -57,18 +59,8 @@ class Calibration:
 
     @property
     def speed(self) -> Speed:
-        s, t, f = REFERENCE_SPEED, self.training, self.features
-        return replace(
-            s,
-            step=s.step * t,
-            pixel=s.pixel * t,
-            gaussian=s.gaussian * t,
-            matched_pixel=s.matched_pixel * t,
-            render=s.render * t,
-            render_pixel=s.render_pixel * t,
-            feature_pixel=s.feature_pixel * f,
-            pair=s.pair * f,
-        )
+        factors = {name: self.features if name in _OF_FEATURES else self.training for name in vars(REFERENCE_SPEED)}
+        return replace(REFERENCE_SPEED, **{n: f * getattr(REFERENCE_SPEED, n) for n, f in factors.items()})
 
 
 def calibrated() -> Calibration | None:

@@ -16,6 +16,7 @@ from splat.core.geometry import Rigid
 from splat.core.image import write_png
 from splat.core.slots import PoseResult
 from splat.core.stlpips import StLpips
+from splat.native.build import release_freed_memory
 from splat.poses.photometric import PoseSearch
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
@@ -27,7 +28,8 @@ from splat.stages.measure import Measured, mean, mean_figures, measure
 from splat.stages.perceptual import Metric, perceptual_metric, reported_variant
 
 _WORST = ("floaters.render.png", "floaters.marked.png")
-_MAX_TRAINING_VIEWS = 24  # measured for the report; evenly spread over the capture
+MAX_TRAINING_VIEWS = 24
+"""Measured for the report; evenly spread over the capture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,9 +157,9 @@ def _perceptual(c: Context, folder: Path | None) -> Metric | None:
 
 
 def _spread(views: Sequence[View]) -> list[View]:
-    if len(views) <= _MAX_TRAINING_VIEWS:
+    if len(views) <= MAX_TRAINING_VIEWS:
         return list(views)
-    picks = torch.linspace(0, len(views) - 1, _MAX_TRAINING_VIEWS).round().long().tolist()
+    picks = torch.linspace(0, len(views) - 1, MAX_TRAINING_VIEWS).round().long().tolist()
     return [views[i] for i in picks]
 
 
@@ -179,6 +181,7 @@ def _place(
     else:
         with work_folder(folder) as work:
             found = localize(posed.capture, held_out, work, c.report)
+        release_freed_memory()  # of features, which training's way of allocating would keep
     size = max(max(v.camera.width, v.camera.height) for v in capture.views)
     views = []
     for v in held_out:

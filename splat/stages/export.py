@@ -26,8 +26,10 @@ from splat.stages.evaluate import Evaluation
 from splat.stages.floaters import free_space
 
 CLEAN_FILE = "clean.json"
-_PATH_FRAMES = 90
-_VIDEO_SIDE = 480  # px: previews. `splat render` makes larger ones
+PATH_FRAMES = 90
+"""Of each video."""
+VIDEO_SIDE = 480
+"""px: videos are previews, `splat render` makes larger ones."""
 
 
 def export(
@@ -138,8 +140,8 @@ def write_pictures(
     if tests:
         draw("test", tests, [v.name for v in result.test_views], video=False)
     flights: tuple[tuple[str, CameraPath], ...] = (
-        ("orbit", orbit_path(capture, _PATH_FRAMES, _VIDEO_SIDE)),
-        ("path", interpolated_path(capture, _PATH_FRAMES, _VIDEO_SIDE)),
+        ("orbit", orbit_path(capture, PATH_FRAMES, VIDEO_SIDE)),
+        ("path", interpolated_path(capture, PATH_FRAMES, VIDEO_SIDE)),
     )
     for name, path in flights:
         cameras = list(path.cameras)

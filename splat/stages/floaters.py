@@ -27,7 +27,7 @@ from splat.run.completed import CompletedRun
 from splat.run.trained import Trained
 from splat.stages.context import Context
 
-_SIDE, _MIN_PHOTOS, _FRAMES = 320, 16, 12
+SIDE, _MIN_PHOTOS, FRAMES = 320, 16, 12
 _PICTURE_SIDE = 640
 
 
@@ -53,14 +53,18 @@ class Worst:
     """uint8 [h w 3]: the same in grey, what floats red."""
 
 
-def free_space(capture: Capture, threads: int, seed: int, prior: DepthPrior | None = None) -> list[PosedDepth]:
-    """Depth matched anew, small, in every n-th training photo, such that there are 16 to 31 (all where there are fewer
-    than 32). Empty without compiled kernels, or with one photo."""
+def matched_photos(capture: Capture) -> Capture:
+    """Every n-th training photo, small, such that there are 16 to 31 (all where there are fewer than 32)."""
     train = capture.training()
-    if build.unavailable() is not None or len(train.views) < 2:
-        return []
     step = max(1, len(train.views) // _MIN_PHOTOS)
-    some = train.select([i % step == 0 for i in range(len(train.views))]).resized(_SIDE)
+    return train.select([i % step == 0 for i in range(len(train.views))]).resized(SIDE)
+
+
+def free_space(capture: Capture, threads: int, seed: int, prior: DepthPrior | None = None) -> list[PosedDepth]:
+    """Depth matched anew in `matched_photos`. Empty without compiled kernels, or with one photo."""
+    some = matched_photos(capture)
+    if build.unavailable() is not None or len(some.views) < 2:
+        return []
     maps = (prior or Stereo())(some.in_memory(threads), Silent(), seed)
     return posed_depths(some.views, maps)
 
@@ -90,11 +94,11 @@ class SeenPastOf:
             return self._last[1]
 
 
-def places(capture: Capture, tests: Sequence[View], side: int = _SIDE) -> list[Place]:
+def places(capture: Capture, tests: Sequence[View], side: int = SIDE) -> list[Place]:
     """Along a path between the training cameras, and at the held-out ones."""
-    path = interpolated_path(capture.training(), _FRAMES, side)
+    path = interpolated_path(capture.training(), FRAMES, side)
     out = [
-        Place(f"between photos, {i + 1} of {_FRAMES}", f.camera, f.world_from_cam) for i, f in enumerate(path.cameras)
+        Place(f"between photos, {i + 1} of {FRAMES}", f.camera, f.world_from_cam) for i, f in enumerate(path.cameras)
     ]
     return out + [Place(v.name, v.camera.at_most(side), v.pose) for v in tests]
 

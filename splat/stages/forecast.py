@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from splat.core.capture import Capture
+from splat.core.capture import Capture, View
 from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.foreign import read_json
 from splat.core.machine import MAX_SHARE, available_cores, available_memory_gb
 from splat.core.slots import MatchingRequest, Method
+from splat.init.dense_surfaces import MAX_KEPT_MAPS
+from splat.losses import Losses
 from splat.methods.presets import cap_for
+from splat.poses.fewer import fewer
+from splat.poses.photometric import PoseSearch
 from splat.run.folder import hash_of
 from splat.stages.context import REFERENCE_SLOWDOWN, Context
 from splat.stages.memory import (
@@ -23,16 +28,17 @@ from splat.stages.memory import (
     BYTES_PER_MATCHED_PIXEL,
     MIN_FEATURE_SIDE,
     Memory,
-    default_feature_side,
     expected_memory,
-    finds_features,
     pose_bytes,
     training_bytes,
 )
-from splat.stages.timing import REFERENCE_SPEED, STEP_FACTORS, Speed, stage_seconds
+from splat.stages.perceptual import expected_networks
+from splat.stages.timing import PLANNING, REFERENCE_SPEED, STEP_FACTORS, Speed, stage_seconds
+from splat.stages.work import Sizes, default_feature_side, finds_features, matching_work
+from splat.train.settings import Training
 
 MATCHING_SHARE = 0.125
-"""Of the predicted time of a run, what dense matching may take."""
+"""Of the planned time of a run, what dense matching may take."""
 MIN_MATCHED_PHOTOS = 24
 """Photos that are matched whatever it takes."""
 MIN_MATCHING_SIZE = 240
@@ -75,6 +81,7 @@ class Matching:
     photos: int
     """How many of them."""
     seconds: float
+    """Expected, of matching alone."""
     gigabytes: float
     """Peak of the process while it lasts."""
     pixels: float
@@ -82,11 +89,12 @@ class Matching:
 
 
 def plan_matching(capture: Capture, limits: Limits, cap: int, request: MatchingRequest, size: int = 0) -> Matching:
-    """The largest size, up to `request.max_size`, at which matching the capture takes at most an eighth of the
-    predicted run and no more memory than there is; MIN_MATCHING_SIZE, and only some of the photos, where even that is
-    too much. A size (`request.size`, else `size`) or number of photos that was asked for is taken as it is."""
+    """The largest size, up to `request.max_size`, at which matching the capture takes at most an eighth of the run, by
+    the seconds of `timing.PLANNING`, and no more memory than there is; MIN_MATCHING_SIZE, and only some of the photos,
+    where even that is too much. A size (`request.size`, else `size`) or number of photos that was asked for is taken as
+    it is."""
     cores, size, photos = limits.threads or available_cores(), request.size or size, request.photos
-    run = REFERENCE_SPEED.training(capture, limits.iterations, cap, cores)
+    run = PLANNING.training(capture, limits.iterations, cap, cores)
     max_seconds = run * MATCHING_SHARE / (1 - MATCHING_SHARE)
     budget = limits.memory_gb()
     before = BYTES_BASE + BYTES_LEFT_OF_POSES + BYTES_BESIDE_MATCHING
@@ -98,7 +106,7 @@ def plan_matching(capture: Capture, limits: Limits, cap: int, request: MatchingR
         return whole * min(photos or total, total) / max(1, total)
 
     # of any machine the same: the size must not depend on how fast it is
-    seconds_per_pixel = REFERENCE_SPEED.matched_pixel * REFERENCE_SPEED.on(cores)
+    seconds_per_pixel = PLANNING.matched_pixel * PLANNING.on(cores)
     max_pixels = min(max_seconds / seconds_per_pixel, max_bytes / BYTES_PER_MATCHED_PIXEL)
     largest = request.max_size
     side = size or min(largest, max((max(v.camera.width, v.camera.height) for v in capture.views), default=largest))
@@ -109,7 +117,8 @@ def plan_matching(capture: Capture, limits: Limits, cap: int, request: MatchingR
     if not (size or photos) and found > max_pixels:
         count = min(total, max(MIN_MATCHED_PHOTOS, int(total * max_pixels / found)))
         found *= count / total
-    return Matching(side, count, found * seconds_per_pixel, (before + found * BYTES_PER_MATCHED_PIXEL) / 1e9, found)
+    seconds = REFERENCE_SPEED.seconds(matching_work(found, count), cores)
+    return Matching(side, count, seconds, (before + found * BYTES_PER_MATCHED_PIXEL) / 1e9, found)
 
 
 @dataclass(frozen=True)
@@ -160,48 +169,83 @@ class Expected:
         return sum(self.seconds.values()) / 60
 
 
+@dataclass(frozen=True)
+class Choices:
+    """Settings beside the limits that decide what a run takes."""
+
+    matching_size: int = 0
+    """As in `plan_matching`."""
+    feature_side: int | None = None
+    """Long side in px of the photos in which features are found, where it was asked for."""
+    train_photos: int = 0
+    """Of the photos that poses are found for, so many are trained on; 0: all that are not held out."""
+    training: Training = field(default_factory=Training)
+    losses: Losses = field(default_factory=Losses)
+    ground: bool = False
+    search: PoseSearch = field(default_factory=PoseSearch)
+    lpips: Path | None = None
+    figures: tuple[str, ...] = ()
+    renders: bool = True
+
+
+def sizes_of(
+    capture: Capture,
+    limits: Limits,
+    method: Method,
+    choices: Choices,
+    *,
+    budget: float | None,
+    threads: int,
+    held_out: Sequence[View] = (),
+) -> tuple[Sizes, Fit]:
+    """What decides how much a run has to do, and what was lowered for memory; arguments as for `expect`."""
+    limits = replace(limits, threads=limits.threads or threads)
+    posing = capture.resized(limits.max_resolution, limits.downscale)
+    working = fewer(posing, choices.train_photos) if choices.train_photos else posing
+    seen = working.training()
+    cap, request = limits.cap_for(working, method), method.matching()
+    fit = Fit(limits.max_resolution, cap, False) if budget is None else fit_memory(working, cap, budget)
+    matching = None if request is None else plan_matching(seen, limits, cap, request, choices.matching_size)
+    placed = Capture(tuple(held_out)).resized(limits.max_resolution, limits.downscale).views
+    reads_normals = choices.losses.reads_normals and 0 < len(seen.views) <= MAX_KEPT_MAPS and request is not None
+    sizes = Sizes(
+        posing=posing,
+        working=working.resized(fit.max_resolution),
+        iterations=limits.iterations,
+        cap=fit.cap,
+        needs_sfm=not capture.posed,
+        matched=0.0 if matching is None else matching.pixels,
+        matched_photos=0 if matching is None else matching.photos,
+        ground=choices.ground,
+        feature_side=choices.feature_side,
+        held_out=placed,
+        search=choices.search,
+        resolution=choices.training.resolution,
+        step_factor=STEP_FACTORS.get(method.name, 1.0),
+        normals=1 / max(1, choices.losses.normal_every) if reads_normals else 0.0,
+        networks=expected_networks(choices.lpips, choices.figures),
+        renders=choices.renders,
+    )
+    return sizes, fit
+
+
 def expect(
     capture: Capture,
     limits: Limits,
     method: Method,
+    choices: Choices,
     *,
     budget: float | None,
     threads: int | None = None,
-    matching_size: int = 0,
-    feature_side: int | None = None,
-    renders: bool = True,
+    held_out: Sequence[View] = (),
     speed: Speed = REFERENCE_SPEED,
 ) -> Expected:
     """What a run of `method` on photos at full size will take. `budget`: GB that it may fill; None: any number.
-    `matching_size` as in `plan_matching`; `feature_side`: long side in px of the photos in which features are found,
-    where it was asked for."""
-    working, threads = capture.resized(limits.max_resolution, limits.downscale), threads or available_cores()
-    cap, request = limits.cap_for(working, method), method.matching()
-    fit = Fit(limits.max_resolution, cap, False) if budget is None else fit_memory(working, cap, budget)
-    matched = 0.0 if request is None else plan_matching(working.training(), limits, cap, request, matching_size).pixels
-    needs_sfm = not capture.posed
-    seconds = stage_seconds(
-        working,
-        limits.iterations,
-        fit.cap,
-        needs_sfm=needs_sfm,
-        cores=threads,
-        matched=matched,
-        feature_side=feature_side,
-        renders=renders,
-        step_factor=STEP_FACTORS.get(method.name, 1.0),
-        speed=speed,
-    )
-    memory = expected_memory(
-        working.resized(fit.max_resolution),
-        fit.cap,
-        needs_sfm=needs_sfm,
-        threads=threads,
-        matched=matched,
-        feature_side=feature_side,
-        spare=None if budget is None else 1e9 * budget - BYTES_BASE,
-    )
-    return Expected(seconds, memory, fit)
+    `held_out`: photos that are placed in the finished scene (the strict protocol)."""
+    threads = threads or available_cores()
+    sizes, fit = sizes_of(capture, limits, method, choices, budget=budget, threads=threads, held_out=held_out)
+    spare = None if budget is None else 1e9 * budget - BYTES_BASE
+    return Expected(stage_seconds(sizes, threads, speed), expected_memory(sizes, threads, spare), fit)
 
 
 def announce(
@@ -210,13 +254,12 @@ def announce(
     capture: Capture,
     limits: Limits,
     method: Method,
-    matching_size: int = 0,
-    feature_side: int | None = None,
+    choices: Choices,
+    held_out: Sequence[View] = (),
     in_blocks: bool = False,
 ) -> None:
-    """Say what was found, and the minutes and gigabytes to expect. `matching_size` as in `plan_matching`;
-    `feature_side`: long side in px of the photos in which features are found, where it was asked for. `in_blocks`: what
-    to expect is said later, once it is known what they are.
+    """Say what was found, and the minutes and gigabytes to expect. `held_out` as in `expect`. `in_blocks`: what to
+    expect is said later, once it is known what they are.
 
     Raises SplatError where there are fewer than two photos to train on, or too little memory for any run of them.
     """
@@ -232,19 +275,13 @@ def announce(
     working = capture.resized(limits.max_resolution, limits.downscale)
     cap, budget = limits.cap_for(working, method), limits.memory_gb()
     _refuse_too_little(working, cap, budget, limits)
-    found = expect(
-        capture,
-        limits,
-        method,
-        budget=budget,
-        threads=c.threads,
-        matching_size=matching_size,
-        feature_side=feature_side,
-    )
+    found = expect(capture, limits, method, choices, budget=budget, threads=c.threads, held_out=held_out)
     minutes, expected, fit = found.minutes, found.memory, found.fit
     if c.raster.name == "reference":
         minutes *= REFERENCE_SLOWDOWN
-    c.run.log({"kind": "forecast", "mb": {stage: round(b / 2**20, 1) for stage, b in expected.stages.items()}})
+    by_stage = {stage: round(s, 1) for stage, s in found.seconds.items()}
+    megabytes = {stage: round(b / 2**20, 1) for stage, b in expected.stages.items()}
+    c.run.log({"kind": "forecast", "mb": megabytes, "seconds": by_stage})
     c.report.info(
         f"expected: about {minutes:.0f} min and {expected.peak / 1e9:.1f} GB (most in {expected.largest}) "
         f"for {limits.iterations} steps at up to {fit.max_resolution} px with up to {fit.cap} Gaussians"
@@ -255,13 +292,9 @@ def _refuse_too_little(working: Capture, cap: int, budget: float | None, limits:
     """Raises SplatError where even the smallest run of these photos would take more memory than there is."""
     if budget is None:
         return
-    smallest = expected_memory(
-        working.resized(MIN_RESOLUTION),
-        lowest_cap(cap),
-        needs_sfm=not working.posed,
-        threads=1,
-        feature_side=MIN_FEATURE_SIDE,
-    )
+    small = working.resized(MIN_RESOLUTION)
+    sizes = Sizes(small, small, 0, lowest_cap(cap), not working.posed, feature_side=MIN_FEATURE_SIDE)
+    smallest = expected_memory(sizes, threads=1)
     if smallest.peak > 1e9 * budget:
         what = "--memory gives" if limits.memory else "there are"
         raise SplatError(

@@ -31,6 +31,7 @@ def gather_metrics(
     hold-out protocol, what was cleaned)."""
     averages = result.averages()
     seconds = {name: round(s, 2) for name, s in c.run.seconds.items()}
+    busy = {name: round(s, 2) for name, s in c.run.processor_seconds.items()}
     sizes = [(v.camera.width, v.camera.height) for v in capture.views]
     asked = {"timeline": trained.timeline, "displacement": trained.displacement} if trained.timeline else {}
     return {
@@ -48,6 +49,7 @@ def gather_metrics(
         "train_psnr": mean([p.figures["psnr"] for p in result.train]),
         "num_gaussians": len(trained.gaussians),
         "seconds": seconds | {"total": round(sum(seconds.values()), 2)},
+        "processor_seconds": busy | {"total": round(sum(busy.values()), 2)},
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "registered": [len(posed.capture.views), posed.total],
         "resolution": list(max(sizes)),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from splat.core.errors import SplatError
-from splat.core.lpips import REPORTED, Lpips, load_lpips
+from splat.core.lpips import REPORTED, Backbone, Lpips, find_weights, load_lpips
 from splat.core.stlpips import StLpips
 from splat.priors import weights
 
@@ -33,3 +35,28 @@ def perceptual_metric(folder: Path | None) -> tuple[Metric | None, str]:
 def reported_variant(metric: Metric | None) -> str | None:
     """`lpips_variant` of metrics.json."""
     return metric.backbone if isinstance(metric, Lpips) else None if metric is None else metric.variant
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Names of the networks that photos are compared with their renders by, once for each figure: `vgg`, `alex` (LPIPS)
+    or `stlpips`."""
+
+    test: tuple[str, ...] = ()
+    """Held-out photos."""
+    train: tuple[str, ...] = ()
+
+
+def expected_networks(folder: Path | None, figures: Sequence[str]) -> Networks:
+    """Those whose files are there, for the metric that every run reports and for more `figures` (`stages.figures`).
+    Contents are not looked at."""
+
+    def there(backbone: Backbone) -> bool:
+        return None not in find_weights(backbone, folder)
+
+    asked: list[Backbone] = ["alex" if "alex" in f.split("-") else "vgg" for f in figures if f.startswith("lpips")]
+    more = [b for b in asked if there(b)]
+    if there(REPORTED):
+        return Networks((REPORTED, *more), (REPORTED,))
+    shift_tolerant = weights.find(weights.STLPIPS_ALEX.name, folder) is not None
+    return Networks(("stlpips", *more) if shift_tolerant else tuple(more))

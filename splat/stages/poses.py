@@ -12,7 +12,6 @@ from splat.core.files import write_json
 from splat.core.foreign import read_json
 from splat.core.interrupts import interruptible
 from splat.core.slots import Poser, PoseResult, Reporter, SparseMatcher
-from splat.poses.features import quiet
 from splat.poses.fewer import Fewer
 from splat.poses.known import Known
 from splat.poses.normalize import normalize
@@ -39,7 +38,6 @@ def poses(c: Context, name: str, capture: Capture, poser: Poser, heldout: str) -
     key = hash_of("poses", c.run.identity("ingest"), poser, heldout, *added)
 
     def make(folder: Path) -> PoseResult:
-        quiet()
         with work_folder(folder) as work, interruptible():
             result = poser(capture, work, c.report, *added)
         placed = result.capture

@@ -15,6 +15,7 @@ from torch import Tensor
 from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.slots import Control, Init, Observer, Phase, Rasterizer, Reporter, Silent, Snapshot, Stateful
+from splat.native.build import release_freed_memory
 from splat.train import checkpoint
 from splat.train.clock import Meter, Stopwatch, stop_requests
 from splat.train.execution import Execution
@@ -185,6 +186,8 @@ def _restore(run: TrainingRun, observers: Sequence[Observer], folder: Path | Non
             if name in state["observers"]:
                 observer.load_state(state["observers"][name])
         seconds = float(state["seconds"])
+        del state, shards
+        release_freed_memory()
         if run.step < run.total:
             run.report.info(f"Going on from step {run.step} of {run.total}.")
     if group.all_reduce(run.step)[0] != group.world * run.step:

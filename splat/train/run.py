@@ -27,6 +27,7 @@ from splat.core.slots import (
     Stateful,
 )
 from splat.geometry.morton import morton_order
+from splat.native.build import release_freed_memory
 from splat.train.execution import Execution
 from splat.train.loss_monitor import LossMonitor
 from splat.train.models.free import FreeGaussians
@@ -157,6 +158,7 @@ class TrainingRun:
                 if changed:
                     line["density"] = changed
                     self._arrange()
+                    release_freed_memory()  # of rows that moved; steps need less
         self.phase_step += 1
         if self.phase.round_every and self.phase_step % self.phase.round_every == 0:
             self._call(self.phase.on_round)

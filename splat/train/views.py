@@ -21,6 +21,7 @@ from splat.core.image import Photo
 from splat.core.machine import threads_that_fit
 from splat.core.schedules import ResolutionSchedule
 from splat.core.slots import DepthMap, Item
+from splat.native.build import release_freed_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +78,9 @@ def shrink(photo: Photo, width: int, height: int) -> Photo:
 class PhotoSource:
     """TargetSource of photos: every view once per epoch, in random order. The rest of the epoch is part of the state.
 
-    With the default schedule it takes 1.94 times the bytes of the photos: 3 per pixel, plus 1 with alpha and 1 with a
-    mask (`memory_bytes`).
+    With the default schedule it begins with 1.94 times the bytes of the photos (3 per pixel, plus 1 with alpha and 1
+    with a mask: `memory_bytes`), and ends with those of the photos: what is coarser than the schedule is at is given
+    up.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class PhotoSource:
             raise SplatError("There is no training photo: check the folder and the split.")
         self.schedule = schedule or ResolutionSchedule(start=1.0)
         self.levels = [_levels(v, i, self.schedule, device) for i, v in enumerate(views)]
+        """The items of each view, by level. Those below `level` are that of `level`."""
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
         self.remaining: list[int] = []
@@ -126,14 +129,26 @@ class PhotoSource:
         if not self.remaining:
             self.remaining = torch.randperm(len(self.levels), generator=self.generator).tolist()
         # A run that is prolonged never goes back to coarser photos.
-        self.level = max(self.level, self.schedule.level(step / max(1, steps)))
+        self._advance(max(self.level, self.schedule.level(step / max(1, steps))))
         yield self.levels[self.remaining.pop()][self.level]
+
+    def _advance(self, level: int) -> None:
+        """Go on to a level. Photos of coarser ones are given up: half of the memory of photos, more with their depths,
+        which Gaussians take meanwhile."""
+        if level == self.level:
+            return
+        if level < self.level:
+            raise ValueError(f"the photos of level {level} were given up at level {self.level}.")
+        self.level = level
+        self.levels = [[items[level]] * level + items[level:] for items in self.levels]
+        release_freed_memory()
 
     def state(self) -> dict[str, Any]:
         return {"order": list(self.remaining), "finest": self.level, "generator": self.generator.get_state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.remaining, self.level = list(state["order"]), int(state["finest"])
+        self.remaining = list(state["order"])
+        self._advance(int(state["finest"]))
         self.generator.set_state(state["generator"])
 
 

@@ -84,7 +84,7 @@ def test_right_predictions_are_counted() -> None:
     unknown = done(Cell("x", "points"), 1.0, 1.0, 1.0, None)
     rows = errors([*records, unknown, Record(Cell("y", "points"), None)])
     assert share_within(rows, "minutes") == (3, 4) and share_within(rows, "memory_mb") == (2, 4)
-    assert "time: 3 of 4 predictions within 30%" in error_table(rows)
+    assert "time, as each cell began: 3 of 4 predictions within 30%" in error_table(rows)
     assert Record.from_plain(json.loads(json.dumps(records[0].plain()))).predicted == MODEL.plain()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,24 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str
         patch.setattr(blocks, "open_engine", lambda *_, **__: engine)
         metrics = command(root / "photos", root / "run", losses=Losses(opacity=0.01))(Noting())
     return root / "photos", root / "run", metrics, engine
+
+
+def test_a_block_whose_poses_and_points_are_known_does_not_load_colmap(
+    done: tuple[Path, Path, dict[str, Any], Inside], tmp_path: Path
+) -> None:
+    """It would fill 55 MB of every worker."""
+    script = f"""
+import sys
+from splat.commands.reconstruct import Reconstruct
+from splat.poses.known import Known
+Reconstruct(
+    {str(done[1] / "blocks" / "inputs" / "0")!r}, {str(tmp_path / "run")!r}, method="points", iterations=2, cap=500,
+    max_resolution=96, renders=False, test_every=0, known=Known(check=False), up="-y", threads=1, quiet=True,
+)()
+print("loaded:", "pycolmap" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "loaded: False" in found.stdout, found.stderr
 
 
 def test_the_merged_run_is_a_run_whose_gaussians_have_one_owner_each(

@@ -62,6 +62,8 @@ def test_metrics_have_the_fields_that_scripts_read(finished: tuple[Path, dict]) 
     assert expected <= set(metrics)
     assert metrics["registered"] == [10, 10] and metrics["resolution"] == [112, 84]
     assert metrics["seconds"]["total"] >= metrics["seconds"]["train"] > 0
+    assert metrics["processor_seconds"].keys() == metrics["seconds"].keys()
+    assert metrics["processor_seconds"]["train"] > 0
 
 
 def test_what_is_empty_is_a_figure_of_the_held_out_views_and_of_the_paths(finished: tuple[Path, dict]) -> None:

@@ -9,6 +9,7 @@ from splat.geometry.blocks import (
     MIN_OBSERVERS,
     Observed,
     Partition,
+    balanced_partition,
     common_gains,
     partition,
     points_of_block,
@@ -52,6 +53,22 @@ def test_cells_hold_equal_shares_of_the_weights(count: int) -> None:
     owner = partition(positions, weights, UP, count).owner(positions)
     shares = torch.bincount(owner, weights=weights) / weights.sum()
     assert (shares - 1 / count).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 16])
+def test_blocks_that_train_on_equally_much_are_smaller_than_those_that_own_equally_much(count: int) -> None:
+    positions, weights = scattered(), torch.ones(2000, dtype=torch.float64)
+
+    def held(cells: Partition) -> list[int]:
+        return sorted(int(cells.inside(k, positions).sum()) for k in range(count))
+
+    plain, balanced = held(cells_of(positions, count)), held(balanced_partition(positions, weights, UP, count))
+    assert balanced[-1] <= plain[-1]
+    assert balanced[-1] <= 1.1 * balanced[0]
+    if count in (3, 4, 7):
+        assert balanced[-1] < 0.97 * plain[-1]
+    owner = balanced_partition(positions, weights, UP, count).owner(positions)
+    assert set(owner.tolist()) == set(range(count))
 
 
 def test_points_along_a_line_are_cut_where_they_are_equally_many() -> None:

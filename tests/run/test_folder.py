@@ -109,9 +109,23 @@ def test_seconds_of_interrupted_work_add_up(tmp_path: Path) -> None:
         _count(run, "a", extent=10, fail=True)
     mark = tmp_path / "run" / "work" / "stage.json"
     record = json.loads(mark.read_text())
-    mark.write_text(json.dumps(record | {"seconds": 100.0}))
+    mark.write_text(json.dumps(record | {"seconds": 100.0, "processor_seconds": 50.0}))
     _count(run, "a", extent=10)
-    assert run.seconds["work"] >= 100.0
+    assert run.seconds["work"] >= 100.0 and 50.0 <= run.processor_seconds["work"] < 100.0
+    again = RunFolder(tmp_path / "other")
+    assert _count(again, "a", extent=10) and again.processor_seconds["work"] < 50.0
+
+
+def test_processor_seconds_are_unknown_where_a_part_of_the_work_did_not_note_them(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(ValueError):
+        _count(run, "a", extent=10, fail=True)
+    mark = tmp_path / "run" / "work" / "stage.json"
+    record = json.loads(mark.read_text())
+    del record["processor_seconds"]
+    mark.write_text(json.dumps(record))
+    _count(run, "a", extent=10)
+    assert "work" in run.seconds and "work" not in run.processor_seconds
 
 
 def test_a_fingerprint_notices_an_edited_photo_and_not_the_clock(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Estimates grow with the work, and a run is made to fit."""
 
+from dataclasses import fields
 from pathlib import Path
+
+import pytest
 
 from splat.core.camera import Camera
 from splat.core.capture import Capture, View
@@ -9,7 +12,7 @@ from splat.core.slots import MatchingRequest
 from splat.stages import forecast
 from splat.stages.forecast import MATCHING_SHARE, Limits, Matching, fit_memory
 from splat.stages.memory import BYTES_BASE, BYTES_LEFT_OF_POSES, training_bytes
-from splat.stages.timing import estimate
+from splat.stages.timing import PLANNING, REFERENCE_SPEED, Speed, estimate
 
 
 def _capture(n: int, width: int, height: int) -> Capture:
@@ -57,12 +60,17 @@ def test_free_memory_is_known_here_and_sane() -> None:
     assert free is None or 0 < free < 1e5
 
 
+def _share(capture: Capture, planned: Matching) -> float:
+    """Of a run of 6000 steps up to 100,000 Gaussians, by the seconds that sizes are planned with."""
+    matching = PLANNING.matched_pixel * planned.pixels
+    return matching / (matching + PLANNING.training(capture, 6000, 100_000, 2))
+
+
 def test_matching_takes_at_most_its_share_of_the_run() -> None:
     few, many = _capture(8, 800, 600), _capture(150, 800, 600)
     assert plan_matching(few, 6000, 100_000).size == 640
     planned = plan_matching(many, 6000, 100_000)
-    run = 60 * estimate(many, 6000, 100_000, False, cores=2).minutes
-    assert 240 < planned.size < 640 and planned.seconds <= MATCHING_SHARE * (run + planned.seconds)
+    assert 240 < planned.size < 640 and _share(many, planned) <= MATCHING_SHARE
     assert planned.photos == 150
     assert plan_matching(many, 12_000, 100_000).size > planned.size
 
@@ -70,11 +78,21 @@ def test_matching_takes_at_most_its_share_of_the_run() -> None:
 def test_of_very_many_photos_some_are_matched() -> None:
     thousands = _capture(2000, 800, 600)
     planned = plan_matching(thousands, 6000, 100_000)
-    run = 60 * estimate(thousands, 6000, 100_000, False, cores=2).minutes
-    assert planned.size == 240 and 24 < planned.photos < 2000
-    assert planned.seconds <= MATCHING_SHARE * (run + planned.seconds)
+    assert planned.size == 240 and 24 < planned.photos < 2000 and _share(thousands, planned) <= MATCHING_SHARE
     asked = plan_matching(thousands, 6000, 100_000, photos=50)
-    assert asked.photos == 50 and asked.size > 240 and asked.seconds <= MATCHING_SHARE * (run + asked.seconds)
+    assert asked.photos == 50 and asked.size > 240 and _share(thousands, asked) <= MATCHING_SHARE
+
+
+def test_photos_are_matched_at_the_same_size_whatever_the_forecast_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a better forecast would change what the same command makes."""
+    banana = _capture(12, 480, 319)
+    limits = Limits("fast", 1500, 480, memory=64.0, threads=1)
+    asked = forecast.plan_matching(banana, limits, 36_748, MatchingRequest(0, 640, 0))
+    assert (asked.size, asked.photos) == (385, 12)
+    slow = Speed(**{f.name: 10 * getattr(REFERENCE_SPEED, f.name) for f in fields(Speed)})
+    monkeypatch.setattr(forecast, "REFERENCE_SPEED", slow)
+    again = forecast.plan_matching(banana, limits, 36_748, MatchingRequest(0, 640, 0))
+    assert again.size == asked.size and again.seconds == pytest.approx(10 * asked.seconds)
 
 
 def test_matching_keeps_to_the_memory_there_is_and_to_what_was_asked_for() -> None:

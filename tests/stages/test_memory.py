@@ -28,7 +28,9 @@ from splat.run.folder import RunFolder
 from splat.stages import forecast
 from splat.stages.context import Context
 from splat.stages.forecast import Limits
-from splat.stages.memory import BYTES_BASE, expected_memory, pose_bytes
+from splat.stages.memory import BYTES_BASE, Memory, pose_bytes
+from splat.stages.memory import expected_memory as memory_of
+from splat.stages.work import Sizes
 
 LIMITS = Limits("fast", 100, 480, threads=2)
 
@@ -41,6 +43,10 @@ def capture(n: int, width: int, height: int, suffix: str = "jpg") -> Capture:
 def posed(c: Capture, points: bool) -> Capture:
     cloud = PointCloud(torch.zeros(1, 3), torch.zeros(1, 3)) if points else None
     return replace(c, views=tuple(replace(v, world_from_cam=Rigid.identity()) for v in c.views), points=cloud)
+
+
+def expected_memory(photos: Capture, cap: int, needs_sfm: bool, threads: int, strict: tuple[View, ...] = ()) -> Memory:
+    return memory_of(Sizes(photos, photos, 100, cap, needs_sfm, held_out=strict), threads)
 
 
 def context(folder: Path) -> Context:
@@ -68,6 +74,16 @@ def test_photos_that_are_decoded_whole_count_while_they_are_checked() -> None:
     png = expected_memory(capture(4, 6000, 4000, "png"), 20_000, needs_sfm=True, threads=4)
     jpeg = expected_memory(capture(4, 6000, 4000), 20_000, needs_sfm=True, threads=4)
     assert png.stages["ingest"] > jpeg.stages["ingest"] + 0.4e9
+
+
+def test_photos_that_are_placed_in_the_finished_scene_take_memory_while_it_is_evaluated() -> None:
+    photos, held_out = capture(12, 1920, 1080).resized(480), capture(4, 1920, 1080).resized(480).views
+    posed_protocol = expected_memory(photos, 31_000, needs_sfm=True, threads=1)
+    strict = expected_memory(photos, 31_000, needs_sfm=True, threads=1, strict=held_out)
+    assert strict.largest == "evaluate" and strict.stages["evaluate"] > posed_protocol.stages["evaluate"] + 0.3e9
+    known = tuple(replace(v, world_from_cam=Rigid.identity()) for v in held_out)
+    given = expected_memory(photos, 31_000, needs_sfm=True, threads=1, strict=known)
+    assert posed_protocol.stages["evaluate"] < given.stages["evaluate"] < strict.stages["evaluate"]
 
 
 def test_fewer_threads_are_foretold_where_all_of_them_would_not_fit() -> None:

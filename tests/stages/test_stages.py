@@ -20,7 +20,7 @@ from splat.raster import choose
 from splat.run.folder import RunFolder
 from splat.stages import forecast
 from splat.stages.context import Context, open_context
-from splat.stages.forecast import Limits
+from splat.stages.forecast import Choices, Limits
 from splat.stages.init import _planned
 from splat.stages.priors import PriorSettings
 
@@ -65,7 +65,7 @@ def test_the_time_of_matching_is_announced(tmp_path: Path) -> None:
     for method in (Points(), Edgs(DenseSurfaces(matching_size=640))):
         c = context(tmp_path / method.name)
         limits = replace(LIMITS, iterations=1, cap=1000)
-        forecast.announce(c, "photos", capture(300), limits, method)
+        forecast.announce(c, "photos", capture(300), limits, method, Choices())
         minutes[method.name] = int(re.findall(r"about (\d+) min", c.report.lines[-1])[0])  # type: ignore[attr-defined]
     assert minutes["edgs"] > minutes["points"] + 2
 

@@ -193,6 +193,26 @@ def test_state_comes_back_exactly(grown: bool) -> None:
         assert torch.equal(getattr(a.gaussians(), name), getattr(b.gaussians(), name))
 
 
+def test_a_state_takes_no_memory_beside_the_rows_and_changes_no_result() -> None:
+    start, ids = scene(), torch.arange(12)
+    plain, saved = (FreeGaussians(start) for _ in range(2))
+    for model in (plain, saved):
+        update(model, 0, ids, like(start, 0))
+        model.edit(torch.ones(12, dtype=torch.bool), scene(5))
+    assert len(saved.rows.values["means"]) > len(saved), "there is room for more rows"
+    found = saved.state()["tensors"]
+    for store in saved.rows._stores():
+        assert all(len(t) == len(saved) for t in store.values())
+    assert found["values"]["sh"].data_ptr() == saved.rows.values["sh"].data_ptr()
+    assert found["first"]["sh"].untyped_storage().nbytes() == found["first"]["sh"].numel() * 4
+    for model in (plain, saved):
+        update(model, 1, ids, like(start, 1))
+        model.edit(torch.ones(17, dtype=torch.bool), scene(3))
+        update(model, 2, ids, like(start, 2))
+    for name in oracles.fields(start):
+        assert torch.equal(getattr(plain.gaussians(), name), getattr(saved.gaussians(), name))
+
+
 def test_harmonics_may_move_every_few_steps_only() -> None:
     start, seldom = scene(), LearningRates(sh_rest_every=4)
     model = FreeGaussians(start)

@@ -56,6 +56,24 @@ def test_photos_of_mixed_sizes_keep_camera_and_pixels_together() -> None:
     assert source.memory_bytes() == sum(i.rgb.numel() for i in {id(i): i for v in source.levels for i in v}.values())
 
 
+def test_photos_that_are_coarser_than_the_schedule_is_at_are_given_up() -> None:
+    schedule = ResolutionSchedule(0.25, 0.5, 20)
+    source = PhotoSource([flat(i, 80, 60) for i in range(3)], schedule)
+    bytes_at = []
+    for step in range(100):
+        size = {item.rgb.shape[0] for item in source.items(step, 100)}
+        assert size == {round(60 * schedule.factors()[source.level])}
+        bytes_at.append(source.memory_bytes())
+    assert bytes_at == sorted(bytes_at, reverse=True)
+    assert bytes_at[0] > 1.8 * bytes_at[-1] and bytes_at[-1] == 3 * 80 * 60 * 3
+    again = PhotoSource([flat(i, 80, 60) for i in range(3)], schedule)
+    again.load_state(source.state())
+    assert again.memory_bytes() == bytes_at[-1]
+    begun = PhotoSource([flat(0)], schedule).state()
+    with pytest.raises(ValueError, match="given up"):
+        again.load_state(begun)
+
+
 def test_neither_masked_nor_transparent_pixels_lend_colour() -> None:
     rgb = np.zeros((8, 8, 3), np.uint8)
     rgb[:, 1::2] = 200

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from splat.native.build import release_freed_memory
 from splat.native.ops import AdamTensor, fused_adam, gather
 
 
@@ -20,8 +21,10 @@ class RowOptimizer:
     """Parameters [n ...] by name, with the moments of Adam.
 
     Only visible rows are updated (sparse Adam of 3DGS: the moments of others are unchanged); bias correction counts all
-    updates. Storage grows by half when it is full, so that appending rows rarely copies.
+    updates. Storage grows by a quarter when it is full, so that appending rows rarely copies.
     """
+
+    GROWTH = 1.25
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self.names = tuple(parameters)
@@ -85,7 +88,7 @@ class RowOptimizer:
         added = 0 if append is None else len(append[self.names[0]])
         capacity = len(self.values[self.names[0]])
         if kept + added > capacity:
-            capacity = math.ceil(1.5 * (kept + added))
+            capacity = math.ceil(self.GROWTH * (kept + added))
         for store in self._stores():
             for name in self.names:
                 old = store[name]
@@ -97,6 +100,9 @@ class RowOptimizer:
                 if append is not None:
                     new[kept : kept + added] = append[name].to(new) if store is self.values else 0.0
                 store[name] = new
+                if new is not old:
+                    del old, new
+                    release_freed_memory()  # else the old storage would stay beside that of the next tensor
         self.count = kept + added
 
     def rearrange(self, permutation: Int[Tensor, "n"]) -> None:
@@ -128,15 +134,22 @@ class RowOptimizer:
             old = store[name]
             store[name] = old.new_zeros(len(old), size, *old.shape[2:])
             store[name][:, : old.shape[1]] = old
+            del old
+            release_freed_memory()
 
     # --------------------------------------------------------------------------------------------------------- keeping
 
     def state(self) -> dict[str, Any]:
-        """Rows, moments and the number of updates, without the spare capacity, so that saving a checkpoint changes no
-        result."""
+        """Rows, moments and the number of updates. They are the tensors themselves, not copies, which the next update
+        changes. Spare capacity is given up for that, one tensor at a time: a copy of everything would take as much
+        memory as training does."""
+        for store in self._stores():
+            for name in self.names:
+                if len(store[name]) > self.count:
+                    store[name] = store[name][: self.count].clone()
+                    release_freed_memory()
         stores = dict(zip(_STORES, self._stores(), strict=True))
-        tensors = {k: {n: t[: self.count].clone() for n, t in s.items()} for k, s in stores.items()}
-        return {"tensors": tensors, "updates": self.updates}
+        return {"tensors": {k: dict(s) for k, s in stores.items()}, "updates": self.updates}
 
     def load_state(self, state: dict[str, Any]) -> None:
         device = self.values[self.names[0]].device
