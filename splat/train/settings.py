@@ -57,8 +57,8 @@ class Training:
     it sees, which prevents floaters in front of cameras. 0: no limit."""
     frame_margin: float | None = None
     """Gaussians whose centre is outside the frame of every training photo by more than this fraction of its size are
-    removed: nobody saw the place, and from beside they hide what was seen (default: no limit; with at most 14 training
-    photos 0.15)."""
+    removed, those with a standard deviation of a tenth of it once they are outside at all: nobody saw the place, and
+    from beside they hide what was seen (default: no limit; with at most 14 training photos 0.15)."""
     free_space: float = 0.0
     """Where there are depth maps: Gaussians that at least two photos see past by more than this fraction of their depth
     are removed, and those that veil the scene between the photos, which prevents floaters. Many photos see to that

@@ -55,6 +55,8 @@ class Plain:
     def unavailable(self) -> str | None:
         return None
 
+    def check(self) -> None: ...
+
     def defaults(self, preset: str) -> Mapping[str, Any]:
         return {}
 

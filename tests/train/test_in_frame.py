@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import oracles
 import torch
 
 from splat.core.camera import Camera
+from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
 from splat.train.density import NoDensity
 from splat.train.density.in_frame import Frame, InFrame
@@ -21,12 +25,25 @@ def frame(eye: tuple[float, float, float], target: tuple[float, float, float] = 
     return Frame(CAMERA, pose.matrix().float())
 
 
+def gaussians_at(means: torch.Tensor, sigma: float) -> Gaussians:
+    rows = oracles.random_gaussians(len(means), torch.Generator().manual_seed(0), dtype=torch.float32)
+    return replace(rows, means=means, log_scales=torch.full_like(means, math.log(sigma)))
+
+
 def test_a_frame_shows_what_is_before_it_up_to_the_margin() -> None:
     f = Frame(CAMERA, torch.eye(4))
     x = torch.tensor([0.0, 0.99, 1.01, 1.03, 1.05, 0.0])  # px 50, 99.5, 100.5, 101.5, 102.5 of 100 at z = 2
     means = torch.stack([x, torch.zeros(6), torch.tensor([2.0, 2, 2, 2, 2, -2])], 1)
-    assert f.shows(means, 0.0).tolist() == [True, True, False, False, False, False]
-    assert f.shows(means, 0.02).tolist() == [True, True, True, True, False, False]
+    small = gaussians_at(means, 1e-6)
+    assert f.shows(small, 0.0).tolist() == [True, True, False, False, False, False]
+    assert f.shows(small, 0.02).tolist() == [True, True, True, True, False, False]
+
+
+def test_a_large_gaussian_has_no_margin_and_stays_where_its_centre_is_in_the_frame() -> None:
+    f = Frame(CAMERA, torch.eye(4))
+    means = torch.tensor([[0.99, 0, 2.0], [1.1, 0, 2.0], [1.4, 0, 2.0]])  # in it; 5 and 20 px beside it
+    shown = [f.shows(gaussians_at(means, sigma), 0.15).tolist() for sigma in (0.02, 0.15, 0.25)]  # 1, 7.5, 12.5 px
+    assert shown == [[True, True, False], [True, True, False], [True, False, False]]
 
 
 def test_what_one_photo_shows_stays_and_what_none_shows_goes() -> None:
