@@ -112,7 +112,7 @@ def test_a_run_is_cleaned_when_it_is_written(
     posed_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(floaters, "Stereo", Beyond)
-    monkeypatch.setattr(clean, "_GROUPS", 40)
+    monkeypatch.setattr(clean, "_GROUPS", 150)
     run = tmp_path / "run"
     figures = reconstruct(posed_photos, run, clean=True)
     cleaned = figures["clean"]
