@@ -217,6 +217,7 @@ def _python(tree: ast.Module, package: str) -> tuple[str, list[tuple[str, str]]]
     imports: list[tuple[str, str]] = []
     stack: list[Any] = [tree]
     add, push, pop = text.append, stack.append, stack.pop
+    fields_of: dict[type, tuple[str, ...]] = {}  # a look-up for each of half a million nodes, rather than tests of kind
     while stack:
         node = pop()
         kind = node.__class__
@@ -224,22 +225,24 @@ def _python(tree: ast.Module, package: str) -> tuple[str, list[tuple[str, str]]]
             add(f"[{len(node)}")
             stack += node
             continue
-        if not isinstance(node, ast.AST):
-            add(repr(node))
-            continue
+        fields = fields_of.get(kind)
+        if fields is None:
+            if not issubclass(kind, ast.AST):
+                add(repr(node))
+                continue
+            fields = fields_of[kind] = _fields_of(kind)
         add(kind.__name__)
-        if isinstance(node, ast.Constant):
+        if kind is ast.Constant:
             if node.value.__class__ is str and _DOTTED(node.value):
                 imports.append((node.value.partition(":")[0], ""))
             add(repr(node.value))
             continue
-        if isinstance(node, ast.Import):
+        if kind is ast.Import:
             imports += [(a.name, "") for a in node.names if _ours(a.name)]
-        elif isinstance(node, ast.ImportFrom):
+        elif kind is ast.ImportFrom:
             source = _absolute(node, package)
             imports += [(source, a.name) for a in node.names if _ours(source)]
-        fields = _fields_of(kind)
-        if isinstance(node, ast.If) and _for_type_checkers(node.test):
+        elif kind is ast.If and _for_type_checkers(node.test):
             fields = ("orelse",)
         for field in fields:
             value = getattr(node, field, None)

@@ -7,14 +7,12 @@ The networks here are tiny ones of random weights, with the real classes: nothin
 from __future__ import annotations
 
 import importlib.util
-import json
-import socket
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import refining
+import tiny_diffusion
 import torch
 
 from splat.core.errors import SplatError
@@ -28,17 +26,12 @@ WANTED = ("diffusers", "transformers", "peft")
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise AssertionError("the network is not to be used")
-
-    monkeypatch.delenv("SPLAT_WEIGHTS", raising=False)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    tiny_diffusion.without_weights_and_network(monkeypatch)
 
 
 def tiny_pipeline(folder: Path) -> Path:
     """The published layout with tiny networks."""
     import diffusers
-    import transformers
 
     torch.manual_seed(0)
     blocks = {"block_out_channels": (16, 32), "layers_per_block": 1, "cross_attention_dim": 32}
@@ -46,27 +39,7 @@ def tiny_pipeline(folder: Path) -> Path:
     down = {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D")}
     unet = diffusers.UNet2DConditionModel(up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), **down, **blocks)
     control = diffusers.ControlNetModel(conditioning_embedding_out_channels=(8, 16, 16, 32), **down, **blocks)
-    vae = diffusers.AutoencoderKL(
-        block_out_channels=(16, 32, 32, 32),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        norm_num_groups=8,
-    )
-    text = transformers.CLIPTextModel(
-        transformers.CLIPTextConfig(
-            vocab_size=192, hidden_size=32, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4
-        )
-    )
-    letters = [chr(c) for c in range(33, 127)]
-    words = [*letters, *(c + "</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
-    vocab = {w: i for i, w in enumerate(words)}
-    (folder / "vocab.json").write_text(json.dumps(vocab))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    tokenizer.model_max_length = 77
-    scheduler = diffusers.DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
-    )
+    vae, text, tokenizer, scheduler = tiny_diffusion.parts(folder)
     pipeline = diffusers.StableDiffusionPipeline(
         vae, text, tokenizer, unet, scheduler, None, None, requires_safety_checker=False
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_diffusion
 import torch
 
 from splat.commands.render import RenderPath
@@ -32,17 +32,12 @@ CAMERA = Camera(60.0, 60.0, 35.0, 25.0, 70, 50)
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise AssertionError("the network is not to be used")
-
-    monkeypatch.delenv("SPLAT_WEIGHTS", raising=False)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    tiny_diffusion.without_weights_and_network(monkeypatch)
 
 
 def tiny_video_model(folder: Path) -> Path:
     """The published layout with tiny networks."""
     import diffusers
-    import transformers
 
     torch.manual_seed(0)
     unet = diffusers.UNet3DConditionModel(
@@ -54,26 +49,7 @@ def tiny_video_model(folder: Path) -> Path:
         attention_head_dim=8,
         norm_num_groups=8,
     )
-    vae = diffusers.AutoencoderKL(
-        block_out_channels=(16, 32, 32, 32),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        norm_num_groups=8,
-    )
-    text = transformers.CLIPTextModel(
-        transformers.CLIPTextConfig(
-            vocab_size=192, hidden_size=32, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4
-        )
-    )
-    letters = [chr(c) for c in range(33, 127)]
-    words = [*letters, *(c + "</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    tokenizer.model_max_length = 77
-    scheduler = diffusers.DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
-    )
+    vae, text, tokenizer, scheduler = tiny_diffusion.parts(folder)
     diffusers.TextToVideoSDPipeline(vae, text, tokenizer, unet, scheduler).save_pretrained(folder / FOLDER)
     return folder
 
