@@ -251,7 +251,7 @@ def _python(tree: ast.Module, package: str) -> tuple[str, list[tuple[str, str]]]
                 add(value)
             elif value is not None and value != []:  # empty ones are left out: versions of Python add fields
                 add(field)
-                push([n for n in value if not _is_docstring(n)] if field == "body" and kind in _BLOCKS else value)
+                push(_without_docstrings(value) if field == "body" and kind in _BLOCKS else value)
     return "\0".join(text), imports
 
 
@@ -285,8 +285,12 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*base, *([node.module] if node.module else [])])
 
 
-def _is_docstring(node: Any) -> bool:
-    return node.__class__ is ast.Expr and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def _without_docstrings(statements: list[ast.stmt]) -> list[ast.stmt]:
+    return [
+        n
+        for n in statements
+        if not (n.__class__ is ast.Expr and isinstance(n.value, ast.Constant) and isinstance(n.value.value, str))
+    ]
 
 
 def _for_type_checkers(test: ast.expr) -> bool:
