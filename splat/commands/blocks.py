@@ -42,6 +42,9 @@ _CODE = tuple(f"splat.{n}" for n in ("ingest", "poses", "init", "priors", "stage
 """What makes a block, beside its method: one made by other code is made again."""
 
 
+_SURROUNDINGS = "train.surroundings.count"
+
+
 def check_blocks(s: ReconstructSettings, processes: int) -> None:
     """Raises SplatError for values that mean nothing. `processes`: that torchrun started."""
     if s.blocks is None:
@@ -56,6 +59,8 @@ def check_blocks(s: ReconstructSettings, processes: int) -> None:
         raise SplatError(f"--workers {s.workers} is too few: give at least 1.")
     if s.view:
         raise SplatError("--view watches one training, and blocks are several: `splat view` the result.")
+    if s.train.surroundings.count > 0:
+        raise SplatError(f"--{_SURROUNDINGS} is of one training, and blocks are several: leave it out.")
     if processes > 1:
         raise SplatError("--blocks starts its processes itself: run it without torchrun.")
 
@@ -217,7 +222,8 @@ def flags(whole: WholeRun, cap: int) -> list[str]:
         found += ["--cap", str(cap)]
     # poses were judged in the whole, whose frame has -y up
     found += ["--test-every", "0", "--up=-y", "--known.no-check", "--no-renders", "--quiet"]
-    for name in sorted(whole.given):
+    found += [f"--{_SURROUNDINGS}=0"]  # each block's would be before what its neighbours own
+    for name in sorted(whole.given - {_SURROUNDINGS}):
         head = name.partition(".")[0]
         if head not in _OF_THE_WHOLE | _DECIDED and head not in METHODS:
             found += flag(name, setting_at(s, name))

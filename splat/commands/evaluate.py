@@ -50,14 +50,15 @@ class Evaluate:
         run.require(views)
         scorer, note = perceptual_metric(self.lpips)
         with Console() as report:
-            gaussians, settings = run.trained.gaussians, run.settings
+            gaussians, settings, beyond = run.trained.gaussians, run.settings, run.trained.surroundings
             if self.splat is not None:
                 splat = read_splat(self.splat, report, available_memory_gb())
                 gaussians, settings = from_original_frame(splat, run.capture), drawn_as_said(splat, settings)
+                beyond = None  # the file holds its own
             gaussians = gaussians.to(run.device)
             background = run.trained.background.to(gaussians.means)
             more = figures_named(self.figures, self.lpips)
-            found = measure(gaussians, views, run.raster, settings, background, None, scorer, more)
+            found = measure(gaussians, views, run.raster, settings, background, None, scorer, more, beyond)
             rows = [m.figures() for m in found]
         variant = reported_variant(scorer)
         names = ("psnr", "ssim", "cc_psnr", "lpips")

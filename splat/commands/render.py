@@ -93,16 +93,17 @@ class RenderPath:
         target = self.out or self.run / "export" / "renders"
         rgb = tuple(float(v) for v in run.trained.background)
         with Console() as report:
-            gaussians, settings = run.trained.gaussians, run.settings
+            gaussians, settings, beyond = run.trained.gaussians, run.settings, run.trained.surroundings
             if self.splat is not None:
                 splat = read_splat(self.splat, report, available_memory_gb())
                 gaussians, settings = from_original_frame(splat, run.capture), drawn_as_said(splat, settings)
+                beyond = None  # the file holds its own
             gaussians = gaussians.to(run.device)
             enhancer = video_model
             if self.enhance == "filter":
                 if run.lost:
                     report.warn(f"no detail is taken from {len(run.lost)} photos: {next(iter(run.lost.values()))}")
-                enhancer = frame_filter(run, gaussians, settings, still)
+                enhancer = frame_filter(run, gaussians, settings, still, beyond)
             report.begin("render")
             files = write_renders(
                 target / self.path,
@@ -119,6 +120,7 @@ class RenderPath:
                 units_per_world=1 / run.capture.world_from_source.scale,
                 fill=self.fill,
                 enhance=enhancer,
+                beyond=beyond,
                 report=report,
             )
         written = [*files.rgb, *files.depth, *files.previews, *files.holes, *files.filled, *files.enhanced]
@@ -129,13 +131,15 @@ class RenderPath:
         return 0
 
 
-def frame_filter(run: CompletedRun, gaussians: Gaussians, settings: RasterSettings, still: bool) -> FrameFilter:
+def frame_filter(
+    run: CompletedRun, gaussians: Gaussians, settings: RasterSettings, still: bool, beyond: Gaussians | None = None
+) -> FrameFilter:
     """The filter of a run's frames. Only training photos are references; where `still`, frames are not neighbours in
     time, and a photo is no reference for the picture from its own place."""
     background = run.trained.background.to(gaussians.means)
 
     def draw(camera: Camera, world_from_cam: Rigid) -> RenderedView:
-        render = draw_view(gaussians, camera, world_from_cam, run.raster, settings, background)
+        render = draw_view(gaussians, camera, world_from_cam, run.raster, settings, background, beyond=beyond)
         return RenderedView.of(render, camera, world_from_cam)
 
     views = [run.trained.placed(v) for v in run.capture.train_views if v.world_from_cam is not None]

@@ -76,6 +76,13 @@ class Gaussians(TensorBundle):
         )
 
 
+def with_surroundings(gaussians: Gaussians, surroundings: Gaussians | None) -> Gaussians:
+    """Both, the surroundings (what is behind everything, of any SH degree) last."""
+    if surroundings is None:
+        return gaussians
+    return Gaussians.cat([gaussians, surroundings.with_sh_degree(gaussians.sh_degree).to(gaussians.means.device)])
+
+
 def rgb_to_sh(rgb: Float[Tensor, "n 3"], degree: int = 0) -> Float[Tensor, "n k 3"]:
     """SH coefficients of a view-independent colour in [0, 1]."""
     sh = rgb.new_zeros(len(rgb), (degree + 1) ** 2, 3)

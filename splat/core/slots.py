@@ -8,7 +8,7 @@ from another arrives as an argument typed here. An implementation that users cho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -722,6 +722,18 @@ Hook = Callable[[Round], None]
 they are, so that the statistics of density control stay."""
 
 
+@runtime_checkable
+class Surroundings(Protocol):
+    """What is behind all Gaussians of a scene, and stays as it is while they are trained."""
+
+    @property
+    def gaussians(self) -> Gaussians: ...
+
+    def without_photos(self, left_out: Collection[int]) -> Surroundings:
+        """The same without what it knows from some of the training photos."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Phase:
     """A part of training with its own targets, losses, schedules and density control.
@@ -737,6 +749,8 @@ class Phase:
     raster: RasterSettings = field(default_factory=RasterSettings)
     """Settings of the renders. Training overrides `absgrad`, `factored_sh` and `capacity`."""
     name: str = "train"
+    surroundings: Surroundings | None = None
+    """What is behind the Gaussians; None: the background colour of the schedules alone."""
     parameterize: Callable[[Parameterization, Init], Parameterization] | None = None
     """Makes this phase's model from that of the phase before (for the first phase: from free Gaussians) and this
     process's part of the first Gaussians. Called when the phase starts, and before a checkpoint of the phase is loaded.

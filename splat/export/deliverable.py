@@ -39,13 +39,16 @@ class TrainedScene:
     capture: Capture
     """With the poses that training left. `world_from_source` leads back to the input's frame."""
     gaussians: Gaussians
-    """The same Gaussians as those of the scene, row by row: filtered and edited as it is; on the CPU."""
+    """The same Gaussians as those of the scene, row by row: filtered and edited as it is; on the CPU. Without the
+    surroundings."""
     raster: Rasterizer
     device: torch.device
     """That `raster` draws on."""
     background: Float[Tensor, "3"]
     file_from_world: Similarity
-    """To the frame of the output, without its offset: `scene.gaussians` are `gaussians` transformed by it."""
+    """To the frame of the output, without its offset: `scene.surfaces` are `gaussians` transformed by it."""
+    surroundings: Gaussians | None = None
+    """What is behind everything else, no surface: the rows of the scene after those of `gaussians`."""
     exposures: dict[str, Float[Tensor, "3 4"]] = field(default_factory=dict)
     """Colour map learned for each training photo, by name."""
     matched: Callable[[int, Reporter], Sequence[DepthMap | None]] = nothing_matched
@@ -79,6 +82,11 @@ class Scene:
     """From the input's frame (of a bare file: the file's, without its offset) to that of the output, without its
     offset; None: they are the same."""
     _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def surfaces(self) -> Gaussians:
+        """The Gaussians without the surroundings."""
+        return self.gaussians if self.trained is None else self.gaussians[: len(self.trained.gaussians)]
 
     def once(self, key: Hashable, make: Callable[[], Shared]) -> Shared:
         """What `make` returns, made when it is first asked for: several outputs of one kind share it."""

@@ -25,7 +25,7 @@ from torch import Tensor
 from splat.core.capture import View
 from splat.core.errors import SplatError
 from splat.core.files import write_atomic
-from splat.core.gaussians import SH_C0, Gaussians
+from splat.core.gaussians import SH_C0, Gaussians, with_surroundings
 from splat.core.geometry import Similarity
 from splat.core.slots import Reporter
 from splat.export.deliverable import Deliverable, Direction, Scene
@@ -153,7 +153,8 @@ def _shown(scene: Scene) -> tuple[Gaussians, dict[str, Any]]:
     """The Gaussians in a frame in which the scene is about one in size, and what the page is told of it."""
     background = (0.0, 0.0, 0.0)
     if scene.trained is not None:
-        gaussians, up = scene.trained.gaussians, _unit(scene.trained.file_from_world.inverse(), scene.up)
+        surfaces, up = scene.trained.gaussians, _unit(scene.trained.file_from_world.inverse(), scene.up)
+        gaussians, around = with_surroundings(surfaces, scene.trained.surroundings), page.extent(surfaces)
         r, g, b = (float(v) for v in scene.trained.background)
         background = (r, g, b)
         units = float(scene.trained.file_from_world.scale)
@@ -163,9 +164,9 @@ def _shown(scene: Scene) -> tuple[Gaussians, dict[str, Any]]:
         gaussians = scene.gaussians.transformed(
             Similarity(1 / around.radius, torch.eye(3, dtype=torch.float64), -centre / around.radius)
         )
-        up, units = scene.up, around.radius
+        up, units, around = scene.up, around.radius, page.extent(gaussians)
     antialiased = scene.settings.mode == "antialiased"
-    about = page.hello(scene.name, up, background, antialiased, units, page.extent(gaussians))
+    about = page.hello(scene.name, up, background, antialiased, units, around)
     return gaussians, about | {"editable": False, "cameras": []}
 
 

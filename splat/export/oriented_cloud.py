@@ -41,8 +41,8 @@ def cloud_of(scene: Scene, samples: int | None = None) -> OrientedCloud:
     """One point per Gaussian that is at least 0.3 opaque, or `samples` points that cover the surfaces evenly (see
     `points_from_gaussians`). A normal is the shortest axis of the Gaussian, turned towards the cameras that see it;
     those of a bare file, which has no cameras, away from the median of all points."""
-    cloud, rows = points_with_rows(scene.gaussians, samples)
-    axes = shortest_axes(scene.gaussians)
+    cloud, rows = points_with_rows(scene.surfaces, samples)
+    axes = shortest_axes(scene.surfaces)
     if scene.trained is None:
         outwards = scene.gaussians.means - scene.gaussians.means.median(0).values
     else:

@@ -62,6 +62,7 @@ class PictureDeliverable(Deliverable):
             video=video,
             fps=self.options.fps,
             holes=False,
+            beyond=trained.surroundings,
             report=report,
         )
         return list(files.rgb)

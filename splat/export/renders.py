@@ -83,11 +83,12 @@ def render_frame(
     rasterizer: Rasterizer,
     settings: RasterSettings = _DEFAULTS,
     background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    beyond: Gaussians | None = None,
 ) -> Frame:
-    """Draw one view, without gradients."""
+    """Draw one view, without gradients. `beyond`: as in `draw_view`."""
     with torch.no_grad():
         colour = gaussians.means.new_tensor(background)
-        render = draw_view(gaussians, camera, world_from_cam, rasterizer, settings, colour)
+        render = draw_view(gaussians, camera, world_from_cam, rasterizer, settings, colour, beyond=beyond)
         depth = torch.where(render.alpha >= SOLID, render.depth / render.alpha.clamp(min=SOLID), 0.0)
         rgb = (render.rgb.clamp(0, 1) * 255).round().to(torch.uint8)
     return Frame(rgb.cpu().numpy(), depth.float().cpu().numpy(), render.alpha.float().cpu().numpy())
@@ -110,6 +111,7 @@ def write_renders(
     holes: bool = True,
     fill: bool = False,
     enhance: FrameEnhancer | None = None,
+    beyond: Gaussians | None = None,
     report: Reporter | None = None,
 ) -> RenderFiles:
     """Draw every camera into `folder`: `NAME.png`, `depth/NAME.png`, `depth/NAME.preview.png`, masks of the holes as
@@ -120,7 +122,8 @@ def write_renders(
 
     Names default to 0000, 0001, ...; a name's sub-folders and suffix are flattened (`a/b.jpg` -> `a_b`). Depth is
     described in `depth/depth.json`; `units_per_world` turns world units into the units it should be told in (the
-    original frame's: 1 / world_from_source.scale). Frames are drawn, written and forgotten one by one.
+    original frame's: 1 / world_from_source.scale). Frames are drawn, written and forgotten one by one. `beyond`: what
+    is behind the Gaussians, of which depth and holes know nothing.
     """
     report = report or Silent()
     stems = flat_names(names) if names is not None else [f"{i:04d}" for i in range(len(cameras))]
@@ -140,7 +143,7 @@ def write_renders(
     def views() -> Iterator[RenderedView]:
         """Draws and writes what was drawn; frames wait in `pending` until they have been enhanced."""
         for i, (stem, c) in enumerate(zip(stems, cameras)):
-            frame = render_frame(gaussians, c.camera, c.world_from_cam, rasterizer, settings, background)
+            frame = render_frame(gaussians, c.camera, c.world_from_cam, rasterizer, settings, background, beyond)
             if images:
                 rgb_paths.append(path_inside(folder, f"{stem}.png"))
                 write_png(rgb_paths[-1], frame.rgb)

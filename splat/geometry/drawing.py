@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -41,12 +43,19 @@ def draw_view(
     settings: RasterSettings,
     background: Float[Tensor, "3"],
     features: Float[Tensor, "n c"] | None = None,
+    beyond: Gaussians | None = None,
 ) -> Render:
-    """One image of the Gaussians from a pose, without gradients."""
+    """One image of the Gaussians from a pose, without gradients. `beyond`: Gaussians that are behind all of them; they
+    are part of the colours, over the background, and of nothing else."""
     with torch.no_grad():
-        return draw(
-            gaussians,
-            camera,
-            world_from_cam.inverse().matrix().to(gaussians.means),
-            *(rasterizer, settings, background, features),
-        )
+        pose = world_from_cam.inverse().matrix().to(gaussians.means)
+        render = draw(gaussians, camera, pose, rasterizer, settings, background, features)
+        if beyond is None:
+            return render
+        behind = draw(beyond.to(gaussians.means.device), camera, pose, rasterizer, settings, background)
+        return over(render, behind.rgb, background)
+
+
+def over(render: Render, image: Float[Tensor, "h w 3"], background: Float[Tensor, "3"]) -> Render:
+    """A render that was made over `background`, over an image instead."""
+    return replace(render, rgb=render.rgb + (1 - render.alpha)[..., None] * (image - background))

@@ -39,6 +39,7 @@ DEFAULTS: Mapping[str, Any] = {
     "train.near_camera": 0.0,
     "train.free_space": 0.0,
     "train.frame_margin": None,
+    "train.surroundings.count": 0,
     "train.decay.factor": 1.0,
     "train.dropout.rate": 0.0,
     "train.resolution.start": 1.0,

@@ -36,6 +36,7 @@ DEFAULTS: Mapping[str, Any] = {
     "train.near_camera": 0.0,
     "train.free_space": 0.0,
     "train.frame_margin": None,
+    "train.surroundings.count": 0,
     "train.views.exposure": False,
     "train.min_transmittance": 1e-4,
 }

@@ -31,6 +31,8 @@ FEW_PHOTOS_FREE_SPACE = 0.05
 """With few photos depth maps say where nothing may float; with 17 of fern or 21 of a room it costs 0.2 to 0.6 dB."""
 FEW_PHOTOS_FRAME_MARGIN = 0.15
 """Beyond the edges of few photos Gaussians grow that nobody saw, and hide the scene from elsewhere."""
+FEW_PHOTOS_SURROUNDINGS = 2_000
+"""Few photos leave places that nobody saw, which would be black."""
 FEW_PHOTOS_SH_DEGREE = 1
 """Few photos do not say how colours change with direction: higher degrees make up for wrong geometry."""
 
@@ -50,6 +52,7 @@ def few_photo_defaults(train_photos: int) -> dict[str, Any]:
         "train.dropout.rate": FEW_PHOTOS_DROPOUT,
         "train.free_space": FEW_PHOTOS_FREE_SPACE,
         "train.frame_margin": FEW_PHOTOS_FRAME_MARGIN,
+        "train.surroundings.count": FEW_PHOTOS_SURROUNDINGS,
         "sh_degree": FEW_PHOTOS_SH_DEGREE,
         "ground": True,
     }

@@ -13,7 +13,7 @@ from torch import Tensor
 from splat.core.capture import View
 from splat.core.files import write_json
 from splat.core.foreign import read_json
-from splat.core.gaussians import Gaussians
+from splat.core.gaussians import Gaussians, with_surroundings
 from splat.core.geometry import Rigid
 from splat.run.arrays_io import load_gaussians, save_gaussians
 
@@ -35,6 +35,13 @@ class Trained:
     displacement: float | None = None
     """How far the median Gaussian is from where the first of its ancestors started, over the scene's extent; only where
     `evaluate_at` asked."""
+    surroundings: Gaussians | None = None
+    """What is behind everything, of SH degree 0: drawn and delivered with the scene, but no surface of it."""
+
+    @property
+    def scene(self) -> Gaussians:
+        """All that is drawn: the surroundings last."""
+        return with_surroundings(self.gaussians, self.surroundings)
 
     def placed(self, view: View) -> View:
         """The view with the pose that training corrected."""
@@ -53,6 +60,8 @@ class Trained:
 
 def save_trained(folder: Path, trained: Trained) -> None:
     save_gaussians(folder / "gaussians.npz", trained.gaussians)
+    if trained.surroundings is not None:
+        save_gaussians(folder / "surroundings.npz", trained.surroundings)
     write_json(
         folder / "trained.json",
         {
@@ -69,6 +78,7 @@ def save_trained(folder: Path, trained: Trained) -> None:
 
 def load_trained(folder: Path) -> Trained:
     saved = read_json(folder / "trained.json")
+    around = folder / "surroundings.npz"
     return Trained(
         gaussians=load_gaussians(folder / "gaussians.npz"),
         exposures={n: torch.tensor(e) for n, e in saved["exposures"].items()},
@@ -77,5 +87,6 @@ def load_trained(folder: Path) -> Trained:
         scene_extent=saved["scene_extent"],
         steps=saved["steps"],
         history=saved["history"],
+        surroundings=load_gaussians(around) if around.exists() else None,
         displacement=saved.get("displacement"),
     )

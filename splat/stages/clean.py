@@ -97,7 +97,7 @@ def clean_scene(
     raster, settings, gaussians = drawing.raster, drawing.settings, trained.gaussians
     views = list(tests) or _spread(capture.train_views)
     exposures = {} if tests else trained.exposures
-    judge = _judge(gaussians, views, exposures, raster, settings, trained.background)
+    judge = _judge(gaussians, views, exposures, raster, settings, trained.background, trained.surroundings)
     cleaned = clean(len(gaussians), candidates(gaussians, depths), judge, max_loss)
     left = gaussians[cleaned.kept.to(gaussians.means.device)]
     where = places(capture, tests) if depths else []
@@ -147,6 +147,7 @@ def _judge(
     raster: Rasterizer,
     settings: RasterSettings,
     background: Float[Tensor, "3"],
+    beyond: Gaussians | None,
 ) -> Callable[[Bool[Tensor, "n"]], float]:
     """Mean PSNR of the views as `stages.measure` has it; the photos are read once."""
     background = background.to(gaussians.means)
@@ -160,7 +161,7 @@ def _judge(
         some = gaussians if bool(kept.all()) else gaussians[kept.to(gaussians.means.device)]
         total = 0.0
         for view, (target, mask) in zip(views, read, strict=True):
-            image = draw_view(some, view.camera, view.pose, raster, settings, background).rgb.cpu()
+            image = draw_view(some, view.camera, view.pose, raster, settings, background, beyond=beyond).rgb.cpu()
             total += psnr(exposed(image, exposures.get(view.name)), target, mask)
         return total / len(views)
 

@@ -105,14 +105,16 @@ class Shaping:
 
     def of_run(self, run: CompletedRun) -> Scene:
         """The scene of a finished run."""
-        world_from_source, gaussians = run.capture.world_from_source, run.trained.gaussians
+        world_from_source, gaussians = run.capture.world_from_source, run.trained.scene
+        surfaces = torch.arange(len(gaussians)) < len(run.trained.gaussians)
         recipe = None if self.edits is None else read_recipe(self.edits)
         source_from_world = world_from_source.inverse()
         edited_from_source = Similarity.identity()
         if recipe is not None:
             origin = NO_OFFSET if recipe.splat.startswith("export/") else origin_for(source_from_world)
             file_from_world = about(origin) @ source_from_world
-            gaussians, edited_from_file = _edited(recipe, gaussians, file_from_world, SeenPastOf(run))
+            left, edited_from_file = _edited(recipe, gaussians, file_from_world, SeenPastOf(run))
+            gaussians, surfaces = gaussians[left], surfaces[left]
             edited_from_source = about(origin).inverse() @ edited_from_file @ about(origin)
         up = self._up()
         if up is None:
@@ -133,17 +135,19 @@ class Shaping:
         as_is = self.frame == "world" and self.scale == 1
         placed = gaussians if as_is else gaussians.transformed(about(offset) @ file_from_world)
         mask = self._selected(placed, offset)
-        if self.max_gaussians is not None and int(mask.sum()) > self.max_gaussians:
-            gaussians = merged(gaussians[mask], self.max_gaussians, _importance(run, gaussians)[mask])
+        weights = self._importance(run, gaussians, int(mask.sum()))
+        if not bool(mask.all()):
+            gaussians, placed, surfaces = gaussians[mask], placed[mask], surfaces[mask]
+        if weights is not None:
+            gaussians, surfaces = self._merged(gaussians, surfaces, weights[mask])
             placed = gaussians if as_is else gaussians.transformed(about(offset) @ file_from_world)
-        elif not bool(mask.all()):
-            gaussians, placed = gaussians[mask], placed[mask]
         capture = as_trained(run.capture, run.trained)
         whole = recipe is None and self.crop is None
         trained = TrainedScene(
             root=run.root,
             capture=capture,
-            gaussians=self._of_degree(gaussians),
+            gaussians=self._of_degree(gaussians[surfaces]),
+            surroundings=None if bool(surfaces.all()) else self._of_degree(gaussians[~surfaces]),
             raster=run.raster,
             device=run.device,
             background=run.trained.background,
@@ -176,7 +180,8 @@ class Shaping:
         placed_from_file = Similarity.identity()
         recipe = None if self.edits is None else read_recipe(self.edits)
         if recipe is not None:
-            gaussians, placed_from_file = _edited(recipe, gaussians, Similarity.identity())
+            left, placed_from_file = _edited(recipe, gaussians, Similarity.identity())
+            gaussians = gaussians[left]
         turn, up = self._placed(placed_from_file.rotation @ up)
         placed_from_file = turn @ placed_from_file
         if not self._as_source(recipe):
@@ -199,6 +204,27 @@ class Shaping:
             name=path.resolve().parent.name if inside_folder else path.name.split(".")[0],
             file_from_source=None if self._as_source(recipe) else placed_from_file,
         )
+
+    def _importance(self, run: CompletedRun, gaussians: Gaussians, count: int) -> Float[Tensor, "n"] | None:
+        """How much each Gaussian (world frame) shows in the training photos; None where all that are left may stay."""
+        if self.max_gaussians is None or count <= self.max_gaussians:
+            return None
+        views = as_trained(run.capture, run.trained).train_views
+        cameras = [PathCamera(v.camera, v.world_from_cam) for v in views if v.world_from_cam is not None]
+        return blended_weights(gaussians.to(run.device), cameras, run.raster, run.settings).cpu()
+
+    def _merged(
+        self, gaussians: Gaussians, surfaces: Bool[Tensor, "n"], weights: Float[Tensor, "n"]
+    ) -> tuple[Gaussians, Bool[Tensor, "m"]]:
+        """`max_gaussians` of these, and which are surfaces: these, and the surroundings, each to the same share."""
+        assert self.max_gaussians is not None
+        share = self.max_gaussians / len(gaussians)
+        count = min(int(surfaces.sum()), max(1, round(share * int(surfaces.sum()))))
+        parts = [merged(gaussians[surfaces], count, weights[surfaces])]
+        if rest := min(self.max_gaussians - count, int((~surfaces).sum())):
+            parts.append(merged(gaussians[~surfaces], rest, weights[~surfaces]))
+        whole = Gaussians.cat(parts)
+        return whole, torch.arange(len(whole)) < len(parts[0])
 
     def _as_source(self, recipe: Recipe | None) -> bool:
         """Whether coordinates are those of the input."""
@@ -287,19 +313,12 @@ def is_run(source: Path) -> bool:
 
 def _edited(
     recipe: Recipe, gaussians: Gaussians, file_from_given: Similarity, seen_past: SeenPast | None = None
-) -> tuple[Gaussians, Similarity]:
-    """What a recipe leaves of Gaussians, in the frame that they are given in, and the transform that its scale and
-    ground ask for: from the frame of the file that it was made for to where the edited splat stands."""
+) -> tuple[Bool[Tensor, "n"], Similarity]:
+    """Which Gaussians a recipe leaves, and the transform that its scale and ground ask for: from the frame of the file
+    that it was made for to where the edited splat stands."""
     scene_from_file = recipe.scene_from_file.similarity
     mask = kept(recipe, gaussians.transformed(scene_from_file @ file_from_given), seen_past)
-    return gaussians[mask], placed_from_scene(recipe) @ scene_from_file
-
-
-def _importance(run: CompletedRun, gaussians: Gaussians) -> Float[Tensor, "n"]:
-    """How much each Gaussian (world frame) shows in the training photos."""
-    views = as_trained(run.capture, run.trained).train_views
-    cameras = [PathCamera(v.camera, v.world_from_cam) for v in views if v.world_from_cam is not None]
-    return blended_weights(gaussians.to(run.device), cameras, run.raster, run.settings).cpu()
+    return mask, placed_from_scene(recipe) @ scene_from_file
 
 
 def _scaled(factor: float) -> Similarity:

@@ -115,7 +115,7 @@ def evaluate(
         lost: tuple[str, ...] = ()
         if held_out is not None:
             tests, lost = _place(c, capture, posed, held_out, trained, folder, protocol.search)
-        background = trained.background.to(trained.gaussians.means)
+        background, beyond = trained.background.to(trained.gaussians.means), trained.surroundings
         results: dict[str, list[Pictures]] = {"test": [], "train": []}
         spread = _spread(capture.train_views)
         exposures = [trained.exposures.get(v.name) for v in spread]
@@ -124,7 +124,7 @@ def evaluate(
             # training photos are measured for the report alone, and ST-LPIPS costs seconds a photo
             metric = None if group == "train" and isinstance(scorer, StLpips) else scorer
             asked = more if group == "test" else ()
-            measured = measure(trained.gaussians, views, c.raster, c.settings, background, maps, metric, asked)
+            measured = measure(trained.gaussians, views, c.raster, c.settings, background, maps, metric, asked, beyond)
             for m in measured:
                 results[group].append(_keep(folder / group, m))
                 c.report.progress(len(results["test"]) + len(results["train"]), total, psnr=m.psnr)
@@ -190,7 +190,7 @@ def _place(
             continue
         working = Capture(views=(found[v.name],)).resized(size).views[0]
         background = trained.background.to(trained.gaussians.means)
-        views.append(search(trained.gaussians, working, c.raster, c.settings, background, trained.scene_extent))
+        views.append(search(trained.scene, working, c.raster, c.settings, background, trained.scene_extent))
         c.report.progress(len(views), len(held_out))
     return tuple(views), tuple(v.name for v in held_out if v.name not in found)
 

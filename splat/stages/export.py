@@ -9,7 +9,6 @@ from typing import Any
 from splat.core.capture import Capture, PointCloud
 from splat.core.files import write_json
 from splat.core.foreign import read_json
-from splat.core.gaussians import Gaussians
 from splat.core.slots import PathCamera, Reporter
 from splat.export import save_splat
 from splat.export.header import offset_text, with_offset
@@ -54,7 +53,7 @@ def export(
             c.report.info(scene.sentence())
             write_json(folder / CLEAN_FILE, scene.figures())
             delivered = replace(trained, gaussians=scene.gaussians)
-        write_splats(folder, capture, delivered.gaussians, c.settings.mode == "antialiased", c.report)
+        write_splats(folder, capture, delivered, c.settings.mode == "antialiased", c.report)
         write_cameras(folder / "cameras.json", shown)
         if renders:
             write_pictures(c, folder / "renders", capture, delivered, result, fill)
@@ -66,14 +65,14 @@ def export(
     return read_json(c.run.root / "export" / CLEAN_FILE) if clean else None
 
 
-def write_splats(folder: Path, capture: Capture, gaussians: Gaussians, antialiased: bool, report: Reporter) -> None:
-    """The splat, its sidecar, and point clouds from the Gaussians and from structure from motion."""
+def write_splats(folder: Path, capture: Capture, trained: Trained, antialiased: bool, report: Reporter) -> None:
+    """The splat, its sidecar, and point clouds from the surfaces and from structure from motion."""
     splat, offset = folder / "splat.ply", local_origin(capture)
-    original = to_original_frame(gaussians, capture, offset)
+    original = to_original_frame(trained.scene, capture, offset)
     mode = "mip" if antialiased else "default"
     save_splat(splat, original, with_offset({"SplatRenderMode": mode}, offset), report)
     write_sidecar(splat, capture)
-    write_point_cloud(folder / "points.ply", shifted(points_from_gaussians(original), offset))
+    write_point_cloud(folder / "points.ply", shifted(points_from_gaussians(original[: len(trained.gaussians)]), offset))
     if capture.points is not None:
         undo = capture.world_from_source.inverse()
         positions = undo.apply(capture.points.positions.double())
@@ -133,6 +132,7 @@ def write_pictures(
             units_per_world=depth_units,
             holes=holes,
             fill=fill,
+            beyond=trained.surroundings,
             report=c.report,
         )
 

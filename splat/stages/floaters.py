@@ -130,7 +130,7 @@ def floaters(
     place = places(capture, tests, _PICTURE_SIDE)[worst]
     marks = floating(trained.gaussians.means, depths)
     shown = trained.gaussians, trained.background.to(trained.gaussians.means)
-    render, marked = pictures(*shown, marks, place, c.raster, c.settings)
+    render, marked = pictures(*shown, marks, place, c.raster, c.settings, trained.surroundings)
     return share_of(found), Worst(place.name, found[worst].share, render, marked)
 
 
@@ -141,10 +141,11 @@ def pictures(
     place: Place,
     raster: Rasterizer,
     settings: RasterSettings,
+    beyond: Gaussians | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [h w 3] each: what is drawn at a place, and the same in grey with the marked Gaussians red."""
     features = marks.to(gaussians.means)[:, None]
-    drawn = draw_view(gaussians, place.camera, place.world_from_cam, raster, settings, background, features)
+    drawn = draw_view(gaussians, place.camera, place.world_from_cam, raster, settings, background, features, beyond)
     assert drawn.features is not None
     rgb, weight = drawn.rgb.clamp(0, 1).cpu(), drawn.features.clamp(0, 1).cpu()
     grey = 0.6 * rgb.mean(-1, keepdim=True).expand(-1, -1, 3)

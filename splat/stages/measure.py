@@ -58,13 +58,15 @@ def measure(
     exposures: Sequence[Float[Tensor, "3 4"] | None] | None = None,
     lpips: Any = None,
     figures: Sequence[Figure] = (),
+    beyond: Gaussians | None = None,
 ) -> Iterator[Measured]:
     """Draw and compare each view, in order. `exposures`: per view, the colour map learned for it (training views only).
-    `lpips`: a perceptual metric (image, target) -> float, or None. `figures`: more of them."""
+    `lpips`: a perceptual metric (image, target) -> float, or None. `figures`: more of them. `beyond`: what is behind
+    the Gaussians."""
     for i, view in enumerate(views):
         photo = view.load()
         target = composite_photo(photo, background.cpu())
-        drawn = draw_view(gaussians, view.camera, view.pose, raster, settings, background)
+        drawn = draw_view(gaussians, view.camera, view.pose, raster, settings, background, beyond=beyond)
         image = exposed(drawn.rgb.cpu(), exposures[i] if exposures is not None else None).clamp(0, 1)
         mask = None if photo.weight is None else torch.from_numpy(photo.weight > 127)
         if mask is not None:

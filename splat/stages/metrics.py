@@ -48,6 +48,7 @@ def gather_metrics(
         **({"figures": more} if (more := result.more()) else {}),
         "train_psnr": mean([p.figures["psnr"] for p in result.train]),
         "num_gaussians": len(trained.gaussians),
+        "num_surroundings": len(trained.surroundings or ()),
         "seconds": seconds | {"total": round(sum(seconds.values()), 2)},
         "processor_seconds": busy | {"total": round(sum(busy.values()), 2)},
         "peak_memory_mb": round(peak_memory_mb(), 1),

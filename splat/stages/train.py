@@ -116,11 +116,16 @@ def fitted_to(training: Training, capture: Capture, explicit: Collection[str] = 
     """The settings for photos like these; what is `explicit` stays.
 
     Renders (NeRF-synthetic) share one exposure: a colour map per photo would only learn their errors. Photos with
-    transparency are compared over white, as their benchmarks do, where nothing was said about the background.
+    transparency are compared over white, as their benchmarks do, where nothing was said about the background, and show
+    no surroundings.
     """
     if capture.source == "blender" and "train.views.exposure" not in explicit:
         training = replace(training, views=replace(training.views, exposure=False))
-    if training.background == Background() and _has_alpha(capture):
+    if not _has_alpha(capture):
+        return training
+    if "train.surroundings.count" not in explicit:
+        training = replace(training, surroundings=replace(training.surroundings, count=0))
+    if training.background == Background():
         training = replace(training, background=replace(training.background, rgb=(1.0, 1.0, 1.0)))
     return training
 
@@ -184,6 +189,8 @@ def optimize(
     views, steps = capture.views, batch_steps(job.photos, group.world)
     photos = load_views(views, job.threads)
     centres = torch.stack([v.world_from_cam.translation for v in views if v.world_from_cam is not None])
+    depths = posed_depths(views, job.init.depths)
+    shell = training.surroundings.around(job.init.gaussians.means, photos, depths)
     on_photos = photo_phase(
         training,
         job.losses,
@@ -193,7 +200,8 @@ def optimize(
         job.raster,
         centres=centres,
         nearest=nearest_depths(capture) if training.near_camera > 0 else None,
-        depths=posed_depths(views, job.init.depths) if training.free_space > 0 else (),
+        depths=depths if training.free_space > 0 else (),
+        surroundings=shell,
         seed=job.settings.seed,
         device=job.device,
     )
@@ -225,6 +233,7 @@ def optimize(
         exposures=exposures,
         poses={n: p.detach().cpu() for n, p in poses.items()},
         background=torch.tensor(training.background.rgb),
+        surroundings=None if shell is None else shell.gaussians,
         scene_extent=extent,
         steps=min(job.photos, result.steps * group.world),
         history=history.history,

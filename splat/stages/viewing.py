@@ -46,7 +46,7 @@ def run_scene(run: CompletedRun) -> Scene:
     return Scene(
         name=root.resolve().name,
         rasterizer=run.raster,
-        gaussians=trained.gaussians.to(run.device),
+        gaussians=trained.scene.to(run.device),
         step=trained.steps,
         cameras=tuple(SceneCamera(v, figures.get(v.name), trained.exposures.get(v.name)) for v in views),
         settings=run.settings,

@@ -72,6 +72,7 @@ def refiner_pairs(
             steps=max(1, round(settings.steps * steps)),
             source=ItemSource([photos[i] for i in kept], seed=k),
             density=without_photos(phase.density, held),
+            surroundings=None if phase.surroundings is None else phase.surroundings.without_photos(held),
             parameterize=None,
             on_start=None,
             on_round=None,

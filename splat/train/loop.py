@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from splat.core.errors import Interrupted, SplatError
-from splat.core.gaussians import Gaussians
+from splat.core.gaussians import Gaussians, with_surroundings
 from splat.core.slots import Control, Init, Observer, Phase, Rasterizer, Reporter, Silent, Snapshot, Stateful
 from splat.native.build import release_freed_memory
 from splat.train import checkpoint
@@ -132,6 +132,7 @@ class _Audience:
             with watch.paused(), torch.no_grad():
                 everything = run.gaussians()
                 count = len(everything)
+                everything = with_surroundings(everything, run.surroundings)
         if self.group.rank > 0 or not self.observers:
             return
 

@@ -26,6 +26,7 @@ from splat.core.slots import (
     Silent,
     Stateful,
 )
+from splat.geometry.drawing import over
 from splat.geometry.morton import morton_order
 from splat.native.build import release_freed_memory
 from splat.train.execution import Execution
@@ -33,6 +34,7 @@ from splat.train.loss_monitor import LossMonitor
 from splat.train.models.free import FreeGaussians
 from splat.train.models.view_model import ViewModel
 from splat.train.step import StepState
+from splat.train.surroundings import drawn_behind
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class TrainingRun:
             self.model.track_displacement()
         view_model.prepare(self.total * execution.group.world)
         self.density: DensityControl
+        self.beyond: Gaussians | None = None
+        """This process's part of the surroundings of the phase."""
         self.losses = LossMonitor(report)
         self.phase_index, self.phase_step = -1, 0
         self.density_changes = 0
@@ -92,6 +96,12 @@ class TrainingRun:
     @property
     def phase(self) -> Phase:
         return self.phases[self.phase_index]
+
+    @property
+    def surroundings(self) -> Gaussians | None:
+        """What is behind the scene in this phase, all of it."""
+        found = self.phase.surroundings if self.phase_index >= 0 else None
+        return None if found is None else found.gaussians.to(self.device)
 
     @property
     def step(self) -> int:
@@ -116,6 +126,8 @@ class TrainingRun:
         if self.phase.parameterize is not None:
             self.model = self.phase.parameterize(self.model, self.init)
         self.density = self.phase.density(self.phase.steps, self.settings.scene_extent)
+        whole = self.surroundings
+        self.beyond = None if whole is None else whole[self.execution.group.rank :: self.execution.group.world]
 
     def _call(self, hook: Hook | None) -> None:
         if hook is not None:
@@ -130,7 +142,11 @@ class TrainingRun:
         with torch.no_grad():
             background = phase.schedules.background.colour(False, self.generator).to(self.device)
             gaussians = self.model.gaussians()
-            return self.raster(gaussians, item.camera, item.cam_from_world, background, phase.raster)
+            render = self.raster(gaussians, item.camera, item.cam_from_world, background, phase.raster)
+            if self.beyond is None:
+                return render
+            view = self.beyond, item.camera, item.cam_from_world, background, self.raster, phase.raster
+            return over(render, drawn_behind(*view), background)
 
     def _train_apart(self, init: Init, phase: Phase) -> Callable[[Item], Render]:
         """Train other Gaussians from the corrections of photos as they are; returns what draws them."""
@@ -181,6 +197,7 @@ class TrainingRun:
             device=self.device,
             exchange=self.execution.exchange,
             capacity=self.execution.capacity,
+            beyond=self.beyond,
         )
         self.model.use_sh_degree(phase.schedules.sh.degree(state.progress, self.sh_degree))
         return state

@@ -26,6 +26,7 @@ from splat.train.density.free_space import FreeSpace
 from splat.train.density.in_frame import Frame, InFrame
 from splat.train.density.near_camera import NearCamera
 from splat.train.models.view_model import ViewSettings
+from splat.train.surroundings import Shell, Surroundings
 from splat.train.views import PhotoSource, Posed
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Training:
     """Where there are depth maps: Gaussians that at least two photos see past by more than this fraction of their depth
     are removed, and those that veil the scene between the photos, which prevents floaters. Many photos see to that
     themselves, and are more exact than depth maps. 0: no limit (default: 0; with at most 14 training photos 0.05)."""
+    surroundings: Surroundings = field(default_factory=Surroundings)
+    """What is behind the scene where nobody saw it."""
     views: ViewSettings = field(default_factory=ViewSettings)
     capacity: int | None = None
     """On a GPU, the capacity of (tile, Gaussian) pairs of a photo, so that no step blocks to count them. It grows where
@@ -102,6 +105,7 @@ def photo_phase(
     centres: Float[Tensor, "v 3"] | None = None,
     nearest: Float[Tensor, "v"] | None = None,
     depths: Sequence[PosedDepth] = (),
+    surroundings: Shell | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Phase:
@@ -109,7 +113,8 @@ def photo_phase(
 
     `centres` of the training cameras (world) and, per camera, the depth of the nearest point that it is known to see
     (world units) define the space in front of the cameras that is kept empty (`density.near_camera`); None: no such
-    space. `depths` of the photos define what is kept empty between them (`density.free_space`).
+    space. `depths` of the photos define what is kept empty between them (`density.free_space`). `surroundings`:
+    what is behind the scene.
     """
     density = training.chosen_density(max_gaussians)
     if training.near_camera > 0 and centres is not None and nearest is not None:
@@ -125,6 +130,7 @@ def photo_phase(
         losses=losses,
         density=density,
         schedules=training.schedules,
+        surroundings=surroundings,
         raster=replace(
             raster, min_transmittance=training.min_transmittance, normals=getattr(losses, "reads_normals", False)
         ),

@@ -18,11 +18,14 @@ from torch import Tensor
 
 from splat.core import devices
 from splat.core.devices import to_device
+from splat.core.gaussians import Gaussians
 from splat.core.schedules import StepSizes
 from splat.core.slots import DensityControl, Item, Parameterization, Phase, Rasterizer, Render, RowGradients, Step
 from splat.geometry.compositing import composite
+from splat.geometry.drawing import over
 from splat.train.models.view_model import ViewCorrection, ViewModel
 from splat.train.rows import gradients_of, leaves, summed
+from splat.train.surroundings import drawn_behind
 
 
 class Exchange:
@@ -62,6 +65,8 @@ class StepState:
     exchange: Exchange = field(default_factory=Exchange)
     capacity: int | None = None
     """See `RasterSettings.capacity`."""
+    beyond: Gaussians | None = None
+    """This process's part of what is behind the model (`Phase.surroundings`)."""
 
     @property
     def progress(self) -> float:
@@ -173,6 +178,8 @@ def draw_item(
     rows = leaves(gaussians, ids)
     render = s.raster(dropout.compensate(rows, s.progress), camera, pose, background, raster)
     seen = render if k == 1 else pooled(render, k)
+    if s.beyond is not None:
+        seen = over(seen, drawn_behind(s.beyond, item.camera, pose, background, s.raster, s.phase.raster), background)
     image, affine = correction.expose(seen, background)
     photo = _target(item, background)
     now = Step(s.number, item, seen, image, affine, photo, rows, ids, s.scene_extent, s.progress)

@@ -110,6 +110,20 @@ def test_a_run_is_meshed_where_its_output_stands(tmp_path: Path) -> None:
         assert np.median((at * normals).sum(1)) > 0.98 * 3 * RADIUS
 
 
+def test_surroundings_are_no_surface_in_meshes_and_clouds(tmp_path: Path) -> None:
+    scene = meshed_scene(tmp_path)
+    t = scene.trained
+    assert t is not None
+    beyond = replace(t.gaussians, means=5 * t.gaussians.means, log_scales=t.gaussians.log_scales + 2)
+    placed = Gaussians.cat([scene.gaussians, beyond.transformed(t.file_from_world)])
+    around = replace(scene, gaussians=placed, trained=replace(t, surroundings=beyond), _shared={})
+    for name, some in (("plain", scene), ("around", around)):
+        PlyMesh(MeshOptions(voxel=0.1)).write(tmp_path / f"{name}.mesh.ply", some, Silent())
+        PlyCloud().write(tmp_path / f"{name}.xyz.ply", some, Silent())
+    for kind in ("mesh.ply", "xyz.ply"):
+        assert (tmp_path / f"plain.{kind}").read_bytes() == (tmp_path / f"around.{kind}").read_bytes()
+
+
 def test_depth_of_a_slanted_plane_is_exact_between_centres_of_gaussians() -> None:
     """Large Gaussians on one plane: with the depth of their centres alone it would be a staircase."""
     camera = Camera(200.0, 200.0, 60.0, 50.0, 120, 100)

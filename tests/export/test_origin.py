@@ -79,7 +79,8 @@ def error(found: torch.Tensor, truth: torch.Tensor) -> float:
 
 
 def written(folder: Path, capture: Capture) -> Path:
-    write_splats(folder, capture, on_points(capture), False, Silent())
+    trained = Trained(on_points(capture), {}, {}, torch.zeros(3), 1.0, 0, [])
+    write_splats(folder, capture, trained, False, Silent())
     return folder / "splat.ply"
 
 

@@ -17,6 +17,7 @@ from splat.methods.presets import (
     FEW_PHOTOS_FREE_SPACE,
     FEW_PHOTOS_SH_DEGREE,
     FEW_PHOTOS_SHARE,
+    FEW_PHOTOS_SURROUNDINGS,
     PRESETS,
     cap_for,
 )
@@ -95,6 +96,13 @@ def test_depth_maps_say_where_nothing_floats_while_photos_are_few() -> None:
 def test_nothing_is_left_beyond_the_edges_of_few_photos() -> None:
     margins = [Reconstruct(Path("p")).resolved(n)[0].train.frame_margin for n in (3, FEW_PHOTOS, FEW_PHOTOS + 1)]
     assert margins == [FEW_PHOTOS_FRAME_MARGIN, FEW_PHOTOS_FRAME_MARGIN, None]
+
+
+def test_few_photos_have_surroundings_but_not_in_published_methods_and_blocks() -> None:
+    counts = [Reconstruct(Path("p")).resolved(n)[0].train.surroundings.count for n in (3, FEW_PHOTOS, FEW_PHOTOS + 1)]
+    assert counts == [FEW_PHOTOS_SURROUNDINGS, FEW_PHOTOS_SURROUNDINGS, 0]
+    for published in ("coherent_published", "edgs_published"):
+        assert Reconstruct(Path("p"), method=published).resolved(3)[0].train.surroundings.count == 0
 
 
 def test_few_photos_get_few_harmonics_unless_somebody_asks_for_more() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,16 @@ def test_what_training_left_is_the_same_when_it_is_read(run: Path) -> None:
     del saved["displacement"]
     path.write_text(json.dumps(saved))
     assert load_trained(run / "train").displacement is None, "not every version wrote it"
+
+
+def test_surroundings_are_kept_and_come_last_of_what_is_drawn(tmp_path: Path) -> None:
+    plain = trained()
+    assert plain.scene is plain.gaussians
+    around = replace(plain.gaussians, means=9 + plain.gaussians.means)
+    save_trained(tmp_path, replace(plain, gaussians=plain.gaussians.with_sh_degree(2), surroundings=around))
+    after = load_trained(tmp_path)
+    assert after.surroundings is not None and after.surroundings.sh_degree == 0 and len(after.gaussians) == 3
+    assert after.scene.means[:, 0].tolist() == [1, 1, 1, 10, 10, 10] and after.scene.sh_degree == 2
 
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.json", "poses/views.json", "train/trained.json"])

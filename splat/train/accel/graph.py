@@ -194,6 +194,8 @@ class Replays:
             return True, "these losses may ask for numbers in between"
         if len(items) != 1:
             return True, "a step has several items"
+        if s.beyond is not None:
+            return True, "the surroundings are drawn beside the scene"
         if items[0].supersample > 1:
             return False, "it renders at several times the size"
         return True, ""
