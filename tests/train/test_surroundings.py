@@ -46,7 +46,14 @@ def near_scene() -> Gaussians:
     return replace(rows, means=rows.means / rows.means.norm(dim=1).max())
 
 
-def shell_of(photos: list[Posed], depths: tuple[PosedDepth, ...] = (), count: int = 800) -> Shell:
+def depth_of(photo: Posed, z: float = 0.0) -> PosedDepth:
+    """All of it at one depth; 0: nothing is known."""
+    pose = Rigid.from_matrix(photo.cam_from_world).inverse()
+    return PosedDepth(photo.camera, pose, torch.full((CAMERA.height, CAMERA.width), z))
+
+
+def shell_of(photos: list[Posed], depths: tuple[PosedDepth, ...] | None = None, count: int = 800) -> Shell:
+    depths = tuple(map(depth_of, photos)) if depths is None else depths
     found = Surroundings(count).around(near_scene().means, photos, depths)
     assert found is not None
     return found
@@ -79,10 +86,8 @@ def test_a_near_surface_says_little_about_what_is_behind_it() -> None:
         rgb = torch.tensor(colour, dtype=torch.uint8).expand(CAMERA.height, CAMERA.width, 3).contiguous()
         return replace(photo((1.0, 0, 0)), photo=Photo(rgb.numpy()))
 
-    pose = Rigid.from_matrix(photo((1.0, 0, 0)).cam_from_world).inverse()
-    wall = PosedDepth(CAMERA, pose, torch.full((CAMERA.height, CAMERA.width), 0.1))
-    nothing = PosedDepth(CAMERA, pose, torch.zeros(CAMERA.height, CAMERA.width))
-    shell = shell_of([plain((255, 0, 0)), plain((0, 255, 0))], (wall, nothing))
+    red, green = plain((255, 0, 0)), plain((0, 255, 0))
+    shell = shell_of([red, green], (depth_of(red, 0.1), depth_of(green)))
     seen = shell.weights[1] > 0.99
     assert float(shell.colours[seen, 0].max()) < 0.05 and float(shell.colours[seen, 1].min()) > 0.95
 
@@ -90,7 +95,7 @@ def test_a_near_surface_says_little_about_what_is_behind_it() -> None:
 def test_a_photo_that_is_left_out_says_nothing() -> None:
     photos = [photo(t) for t in CUBE[:2]]
     means = near_scene().means
-    whole, one = (Surroundings(400).around(means, p) for p in (photos, photos[:1]))
+    whole, one = (Surroundings(400).around(means, p, [*map(depth_of, p)]) for p in (photos, photos[:1]))
     assert whole is not None and one is not None
     assert not torch.allclose(whole.colours, one.colours, atol=0.05)
     assert torch.allclose(whole.without_photos({1}).colours, one.colours, atol=1e-5)
@@ -103,9 +108,11 @@ def test_masked_pixels_say_nothing() -> None:
     assert float(shell_of([masked]).weights.max()) == 0 < float(shell_of([seen]).weights.max())
 
 
-def test_without_photos_or_gaussians_of_its_own_there_is_none() -> None:
-    assert Surroundings(0).around(near_scene().means, [photo((1.0, 0, 0))]) is None
-    assert Surroundings(100).around(near_scene().means, []) is None
+def test_without_photos_depth_or_gaussians_of_its_own_there_is_none() -> None:
+    seen = photo((1.0, 0, 0))
+    assert Surroundings(0).around(near_scene().means, [seen], [depth_of(seen)]) is None
+    assert Surroundings(100).around(near_scene().means, [], []) is None
+    assert Surroundings(100).around(near_scene().means, [seen], []) is None
 
 
 @pytest.mark.parametrize("towards", CUBE)
@@ -144,6 +151,6 @@ def test_training_draws_it_small_and_it_looks_the_same() -> None:
 
 def test_a_stray_gaussian_does_not_push_it_away() -> None:
     means = torch.cat([near_scene().means, torch.tensor([[1e6, 0, 0]])])
-    shell = Surroundings(100).around(means, [photo((1.0, 0, 0))])
+    shell = Surroundings(100).around(means, [photo((1.0, 0, 0))], [depth_of(photo((1.0, 0, 0)))])
     assert shell is not None and shell.radius < 200
     assert math.isclose(float(shell.gaussians.means.sub(shell.middle).norm(dim=1).max()), shell.radius, rel_tol=1e-4)
