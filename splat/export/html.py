@@ -151,10 +151,12 @@ def _to(values: Float[Tensor, "..."], step: float) -> Float[Tensor, "..."]:
 
 def _shown(scene: Scene) -> tuple[Gaussians, dict[str, Any]]:
     """The Gaussians in a frame in which the scene is about one in size, and what the page is told of it."""
-    background = (0.0, 0.0, 0.0)
+    background, ball = (0.0, 0.0, 0.0), None
     if scene.trained is not None:
         surfaces, up = scene.trained.gaussians, _unit(scene.trained.file_from_world.inverse(), scene.up)
         gaussians, around = with_surroundings(surfaces, scene.trained.surroundings), page.extent(surfaces)
+        if scene.trained.surroundings is not None:
+            ball = page.ball_within(scene.trained.surroundings)
         r, g, b = (float(v) for v in scene.trained.background)
         background = (r, g, b)
         units = float(scene.trained.file_from_world.scale)
@@ -166,7 +168,7 @@ def _shown(scene: Scene) -> tuple[Gaussians, dict[str, Any]]:
         )
         up, units, around = scene.up, around.radius, page.extent(gaussians)
     antialiased = scene.settings.mode == "antialiased"
-    about = page.hello(scene.name, up, background, antialiased, units, around)
+    about = page.hello(scene.name, up, background, antialiased, units, around, ball)
     return gaussians, about | {"editable": False, "cameras": []}
 
 

@@ -43,7 +43,7 @@ class Extent:
 
     centre: tuple[float, float, float]
     radius: float
-    """That 80 % of what is opaque lies within."""
+    """For `extent`: that 80 % of what is opaque lies within."""
 
 
 def extent(gaussians: Gaussians) -> Extent:
@@ -60,6 +60,14 @@ def extent(gaussians: Gaussians) -> Extent:
     return Extent((x, y, z), radius if radius > 0 else 1.0)
 
 
+def ball_within(surroundings: Gaussians) -> Extent:
+    """The ball that the surroundings of a scene are around: from outside they would hide it."""
+    means = surroundings.means.detach().cpu().double()
+    centre = means.mean(0)
+    x, y, z = centre.tolist()
+    return Extent((x, y, z), 0.999 * float((means - centre).norm(dim=1).min()))
+
+
 def hello(
     name: str,
     up: tuple[float, float, float],
@@ -67,8 +75,9 @@ def hello(
     antialiased: bool,
     units_per_scene: float,
     around: Extent | None,
+    surroundings: Extent | None = None,
 ) -> dict[str, Any]:
-    """The message that a scene begins with, as far as every page needs it."""
+    """The message that a scene begins with, as far as every page needs it. `surroundings`: see `ball_within`."""
     return {
         "type": "hello",
         "name": name,
@@ -77,6 +86,9 @@ def hello(
         "antialiased": antialiased,
         "units_per_scene": units_per_scene,
         "extent": None if around is None else {"centre": list(around.centre), "radius": around.radius},
+        "surroundings": None
+        if surroundings is None
+        else {"centre": list(surroundings.centre), "radius": surroundings.radius},
     }
 
 

@@ -25,7 +25,7 @@ from splat.export.header import MIP, MODE, NO_OFFSET, Offset, offset_of, tidy, u
 from splat.export.renders import render_frame
 from splat.export.sidecar import drawn_as_said
 from splat.export.video import write_video
-from splat.geometry.page import extent, measured_psnr
+from splat.geometry.page import ball_within, extent, measured_psnr
 from splat.run.completed import CompletedRun
 from splat.stages.floaters import SeenPastOf, known_free_space
 from splat.viewer.edits import Recipe, placed_from_scene, write_recipe
@@ -47,6 +47,7 @@ def run_scene(run: CompletedRun) -> Scene:
         name=root.resolve().name,
         rasterizer=run.raster,
         gaussians=trained.scene.to(run.device),
+        surroundings=None if trained.surroundings is None else ball_within(trained.surroundings),
         step=trained.steps,
         cameras=tuple(SceneCamera(v, figures.get(v.name), trained.exposures.get(v.name)) for v in views),
         settings=run.settings,

@@ -17,6 +17,7 @@ from splat.core.geometry import Rigid
 from splat.core.slots import Rasterizer, RasterSettings, Render
 from splat.geometry.compositing import composite_photo, exposed
 from splat.geometry.drawing import draw_view
+from splat.geometry.page import Extent
 from splat.viewer.edits import Brush, Pinhole
 from splat.viewer.protocol import Mode
 from splat.viewer.scene import Scene
@@ -93,8 +94,12 @@ class Painter:
         self, camera: Camera, pose: Rigid, normals: bool = False, features: Float[Tensor, "n c"] | None = None
     ) -> Render:
         settings = replace(self.scene.settings, normals=normals)
-        backdrop = self.gaussians.means.new_tensor(self.scene.background)
-        return draw_view(self.gaussians, camera, pose, self.scene.rasterizer, settings, backdrop, features)
+        gaussians, ball = self.gaussians, self.scene.surroundings
+        if ball is not None and _distance(pose.translation, ball) > ball.radius:
+            rows = _distance(gaussians.means, ball) <= ball.radius
+            gaussians, features = gaussians[rows], None if features is None else features[rows]
+        backdrop = gaussians.means.new_tensor(self.scene.background)
+        return draw_view(gaussians, camera, pose, self.scene.rasterizer, settings, backdrop, features)
 
     def _difference(self, photo: int) -> UInt8[np.ndarray, "h w 3"]:
         if not 0 <= photo < len(self.scene.cameras):
@@ -114,6 +119,11 @@ class Painter:
         value = (render.features[..., 0] / render.alpha.clamp(min=1e-6)).cpu().numpy()
         colours = _mapped(value.clip(0, 1), cv2.COLORMAP_VIRIDIS)
         return (colours * render.alpha.clamp(0, 1).cpu().numpy()[..., None]).astype(np.uint8)
+
+
+def _distance(points: Float[Tensor, "*n 3"], ball: Extent) -> Float[Tensor, "*n"]:
+    """From the middle of the ball."""
+    return (points - points.new_tensor(ball.centre)).norm(dim=-1)
 
 
 def supporting_views(scene: Scene, gaussians: Gaussians) -> Int[Tensor, "n"]:

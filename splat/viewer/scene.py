@@ -63,6 +63,9 @@ class Scene:
     """Unit vector in the frame of the scene."""
     scene_from_file: Similarity = field(default_factory=Similarity.identity)
     """From the frame of the splat file (for a run: that of the input)."""
+    surroundings: page.Extent | None = None
+    """The ball that the last Gaussians, the surroundings, are around; they are not shown from outside. None: there are
+    none."""
     file: str = ""
     """Name of the splat file, for recipes."""
     seen_past: SeenPast | None = None
@@ -87,6 +90,7 @@ def describe(scene: Scene) -> dict[str, Any]:
             scene.settings.mode == "antialiased",
             1 / float(scene.scene_from_file.scale),
             around,
+            scene.surroundings,
         ),
         "editable": scene.saver is not None,
         "floaters": scene.seen_past is not None,

@@ -82,7 +82,8 @@ def test_a_run_leaves_every_deliverable(finished: tuple[Path, dict]) -> None:
     for name in ("splat.ply", "points.ply", "cameras.json", "renders/orbit.webm", "renders/path.webm"):
         assert (out / "export" / name).stat().st_size > 0, name
     assert (out / "report.html").stat().st_size > 1000
-    assert len(load_splat(out / "export" / "splat.ply")) == metrics["num_gaussians"]
+    written = metrics["num_gaussians"] + metrics["num_surroundings"]
+    assert len(load_splat(out / "export" / "splat.ply")) == written
     assert not list(out.rglob("*.part*"))
 
 

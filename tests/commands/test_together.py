@@ -44,7 +44,8 @@ def test_two_processes_make_one_scene_and_one_of_them_reports(posed_photos: Path
     assert "2 processes train together" in done[0][2] and done[1][1:] == ("", "")
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["psnr"] > 20 and metrics["iterations"] == 300
-    assert len(load_splat(out / "export" / "splat.ply")) == metrics["num_gaussians"] > 600
+    written = metrics["num_gaussians"] + metrics["num_surroundings"]
+    assert len(load_splat(out / "export" / "splat.ply")) == written and metrics["num_gaussians"] > 600
     assert [row["step"] for row in metrics["timeline"]] == [0, 200, 300], "as one process counts"
     again = run(posed_photos, out, 2, *asked)
     assert [code for code, *_ in again] == [0, 0], "finished: the other has nothing to do"

@@ -30,6 +30,7 @@ from splat.export.sidecar import from_original_frame, local_origin, to_original_
 from splat.export.spz import SpzCodec
 from splat.ingest import read
 from splat.poses.normalize import normalize
+from splat.run.trained import Trained
 from splat.stages.export import write_cameras, write_splats
 
 UTM = torch.tensor([500000.25, 4649776.5, 2350.75], dtype=torch.float64)

@@ -15,10 +15,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from viewing import scene
+from viewing import pinhole, scene
 
-from splat.core.gaussians import Gaussians
+from splat.core.gaussians import Gaussians, with_surroundings
+from splat.core.geometry import Rigid
 from splat.export.renders import render_frame
+from splat.geometry.page import ball_within
+from splat.train.surroundings import Shell
+from splat.viewer.pictures import Painter
 from splat.viewer.scene import Scene
 
 Open = Callable[..., Any]
@@ -41,6 +45,12 @@ def rectangle(page: Any, selector: str) -> list[float]:
     """left, top, right, bottom, px."""
     box = f"document.querySelector('{selector}').getBoundingClientRect()"
     return [float(v) for v in page.value(f"(r => [r.left, r.top, r.right, r.bottom])({box})")]
+
+
+def surroundings(radius: float, count: int = 600) -> Gaussians:
+    """A shell around the origin, each side of which has a colour of its own."""
+    directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=torch.Generator().manual_seed(1)), dim=1)
+    return Shell(directions, torch.zeros(3), radius, torch.ones(1, count), (0.5 + 0.4 * directions)[None]).gaussians
 
 
 def bare(page: Any, index: int) -> np.ndarray:
@@ -79,6 +89,37 @@ def test_so_it_does_whatever_the_scene_says(opened: Open, tmp_path: Path, change
     page = opened(shown)
     for index in (0, 2):
         assert psnr(bare(page, index), rendered(shown, shown.gaussians, index)) >= 35
+
+
+@pytest.mark.slow
+def test_surroundings_are_not_shown_from_outside(opened: Open, tmp_path: Path) -> None:
+    """From within they are behind the scene, in the browser and in the server's pictures; from outside both leave
+    them out, and one who comes back sees them again."""
+    shown = scene(tmp_path, count=700, scale=2)
+    assert shown.gaussians is not None
+    inside, far = shown.cameras[0].view, shown.cameras[1].view
+    radius = 2 * float(inside.pose.translation.norm())
+    far = replace(far, world_from_cam=Rigid(far.pose.rotation, 4 * far.pose.translation))
+    shell = surroundings(radius)
+    shown = replace(
+        shown,
+        gaussians=with_surroundings(shown.gaussians, shell),
+        surroundings=ball_within(shell),
+        cameras=(shown.cameras[0], replace(shown.cameras[1], view=far), *shown.cameras[2:]),
+    )
+    page = opened(shown, 320, 240)
+    assert shown.gaussians is not None
+    scene_alone = shown.gaussians[: -len(shell)]
+    everything, alone = rendered(shown, shown.gaussians, 0), rendered(shown, scene_alone, 1)
+    assert psnr(rendered(shown, scene_alone, 0), everything) < 20 > psnr(rendered(shown, shown.gaussians, 1), alone)
+    for index, truth in ((0, everything), (1, alone), (0, everything)):
+        bare(page, index)
+        page.until(f"viewer.stage.mesh.numSplats === {len(scene_alone if index else shown.gaussians)}")
+        page.settle()
+        assert psnr(screenshot(page), truth) >= 35
+        c = shown.cameras[index].view
+        png = Painter(shown, shown.gaussians).png("colour", pinhole(c.pose, c.camera))
+        assert psnr(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), truth) >= 60
 
 
 @pytest.mark.slow

@@ -89,6 +89,16 @@ export function encode({ count, degree, planes }) {
   return { count: n, a, b, extra };
 }
 
+// The rows whose centre is in a ball (frame of the scene).
+export function within(full, { centre, radius }) {
+  const means = new Float32Array(full.a.buffer), bits = new Uint8Array(Math.ceil(full.count / 8));
+  for (let i = 0; i < full.count; i++) {
+    const x = means[4 * i] - centre[0], y = means[4 * i + 1] - centre[1], z = means[4 * i + 2] - centre[2];
+    if (x * x + y * y + z * z <= radius * radius) bits[i >> 3] |= 1 << (i & 7);
+  }
+  return compacted(full, bits);
+}
+
 // The rows that a mask keeps (a bit each, least significant first).
 export function compacted(full, bits) {
   const kept = [];

@@ -3,7 +3,7 @@
 
 import * as THREE from "three";
 import { ExtSplats, SparkRenderer, SplatMesh } from "@sparkjsdev/spark";
-import { compacted, encode } from "./packing.js";
+import { compacted, encode, within } from "./packing.js";
 
 const NEAR = 0.01, FAR = 1000;
 const FLIP = new THREE.Matrix4().makeScale(1, -1, -1); // camera axes of OpenCV <-> of three
@@ -39,6 +39,9 @@ export class Stage {
     });
     this.scene.add(this.spark);
     this.full = null; // every splat of the snapshot
+    this.left = null; // those that edits have left
+    this.ball = null; // what surrounds the scene lies around it, and is not shown from outside
+    this.outside = false;
     this.mesh = null;
     this.step = -1;
     this.count = 0;
@@ -62,6 +65,7 @@ export class Stage {
     const [r, g, b] = hello.background;
     this.renderer.setClearColor(new THREE.Color().setRGB(r, g, b, THREE.SRGBColorSpace), 1);
     this.antialiased = hello.antialiased;
+    this.ball = hello.surroundings ?? null;
     this.ellipsoids(false);
     this.wake();
   }
@@ -77,8 +81,8 @@ export class Stage {
   }
 
   async setSplats(message) {
-    this.full = encode(message);
-    await this.show(this.full);
+    this.full = this.left = encode(message);
+    await this.refresh();
     this.step = message.step;
     this.count = message.count;
   }
@@ -86,7 +90,19 @@ export class Stage {
   async setMask(mask) {
     if (!this.full) return;
     if (mask && mask.count !== this.full.count) return;
-    await this.show(mask ? compacted(this.full, mask.bits) : this.full);
+    this.left = mask ? compacted(this.full, mask.bits) : this.full;
+    await this.refresh();
+  }
+
+  async refresh() {
+    this.outside = this.isOutside();
+    await this.show(this.outside ? within(this.left, this.ball) : this.left);
+  }
+
+  isOutside() {
+    if (!this.ball) return false;
+    const [x, y, z] = this.toScene(this.camera.position), [cx, cy, cz] = this.ball.centre;
+    return Math.hypot(x - cx, y - cy, z - cz) > this.ball.radius;
   }
 
   async show({ count, a, b, extra }) {
@@ -202,6 +218,7 @@ export class Stage {
 
   draw() {
     this.project();
+    if (this.left && this.isOutside() !== this.outside) this.refresh();
     if (!this.covered) this.renderer.render(this.scene, this.camera);
     this.marksRenderer.render(this.marks, this.camera);
     this.frames++;
