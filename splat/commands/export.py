@@ -35,6 +35,9 @@ class Export(Shaping):
     clean: bool = False
     """Remove floaters: Gaussians in space that two photos see past, as long as the PSNR of the held-out photos (of the
     training photos where there are none) falls by at most 0.05 dB."""
+    surroundings: bool = True
+    """Write what is behind the scene too (`splat reconstruct --train.surroundings.count`): from outside of it, other
+    viewers show a ball."""
 
     def __call__(self) -> int:
         outputs = (self.out,) if isinstance(self.out, Path | str) else tuple(map(Path, self.out))
@@ -44,7 +47,7 @@ class Export(Shaping):
                 raise SplatError(f"{shown(self.run)} is no run: name what to write, e.g. scene.spz.")
             outputs = (self.run / "export" / "splat.ply",)
         with Console() as report:
-            deliver_from(self.run, outputs, self, report, self.clean)
+            deliver_from(self.run, outputs, self, report, self.clean, self.surroundings)
         return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -284,10 +284,15 @@ def deliver(scene: Scene, outputs: Sequence[Path], deliverables: Sequence[Delive
 
 
 def deliver_from(
-    source: Path, outputs: Sequence[Path], shaping: Shaping, report: Reporter, clean: bool = False
+    source: Path,
+    outputs: Sequence[Path],
+    shaping: Shaping,
+    report: Reporter,
+    clean: bool = False,
+    surroundings: bool = True,
 ) -> list[Path]:
     """Write each output from a run folder or a splat file. Every name is judged before anything is read or written.
-    `clean`: without floaters, see `stages.clean`."""
+    `clean`: without floaters, see `stages.clean`. `surroundings`: with those of the run."""
     by_suffixes = {d.suffixes: d for d in (*DELIVERABLES, *shaping.tuned())}
     from_run = is_run(source)
     deliverables = all_chosen(outputs, from_run, source, tuple(by_suffixes.values()))
@@ -296,9 +301,13 @@ def deliver_from(
         raise SplatError(f"{shown(source)} does not exist: give a run folder or a splat file.")
     if clean and not from_run:
         raise SplatError(f"--clean asks the photos of a run, and {shown(source)} is a splat file: give the run.")
+    if not surroundings and not from_run:
+        raise SplatError(f"--no-surroundings is of a run, and {shown(source)} is a splat file: give the run.")
     if not from_run:
         return deliver(shaping.of_file(source, report), outputs, deliverables, report)
     run = CompletedRun.open(source)
+    if not surroundings:
+        run = replace(run, trained=replace(run.trained, surroundings=None))
     if clean:
         run = clean_run(run, report)
     files = deliver(shaping.of_run(run), outputs, deliverables, report)

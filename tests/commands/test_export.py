@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import oracles
@@ -19,6 +21,7 @@ from splat.core.slots import Silent
 from splat.export import DELIVERABLES, read_splat, save_splat
 from splat.export.deliverable import Deliverable, Scene, chosen
 from splat.export.header import OFFSET, UP
+from splat.run.arrays_io import save_gaussians
 from splat.run.completed import CompletedRun
 from splat.stages.deliver import Shaping
 from splat.viewer.edits import Box, Frame, Recipe, write_recipe
@@ -175,6 +178,39 @@ def test_a_mesh_is_matched_anew_except_where_part_of_the_scene_was_cut_away(pose
     assert len(maps) == len(whole.capture.train_views) > 1
     assert all(m is not None and max(m.depth.shape) == 64 for m in maps)
     assert part.matched(64, Silent()) == ()
+
+
+def test_surroundings_are_written_last_and_are_no_surface(posed_run: Path) -> None:
+    opened = CompletedRun.open(posed_run)
+    n = len(opened.trained.gaussians)
+    around = opened.trained.gaussians[: n // 2]
+    around = replace(around, means=50 * torch.nn.functional.normalize(around.means, dim=1)).with_sh_degree(0)
+    run = replace(opened, trained=replace(opened.trained, surroundings=around))
+    scene = Shaping().of_run(run)
+    assert scene.trained is not None and scene.trained.surroundings is not None
+    assert len(scene.gaussians) == n + n // 2 and len(scene.surfaces) == n == len(scene.trained.gaussians)
+    assert torch.equal(scene.surfaces.means, Shaping().of_run(opened).gaussians.means)
+    fewer = Shaping(max_gaussians=60).of_run(run)
+    assert len(fewer.gaussians) == 60 and len(fewer.surfaces) == 40, "both to the same share"
+    centre = opened.capture.world_from_source.inverse().apply(torch.zeros(3, dtype=torch.float64)).tolist()
+    radius = 25 / float(opened.capture.world_from_source.scale)
+    cropped = Shaping(crop=(*centre, radius)).of_run(run)
+    assert cropped.trained is not None and cropped.trained.surroundings is None and 0 < len(cropped.gaussians) <= n
+
+
+def test_surroundings_are_left_out_where_that_is_asked_for(
+    posed_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(posed_run, run)
+    whole = CompletedRun.open(run).trained
+    save_gaussians(run / "train" / "surroundings.npz", whole.gaussians[:7].with_sh_degree(0))
+    names = [str(tmp_path / name) for name in ("with.ply", "without.ply")]
+    assert main(["export", str(run), names[0]]) == 0
+    assert main(["export", str(run), names[1], "--no-surroundings"]) == 0
+    assert [len(read(Path(name))) - len(whole.gaussians) for name in names] == [7, 0]
+    assert main(["export", names[0], str(tmp_path / "x.ply"), "--no-surroundings"]) == 2
+    assert "give the run" in capsys.readouterr().err and not (tmp_path / "x.ply").exists()
 
 
 def test_the_file_beside_a_glb_leads_from_its_turned_coordinates_back(posed_run: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from splat.core.image import Photo
 from splat.core.process_group import ALONE, ProcessGroup
 from splat.core.schedules import LearningRates, Schedules, ShSchedule
 from splat.core.slots import DensitySettings, Init, Item, Phase, RasterSettings, RowGradients, Silent
+from splat.geometry.reproject import PosedDepth
 from splat.losses import Losses
 from splat.native import build
 from splat.raster.distributed import Distributed
@@ -34,6 +35,7 @@ from splat.train.loop import TrainSettings, train
 from splat.train.models.free import FreeGaussians
 from splat.train.models.view_model import ViewModel, ViewSettings
 from splat.train.observers import TrainingLog
+from splat.train.surroundings import Surroundings
 from splat.train.views import PhotoSource, Posed
 
 pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason="no compiled kernels")
@@ -62,6 +64,11 @@ def photos() -> list[Posed]:
         Posed(Photo(rgb=((0.9 + 0.05 * i) * image.clamp(0, 1) * 255 + 0.5).byte().numpy()), CAMERA, pose)
         for i, (image, pose) in enumerate(zip(images, POSES, strict=True))
     ]
+
+
+def unknown(cam_from_world: torch.Tensor) -> PosedDepth:
+    """A photo of whose depth nothing is known."""
+    return PosedDepth(CAMERA, Rigid.from_matrix(cam_from_world).inverse(), torch.zeros(CAMERA.height, CAMERA.width))
 
 
 @dataclass(eq=False)
@@ -104,6 +111,7 @@ def trained(
         Losses(),
         density or NoDensity(),
         Schedules(rates=rates, sh=ShSchedule(0.2)),
+        surroundings=Surroundings(200).around(start().gaussians.means, photos(), [unknown(p) for p in POSES]),
     )
     if together > 1:
         view_model.prepare = lambda total: ViewModel.prepare(view_model, total * together)  # type: ignore[method-assign]
