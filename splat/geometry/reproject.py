@@ -238,12 +238,17 @@ def read_bilinear(
     return torch.nn.functional.grid_sample(image[None], grid[None], padding_mode="border", align_corners=False)[0]
 
 
-def posed_depths(views: Sequence[View], maps: Sequence[DepthMap]) -> list[PosedDepth]:
-    """The measured depths of views, one map each, at the maps' own sizes; none where there are not as many maps."""
+def posed_depths(views: Sequence[View], maps: Sequence[DepthMap], measured: bool = True) -> list[PosedDepth]:
+    """The depths of views, one map each, at the maps' own sizes: `measured` ones, or also those that are doubtful.
+    None where there are not as many maps."""
     if len(maps) != len(views):
         return []
     return [
-        PosedDepth(v.camera.resized(m.depth.shape[1], m.depth.shape[0]), v.pose, m.known)
+        PosedDepth(
+            v.camera.resized(m.depth.shape[1], m.depth.shape[0]),
+            v.pose,
+            m.known if measured else torch.where(m.confidence > 0, m.depth, 0),
+        )
         for v, m in zip(views, maps, strict=True)
     ]
 

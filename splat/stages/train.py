@@ -189,8 +189,8 @@ def optimize(
     views, steps = capture.views, batch_steps(job.photos, group.world)
     photos = load_views(views, job.threads)
     centres = torch.stack([v.world_from_cam.translation for v in views if v.world_from_cam is not None])
-    depths = posed_depths(views, job.init.depths)
-    shell = training.surroundings.around(job.init.gaussians.means, photos, depths)
+    maps = job.init.depths
+    shell = training.surroundings.around(job.init.gaussians.means, photos, posed_depths(views, maps, measured=False))
     on_photos = photo_phase(
         training,
         job.losses,
@@ -200,7 +200,7 @@ def optimize(
         job.raster,
         centres=centres,
         nearest=nearest_depths(capture) if training.near_camera > 0 else None,
-        depths=depths if training.free_space > 0 else (),
+        depths=posed_depths(views, maps) if training.free_space > 0 else (),
         surroundings=shell,
         seed=job.settings.seed,
         device=job.device,

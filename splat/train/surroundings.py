@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -33,8 +34,10 @@ _FARTHEST = 100.0
 """Over the median distance, at most: a single stray Gaussian does not push the shell away."""
 _SMOOTHNESS = 0.05
 """s of the equation; a photo that shows all of a vertex has a weight of 1."""
-_LEAST_WEIGHT = 1e-3
-"""Of a pixel whose surface is near: better than no colour at all."""
+_FAR_SHARE, _FALL, _LEAST_WEIGHT = 0.05, 8, 1e-3
+"""A pixel counts wholly where its surface is among the farthest 5 % of all photos or has no depth, else by the eighth
+power of its depth over theirs: what is near hides what is behind it, and is of another colour. The least weight is
+better than no colour at all."""
 _NEIGHBOURS = 6
 _SIGMA, _THICKNESS, _LOGIT = 0.7, 0.05, 3.0
 """Standard deviations along and across the shell, over the distance of two vertices, and logit of the opacity: 2 % of
@@ -58,8 +61,8 @@ class Surroundings:
         self, means: Float[Tensor, "n 3"], photos: Sequence[Posed], depths: Sequence[PosedDepth]
     ) -> Shell | None:
         """The shell around first Gaussians at `means` and the cameras of the photos. `depths`: what is known of the
-        depth of each photo. None: there is to be none, or nothing is known of depth (a shell in the colours of near
-        surfaces costs sceaux_castle 1.1 dB with sparse points alone)."""
+        depth of each photo, doubtful or not. None: there is to be none, or nothing is known of depth (a shell in the
+        colours of near surfaces costs sceaux_castle 1.1 dB with sparse points alone)."""
         if self.count <= 0 or not photos or len(depths) != len(photos):
             return None
         centres = torch.stack([_centre(p) for p in photos])
@@ -70,8 +73,11 @@ class Surroundings:
         cameras = float((centres - middle).norm(dim=1).max())
         radius = max(_BEYOND * scene, _BEYOND_CAMERAS * cameras, 1e-6)
         directions = _fibonacci_sphere(self.count)
+        known = torch.cat([d.depth[d.depth > 0] for d in depths])
+        far = float(np.quantile(known.numpy(), 1 - _FAR_SHARE)) if len(known) else 1.0
         seen = [
-            _seen(p, middle + radius * directions, d, _spacing(self.count)) for p, d in zip(photos, depths, strict=True)
+            _seen(p, middle + radius * directions, d, far, _spacing(self.count))
+            for p, d in zip(photos, depths, strict=True)
         ]
         return Shell(
             directions, middle, radius, torch.stack([s.weight for s in seen]), torch.stack([s.rgb for s in seen])
@@ -132,9 +138,8 @@ class _Seen:
     weight: Float[Tensor, "n"]
 
 
-def _seen(photo: Posed, vertices: Float[Tensor, "n 3"], depth: PosedDepth, spacing: float) -> _Seen:
-    """The colour of the photo around the pixel of each vertex, and how much it counts: a surface at half the distance
-    of the vertex hides it, and is likely to be of another colour; its weight is the square of the ratio."""
+def _seen(photo: Posed, vertices: Float[Tensor, "n 3"], depth: PosedDepth, far: float, spacing: float) -> _Seen:
+    """The colour of the photo around the pixel of each vertex, and how much it counts. `far`: see `_FALL`."""
     camera = _coarse(photo.camera, _PIXELS_PER_VERTEX / spacing)
     local = vertices @ photo.cam_from_world[:3, :3].T + photo.cam_from_world[:3, 3]
     at = camera.project(local)
@@ -144,11 +149,9 @@ def _seen(photo: Posed, vertices: Float[Tensor, "n 3"], depth: PosedDepth, spaci
     pixels = torch.where(inside[:, None], at, 0)
     image = torch.from_numpy(small.rgb).permute(2, 0, 1).float() / 255
     usable = torch.from_numpy(small.usable()).float()[None]
-    known = depth.depth > 0
-    maps = torch.stack([known.float(), torch.where(known, depth.depth, 0).square()])
-    maps = torch.nn.functional.adaptive_avg_pool2d(maps[None], (camera.height, camera.width))[0]
-    share, square = read_bilinear(maps, pixels[None], size)[:, 0]
-    weight = (1 - share + square / local[:, 2].square()).clamp(_LEAST_WEIGHT, 1)
+    weight = torch.where(depth.depth > 0, (depth.depth / far).clamp(0, 1) ** _FALL, 1.0)
+    weight = torch.nn.functional.adaptive_avg_pool2d(weight[None, None], (camera.height, camera.width))[0]
+    weight = read_bilinear(weight, pixels[None], size)[0, 0].clamp(_LEAST_WEIGHT, 1)
     weight = weight * read_bilinear(usable, pixels[None], size)[0, 0] * inside
     return _Seen(read_bilinear(image, pixels[None], size)[:, 0].T, weight)
 

@@ -87,7 +87,7 @@ def test_a_near_surface_says_little_about_what_is_behind_it() -> None:
         return replace(photo((1.0, 0, 0)), photo=Photo(rgb.numpy()))
 
     red, green = plain((255, 0, 0)), plain((0, 255, 0))
-    shell = shell_of([red, green], (depth_of(red, 0.1), depth_of(green)))
+    shell = shell_of([red, green], (depth_of(red, 0.1), depth_of(green, 2.0)))
     seen = shell.weights[1] > 0.99
     assert float(shell.colours[seen, 0].max()) < 0.05 and float(shell.colours[seen, 1].min()) > 0.95
 
