@@ -100,7 +100,7 @@ def test_exports_are_in_the_frame_of_the_dataset(finished: tuple[Path, dict], po
         assert torch.allclose(found.rotation, truth.rotation, atol=1e-6)
     original = load_splat(out / "export" / "splat.ply")
     run = CompletedRun.open(out)
-    moved = run.trained.gaussians.transformed(run.capture.world_from_source.inverse())
+    moved = run.trained.scene.transformed(run.capture.world_from_source.inverse())
     assert torch.allclose(original.means, moved.means, atol=1e-5)
 
 
