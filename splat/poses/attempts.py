@@ -36,15 +36,19 @@ def attempt_sequence(
     size = max_size or (1600 if num_views <= 30 else 1280 if num_views <= 100 else 1000)
     count = max_count or (4096 if num_views <= 30 else 2560 if num_views <= 60 else 2048)
     default = FeatureSettings(max_size=size, max_count=count)
-    more = replace(default, max_count=2 * count, peak_threshold=0.004)
+    more = replace(default, max_count=2 * count, peak_threshold=0.004, own_size=True)
     # Domain-size pooling costs about ten times as much per pixel.
     robust = replace(
-        more, robust=True, max_size=size if num_views <= 20 else min(size, 1000 if num_views <= 60 else 800)
+        more,
+        robust=True,
+        own_size=False,
+        max_size=size if num_views <= 20 else min(size, 1000 if num_views <= 60 else 800),
     )
     # The largest of them, in smaller photos: a third of the time, and enough to show which photos they may connect.
     quick = replace(default, robust=True, max_size=min(robust.max_size, 1000), max_count=count // 2)
     match = MatchSettings(preview=num_views > 60)
-    loose_match = replace(match, max_ratio=0.85, max_distance=0.9, min_inliers=12, more_than_chance=True)
+    loose_match = replace(match, max_ratio=0.85, max_distance=0.9, min_inliers=12)
+    sure_match = replace(loose_match, more_than_chance=True)  # wrong pairs cost the mapper minutes
     loose = MapperSettings(
         init_min_inliers=50, init_min_angle=8.0, pose_min_inliers=15, pose_min_ratio=0.15, min_matches=12
     )
@@ -54,15 +58,15 @@ def attempt_sequence(
         AttemptSettings(
             "loose thresholds", "accepts weaker matches and photos with fewer points", default, loose_match, loose
         ),
-        AttemptSettings("more features", "twice as many features, at lower contrast", more, loose_match, loose),
+        AttemptSettings("more features", "twice as many features, at lower contrast", more, sure_match, loose),
         AttemptSettings(
-            "affine features", "the largest features of affine shape too", more, loose_match, loose, affine=quick
+            "affine features", "the largest features of affine shape too", more, sure_match, loose, affine=quick
         ),
         AttemptSettings(
-            "robust features", "affine shape and domain-size pooling for wide baselines", robust, loose_match, loose
+            "robust features", "affine shape and domain-size pooling for wide baselines", robust, sure_match, loose
         ),
         AttemptSettings(
-            "global mapper", "solves all rotations at once, without an initial pair", more, loose_match, global_mapper
+            "global mapper", "solves all rotations at once, without an initial pair", more, sure_match, global_mapper
         ),
     )
 

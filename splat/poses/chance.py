@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from math import hypot, lgamma, log, log10
 
-_RANDOM = -4.0
-"""log10 of the number of false alarms from which on a pair is not believed. It would be one pair in ten thousand where
-wrong matches are independent; those of real photos lie close together, which makes some of them agree."""
-
 
 def log_false_alarms(matches: int, inliers: int, size: tuple[int, int], max_error: float) -> float:
     """log10 of the expected number of fundamental matrices that at least `inliers` of `matches` random matches agree
@@ -25,9 +21,12 @@ def log_false_alarms(matches: int, inliers: int, size: tuple[int, int], max_erro
     return log10(3.0 * (n - 7)) + _log_choose(n, k) + _log_choose(k, 7) + (k - 7) * log10(share)
 
 
-def by_chance(matches: int, inliers: int, size: tuple[int, int], max_error: float) -> bool:
-    """Whether random matches would give the inliers of a pair too: its geometry then says nothing."""
-    return log_false_alarms(matches, inliers, size, max_error) > _RANDOM
+def by_chance(
+    matches: int, inliers: int, size: tuple[int, int], max_error: float, log_alarms: float = 0.0
+) -> bool:  # fmt: skip
+    """Whether random matches would give the inliers of a pair too: its geometry then says nothing. log_alarms: log10 of
+    the false alarms that are allowed."""
+    return log_false_alarms(matches, inliers, size, max_error) > log_alarms
 
 
 def _log_choose(n: int, k: int) -> float:

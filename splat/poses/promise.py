@@ -18,6 +18,9 @@ from splat.poses.matching import MatchSettings, verify_pair
 
 SIDE = 384
 """Long side of the small copies, px."""
+_LOG_ALARMS = -4.0
+"""log10 of the false alarms allowed: wrong matches of a network lie close together, so that more of them agree than of
+independent ones."""
 _TURNED_WITH = 4
 """Posed photos that the turns of a photo are tried with."""
 
@@ -60,7 +63,7 @@ def promise(
         a, b = (_at(features[k], x) for k, x in zip(pair, xy))
         geometry = verify_pair(cameras[pair[0]], a, cameras[pair[1]], b, rows.astype(np.uint32), settings, seed)
         count = len(geometry.inlier_matches)
-        return 0 if by_chance(len(rows), count, b.size, settings.max_error) else count
+        return 0 if by_chance(len(rows), count, b.size, settings.max_error, _LOG_ALARMS) else count
 
     xy = [_scaled(x, s, size) for x, s, size in zip(found.xy, small, sizes)]
     good = {p for p, rows in found.rows.items() if believed(p, (xy[p[0]], xy[p[1]]), rows)}

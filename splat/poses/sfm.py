@@ -326,7 +326,8 @@ class AttemptRunner:
             return ""
         lost = _lost(self.capture, best)
         sampled = self._affine_pairs
-        if settings.features.robust and sampled is not None and not any(lost.intersection(p) for p in sampled):
+        links = sampled is None or any(len(lost.intersection(p)) == 1 for p in sampled)
+        if settings.features.robust and not links:
             return "the largest such features match none of the photos that are left"
         known = self._matches.get((settings.features, settings.matching))
         if known is None or settings.affine is not None or settings.added:
