@@ -7,7 +7,8 @@ Poses are found from these photos alone: they are linked into a folder of their 
 anything. What a cell measured is kept in scripts/results/sparse_poses, one file a cell, and is not measured again.
 
 Seconds are those of the clock, and those that the process computed (in brackets), which other work on the machine
-leaves alone. The reprojection error is the median over all observations, px in a photo of 1600. Where the data has
+leaves alone. "fewest points": those of the model that the photo with fewest of them observes; a pose that few hold
+means little. The reprojection error is the median over all observations, px in a photo of 1600. Where the data has
 reference poses, the error of position is the median over photos after the similarity that aligns all centres, which
 for three photos leaves two of nine degrees of freedom: it says little.
 """
@@ -69,6 +70,12 @@ def reprojection_px(capture: Capture) -> float | None:
     return float(torch.cat(errors).median())
 
 
+def fewest_points(capture: Capture) -> int:
+    """Points that the photo with fewest of them observes: hardly any, and its pose means nothing."""
+    assert capture.tracks is not None
+    return int(torch.bincount(capture.tracks.view_ids, minlength=len(capture.views)).min())
+
+
 def position_error(result: PoseResult, truth: dict[str, torch.Tensor], unit_mm: float | None) -> dict[str, float]:
     views = [v for v in result.capture.views if v.name in truth]
     if len(views) < 3:
@@ -103,11 +110,13 @@ def measure(folder: Path, images: Path, names: list[str], matches: str) -> dict[
                 "missing": result.unregistered,
                 "chosen": details["chosen"],
                 "attempts": [
-                    {k: a[k] for k in ("name", "registered", "seconds", "pairs_verified")} for a in details["attempts"]
+                    {k: a[k] for k in ("name", "registered", "seconds", "pairs_verified", "skipped") if k in a}
+                    for a in details["attempts"]
                 ],
                 "placed_by_depth": details.get("placed_by_depth", {}),
                 "warnings": list(result.warnings),
                 "points": details["points"],
+                "fewest_points": fewest_points(result.capture),
                 "reprojection_px": reprojection_px(result.capture),
                 **position_error(result, truth, unit_mm),
             }
@@ -115,7 +124,8 @@ def measure(folder: Path, images: Path, names: list[str], matches: str) -> dict[
 
 
 def table(folder: Path) -> str:
-    head = ["capture", "photos", "matches", "placed", "seconds (computed)", "reprojection, px", "position"]
+    head = ["capture", "photos", "matches", "placed", "seconds (computed)", "fewest points", "reprojection, px"]
+    head.append("position")
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for path in sorted(folder.glob("*.json")):
         r = json.loads(path.read_text())
@@ -126,7 +136,7 @@ def table(folder: Path) -> str:
         seconds = f"{r['seconds']:.0f} ({r['cpu_seconds']:.0f})"
         cells = [
             r["scene"], r["photos"], {"sift": "SIFT", "disk": "SIFT and DISK + LightGlue"}[r["matches"]],
-            f"{r['registered']} of {r['of']}{by_depth}", seconds, error, position,
+            f"{r['registered']} of {r['of']}{by_depth}", seconds, str(r.get("fewest_points", "-")), error, position,
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

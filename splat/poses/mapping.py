@@ -15,6 +15,9 @@ from splat.core.capture import View
 from splat.core.errors import SplatError
 from splat.poses.features import PhotoFeatures, quiet
 
+_MIN_POINTS = 6
+"""Points of a model that a photo of it observes at least: twice what determines a pose."""
+
 
 @dataclass(frozen=True)
 class MapperSettings:
@@ -134,8 +137,18 @@ def map_photos(
             models = _incremental(database, options, registered)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    for model in models.values():
+        _leave_out_unheld(model)
     by_size = sorted(models.values(), key=lambda m: (-m.num_reg_images(), -m.num_points3D()))
     return [m for m in by_size if m.num_reg_images() >= 2 and m.num_points3D() > 0]
+
+
+def _leave_out_unheld(model: Any) -> None:
+    """Photos that (almost) no point of the model holds are taken out of it: the global mapper keeps those whose points
+    were all found wrong, where an averaged rotation put them."""
+    for i in sorted(model.reg_image_ids()):
+        if model.image(i).num_points3D < _MIN_POINTS:
+            model.deregister_frame(model.image(i).frame_id)
 
 
 def _incremental(database: Path, options: Any, registered: Callable[[], None]) -> dict[int, Any]:

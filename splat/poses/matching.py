@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from splat.poses.chance import by_chance
 from splat.poses.features import PhotoFeatures, quiet
 from splat.poses.parallax import Stayed, stayed_matches
 
@@ -29,6 +30,8 @@ class MatchSettings:
     """Largest distance from the epipolar line, px at the feature size."""
     min_inliers: int = 15
     """A pair with fewer inliers is rejected."""
+    more_than_chance: bool = False
+    """Reject pairs whose inliers random matches would give too: with loose thresholds nearly every pair has some."""
     preview: bool = False
     """Skip pairs whose largest features hardly match (preemptive matching): faster for many photos."""
 
@@ -88,6 +91,22 @@ def verify_pair(
     )
 
 
+def accepted(
+    camera_a: Any, a: PhotoFeatures, camera_b: Any, b: PhotoFeatures, matches: np.ndarray,
+    settings: MatchSettings, seed: int,
+) -> Any | None:  # fmt: skip
+    """The geometry of `verify_pair`; None where `settings` reject the pair."""
+    if len(matches) < settings.min_inliers:
+        return None
+    geometry = verify_pair(camera_a, a, camera_b, b, matches, settings, seed)
+    count = len(geometry.inlier_matches)
+    if count < settings.min_inliers:
+        return None
+    if settings.more_than_chance and by_chance(len(matches), count, b.size, settings.max_error):
+        return None
+    return geometry
+
+
 def match_all(
     features: Sequence[PhotoFeatures],
     cameras: Sequence[Any],
@@ -97,9 +116,10 @@ def match_all(
     threads: int,
     progress: Any,
     stayed: dict[tuple[int, int], Stayed] | None = None,
+    raw: dict[tuple[int, int], np.ndarray] | None = None,
 ) -> dict[tuple[int, int], Any]:
     """Two-view geometries of the verified pairs, in the order of `pairs`. Calls `progress(done, total)`; adds to
-    `stayed` what did not move of each pair's matches before verification."""
+    `stayed` what did not move of each pair's matches before verification, and to `raw` these matches."""
     quiet()
 
     def work(pair: tuple[int, int]) -> Any:
@@ -107,10 +127,9 @@ def match_all(
         matches = match_pair(features[i], features[j], settings)
         if stayed is not None:
             stayed[pair] = stayed_matches(features[i], features[j], matches)[0]
-        if len(matches) < settings.min_inliers:
-            return None
-        geometry = verify_pair(cameras[i], features[i], cameras[j], features[j], matches, settings, seed)
-        return geometry if len(geometry.inlier_matches) >= settings.min_inliers else None
+        if raw is not None:
+            raw[pair] = matches
+        return accepted(cameras[i], features[i], cameras[j], features[j], matches, settings, seed)
 
     found: dict[tuple[int, int], Any] = {}
     for done, (pair, geometry) in enumerate(zip(pairs, one_thread_each(work, pairs, threads)), 1):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from splat.core.capture import Capture
 from splat.core.errors import SplatError
@@ -15,6 +17,7 @@ from splat.core.machine import available_cores
 from splat.core.slots import DepthPrior, PoseResult, Reporter, SparseMatcher
 from splat.poses import features as feature_files
 from splat.poses import mapping, matching, pairs
+from splat.poses.affine_matches import with_affine_matches
 from splat.poses.attempts import AttemptSettings, attempt_sequence, doubt_attempt, with_matcher
 from splat.poses.checks import consistency_warnings
 from splat.poses.dense_placement import Placement, place_by_depth
@@ -26,6 +29,7 @@ from splat.poses.metric import Frame, framed
 from splat.poses.mirrored import mirrored_reasons
 from splat.poses.model import registered_ids, to_capture
 from splat.poses.parallax import PairMotion, Stayed, motions
+from splat.poses.promise import SIDE, connected
 from splat.poses.refine import richer_lens
 from splat.poses.reregistration import Settled, settle
 from splat.poses.unregistered import unregistered_reasons
@@ -46,7 +50,7 @@ class Sfm:
     """Features per photo in the first attempt (default: 4096; fewer for more than 30 photos)."""
     pairs: pairs.PairSettings = field(default_factory=pairs.PairSettings)
     frame: Frame = field(default_factory=Frame)
-    attempts: int = 5
+    attempts: int = 6
     """Maximum number of attempts, each with other settings; that with DISK + LightGlue is not counted."""
     enough: float = 0.95
     """Stop retrying when this share of the photos is registered (all of them when they are 20 or fewer)."""
@@ -90,19 +94,17 @@ class Sfm:
         if matcher is not None:
             sequence = with_matcher(sequence, matcher.name)
         while sequence:
-            attempt, sequence = runner.run(sequence[0]), sequence[1:]
+            attempt, sequence = runner.run(sequence[0], tried), sequence[1:]
             tried.append(attempt)
-            note = "" if attempt.trusted else ", but the model contradicts its photos"
-            report.info(
-                f"poses ({attempt.settings.name}): {len(attempt.registered)} of {total} photos registered in "
-                f"{attempt.seconds:.0f} s{note}"
-            )
+            report.info(f"poses ({attempt.settings.name}): {attempt.outcome}")
+            if attempt.skipped:
+                continue
             if len(attempt.registered) + len(attempt.left_out) >= self._target(runner):
                 # Contradictions all over a complete model: solved once more in another way, which is compared.
                 again = not attempt.trusted and not doubted and len(tried) < self.attempts
                 sequence, doubted = (doubt_attempt(attempt.settings),) if again else (), True
             elif not attempt.geometries:  # what finds most finds some, or nothing will
-                sequence = tuple(s for s in sequence if s.name == "robust features" or s.added)
+                sequence = tuple(s for s in sequence if s.features.robust or s.affine or s.added)
         best = max(tried, key=lambda a: a.score)
         if best.model is None:
             raise SplatError(nothing_registered(capture.views, best.features, best.geometries, runner.motions))
@@ -168,6 +170,16 @@ class Attempt:
     pairing: str
     """How the pairs were chosen."""
     seconds: float
+    skipped: str = ""
+    """Why it was not run to its end: it could not have placed another photo."""
+
+    @property
+    def outcome(self) -> str:
+        """For the report."""
+        if self.skipped:
+            return f"left out after {self.seconds:.0f} s: {self.skipped}"
+        note = "" if self.trusted else ", but the model contradicts its photos"
+        return f"{len(self.registered)} of {len(self.features)} photos registered in {self.seconds:.0f} s{note}"
 
     @property
     def model(self) -> Any | None:
@@ -208,7 +220,19 @@ class Attempt:
             "reprojection_error": error,
             "seconds": round(self.seconds, 1),
             "settings": {k: asdict(getattr(self.settings, k)) for k in ("features", "matching", "mapping")},
-        } | ({"added_matches": True} if self.settings.added else {})
+            **({"affine": asdict(self.settings.affine)} if self.settings.affine else {}),
+            **({"added_matches": True} if self.settings.added else {}),
+            **({"skipped": self.skipped} if self.skipped else {}),
+        }
+
+
+def _lost(capture: Capture, best: Attempt | None) -> set[int]:
+    """Indices of the views that the best attempt leaves open."""
+    views = range(len(capture.views))
+    if best is None:
+        return set(views)
+    placed, out = set(best.registered), best.left_out
+    return {i for i in views if i not in placed and capture.views[i].name not in out}
 
 
 class AttemptRunner:
@@ -227,8 +251,10 @@ class AttemptRunner:
         self._matches: dict[tuple[FeatureSettings, MatchSettings], tuple[dict, int, str]] = {}
         self._stayed: dict[tuple[int, int], Stayed] = {}
         """What did not move of the first attempt's matches."""
-        self._joint: dict[FeatureSettings, tuple[list[PhotoFeatures], dict, int, str]] = {}
-        """Features and matches of attempts with those of the matcher."""
+        self._affine_pairs: set[tuple[int, int]] | None = None
+        """Pairs that features of affine shape verified alone; None before they were tried."""
+        self._raw: dict[tuple[FeatureSettings, MatchSettings], dict[tuple[int, int], np.ndarray]] = {}
+        """Matches before verification, of attempts that a second kind of features is added to."""
 
     def features(self, settings: FeatureSettings) -> list[PhotoFeatures]:
         if settings not in self._features:
@@ -259,46 +285,90 @@ class AttemptRunner:
             found = matching.match_all(
                 features, cameras, chosen, settings.matching, self.sfm.seed, self.threads,
                 lambda done, total: self.report.progress(done, total, step="matches"),
-                None if self._matches else self._stayed,
+                None if self._matches else self._stayed, self._raw.setdefault(key, {}),
             )  # fmt: skip
             self._matches[key] = (found, len(chosen), pairing)
         return self._matches[key]
 
-    def with_added(
+    def with_affine(
         self, settings: AttemptSettings, features: Sequence[PhotoFeatures], cameras: Sequence[Any]
     ) -> tuple[list[PhotoFeatures], dict[tuple[int, int], Any], int, str]:
-        """Features and matches of SIFT and of the matcher together."""
-        assert self.matcher is not None
-        if settings.features not in self._joint:
-            known = self.matches(settings, features, cameras)[0]
-            chosen, pairing = pairs.choose_pairs(self.capture, features, self.sfm.pairs, self.sfm.seed)
-            joined, found = joint_matches(
-                self.capture.views, features, cameras, chosen, known, self.matcher, settings.matching,
-                self.workdir / "features", self.report, self.sfm.seed, self.threads,
-            )  # fmt: skip
-            self._joint[settings.features] = joined, found, len(chosen), pairing
-        return self._joint[settings.features]
+        """Features and matches of SIFT and of those of affine shape together."""
+        assert settings.affine is not None
+        _, tried, pairing = self.matches(settings, features, cameras)
+        raw = self._raw[settings.features, settings.matching]
+        joined, found, self._affine_pairs = with_affine_matches(
+            features, self.features(settings.affine), cameras, list(raw), raw, settings.matching, self.sfm.seed,
+            self.threads,
+        )  # fmt: skip
+        return joined, found, tried, pairing
 
-    def run(self, settings: AttemptSettings) -> Attempt:
+    def with_added(
+        self, settings: AttemptSettings, features: Sequence[PhotoFeatures], cameras: Sequence[Any],
+        lost: Collection[int],
+    ) -> tuple[list[PhotoFeatures], dict[tuple[int, int], Any], int, str] | None:  # fmt: skip
+        """Features and matches of SIFT and of the matcher together; None where these connect none of the photos
+        `lost`."""
+        assert self.matcher is not None
+        known = self.matches(settings, features, cameras)[0]
+        chosen, pairing = pairs.choose_pairs(self.capture, features, self.sfm.pairs, self.sfm.seed)
+        both = joint_matches(
+            self.capture.views, features, cameras, chosen, known, self.matcher, settings.matching,
+            self.workdir / "features", self.report, self.sfm.seed, self.threads, lost,
+        )  # fmt: skip
+        return None if both is None else (*both, len(chosen), pairing)
+
+    def cannot_help(self, settings: AttemptSettings, tried: Sequence[Attempt]) -> str:
+        """Why an attempt cannot place more photos than those before it, by what is known before it starts; empty where
+        it may, and where no model is there yet or pairs contradict it."""
+        best = max(tried, key=lambda a: a.score, default=None)
+        if best is None or best.model is None or not best.trusted:
+            return ""
+        lost = _lost(self.capture, best)
+        sampled = self._affine_pairs
+        links = sampled is None or any(len(lost.intersection(p)) == 1 for p in sampled)
+        if settings.features.robust and not links:
+            return "the largest such features match none of the photos that are left"
+        known = self._matches.get((settings.features, settings.matching))
+        if known is None or settings.affine is not None or settings.added:
+            return ""
+        most = len(connected(len(self.capture.views), known[0]))
+        return "its matches are known and connect no more photos" if most <= len(best.registered) else ""
+
+    def run(self, settings: AttemptSettings, tried: Sequence[Attempt] = ()) -> Attempt:
+        """tried: the attempts before it; one that cannot place more photos than these is skipped."""
         start, seed, views = time.monotonic(), self.sfm.seed, self.capture.views
+
+        def skipped(reason: str) -> Attempt:
+            seconds = time.monotonic() - start
+            return Attempt(settings, self.first_features, {}, [], None, 0, "", seconds, reason)
+
+        if reason := self.cannot_help(settings, tried):
+            return skipped(reason)
         features = self.features(settings.features)
         first = not self._matches
         cameras = mapping.make_cameras(views, features)
         if settings.added:
-            features, found, tried, pairing = self.with_added(settings, features, cameras)
+            best = max(tried, key=lambda a: a.score, default=None)
+            joint = self.with_added(settings, features, cameras, _lost(self.capture, best))
+            if joint is None:
+                return skipped(f"in photos of {SIDE} px it connects none of those that are left")
+            features, found, count, pairing = joint
+        elif settings.affine is not None:
+            features, found, count, pairing = self.with_affine(settings, features, cameras)
         else:
-            found, tried, pairing = self.matches(settings, features, cameras)
+            found, count, pairing = self.matches(settings, features, cameras)
         if first:
             self._refuse_hopeless(settings, features, cameras, found)
         database = self.workdir / "database.db"
         mapping.write_database(database, [v.name for v in views], features, cameras, found)
         known = self._known_cameras(cameras)
-        count = 1
+        placed = 1
 
         def registered() -> None:
-            nonlocal count
-            count += 1
-            self.report.progress(min(count, len(views)), len(views), step="mapping")
+            nonlocal placed
+            placed += 1
+            self.report.progress(min(placed, len(views)), len(views), step="mapping")
 
         models = mapping.map_photos(database, settings.mapping, len(views), known, seed, self.threads, registered)
         settled = None
@@ -307,7 +377,7 @@ class AttemptRunner:
                 models[0] = richer_lens(models[0], known, self.threads)
             settled = self.settled(settings, models[0], features, cameras, found)
         seconds = time.monotonic() - start
-        return Attempt(settings, features, found, models, settled, tried, pairing, seconds)
+        return Attempt(settings, features, found, models, settled, count, pairing, seconds)
 
     def _known_cameras(self, cameras: Sequence[Any]) -> set[int]:
         """Ids of the cameras whose intrinsics the dataset gives."""
@@ -345,11 +415,13 @@ class AttemptRunner:
         features, found = best.features, best.geometries
         if missing and not settings.added:
             wanted = sorted((min(i, j), max(i, j)) for i in missing for j in best.registered)
-            features, more = joint_matches(
+            both = joint_matches(
                 views, features, cameras, wanted, found, matcher, settings.matching, self.workdir / "features",
-                self.report, seed, self.threads, lost=missing,
+                self.report, seed, self.threads, missing,
             )  # fmt: skip
-            found = {p: g for p, g in found.items() if p not in set(wanted)} | more
+            if both is not None:
+                features, more = both
+                found = {p: g for p, g in found.items() if p not in set(wanted)} | more
         model, placements = place_by_depth(
             self.capture, best.model, features, cameras, found, missing, depth, self._known_cameras(cameras),
             self.report, seed, self.threads,

@@ -25,10 +25,12 @@ from splat.core.slots import Reporter, SparseMatches
 from splat.priors import weights
 
 _NEEDS_KORNIA = 'DISK and LightGlue need kornia: pip install "splat3d[disk]".'
-_FORMAT = 1  # of the cached files; others are computed again
+_FORMAT = 2  # of the cached files; others are computed again
 _MAX_SIDE = 1024
 """Long side of a photo, px: the network's memory grows with the area."""
 _MIN_SIDE = 32
+_PIXELS_PER_FEATURE = 16 * 16
+"""Small photos have fewer features than `max_features`: more would lie closer than the network sees."""
 _BYTES_BESIDE = 0.3e9
 """kornia, and LightGlue with two photos' features."""
 _BYTES_PER_PIXEL = 2200.0
@@ -40,7 +42,7 @@ class DiskLightGlue:
     """Features by DISK, matched by LightGlue."""
 
     max_features: int = 2048
-    """Features per photo, highest score first."""
+    """Features per photo, highest score first; at most one for each 16 x 16 px."""
     min_score: float = 0.1
     """Matches with a lower probability are left out."""
     name: str = "DISK + LightGlue"
@@ -142,7 +144,8 @@ class _Networks:
         image = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1)[None].float() / 255
         if size != (height, width):
             image = interpolate(image, size, mode="bilinear", antialias=True)
-        (found,) = self.disk(image, n=self.max_features, pad_if_not_divisible=True)
+        count = min(self.max_features, max(1, size[0] * size[1] // _PIXELS_PER_FEATURE))
+        (found,) = self.disk(image, n=count, pad_if_not_divisible=True)
         scale = torch.tensor([width / size[1], height / size[0]])
         xy = (found.keypoints.float() + 0.5) * scale  # the network's are indices of pixels
         return {"xy": xy.numpy(), "descriptors": found.descriptors.float().numpy()}

@@ -147,7 +147,7 @@ def test_photos_without_features_match_nothing() -> None:
 def test_attempts_start_cheap_and_more_photos_get_smaller_problems() -> None:
     few, many = attempt_sequence(16), attempt_sequence(200)
     assert [r.name for r in few] == [r.name for r in many]
-    assert len({r.name for r in few}) == len(few) == 5 and all(r.why for r in few)
+    assert len({r.name for r in few}) == len(few) == 6 and all(r.why for r in few)
     assert few[0].features.max_size > many[0].features.max_size
     assert few[0].features.max_count > many[0].features.max_count
     assert attempt_sequence(16, 900, 1000)[0].features.max_size == 900

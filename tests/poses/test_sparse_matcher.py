@@ -20,7 +20,7 @@ from splat.core.geometry import align_points
 from splat.core.slots import PoseResult, Reporter, Silent, SparseMatches
 from splat.poses import Fewer, Known, Sfm
 from splat.poses.attempts import attempt_sequence, with_matcher
-from splat.poses.joint_matches import unturned
+from splat.poses.promise import SIDE, unturned
 from splat.priors.stereo import Stereo
 
 IDS = (0, 2, 4, 5, 7)
@@ -37,7 +37,7 @@ def small(photo: np.ndarray) -> np.ndarray:
 
 @dataclass(eq=False)
 class Oracle:
-    """Knows points of the street, and where each photo sees them; photos are recognized by their pixels, upright."""
+    """Knows points of the street, and where each photo sees them; photos of any size are recognized, upright."""
 
     photos: list[np.ndarray]
     """RGB, as they are upright."""
@@ -49,9 +49,13 @@ class Oracle:
     """Photos that it matches at random."""
     name: str = "an oracle"
     calls: int = 0
+    sides: set[int] = field(default_factory=set)
+    """Long sides of the photos that it was given."""
 
     def _which(self, photo: np.ndarray) -> int | None:
-        same = [k for k, p in enumerate(self.photos) if p.shape == photo.shape and self._near(p, photo)]
+        if photo.shape[0] > photo.shape[1]:
+            return None
+        same = [k for k, p in enumerate(self.photos) if self._near(p, photo)]
         return same[0] if same else None
 
     @staticmethod
@@ -63,6 +67,7 @@ class Oracle:
         threads: int = 1,
     ) -> SparseMatches:  # fmt: skip
         self.calls += 1
+        self.sides |= {max(p.shape) for p in photos}
         which = [self._which(p) for p in photos]
         none = np.zeros_like(self.visible[0])
         seen = [none if k is None else self.visible[k] for k in which]
@@ -73,7 +78,7 @@ class Oracle:
             if {which[i], which[j]} & self.wrong:
                 theirs = np.random.default_rng(i + 10 * j).permutation(both)
             rows[i, j] = np.stack([both, theirs], 1).astype(np.uint32)
-        xy = tuple((self.xy[0] if k is None else self.xy[k]).astype(np.float32) for k in which)
+        xy = tuple((self.xy[k or 0] * (p.shape[1] / street.WIDTH)).astype(np.float32) for k, p in zip(which, photos))
         return SparseMatches(xy, rows, {p: np.ones(len(r), np.float32) for p, r in rows.items()})
 
 
@@ -150,7 +155,7 @@ def test_its_matches_register_what_sift_does_not(negative: Photos, tmp_path: Pat
     assert set(alone.unregistered) == {negative.lost}
     both = Sfm(attempts=2, **FEW)(negative.capture, tmp_path / "b", Silent(), negative.oracle)
     assert not both.unregistered and both.details["chosen"] == "SIFT and an oracle"
-    assert [a["name"] for a in both.details["attempts"]] == ["default", "SIFT and an oracle"]
+    assert [a["name"] for a in both.details["attempts"]] == ["default", "loose thresholds", "SIFT and an oracle"]
     assert error(both, negative) < 0.02
 
 
@@ -203,6 +208,16 @@ def test_where_sift_places_all_nothing_is_asked(tmp_path: Path) -> None:
     assert torch.equal(*(r.capture.camera_centres() for r in results))
 
 
+def test_what_small_copies_do_not_connect_is_not_matched_at_full_size(tmp_path: Path) -> None:
+    photos = photographed(tmp_path / "photos", "elsewhere")
+    report = Noting()
+    result = Sfm(attempts=2, **FEW)(photos.capture, tmp_path / "work", report, photos.oracle, STEREO)
+    added = result.details["attempts"][-1]
+    assert added["name"] == "SIFT and an oracle" and "connects none" in added["skipped"] and not added["registered"]
+    assert photos.oracle.calls > 3 and photos.oracle.sides == {SIDE}
+    assert any("left out" in line and added["skipped"] in line for line in report.lines)
+
+
 def test_without_a_matcher_or_with_sift_alone_nothing_changes(negative: Photos, tmp_path: Path) -> None:
     calls = negative.oracle.calls
     sift = Sfm(attempts=1, **FEW, matches="sift")(negative.capture, tmp_path / "a", Silent(), negative.oracle, STEREO)
@@ -212,10 +227,10 @@ def test_without_a_matcher_or_with_sift_alone_nothing_changes(negative: Photos, 
     assert sift.unregistered == none.unregistered and sift.warnings == none.warnings
 
 
-def test_its_attempt_comes_right_after_the_first() -> None:
+def test_its_attempt_comes_before_any_other_features_are_sought() -> None:
     attempts = attempt_sequence(6)
     names = [s.name for s in with_matcher(attempts, "M")]
-    assert names == ["default", "SIFT and M", *(s.name for s in attempts[1:])]
+    assert names == ["default", "loose thresholds", "SIFT and M", *(s.name for s in attempts[2:])]
     assert with_matcher(attempts[:1], "M") == attempts[:1]
 
 
