@@ -72,7 +72,7 @@ def feature_size(view: View, max_size: int) -> tuple[int, int]:
     return max(1, round(width * shrink)), max(1, round(height * shrink))
 
 
-_ROOM = 12 * 12
+_PX_PER_FEATURE = 12 * 12
 """Pixels of a photo for each feature wanted, from which on its own size may have enough of them."""
 
 _BYTES_PER_SCALE_SPACE_PIXEL = 310
@@ -120,7 +120,7 @@ def _extract_chunk(views: list[View], settings: FeatureSettings, folder: Path, t
                                      enumerate(views)))  # fmt: skip
         _check_space(temporary, len(views) * (_BYTES_PER_FEATURE * settings.max_count + 2**20))
         sizes = [p[0].shape[:2] for p in prepared]
-        large = [settings.own_size and h * w >= _ROOM * settings.max_count for h, w in sizes]
+        large = [settings.own_size and h * w >= _PX_PER_FEATURE * settings.max_count for h, w in sizes]
         found = {i: [f] for i, f in _detected([i for i, at in enumerate(large) if at], settings, temporary, threads, 0)}
         few = [i for i in found if _count(found[i][0][0], prepared[i][1]) < settings.max_count]
         for i, f in _detected(few, settings, temporary, threads, -1, 1):
