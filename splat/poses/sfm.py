@@ -104,7 +104,7 @@ class Sfm:
                 again = not attempt.trusted and not doubted and len(tried) < self.attempts
                 sequence, doubted = (doubt_attempt(attempt.settings),) if again else (), True
             elif not attempt.geometries:  # what finds most finds some, or nothing will
-                sequence = tuple(s for s in sequence if s.features.robust or s.affine or s.added)
+                sequence = tuple(s for s in sequence if s.features.robust or s.added)
         best = max(tried, key=lambda a: a.score)
         if best.model is None:
             raise SplatError(nothing_registered(capture.views, best.features, best.geometries, runner.motions))

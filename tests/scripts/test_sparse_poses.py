@@ -25,8 +25,8 @@ def test_the_table_has_a_row_of_each_cell(tmp_path: Path) -> None:
     write_json(tmp_path / "b.json", CELL | {"matches": "sift", "registered": 0, "error": "no two photos overlap"})
     rows = sparse_poses.table(tmp_path).splitlines()[2:]
     assert rows == [
-        "| street | few3 | SIFT and DISK + LightGlue | 3 of 3 (1 by depth) | 10 (4) | 0.46 | 6.10 mm |",
-        "| street | few3 | SIFT | 0 of 3 | 10 (4) | - | - |",
+        "| street | few3 | SIFT and DISK + LightGlue | 3 of 3 (1 by depth) | 10 (4) | - | 0.46 | 6.10 mm |",
+        "| street | few3 | SIFT | 0 of 3 | 10 (4) | - | - | - |",
     ]
 
 
