@@ -38,11 +38,10 @@ _OF_THE_WHOLE = frozenset({
 """Settings that decide about the photos, their poses or what is delivered: blocks are given the outcome."""
 _DECIDED = frozenset({"preset", "method", "iterations", "max_resolution", "downscale", "sh_degree", "cap"})
 """Settings that every block is given as the whole has settled them."""
+_SURROUNDINGS = "train.surroundings.count"
+"""Blocks have none: those of each would lie before what its neighbours own."""
 _CODE = tuple(f"splat.{n}" for n in ("ingest", "poses", "init", "priors", "stages.train", "stages.poses"))
 """What makes a block, beside its method: one made by other code is made again."""
-
-
-_SURROUNDINGS = "train.surroundings.count"
 
 
 def check_blocks(s: ReconstructSettings, processes: int) -> None:
@@ -222,7 +221,7 @@ def flags(whole: WholeRun, cap: int) -> list[str]:
         found += ["--cap", str(cap)]
     # poses were judged in the whole, whose frame has -y up
     found += ["--test-every", "0", "--up=-y", "--known.no-check", "--no-renders", "--quiet"]
-    found += [f"--{_SURROUNDINGS}=0"]  # each block's would be before what its neighbours own
+    found += [f"--{_SURROUNDINGS}=0"]
     for name in sorted(whole.given - {_SURROUNDINGS}):
         head = name.partition(".")[0]
         if head not in _OF_THE_WHOLE | _DECIDED and head not in METHODS:

@@ -17,7 +17,7 @@ from splat.core.slots import Reporter, SparseMatcher
 from splat.poses.added_matches import Pair, joined_features, read_photos
 from splat.poses.features import PhotoFeatures, quiet
 from splat.poses.matching import MatchSettings, accepted, match_pair, one_thread_each
-from splat.poses.promise import promise, unturned
+from splat.poses.promise import promise, turned_matches
 
 MAX_PHOTOS = 20
 """With more, a network on the CPU takes too long for all pairs."""
@@ -74,7 +74,7 @@ def joint_matches(
     upright = (set(range(len(views))) - set(lost)) | (shows.reached - shows.turns.keys())
     for i, quarters in sorted(shows.turns.items()):
         others = sorted(upright, key=lambda j: abs(j - i))[:_MAX_TURNED]
-        xy, rows_with = _turned(i, quarters, others, photos, matcher, folder, report, threads)
+        (xy, *_), rows_with = turned_matches(i, quarters, others, photos, matcher, folder, report, threads)
         (joined[i],), (offset,), (seen,) = joined_features([joined[i]], [photos[i]], [masks[i]], [xy])
         again = []
         for j, rows in rows_with.items():
@@ -85,15 +85,3 @@ def joint_matches(
             again.append(pair)
         geometries |= verified(sorted(again))
     return joined, {p: geometries[p] for p in sorted(geometries)}
-
-
-def _turned(
-    i: int, quarters: int, others: Sequence[int], photos: Sequence[np.ndarray], matcher: SparseMatcher, folder: Path,
-    report: Reporter, threads: int,
-) -> tuple[np.ndarray, dict[int, np.ndarray]]:  # fmt: skip
-    """Of photo i in quarter turns (`np.rot90`): its features, float32 [n 2] in pixels of the photo as it is, and by
-    other photo the rows [m 2] (feature of i, feature of the other) that match."""
-    height, width = photos[i].shape[:2]
-    images = [np.ascontiguousarray(np.rot90(photos[i], quarters)), *(photos[j] for j in others)]
-    found = matcher(images, [(0, k + 1) for k in range(len(others))], folder, report, threads)
-    return unturned(found.xy[0], quarters, width, height), {j: found.rows[0, k + 1] for k, j in enumerate(others)}

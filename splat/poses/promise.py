@@ -73,13 +73,11 @@ def promise(
         others = sorted((set(range(len(photos))) - set(lost)) | reached, key=lambda j: abs(j - i))[:_TURNED_WITH]
         counts = {}
         for quarters in (1, 2, 3) if others else ():
-            images = [np.ascontiguousarray(np.rot90(small[i], quarters)), *(small[j] for j in others)]
-            turned = matcher(images, [(0, k + 1) for k in range(len(others))], folder, report, threads)
-            height, width = small[i].shape[:2]
-            mine = _scaled(unturned(turned.xy[0], quarters, width, height), small[i], sizes[i])
+            (own, *theirs), rows = turned_matches(i, quarters, others, small, matcher, folder, report, threads)
+            mine = _scaled(own, small[i], sizes[i])
             counts[quarters] = max(
-                believed((i, j), (mine, _scaled(turned.xy[k], small[j], sizes[j])), turned.rows[0, k])
-                for k, j in enumerate(others, 1)
+                believed((i, j), (mine, _scaled(x, small[j], sizes[j])), rows[j])
+                for j, x in zip(others, theirs, strict=True)
             )
         if counts and max(counts.values()):
             turns[i] = max(counts, key=lambda q: counts[q])
@@ -117,6 +115,19 @@ def connected(count: int, pairs: Iterable[Pair], photo: int | None = None) -> se
         group = [new if g == old else g for g in group]
     main = max(set(group), key=lambda g: (group.count(g), -g)) if photo is None else group[photo]
     return {i for i, g in enumerate(group) if g == main}
+
+
+def turned_matches(
+    i: int, quarters: int, others: Sequence[int], photos: Sequence[np.ndarray], matcher: SparseMatcher, folder: Path,
+    report: Reporter, threads: int,
+) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:  # fmt: skip
+    """Of photo i in quarter turns (`np.rot90`), then of each of the others: features, float32 [n 2] in pixels of the
+    photos as they are; and by other photo the rows [m 2] (feature of i, feature of the other) that match."""
+    height, width = photos[i].shape[:2]
+    images = [np.ascontiguousarray(np.rot90(photos[i], quarters)), *(photos[j] for j in others)]
+    found = matcher(images, [(0, k + 1) for k in range(len(others))], folder, report, threads)
+    xy = [unturned(found.xy[0], quarters, width, height), *found.xy[1:]]
+    return xy, {j: found.rows[0, k] for k, j in enumerate(others, 1)}
 
 
 def unturned(xy: np.ndarray, quarters: int, width: int, height: int) -> np.ndarray:

@@ -254,7 +254,7 @@ class AttemptRunner:
         self._affine_pairs: set[tuple[int, int]] | None = None
         """Pairs that features of affine shape verified alone; None before they were tried."""
         self._raw: dict[tuple[FeatureSettings, MatchSettings], dict[tuple[int, int], np.ndarray]] = {}
-        """Matches before verification, of attempts that a second kind of features is added to."""
+        """Matches before verification, of all attempts: a second kind of features may be added to them."""
 
     def features(self, settings: FeatureSettings) -> list[PhotoFeatures]:
         if settings not in self._features:

@@ -183,14 +183,14 @@ def _place(
             found = localize(posed.capture, held_out, work, c.report)
         release_freed_memory()  # of features, which training's way of allocating would keep
     size = max(max(v.camera.width, v.camera.height) for v in capture.views)
+    scene, background = trained.scene, trained.background.to(trained.gaussians.means)
     views = []
     for v in held_out:
         if v.name not in found:
             c.report.warn(f"{v.name} (held out) could not be placed against the finished scene")
             continue
         working = Capture(views=(found[v.name],)).resized(size).views[0]
-        background = trained.background.to(trained.gaussians.means)
-        views.append(search(trained.scene, working, c.raster, c.settings, background, trained.scene_extent))
+        views.append(search(scene, working, c.raster, c.settings, background, trained.scene_extent))
         c.report.progress(len(views), len(held_out))
     return tuple(views), tuple(v.name for v in held_out if v.name not in found)
 

@@ -26,7 +26,6 @@ from splat.core.slots import (
     Silent,
     Stateful,
 )
-from splat.geometry.drawing import over
 from splat.geometry.morton import morton_order
 from splat.native.build import release_freed_memory
 from splat.train.execution import Execution
@@ -34,7 +33,7 @@ from splat.train.loss_monitor import LossMonitor
 from splat.train.models.free import FreeGaussians
 from splat.train.models.view_model import ViewModel
 from splat.train.step import StepState
-from splat.train.surroundings import drawn_behind
+from splat.train.surroundings import over_surroundings
 
 
 @dataclass(frozen=True)
@@ -142,11 +141,9 @@ class TrainingRun:
         with torch.no_grad():
             background = phase.schedules.background.colour(False, self.generator).to(self.device)
             gaussians = self.model.gaussians()
-            render = self.raster(gaussians, item.camera, item.cam_from_world, background, phase.raster)
-            if self.beyond is None:
-                return render
-            view = self.beyond, item.camera, item.cam_from_world, background, self.raster, phase.raster
-            return over(render, drawn_behind(*view), background)
+            view = item.camera, item.cam_from_world, background
+            render = self.raster(gaussians, *view, phase.raster)
+            return over_surroundings(render, self.beyond, *view, self.raster, phase.raster)
 
     def _train_apart(self, init: Init, phase: Phase) -> Callable[[Item], Render]:
         """Train other Gaussians from the corrections of photos as they are; returns what draws them."""

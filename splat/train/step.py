@@ -22,10 +22,9 @@ from splat.core.gaussians import Gaussians
 from splat.core.schedules import StepSizes
 from splat.core.slots import DensityControl, Item, Parameterization, Phase, Rasterizer, Render, RowGradients, Step
 from splat.geometry.compositing import composite
-from splat.geometry.drawing import over
 from splat.train.models.view_model import ViewCorrection, ViewModel
 from splat.train.rows import gradients_of, leaves, summed
-from splat.train.surroundings import drawn_behind
+from splat.train.surroundings import over_surroundings
 
 
 class Exchange:
@@ -178,8 +177,7 @@ def draw_item(
     rows = leaves(gaussians, ids)
     render = s.raster(dropout.compensate(rows, s.progress), camera, pose, background, raster)
     seen = render if k == 1 else pooled(render, k)
-    if s.beyond is not None:
-        seen = over(seen, drawn_behind(s.beyond, item.camera, pose, background, s.raster, s.phase.raster), background)
+    seen = over_surroundings(seen, s.beyond, item.camera, pose, background, s.raster, s.phase.raster)
     image, affine = correction.expose(seen, background)
     photo = _target(item, background)
     now = Step(s.number, item, seen, image, affine, photo, rows, ids, s.scene_extent, s.progress)

@@ -23,7 +23,8 @@ from torch import Tensor
 from splat.core.camera import Camera
 from splat.core.gaussians import Gaussians, rgb_to_sh
 from splat.core.geometry import quat_from_matrix
-from splat.core.slots import Rasterizer, RasterSettings
+from splat.core.slots import Rasterizer, RasterSettings, Render
+from splat.geometry.drawing import over
 from splat.geometry.reproject import PosedDepth, read_bilinear
 from splat.train.views import Posed, shrink
 
@@ -217,6 +218,22 @@ def _fibonacci_sphere(count: int) -> Float[Tensor, "n 3"]:
     angle = math.pi * (3 - math.sqrt(5)) * i
     radius = (1 - z * z).clamp_min(0).sqrt()
     return torch.stack([radius * angle.cos(), radius * angle.sin(), z], 1).float()
+
+
+def over_surroundings(
+    render: Render,
+    shell: Gaussians | None,
+    camera: Camera,
+    cam_from_world: Float[Tensor, "4 4"],
+    background: Float[Tensor, "3"],
+    raster: Rasterizer,
+    settings: RasterSettings,
+) -> Render:
+    """A render that was made over `background`, over the shell instead, as training draws it (`drawn_behind`). None: as
+    it is."""
+    if shell is None:
+        return render
+    return over(render, drawn_behind(shell, camera, cam_from_world, background, raster, settings), background)
 
 
 def drawn_behind(
