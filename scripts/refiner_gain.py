@@ -56,8 +56,10 @@ def measure(root: Path, refiner: FittedRefiner, size: int, lpips: Any, pictures:
         return replace(view, camera=view.camera.at_most(size))
 
     def drawn(view: View) -> RenderedView:
-        background = run.trained.background
-        render = draw_view(run.trained.gaussians, view.camera, view.pose, run.raster, run.settings, background)
+        background, beyond = run.trained.background, run.trained.surroundings
+        render = draw_view(
+            run.trained.gaussians, view.camera, view.pose, run.raster, run.settings, background, beyond=beyond
+        )  # fmt: skip
         return RenderedView.of(render, view.camera, view.pose)
 
     references = []

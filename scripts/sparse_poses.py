@@ -6,11 +6,11 @@ DATA holds captures with a split.json that names the photos of `few3` and `few6`
 Poses are found from these photos alone: they are linked into a folder of their own, so that no other photo says
 anything. What a cell measured is kept in scripts/results/sparse_poses, one file a cell, and is not measured again.
 
-Seconds are those of the clock, and those that the process computed (in brackets), which other work on the machine
-leaves alone. "fewest points": those of the model that the photo with fewest of them observes; a pose that few hold
-means little. The reprojection error is the median over all observations, px in a photo of 1600. Where the data has
-reference poses, the error of position is the median over photos after the similarity that aligns all centres, which
-for three photos leaves two of nine degrees of freedom: it says little.
+Seconds are those of the clock, and those that all threads of the process computed together (in brackets), which other
+work on the machine leaves alone. "fewest points": those of the model that the photo with fewest of them observes; a
+pose that few hold means little. The reprojection error is the median over all observations, px in a photo of 1600.
+Where the data has reference poses, the error of position is the median over photos after the similarity that aligns all
+centres, which for three photos leaves two of nine degrees of freedom: it says little.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from splat.core.capture import Capture  # noqa: E402
 from splat.core.errors import SplatError  # noqa: E402
 from splat.core.files import write_atomic, write_json  # noqa: E402
 from splat.core.geometry import align_points  # noqa: E402
+from splat.core.machine import available_cores  # noqa: E402
 from splat.core.slots import PoseResult, Silent  # noqa: E402
 from splat.poses import Sfm  # noqa: E402
 from splat.priors.disk_lightglue import DiskLightGlue  # noqa: E402
@@ -87,7 +88,7 @@ def position_error(result: PoseResult, truth: dict[str, torch.Tensor], unit_mm: 
     return out if unit_mm is None else out | {"position_mm": unit_mm * float(distances.median())}
 
 
-def measure(folder: Path, images: Path, names: list[str], matches: str) -> dict[str, Any]:
+def measure(folder: Path, images: Path, names: list[str], matches: str, threads: int) -> dict[str, Any]:
     everything = sorted(p.name for p in images.iterdir())
     truth, unit_mm = true_centres(folder, everything)
     with tempfile.TemporaryDirectory() as temporary:
@@ -100,7 +101,7 @@ def measure(folder: Path, images: Path, names: list[str], matches: str) -> dict[
         start, cpu = time.monotonic(), time.process_time()
         out: dict[str, Any] = {"of": len(names)}
         try:
-            result = Sfm(matches=matches, threads=1)(capture, Path(temporary) / "work", Silent(), *beside)
+            result = Sfm(matches=matches, threads=threads)(capture, Path(temporary) / "work", Silent(), *beside)
         except SplatError as e:
             out |= {"registered": 0, "error": str(e)}
         else:
@@ -149,6 +150,7 @@ def main() -> int:
     parser.add_argument("--photos", default=",".join(CELLS), help="few3, few6, all")
     parser.add_argument("--matches", default=",".join(MATCHES))
     parser.add_argument("--out", type=Path, default=ROOT / "scripts" / "results" / "sparse_poses")
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores, as `splat` itself does")
     parser.add_argument("--dry-run", action="store_true", help="name the cells that are not measured yet")
     arguments = parser.parse_args()
     if "disk" in arguments.matches.split(",") and not arguments.dry_run:
@@ -157,7 +159,8 @@ def main() -> int:
         except SplatError as e:
             print(e, file=sys.stderr)
             return 2
-    torch.set_num_threads(1)
+    threads = arguments.threads or available_cores()
+    torch.set_num_threads(threads)
     for scene in arguments.scenes.split(","):
         folder = arguments.data / scene
         split = json.loads((folder / "split.json").read_text())
@@ -171,9 +174,9 @@ def main() -> int:
                 print(path.stem, flush=True)
                 if arguments.dry_run:
                     continue
-                found = measure(folder, images, names, matches)
+                found = measure(folder, images, names, matches, threads)
                 arguments.out.mkdir(parents=True, exist_ok=True)
-                write_json(path, {"scene": scene, "photos": photos, "matches": matches} | found)
+                write_json(path, {"scene": scene, "photos": photos, "matches": matches, "threads": threads} | found)
                 print(f"  {found['registered']} of {found['of']} in {found['seconds']:.0f} s", flush=True)
     if arguments.out.is_dir() and not arguments.dry_run:
         written = table(arguments.out)

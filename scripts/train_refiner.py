@@ -26,6 +26,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -44,6 +45,7 @@ from splat.core.geometry import Rigid  # noqa: E402
 from splat.core.slots import RasterSettings, ReferencePhoto, RefinerPair, RenderedView, Silent  # noqa: E402
 from splat.export import load_splat  # noqa: E402
 from splat.geometry.between import pose_between  # noqa: E402
+from splat.geometry.drawing import draw_view  # noqa: E402
 from splat.geometry.virtual_path import nearest_first  # noqa: E402
 from splat.priors.refiner.fitting import Fit, Recipe, score  # noqa: E402
 from splat.priors.refiner.inputs import CHANNELS, PHOTOS, Example, example  # noqa: E402
@@ -60,6 +62,8 @@ VIEWS = 10
 """Virtual cameras for each scene."""
 WORSENED = 0.3
 """Share of the renders for which Gaussians are moved and left out at random."""
+MISTAKEN, POSE_ERROR = 0.5, 0.1
+"""Share of the scenes whose photos have poses that are not exact, and standard deviation about each axis, degrees."""
 RECIPE = Recipe(steps=6000, batch=4, crop=80, darkest=0.2, exposures=0.15, swap_channels=True)
 SEED = 0
 MAX_CPU_MINUTES = 180
@@ -101,8 +105,14 @@ def virtual_poses(poses: list[Rigid], rng: np.random.Generator) -> list[Rigid]:
     return out
 
 
-def reconstructed(plan: Plan, photos: Photographed, folder: Path) -> Gaussians:
-    """The splat of some photos with known poses, in their frame."""
+def mistaken(pose: Rigid, rng: np.random.Generator) -> Rigid:
+    """A pose as photos alone give it: turned a little, so that what it shows is off by up to a pixel."""
+    turn, _ = cv2.Rodrigues(np.radians(POSE_ERROR) * rng.normal(size=3))
+    return Rigid(pose.rotation @ torch.from_numpy(turn).to(pose.rotation), pose.translation)
+
+
+def reconstructed(plan: Plan, photos: Photographed, folder: Path) -> tuple[Gaussians, Gaussians | None]:
+    """The splat of some photos, in the frame of their poses, and what surrounds it."""
     (folder / "photos" / "images").mkdir(parents=True, exist_ok=True)
     frames = []
     for i, (rgb, pose) in enumerate(zip(photos.rgb, photos.poses, strict=True)):
@@ -117,13 +127,15 @@ def reconstructed(plan: Plan, photos: Photographed, folder: Path) -> Gaussians:
         photos=folder / "photos", out=folder / "run", preset="fast", method=plan.method, iterations=plan.steps,
         test_every=0, renders=False, threads=1, seed=plan.number, quiet=True,
     )(Silent())  # fmt: skip
-    return load_splat(folder / "run" / "export" / "splat.ply")
+    scene = load_splat(folder / "run" / "export" / "splat.ply")
+    around = json.loads((folder / "run" / "metrics.json").read_text()).get("num_surroundings") or 0
+    n = len(scene) - around
+    return scene[torch.arange(n)], scene[torch.arange(n, len(scene))] if around else None
 
 
-def drawn(gaussians: Gaussians, photos: Photographed, pose: Rigid) -> RenderedView:
-    with torch.no_grad():
-        settings, background = RasterSettings(), torch.zeros(3)
-        render = choose("cpu")(gaussians, photos.camera, pose.inverse().matrix().float(), background, settings)
+def drawn(gaussians: Gaussians, beyond: Gaussians | None, photos: Photographed, pose: Rigid) -> RenderedView:
+    settings, background = RasterSettings(), torch.zeros(3)
+    render = draw_view(gaussians, photos.camera, pose, choose("cpu"), settings, background, beyond=beyond)
     return RenderedView.of(render, photos.camera, pose)
 
 
@@ -139,17 +151,19 @@ def examples_of(plan: Plan, folder: Path) -> list[Example]:
     rng = np.random.default_rng([plan.number, 89])
     stage = staged(FIRST_SCENE + plan.number, plan.photos, WIDTH)
     photos, truth = stage.photograph(stage.poses), stage.photograph(virtual_poses(stage.poses, rng))
-    splat = reconstructed(plan, photos, folder)
+    if rng.random() < MISTAKEN:
+        photos = replace(photos, poses=[mistaken(p, rng) for p in photos.poses])
+    splat, beyond = reconstructed(plan, photos, folder)
     generator = torch.Generator().manual_seed(plan.number)
     found = []
     for i, (pose, target) in enumerate(zip(truth.poses, truth.rgb, strict=True)):
         scene = worsened(splat, generator) if rng.random() < WORSENED else splat
-        known = [(rgb, drawn(scene, photos, p)) for rgb, p in zip(photos.rgb, photos.poses, strict=True)]
+        known = [(rgb, drawn(scene, beyond, photos, p)) for rgb, p in zip(photos.rgb, photos.poses, strict=True)]
         references = [
             ReferencePhoto(p.camera, p.world_from_cam, rgb, torch.where(p.alpha > 0.5, p.depth, 0)) for rgb, p in known
         ]
         nearest, name = tuple(nearest_first(pose, references)[:PHOTOS]), f"scene {plan.number} camera {i}"
-        found.append(example(RefinerPair(drawn(scene, photos, pose), nearest, target, name)))
+        found.append(example(RefinerPair(drawn(scene, beyond, photos, pose), nearest, target, name)))
     return found
 
 
