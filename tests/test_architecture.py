@@ -49,7 +49,7 @@ DOORS = {
     "pillow_heif": ("core/image.py",),
     "kornia": ("priors/disk_lightglue.py",),
     "transformers": ("priors/depth_anything.py",),
-    "diffusers": ("priors/marigold.py", "priors/diffusion_refiner.py", "priors/video_enhancer.py"),
+    "diffusers": ("priors/diffusers_door.py",),
     "peft": ("priors/diffusion_refiner.py",),
     "pxr": ("export/usd.py",),
     "websockets": ("viewer/server.py",),

@@ -781,6 +781,8 @@ class Snapshot:
     gaussians: Gaussians | None
     """A copy of all Gaussians for this observer, without rows that are never drawn; None unless it
     `wants_gaussians` of this step."""
+    num_surroundings: int = 0
+    """How many of `gaussians`, the last ones, are behind the scene (see `train/surroundings.py`)."""
 
 
 @runtime_checkable

@@ -7,7 +7,6 @@ code that comes with weights is run.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from splat.core.errors import SplatError
 from splat.core.foreign import regular_file, shown
 from splat.core.metrics import psnr
 from splat.core.slots import ReferencePhoto, RefinedView, RefinerPair, RenderedView, Reporter
-from splat.priors.marigold import is_safe
+from splat.priors import diffusers_door
 from splat.priors.weights import named_folder
 
 TITLE = "Stable Diffusion 1.5 with the tile ControlNet"
@@ -83,32 +82,19 @@ class DiffusionRefiner:
             )
         for name in needed:
             regular_file(root / name)
-        for package in ("diffusers", "transformers", "peft"):
-            if importlib.util.find_spec(package) is None:
-                raise SplatError(f'{TITLE} needs the package {package} (Apache-2.0): pip install "splat3d[diffusion]".')
+        if (reason := diffusers_door.unusable(TITLE, "peft")) is not None:
+            raise SplatError(f"{reason}.")
         return root / BASE, root / CONTROL
 
     def start(self) -> LoadedDiffusion:
         """Raises SplatError as `check`, and where the weights are damaged or of other networks."""
         base, control = self.check()
-        import diffusers
-
-        diffusers.utils.logging.disable_progress_bar()
-        if not is_safe(diffusers.__version__):
-            raise SplatError(
-                f"diffusers {diffusers.__version__} runs code that comes with weights: pip install 'diffusers>=0.38'."
-            )
-        options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
-        try:
-            condition = diffusers.ControlNetModel.from_pretrained(str(control), **options)
-            pipeline = diffusers.StableDiffusionControlNetImg2ImgPipeline.from_pretrained(
-                str(base), controlnet=condition, safety_checker=None, requires_safety_checker=False, **options
-            )
-            pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
-        except Exception as e:  # damaged files raise all kinds
-            reason = (shown(e) or type(e).__name__)[:160]
-            raise SplatError(f"{shown(base)} cannot be loaded as {TITLE} ({reason}): copy it again.") from None
-        pipeline.set_progress_bar_config(disable=True)
+        condition = diffusers_door.load("ControlNetModel", control, TITLE)
+        pipeline = diffusers_door.load(
+            "StableDiffusionControlNetImg2ImgPipeline", base, TITLE, controlnet=condition, safety_checker=None,
+            requires_safety_checker=False,
+        )  # fmt: skip
+        pipeline.scheduler = diffusers_door.scheduler("DDIMScheduler", pipeline, clip_sample=False)
         for part in _networks(pipeline):
             part.requires_grad_(False)
         return LoadedDiffusion(self, pipeline.to(devices.named(self.device), torch.float32))

@@ -6,8 +6,6 @@ code that a folder brings is run.
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,8 @@ from splat.core.capture import Capture
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
 from splat.core.slots import DepthMap, Reporter
-from splat.priors.weights import named_folder, networks_sha256
+from splat.priors import diffusers_door
+from splat.priors.weights import networks_sha256
 
 TITLE = "Marigold"
 DEPTH_FOLDER, NORMALS_FOLDER = "marigold-depth-v1-1", "marigold-normals-v1-1"
@@ -31,9 +30,6 @@ DEPTH_FOLDER, NORMALS_FOLDER = "marigold-depth-v1-1", "marigold-normals-v1-1"
 LICENCE = "OpenRAIL++-M"
 SIZE_GB = 2.6
 """Of either, in half precision."""
-MIN_DIFFUSERS = (0, 38)
-"""Earlier releases could be made to run code that a folder of weights brings (CVE-2026-44513)."""
-_INDEX = "model_index.json"
 _NETWORKS = ("unet", "vae", "text_encoder")
 
 
@@ -54,13 +50,13 @@ class Marigold:
 
     def unavailable(self) -> str | None:
         """Why it cannot run here, in one sentence without its full stop; None if it can."""
-        if find(DEPTH_FOLDER, self.weights) is None:
+        if diffusers_door.find(DEPTH_FOLDER, self.weights) is None:
             place = shown(self.weights) if self.weights is not None else "the folder named by SPLAT_WEIGHTS"
             return (
                 f"the weights of {TITLE} ({DEPTH_FOLDER}, about {SIZE_GB:g} GB, {LICENCE}) are not found, and splat "
                 f"downloads nothing: put that folder, as Hugging Face has it, into {place}"
             )
-        return _missing_package()
+        return diffusers_door.unusable(TITLE)
 
     def check(self) -> None:
         """Raises SplatError where it cannot run, or may not."""
@@ -73,7 +69,7 @@ class Marigold:
         self.check()
         depths = self._predictions(DEPTH_FOLDER, "MarigoldDepthPipeline", capture, report, seed)
         normals: list[Tensor | None] = [None] * len(depths)
-        if find(NORMALS_FOLDER, self.weights) is not None:
+        if diffusers_door.find(NORMALS_FOLDER, self.weights) is not None:
             found = self._predictions(NORMALS_FOLDER, "MarigoldNormalsPipeline", capture, report, seed)
             normals = [opencv_normals(n) for n in found]
         # Its depth is 0 at what is nearest: a little more keeps all of it above 0, where depth counts as known.
@@ -83,21 +79,11 @@ class Marigold:
     def _predictions(
         self, name: str, pipeline: str, capture: Capture, report: Reporter, seed: int
     ) -> list[Float[Tensor, "h w c"]]:
-        folder = find(name, self.weights)
+        folder = diffusers_door.find(name, self.weights)
         assert folder is not None
         started = time.monotonic()
         digest = networks_sha256(folder, _NETWORKS, f"copy {shown(folder.name)} again")
-        import diffusers
-
-        try:
-            pipe = getattr(diffusers, pipeline).from_pretrained(
-                str(folder), local_files_only=True, use_safetensors=True
-            )
-        except Exception as e:  # damaged files raise all kinds
-            reason = (shown(e) or type(e).__name__)[:160]
-            raise SplatError(f"{shown(folder)} cannot be loaded as {TITLE} ({reason}): copy it again.") from None
-        pipe = pipe.to(devices.named(self.device))
-        pipe.set_progress_bar_config(disable=True)
+        pipe = diffusers_door.load(pipeline, folder, TITLE).to(devices.named(self.device))
         found = []
         for i, view in enumerate(capture.views):
             found.append(predict(pipe, view.load().rgb, self.steps, self.size, seed))
@@ -131,27 +117,3 @@ def opencv_normals(normals: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
     turned = torch.nn.functional.normalize(normals * normals.new_tensor([1.0, -1.0, -1.0]), dim=2, eps=1e-6)
     short = normals.norm(dim=2, keepdim=True) < 1e-3
     return torch.where(short, turned.new_tensor([0.0, 0.0, -1.0]), turned)
-
-
-def find(name: str, folder: Path | None = None) -> Path | None:
-    """The folder of weights called `name` in `folder` or, without one, in that named by SPLAT_WEIGHTS; or that itself
-    where it has this name."""
-    named = named_folder(folder)
-    if named is None:
-        return None
-    places = [named / name, *([named] if named.name == name else [])]
-    return next((p for p in places if (p / _INDEX).is_file()), None)
-
-
-def is_safe(diffusers: str) -> bool:
-    """Whether this version of `diffusers` runs no code that a folder of weights brings."""
-    return tuple(int(n) for n in diffusers.split(".")[:2] if n.isdigit()) >= MIN_DIFFUSERS
-
-
-def _missing_package() -> str | None:
-    if importlib.util.find_spec("diffusers") is None or importlib.util.find_spec("transformers") is None:
-        return f'{TITLE} needs the packages diffusers and transformers (Apache-2.0): pip install "splat3d[diffusion]"'
-    version = importlib.metadata.version("diffusers")
-    if not is_safe(version):
-        return f'diffusers {version} is too old to be safe: pip install "splat3d[diffusion]"'
-    return None

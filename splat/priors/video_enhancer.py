@@ -8,8 +8,6 @@ safetensors alone, and are never downloaded; no code that comes with weights is 
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from splat.core import devices, licences
 from splat.core.errors import SplatError
 from splat.core.foreign import shown
 from splat.core.slots import EnhancedView, RenderedView
-from splat.priors.marigold import find, is_safe
+from splat.priors import diffusers_door
 from splat.priors.weights import networks_sha256
 
 TITLE = "ZeroScope v2 XL"
@@ -73,37 +71,23 @@ class VideoEnhancer:
         if not 0 <= self.overlap <= self.chunk // 2:
             raise SplatError(f"chunks of {self.chunk} frames cannot overlap by {self.overlap}: at most by a half.")
         licences.require(TITLE, LICENCE, "choose --enhance filter, which needs no weights")
-        folder = find(FOLDER, self.weights)
+        folder = diffusers_door.find(FOLDER, self.weights)
         if folder is None:
             place = shown(self.weights) if self.weights is not None else "the folder named by SPLAT_WEIGHTS"
             raise SplatError(
                 f"the weights of {TITLE} ({FOLDER}, about {SIZE_GB:g} GB, {LICENCE}) are not found, and splat "
                 f"downloads nothing: put that folder, as Hugging Face has it, into {place}, or choose --enhance filter."
             )
-        for package in ("diffusers", "transformers"):
-            if importlib.util.find_spec(package) is None:
-                raise SplatError(f'{TITLE} needs the package {package} (Apache-2.0): pip install "splat3d[diffusion]".')
-        version = importlib.metadata.version("diffusers")
-        if not is_safe(version):
-            raise SplatError(f'diffusers {version} is too old to be safe: pip install "splat3d[diffusion]".')
+        if (reason := diffusers_door.unusable(TITLE)) is not None:
+            raise SplatError(f"{reason}.")
         return folder
 
     def start(self) -> LoadedVideo:
         """Raises SplatError as `check`, and where the weights are damaged or of other networks."""
         folder = self.check()
         digest = networks_sha256(folder, _NETWORKS, f"convert the weights of {TITLE}, or choose --enhance filter")
-        import diffusers
-
-        diffusers.utils.logging.disable_progress_bar()
-        try:
-            pipeline = diffusers.VideoToVideoSDPipeline.from_pretrained(
-                str(folder), local_files_only=True, use_safetensors=True
-            )
-            pipeline.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
-        except Exception as e:  # damaged files raise all kinds
-            reason = (shown(e) or type(e).__name__)[:160]
-            raise SplatError(f"{shown(folder)} cannot be loaded as {TITLE} ({reason}): copy it again.") from None
-        pipeline.set_progress_bar_config(disable=True)
+        pipeline = diffusers_door.load("VideoToVideoSDPipeline", folder, TITLE)
+        pipeline.scheduler = diffusers_door.scheduler("DPMSolverMultistepScheduler", pipeline)
         pipeline.vae.enable_slicing()  # one frame at a time: a chunk of them would fill a GPU
         device = devices.named(self.device)
         precision = torch.float16 if torch.device(device).type == "cuda" else torch.float32

@@ -126,13 +126,13 @@ class _Audience:
         run, step = self.run, self.run.step
         wanted = [o.wants_gaussians(step, run.total) for o in self.observers]
         everything: Gaussians | None = None
+        around: Gaussians | None = None
         count = len(run.model) if self.group.world == 1 else self.count
         if any(wanted):
             run.read_losses()  # what a GPU has still to do is training
             with watch.paused(), torch.no_grad():
-                everything = run.gaussians()
+                everything, around = run.gaussians(), run.surroundings
                 count = len(everything)
-                everything = with_surroundings(everything, run.surroundings)
         if self.group.rank > 0 or not self.observers:
             return
 
@@ -145,8 +145,11 @@ class _Audience:
         phase = run.phase.name if run.phase_index >= 0 else ""
         with watch.paused(), torch.no_grad():
             for observer, wants in zip(self.observers, wanted, strict=True):
-                copy = drawable(everything) if wants and everything is not None else None
-                observer(Snapshot(step, run.total, phase, count, figures, seconds, meter.rate, copy))
+                copy, behind = None, 0
+                if wants and everything is not None:
+                    copy = with_surroundings(drawable(everything), around)
+                    behind = 0 if around is None else len(around)
+                observer(Snapshot(step, run.total, phase, count, figures, seconds, meter.rate, copy, behind))
 
 
 # --------------------------------------------------------------------------------------------------------- checkpoints

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 from splat.core.slots import Reporter, Snapshot
+from splat.geometry.page import ball_within
 from splat.viewer.scene import Scene
 from splat.viewer.server import Viewer
 
@@ -38,7 +39,10 @@ class LiveView:
             return
         spent = self.viewer.session.spent()
         gaussians = snapshot.gaussians.map(lambda t: t.detach().to("cpu"))  # the observer's own copy already
-        self.viewer.session.show(replace(self.scene, gaussians=gaussians, step=snapshot.step))
+        behind = snapshot.num_surroundings
+        ball = ball_within(gaussians[-behind:]) if behind else None
+        shown = replace(self.scene, gaussians=gaussians, surroundings=ball, step=snapshot.step)
+        self.viewer.session.show(shown)
         took = time.monotonic() - self._asked + spent
         self._due = time.monotonic() + max(EVERY_SECONDS, took / SHARE)
 

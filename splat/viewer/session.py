@@ -82,6 +82,8 @@ class Session:
         same = known is not None and known.cameras is scene.cameras and known.name == scene.name
         # what a run that trains is said to be does not change from snapshot to snapshot
         again = same and known is not None and known.gaussians is not None and known.saver is scene.saver
+        # before the first step nothing surrounds it
+        again = again and known is not None and known.surroundings == scene.surroundings
         hello = self.hello if again else describe(scene)
         with self._lock:
             self._scene, self._packed, self._mask = scene, None, None

@@ -15,6 +15,7 @@ from splat.core.camera import Camera
 from splat.core.errors import SplatError
 from splat.core.slots import Silent
 from splat.priors import Marigold, marigold, weights
+from splat.priors.diffusers_door import find
 from splat.priors.weights import TABLE
 
 
@@ -43,7 +44,7 @@ def test_weights_without_safetensors_are_refused(tmp_path: Path) -> None:
         (folder / part).mkdir(parents=True)
         (folder / part / "diffusion_pytorch_model.bin").write_bytes(b"x")
     (folder / "model_index.json").write_text("{}")
-    assert marigold.find(marigold.DEPTH_FOLDER, tmp_path) == folder == marigold.find(marigold.DEPTH_FOLDER, folder)
+    assert find(marigold.DEPTH_FOLDER, tmp_path) == folder == find(marigold.DEPTH_FOLDER, folder)
     with pytest.raises(SplatError, match="safetensors"):
         weights.networks_sha256(folder, ("unet",), "copy it again")
 

@@ -15,6 +15,7 @@ from small_runs import small
 from viewing import Client, connected, gaussians, scene
 
 from splat.core.errors import SplatError
+from splat.core.gaussians import with_surroundings
 from splat.core.slots import Control, Observer, Reporter, Silent, Snapshot
 from splat.run.trained import load_trained
 from splat.viewer import live, terminal
@@ -127,6 +128,20 @@ def test_nothing_is_copied_while_nobody_watches(shown_viewer: Viewer, tmp_path: 
         assert view.wants_gaussians(5, 100)
         view(snapshot(5))
         assert not view.wants_gaussians(6, 100), "seldom: at most every two seconds"
+
+
+def test_what_surrounds_a_scene_in_training_is_told_from_it(shown_viewer: Viewer, tmp_path: Path) -> None:
+    shell = gaussians(40)
+    shell = replace(shell, means=shell.means / shell.means.norm(dim=1, keepdim=True))
+    view = LiveView(shown_viewer, scene(tmp_path, saver=None, gaussians=None))
+    with connected(shown_viewer) as client:
+        client.next("hello")
+        view(snapshot(0))
+        assert shown_viewer.session.hello["surroundings"] is None, "there are none before the first step"
+        view(replace(snapshot(1), gaussians=with_surroundings(gaussians(50), shell), num_surroundings=40))
+        while (ball := client.next("hello")["surroundings"]) is None:
+            pass
+        assert 0.5 < ball["radius"] < 1.5
 
 
 def test_they_are_what_the_loop_expects(shown_viewer: Viewer, tmp_path: Path) -> None:
