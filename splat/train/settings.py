@@ -26,7 +26,7 @@ from splat.train.density.free_space import FreeSpace
 from splat.train.density.in_frame import Frame, InFrame
 from splat.train.density.near_camera import NearCamera
 from splat.train.models.view_model import ViewSettings
-from splat.train.surroundings import Shell, Surroundings
+from splat.train.surroundings import Shell, SurroundingsSettings
 from splat.train.views import PhotoSource, Posed
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Training:
     """Where there are depth maps: Gaussians that at least two photos see past by more than this fraction of their depth
     are removed, and those that veil the scene between the photos, which prevents floaters. Many photos see to that
     themselves, and are more exact than depth maps. 0: no limit (default: 0; with at most 14 training photos 0.05)."""
-    surroundings: Surroundings = field(default_factory=Surroundings)
+    surroundings: SurroundingsSettings = field(default_factory=SurroundingsSettings)
     """What is behind the scene where nobody saw it."""
     views: ViewSettings = field(default_factory=ViewSettings)
     capacity: int | None = None

@@ -51,7 +51,7 @@ _DRAWN_SIDE = 160
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SurroundingsSettings:
     """The shell around the scene (see the top of `train/surroundings.py`)."""
 
     count: int = 0

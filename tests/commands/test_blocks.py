@@ -29,7 +29,7 @@ from splat.run.capture_io import load_capture
 from splat.run.completed import CompletedRun
 from splat.stages.blocks import block_capture, write_block
 from splat.train.settings import Training
-from splat.train.surroundings import Surroundings
+from splat.train.surroundings import SurroundingsSettings
 
 
 @dataclasses.dataclass
@@ -183,7 +183,7 @@ def test_auto_divides_only_what_does_not_fit(done: tuple[Path, Path, dict[str, A
         ({"view": True}, "--view"),
         ({"workers": 0}, "--workers 0"),
         ({"block_overlap": -1.0}, "--block-overlap"),
-        ({"train": Training(surroundings=Surroundings(500))}, "--train.surroundings.count is of one training"),
+        ({"train": Training(surroundings=SurroundingsSettings(500))}, "--train.surroundings.count is of one training"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(

@@ -35,7 +35,7 @@ from splat.train.loop import TrainSettings, train
 from splat.train.models.free import FreeGaussians
 from splat.train.models.view_model import ViewModel, ViewSettings
 from splat.train.observers import TrainingLog
-from splat.train.surroundings import Surroundings
+from splat.train.surroundings import SurroundingsSettings
 from splat.train.views import PhotoSource, Posed
 
 pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason="no compiled kernels")
@@ -111,7 +111,7 @@ def trained(
         Losses(),
         density or NoDensity(),
         Schedules(rates=rates, sh=ShSchedule(0.2)),
-        surroundings=Surroundings(200).around(start().gaussians.means, photos(), [unknown(p) for p in POSES]),
+        surroundings=SurroundingsSettings(200).around(start().gaussians.means, photos(), [unknown(p) for p in POSES]),
     )
     if together > 1:
         view_model.prepare = lambda total: ViewModel.prepare(view_model, total * together)  # type: ignore[method-assign]

@@ -18,7 +18,7 @@ from splat.core.slots import RasterSettings
 from splat.geometry.drawing import draw_view
 from splat.geometry.reproject import PosedDepth
 from splat.raster.reference import Reference
-from splat.train.surroundings import Shell, Surroundings, drawn_behind
+from splat.train.surroundings import Shell, SurroundingsSettings, drawn_behind
 from splat.train.views import Posed
 
 UP = torch.tensor([0.0, -1.0, 0.0])
@@ -54,7 +54,7 @@ def depth_of(photo: Posed, z: float = 0.0) -> PosedDepth:
 
 def shell_of(photos: list[Posed], depths: tuple[PosedDepth, ...] | None = None, count: int = 800) -> Shell:
     depths = tuple(map(depth_of, photos)) if depths is None else depths
-    found = Surroundings(count).around(near_scene().means, photos, depths)
+    found = SurroundingsSettings(count).around(near_scene().means, photos, depths)
     assert found is not None
     return found
 
@@ -95,7 +95,7 @@ def test_a_near_surface_says_little_about_what_is_behind_it() -> None:
 def test_a_photo_that_is_left_out_says_nothing() -> None:
     photos = [photo(t) for t in CUBE[:2]]
     means = near_scene().means
-    whole, one = (Surroundings(400).around(means, p, [*map(depth_of, p)]) for p in (photos, photos[:1]))
+    whole, one = (SurroundingsSettings(400).around(means, p, [*map(depth_of, p)]) for p in (photos, photos[:1]))
     assert whole is not None and one is not None
     assert not torch.allclose(whole.colours, one.colours, atol=0.05)
     assert torch.allclose(whole.without_photos({1}).colours, one.colours, atol=1e-5)
@@ -110,9 +110,9 @@ def test_masked_pixels_say_nothing() -> None:
 
 def test_without_photos_depth_or_gaussians_of_its_own_there_is_none() -> None:
     seen = photo((1.0, 0, 0))
-    assert Surroundings(0).around(near_scene().means, [seen], [depth_of(seen)]) is None
-    assert Surroundings(100).around(near_scene().means, [], []) is None
-    assert Surroundings(100).around(near_scene().means, [seen], []) is None
+    assert SurroundingsSettings(0).around(near_scene().means, [seen], [depth_of(seen)]) is None
+    assert SurroundingsSettings(100).around(near_scene().means, [], []) is None
+    assert SurroundingsSettings(100).around(near_scene().means, [seen], []) is None
 
 
 @pytest.mark.parametrize("towards", CUBE)
@@ -151,6 +151,6 @@ def test_training_draws_it_small_and_it_looks_the_same() -> None:
 
 def test_a_stray_gaussian_does_not_push_it_away() -> None:
     means = torch.cat([near_scene().means, torch.tensor([[1e6, 0, 0]])])
-    shell = Surroundings(100).around(means, [photo((1.0, 0, 0))], [depth_of(photo((1.0, 0, 0)))])
+    shell = SurroundingsSettings(100).around(means, [photo((1.0, 0, 0))], [depth_of(photo((1.0, 0, 0)))])
     assert shell is not None and shell.radius < 200
     assert math.isclose(float(shell.gaussians.means.sub(shell.middle).norm(dim=1).max()), shell.radius, rel_tol=1e-4)
