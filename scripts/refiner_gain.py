@@ -35,6 +35,7 @@ from splat.priors.refiner.unet import RefinerNet  # noqa: E402
 from splat.priors.refiner.weights import FILE, load_weights  # noqa: E402
 from splat.run.completed import CompletedRun  # noqa: E402
 from splat.stages.perceptual import perceptual_metric  # noqa: E402
+from splat.train.step import pooled  # noqa: E402
 
 RESULTS = ROOT / "scripts" / "results" / "refiner"
 
@@ -56,11 +57,16 @@ def measure(root: Path, refiner: FittedRefiner, size: int, lpips: Any, pictures:
         return replace(view, camera=view.camera.at_most(size))
 
     def drawn(view: View) -> RenderedView:
+        """Of a small view: drawn about as large as the photos that the scene learned from, and averaged."""
+        k = max(1, round(full / max(view.camera.width, view.camera.height)))
+        camera = view.camera.resized(k * view.camera.width, k * view.camera.height)
         background, beyond = run.trained.background, run.trained.surroundings
         render = draw_view(
-            run.trained.gaussians, view.camera, view.pose, run.raster, run.settings, background, beyond=beyond
+            run.trained.gaussians, camera, view.pose, run.raster, run.settings, background, beyond=beyond
         )  # fmt: skip
-        return RenderedView.of(render, view.camera, view.pose)
+        return RenderedView.of(pooled(render, k), view.camera, view.pose)
+
+    full = max(max(v.camera.width, v.camera.height) for v in run.capture.train_views)
 
     references = []
     for view in map(small, run.capture.train_views):

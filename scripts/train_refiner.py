@@ -29,7 +29,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import cv2
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -38,6 +41,7 @@ sys.path.insert(0, str(ROOT))
 from stereo_scenes import Photographed, staged  # noqa: E402
 
 from splat.commands.reconstruct import Reconstruct  # noqa: E402
+from splat.core.camera import Camera  # noqa: E402
 from splat.core.errors import SplatError  # noqa: E402
 from splat.core.files import atomic_path, write_json  # noqa: E402
 from splat.core.gaussians import Gaussians  # noqa: E402
@@ -52,9 +56,12 @@ from splat.priors.refiner.inputs import CHANNELS, PHOTOS, Example, example  # no
 from splat.priors.refiner.unet import WIDTHS, seeded_net  # noqa: E402
 from splat.priors.refiner.weights import FILE, save_weights  # noqa: E402
 from splat.raster import choose  # noqa: E402
+from splat.train.step import pooled  # noqa: E402
 
 SCENES, FIRST_SCENE, HELD_OUT = 40, 2000, 5
-WIDTH = 252
+WIDTH, SUPERSAMPLE = 480, 2
+"""Of the photos, px, and how often more than of what the network sees: a scene drawn smaller than what it was trained
+on is another one (thin Gaussians are spread over whole pixels), so it is drawn at this size, and averaged."""
 PHOTO_COUNTS = (2, 3, 3, 4, 6, 8, 12)
 STEPS = (150, 300, 500)
 """Of the reconstructions."""
@@ -133,10 +140,19 @@ def reconstructed(plan: Plan, photos: Photographed, folder: Path) -> tuple[Gauss
     return scene[torch.arange(n)], scene[torch.arange(n, len(scene))] if around else None
 
 
-def drawn(gaussians: Gaussians, beyond: Gaussians | None, photos: Photographed, pose: Rigid) -> RenderedView:
+def drawn(gaussians: Gaussians, beyond: Gaussians | None, camera: Camera, pose: Rigid) -> RenderedView:
+    """As the network sees it. `camera`: of the photos."""
     settings, background = RasterSettings(), torch.zeros(3)
-    render = draw_view(gaussians, photos.camera, pose, choose("cpu"), settings, background, beyond=beyond)
-    return RenderedView.of(render, photos.camera, pose)
+    render = draw_view(gaussians, camera, pose, choose("cpu"), settings, background, beyond=beyond)
+    return RenderedView.of(pooled(render, SUPERSAMPLE), small(camera), pose)
+
+
+def small(camera: Camera) -> Camera:
+    return camera.resized(camera.width // SUPERSAMPLE, camera.height // SUPERSAMPLE)
+
+
+def averaged(rgb: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
+    return avg_pool2d(rgb.permute(2, 0, 1)[None], SUPERSAMPLE)[0].permute(1, 2, 0).contiguous()
 
 
 def worsened(gaussians: Gaussians, generator: torch.Generator) -> Gaussians:
@@ -158,12 +174,15 @@ def examples_of(plan: Plan, folder: Path) -> list[Example]:
     found = []
     for i, (pose, target) in enumerate(zip(truth.poses, truth.rgb, strict=True)):
         scene = worsened(splat, generator) if rng.random() < WORSENED else splat
-        known = [(rgb, drawn(scene, beyond, photos, p)) for rgb, p in zip(photos.rgb, photos.poses, strict=True)]
+        camera = photos.camera
+        known = [
+            (averaged(rgb), drawn(scene, beyond, camera, p)) for rgb, p in zip(photos.rgb, photos.poses, strict=True)
+        ]
         references = [
             ReferencePhoto(p.camera, p.world_from_cam, rgb, torch.where(p.alpha > 0.5, p.depth, 0)) for rgb, p in known
         ]
         nearest, name = tuple(nearest_first(pose, references)[:PHOTOS]), f"scene {plan.number} camera {i}"
-        found.append(example(RefinerPair(drawn(scene, beyond, photos, pose), nearest, target, name)))
+        found.append(example(RefinerPair(drawn(scene, beyond, camera, pose), nearest, averaged(target), name)))
     return found
 
 
@@ -305,7 +324,13 @@ def main() -> int:
         return 3
     found = figures(fit, plans, a.out)
     print(json.dumps(found, indent=1))
-    recipe = {"scenes": len(plans), "first_scene": FIRST_SCENE, "width_px": WIDTH, "fit": asdict(RECIPE)}
+    recipe = {
+        "scenes": len(plans),
+        "first_scene": FIRST_SCENE,
+        "width_px": WIDTH,
+        "supersample": SUPERSAMPLE,
+        "fit": asdict(RECIPE),
+    }
     file = a.out / FILE.name
     save_weights(fit.net, WIDTHS, file, seed=SEED, made_by="scripts/train_refiner.py", recipe=recipe, figures=found)
     if a.install:

@@ -84,6 +84,9 @@ class RefinedSource:
             settings,
         )
         self.photos = [smaller(p, settings.size) for p in photos]
+        # A scene is as sharp as the photos that it learns from, and drawn smaller it is another one: thin Gaussians
+        # are spread over whole pixels. So what is drawn at once is as large as these, and averaged.
+        self.supersample = [max(1, round(p.camera.width / s.camera.width)) for p, s in zip(photos, self.photos)]
         self.refiner, self.fitted = refiner, False
         self.seed = seed
         self.turns = RandomTurns(seed + 4)
@@ -104,11 +107,19 @@ class RefinedSource:
         self.turns.start_over()
         if now.train_apart is None:  # the refiner has not learned anything: see `_fit`
             return
-        references = [reference_of(p, pose, now.draw(p)) for p, pose in zip(self.photos, self.poses, strict=True)]
+        references = [
+            reference_of(p, pose, now.draw(replace(p, supersample=k)))
+            for p, pose, k in zip(self.photos, self.poses, self.supersample, strict=True)
+        ]
         for k, between in enumerate(self.path):
             camera = self.photos[between.nearer].camera
             pose = between.world_from_cam.inverse().matrix().float()
-            blank = Item(camera, pose.to(self.photos[0].rgb.device), torch.zeros_like(self.photos[between.nearer].rgb))
+            blank = Item(
+                camera,
+                pose.to(self.photos[0].rgb.device),
+                torch.zeros_like(self.photos[between.nearer].rgb),
+                supersample=self.supersample[between.nearer],
+            )
             view = RenderedView.of(now.draw(blank), camera, between.world_from_cam)
             nearest = nearest_first(between.world_from_cam, references)
             item = self._item(camera, between, self.refiner.refine(view, nearest, seed=self.seed + k), view)
@@ -140,16 +151,18 @@ class RefinedSource:
             between.world_from_cam.inverse().matrix().float().to(device),
             (255 * refined.rgb.clamp(0, 1)).round().byte().to(device),
             (255 * weight.clamp(0, 1)).round().byte().to(device),
+            self.supersample[between.nearer],
         )
 
-    def _target(self, camera: Camera, pose: Tensor, rgb: Tensor, weight: Tensor) -> Item:
-        return Item(camera, pose, rgb, weight=weight, loss_weight=self.settings.weight, terms=frozenset({"l1"}))
+    def _target(self, camera: Camera, pose: Tensor, rgb: Tensor, weight: Tensor, supersample: int) -> Item:
+        terms, counts = frozenset({"l1"}), self.settings.weight
+        return Item(camera, pose, rgb, weight=weight, supersample=supersample, loss_weight=counts, terms=terms)
 
     def state(self) -> dict[str, Any]:
         return {
             "source": self.source.state(),
             **self.turns.state(),
-            "refined": [target_state(i) for i in self.refined],
+            "refined": [target_state(i) | {"supersample": i.supersample} for i in self.refined],
             "refiner": self.refiner.state() if self.fitted else None,
         }
 
@@ -157,7 +170,7 @@ class RefinedSource:
         self.source.load_state(state["source"])
         self.turns.load_state(state)
         device = self.photos[0].rgb.device
-        self.refined = [self._target(*target_fields(m, device)) for m in state["refined"]]
+        self.refined = [self._target(*target_fields(m, device), m["supersample"]) for m in state["refined"]]
         if state["refiner"] is not None:
             self.refiner, self.fitted = self.refiner.restored(state["refiner"]), True
 

@@ -32,7 +32,7 @@ from splat.train.execution import Execution
 from splat.train.loss_monitor import LossMonitor
 from splat.train.models.free import FreeGaussians
 from splat.train.models.view_model import ViewModel
-from splat.train.step import StepState
+from splat.train.step import StepState, drawn_camera, pooled
 from splat.train.surroundings import over_surroundings
 
 
@@ -141,9 +141,10 @@ class TrainingRun:
         with torch.no_grad():
             background = phase.schedules.background.colour(False, self.generator).to(self.device)
             gaussians = self.model.gaussians()
+            render = self.raster(gaussians, drawn_camera(item), item.cam_from_world, background, phase.raster)
+            seen = pooled(render, item.supersample)
             view = item.camera, item.cam_from_world, background
-            render = self.raster(gaussians, *view, phase.raster)
-            return over_surroundings(render, self.beyond, *view, self.raster, phase.raster)
+            return over_surroundings(seen, self.beyond, *view, self.raster, phase.raster)
 
     def _train_apart(self, init: Init, phase: Phase) -> Callable[[Item], Render]:
         """Train other Gaussians from the corrections of photos as they are; returns what draws them."""

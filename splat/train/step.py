@@ -157,7 +157,7 @@ def draw_item(
     dropout, waits_for_gpu = s.phase.schedules.dropout, devices.is_asynchronous(s.device)
     gaussians = s.model.gaussians()
     k = item.supersample
-    camera = item.camera if k == 1 else item.camera.resized(k * item.camera.width, k * item.camera.height)
+    camera = drawn_camera(item)
     raster = replace(
         s.phase.raster,
         absgrad=s.wants_absgrad,
@@ -176,7 +176,7 @@ def draw_item(
         ids = dropout.keep(ids, s.progress, s.generator)
     rows = leaves(gaussians, ids)
     render = s.raster(dropout.compensate(rows, s.progress), camera, pose, background, raster)
-    seen = render if k == 1 else pooled(render, k)
+    seen = pooled(render, k)
     seen = over_surroundings(seen, s.beyond, item.camera, pose, background, s.raster, s.phase.raster)
     image, affine = correction.expose(seen, background)
     photo = _target(item, background)
@@ -199,8 +199,16 @@ def _reads_normals(s: StepState, item: Item) -> bool:
     return s.phase.raster.normals and item.normals_cam is not None and s.number % every == 0
 
 
+def drawn_camera(item: Item) -> Camera:
+    """The camera that an item is drawn with before `pooled`."""
+    k, camera = item.supersample, item.camera
+    return camera if k == 1 else camera.resized(k * camera.width, k * camera.height)
+
+
 def pooled(render: Render, k: int) -> Render:
     """The images of a render averaged over squares of k x k pixels; what is per Gaussian stays as it was drawn."""
+    if k == 1:
+        return render
 
     def mean(image: Tensor) -> Tensor:
         planes = image[None] if image.dim() == 2 else image.permute(2, 0, 1)

@@ -24,6 +24,7 @@ COLOURS = (0, 1, 2)
 DIFFERENCES = tuple(i for i, n in enumerate(NAMES) if n.startswith("photo") and n.endswith(("red", "green", "blue")))
 _ALPHA = NAMES.index("alpha")
 PHOTO_MASKS = tuple(i for i, n in enumerate(NAMES) if n.endswith("mask"))
+AGREEMENTS = tuple(i for i, n in enumerate(NAMES) if n.endswith("agreement"))
 _MIDDLE = 0.5
 """Subtracted from the render's colours."""
 _COVERED = 0.5
@@ -71,10 +72,11 @@ def channels(view: RenderedView, references: tuple[ReferencePhoto, ...]) -> Floa
 
 
 def informed(inputs: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b h w"]:
-    """In [0, 1]: where the scene is opaque and a photo shows the same place. Elsewhere a network could only tell what
-    scenes look like in general, so nothing is corrected there."""
-    alpha, masks = inputs[..., _ALPHA, :, :], inputs[..., list(PHOTO_MASKS), :, :]
-    seen = ((alpha - _COVERED) / (_OPAQUE - _COVERED)).clamp(0, 1) * masks.amax(-3)
+    """In [0, 1]: where the scene is opaque and a photo shows the same place, by its own depth too. Elsewhere a network
+    could only tell what scenes look like in general, and what a photo shows there is of another place, so nothing is
+    corrected: without the agreement it drew textures into dark backgrounds (kermit -0.57 dB, with it +0.10)."""
+    alpha, agreement = inputs[..., _ALPHA, :, :], inputs[..., list(AGREEMENTS), :, :]
+    seen = ((alpha - _COVERED) / (_OPAQUE - _COVERED)).clamp(0, 1) * agreement.amax(-3)
     h, w = seen.shape[-2:]
     smooth = avg_pool2d(seen.reshape(-1, 1, h, w), 5, 1, 2, count_include_pad=False)
     return seen * smooth.reshape(seen.shape)
