@@ -87,7 +87,9 @@ def measure(root: Path, refiner: FittedRefiner, size: int, lpips: Any, pictures:
             pictures.mkdir(parents=True, exist_ok=True)
             shown = (255 * torch.cat([render.rgb, refined.rgb, target], 1)).byte().numpy()
             write_png(pictures / f"{root.name}-{Path(view.name).stem}.png", shown)
-    figures = {k: mean(r[k] for r in rows) for k in rows[0] if k != "name"} if rows else {}
+    if not rows:
+        raise SystemExit(f"{root} holds out no posed photo: reconstruct with --heldout posed --test-every 4.")
+    figures = {k: mean(r[k] for r in rows) for k in rows[0] if k != "name"}
     gains = [r["psnr_refined"] - r["psnr_render"] for r in rows]
     return figures | {"views": len(rows), "photos": len(references), "worst_gain": min(gains), "size": size}
 

@@ -189,11 +189,26 @@ def examples_of(plan: Plan, folder: Path) -> list[Example]:
 # ------------------------------------------------------------------------------------------------------------- caching
 
 
+def pairs_file(plan: Plan, out: Path) -> Path:
+    return out / "pairs" / f"{plan.number:03}.pt"
+
+
+def made_as(plan: Plan) -> str:
+    """All that the examples of a scene depend on: those made otherwise are made again."""
+    numbers = FIRST_SCENE, WIDTH, SUPERSAMPLE, VIEWS, WORSENED, MISTAKEN, POSE_ERROR
+    return json.dumps([asdict(plan), numbers])
+
+
+def is_made(plan: Plan, out: Path) -> bool:
+    file = pairs_file(plan, out)
+    return file.exists() and torch.load(file, weights_only=True, mmap=True).get("made_as") == made_as(plan)
+
+
 def cached(plan: Plan, out: Path) -> Path:
     """The file with the examples of a scene, made where it is missing. A scene that cannot be reconstructed has none,
     and says so."""
-    file = out / "pairs" / f"{plan.number:03}.pt"
-    if file.exists():
+    file = pairs_file(plan, out)
+    if is_made(plan, out):
         return file
     started = time.process_time()
     folder = out / "work"
@@ -205,7 +220,7 @@ def cached(plan: Plan, out: Path) -> Path:
         found = []
     rows = [{"inputs": e.inputs.half(), "target": (e.target * 255).round().byte(), "name": e.photo} for e in found]
     with atomic_path(file) as temporary:
-        torch.save({"plan": asdict(plan), "seconds": time.process_time() - started, "rows": rows}, temporary)
+        torch.save({"made_as": made_as(plan), "seconds": time.process_time() - started, "rows": rows}, temporary)
     shutil.rmtree(folder, ignore_errors=True)
     return file
 
@@ -223,7 +238,7 @@ def as_float(examples: list[Example]) -> list[Example]:
 def make_pairs(plans: list[Plan], out: Path, until: float) -> bool:
     """Whether all are there."""
     for plan in plans:
-        if not (out / "pairs" / f"{plan.number:03}.pt").exists():
+        if not is_made(plan, out):
             if time.monotonic() > until:
                 return False
             started = time.monotonic()
@@ -243,20 +258,25 @@ def fitted(plans: list[Plan], out: Path, until: float) -> Fit:
     """The fit as far as it came by `until`; goes on from its checkpoint, if that is of the same recipe."""
     train = [e for p in plans if not p.held_out for e in loaded(cached(p, out))]
     fit = Fit(seeded_net(CHANNELS, WIDTHS, SEED), train, RECIPE, SEED)
-    key = json.dumps([asdict(RECIPE), list(WIDTHS), SEED, len(train)])
+    key = json.dumps([asdict(RECIPE), list(WIDTHS), SEED, [made_as(p) for p in plans]])
     file = out / "fit.pt"
     if file.exists():
         saved = torch.load(file, weights_only=True)
         if saved["key"] == key:
             fit.load_state(saved["fit"])
     losses: list[float] = []
+
+    def keep() -> None:
+        with atomic_path(file) as temporary:
+            torch.save({"key": key, "fit": fit.state()}, temporary)
+
     while fit.step < RECIPE.steps and time.monotonic() < until:
         losses.append(fit.advance())
         if fit.step % 250 == 0 or fit.step == RECIPE.steps:
             print(f"step {fit.step} of {RECIPE.steps}: loss {sum(losses) / len(losses):.4f}", flush=True)
             losses = []
-            with atomic_path(file) as temporary:
-                torch.save({"key": key, "fit": fit.state()}, temporary)
+            keep()
+    keep()
     return fit
 
 

@@ -23,6 +23,7 @@ from splat.run.completed import CompletedRun
 from splat.run.console import Console, Logged
 from splat.run.folder import RunFolder
 from splat.run.trained import Trained
+from splat.run.used_priors import used_priors
 from splat.stages import evaluate, export, forecast, ingest, metrics, poses, train
 from splat.stages import init as first_gaussians
 from splat.stages import report as run_report
@@ -210,7 +211,7 @@ class Reconstruct(ReconstructSettings):
         result = evaluate.evaluate(c, p.capture, p.posed, p.held_out, trained, protocol)
         cleaned = export.export(c, p.capture, trained, result, k.renders, k.fill, k.clean)
         about: dict[str, Any] = {"method": k.chosen.name, "heldout": k.heldout, "clean": cleaned, **(more or {})}
-        used = first_gaussians.used_priors(c.run.root)
+        used = used_priors(c.run.root)
         if used or p.skipped:
             about["priors"] = {"used": used, "skipped": p.skipped}
         figures = metrics.gather_metrics(c, p.capture, p.posed, trained, result, warnings, about)

@@ -101,8 +101,9 @@ class RenderPath:
             gaussians = gaussians.to(run.device)
             enhancer = video_model
             if self.enhance == "filter":
-                if run.lost:
-                    report.warn(f"no detail is taken from {len(run.lost)} photos: {next(iter(run.lost.values()))}")
+                lost = [run.lost[v.name] for v in run.capture.train_views if v.name in run.lost]
+                if lost:
+                    report.warn(f"no detail is taken from {len(lost)} photos: {lost[0]}")
                 enhancer = frame_filter(run, gaussians, settings, still, beyond)
             report.begin("render")
             files = write_renders(

@@ -883,6 +883,10 @@ class Method(Protocol):
         """Dense matching that it needs; None: no matching, and its initializer gets no priors."""
         ...
 
+    def training_weights(self) -> str:
+        """SHA-256 of the weights of networks that its phases read: others make another result. Empty: none."""
+        ...
+
     def initializer(self, capture: Capture, plan: InitPlan | None = None) -> Initializer:
         """The initializer; without a plan, by the settings alone, which is what the key of the init stage has."""
         ...

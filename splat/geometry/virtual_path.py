@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -58,13 +59,16 @@ def neighbour_pairs(poses: Sequence[Rigid]) -> list[tuple[int, int]]:
     axes = torch.stack([p.rotation[:, 2] for p in poses]).double()
     apart = torch.cdist(centres, centres)
     mean = float(apart.sum()) / (len(poses) * (len(poses) - 1))
-    cost = apart / (mean or 1.0) + 1 - axes @ axes.T
-    pairs, joined, rest = [], [0], set(range(1, len(poses)))
-    while rest:  # Prim 1957
-        i, j = min(((i, j) for i in joined for j in rest), key=lambda p: (float(cost[p]), p))
+    cost = (apart / (mean or 1.0) + 1 - axes @ axes.T).numpy()
+    pairs, rest = [], np.arange(1, len(poses))
+    nearest, link = cost[0].copy(), np.zeros(len(poses), int)  # of every camera to those that are joined
+    while len(rest):  # Prim 1957; of equal ways the first by the numbers of the cameras
+        k = np.lexsort((rest, link[rest], nearest[rest]))[0]
+        j = int(rest[k])
+        i, rest = int(link[j]), np.delete(rest, k)
         pairs.append((min(i, j), max(i, j)))
-        joined.append(j)
-        rest.remove(j)
+        closer = (cost[j] < nearest) | ((cost[j] == nearest) & (j < link))
+        nearest[closer], link[closer] = cost[j][closer], j
     return sorted(pairs)
 
 

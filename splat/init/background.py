@@ -56,13 +56,16 @@ class BackgroundSurfaces(RaySurfaces):
     """The least mean brightness of a pixel of sky, in [0, 1]."""
     sky_texture: float = 0.03
     """The largest change from pixel to pixel, smoothed, of sky."""
-    along_rays: bool = True
-    """Say of each Gaussian how far it may slide along its ray (`coherent`); else keep sparse points beside (`edgs`)."""
+    along_rays: bool | None = None
+    """Say of each Gaussian how far it may slide along its ray, as in `coherent` (default: with at most
+    `--lm.max-bound-photos` photos); else they are free from the first step on."""
+    keep_points: float = 3.0
+    """Where Gaussians are free, sparse points farther than this many spacings from any dense one are kept. 0: none."""
 
     sampler: ClassVar[type[SurfaceSampler]]
 
     def with_details(self, init: Init, sampler: SurfaceSampler) -> Init:
-        if not self.along_rays:
+        if self.along_rays is False:
             return init
         init = super().with_details(init, sampler)
         assert isinstance(sampler, BackgroundSampler)

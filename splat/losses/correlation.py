@@ -75,6 +75,8 @@ def _maps(step: Step) -> tuple[Tensor, Tensor, Tensor] | None:
     alpha = step.render.alpha
     known = inverse > 0
     weight = probability * known * (alpha.detach() > _MIN_ALPHA)
+    for counts in (step.item.weight, step.item.alpha):
+        weight = weight if counts is None else weight * (counts / 255)
     if int((weight > 0).sum()) < _MIN_PIXELS:
         return None
     z = step.render.depth / alpha.clamp_min(_MIN_ALPHA)

@@ -39,6 +39,10 @@ class OnePhase:
         """Photos are not matched."""
         return None
 
+    def training_weights(self) -> str:
+        """No networks."""
+        return ""
+
     def phases(self, capture: Capture, init: Init, budget: Budget) -> tuple[Phase, ...]:
         """One phase on the training photos, as the settings of training have it."""
         return (budget.photo_phase,)

@@ -59,8 +59,9 @@ class Coherent(OnSurfaces):
         """Bound to rays, then free. All free where the first Gaussians come from no pixels."""
         whole = budget.photo_phase
         give_maps(whole, capture, init)
+        seed = whole.source.seed if isinstance(whole.source, PhotoSource) else 0
         whole = self._with_virtual_views(capture, init, whole)
-        whole = replace(whole, source=self.supersampling.of(whole.source))
+        whole = replace(whole, source=self.supersampling.of(whole.source, seed))
         bound = round(self.bound * budget.steps)
         if init.rays is None or bound == 0:
             return (whole,)

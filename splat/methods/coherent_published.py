@@ -104,7 +104,8 @@ class CoherentPublished(DenseMatching):
         def pixels(model: Parameterization, init: Init) -> Parameterization:
             return PixelRays(model.gaussians(), init, views, self.pixels, budget.steps, unit)
 
-        source = self.supersampling.of(whole.source)
+        seed = whole.source.seed if isinstance(whole.source, PhotoSource) else 0
+        source = self.supersampling.of(whole.source, seed)
         return (replace(whole, source=source, density=NoDensity(), parameterize=pixels, name="pixels"),)
 
 

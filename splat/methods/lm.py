@@ -2,8 +2,9 @@
 
 First Gaussians are those of `coherent` (few photos) or `edgs`, with far background and sky behind them. Training has
 the published losses: depth that correlates with that of the photos' depth maps, over the image and in patches, normals,
-and targets for cameras between neighbouring photos: renders of the first points, later renders of the scene that a
-refiner has corrected. The published refiner is a diffusion model; ours, a small network, comes with the package.
+and targets for cameras between neighbouring photos: renders of the first points and, where a refiner is asked for,
+later renders of the scene that it has corrected. The published refiner is a diffusion model; ours, a small network,
+comes with the package.
 """
 
 from __future__ import annotations
@@ -44,10 +45,6 @@ class Layout:
     """Weight of renders of points."""
     rounds: tuple[int, ...] = (12_000, 18_000, 24_000, 30_000)
     """Steps at which the first stage, and each round of refinement, ends."""
-    strength: float = 0.2
-    """Of a diffusion refiner: the share of the noise that is added and removed."""
-    control: float = 0.8
-    """Of a diffusion refiner: the weight of its control network."""
 
     @property
     def first_stage(self) -> float:
@@ -103,19 +100,33 @@ class Lm(Coherent):
 
     def record(self) -> dict[str, Any]:
         """What `config.json` says of the published setting beside the settings of the run."""
-        return {"layout": self.layout, **asdict(LAYOUTS[self.layout]), "refiner": self.refiner}
+        published = {"strength": self.diffusion.strength, "control": self.diffusion.control}
+        return {"layout": self.layout, **asdict(LAYOUTS[self.layout]), **published, "refiner": self.refiner}
 
     def check(self) -> None:
         for flag, value, lowest in (
-            ("points.per-pair", self.points.per_pair, 1),
+            ("points.per-pair", self.points.per_pair, 2),
             ("points.size", self.points.size, _MIN_SIZE),
             ("points.max-views", self.points.max_views, 1),
-            ("refined.per-pair", self.refined.per_pair, 1),
+            ("refined.per-pair", self.refined.per_pair, 2),
             ("refined.size", self.refined.size, _MIN_SIZE),
             ("refined.max-views", self.refined.max_views, 1),
+            ("refined.left-out.scenes", self.refined.left_out.scenes, 1),
+            ("scene.recipe.steps", self.scene.recipe.steps, 1),
+            ("scene.recipe.batch", self.scene.recipe.batch, 1),
+            ("scene.recipe.crop", self.scene.recipe.crop, _MIN_SIZE),
+            ("feedback.max-change", self.feedback.max_change, 1 / 255),
+            ("diffusion.steps", self.diffusion.steps, 1),
+            ("diffusion.rank", self.diffusion.rank, 1),
+            ("diffusion.fit-steps", self.diffusion.fit_steps, 1),
+            ("diffusion.crop", self.diffusion.crop, 64),
         ):
-            if value < lowest:
-                raise SplatError(f"--lm.{flag} {value} is too low: give at least {lowest}.")
+            if not value >= lowest:
+                raise SplatError(f"--lm.{flag} {value} is too low: give at least {lowest:.3g}.")
+        if not 0 < self.diffusion.strength <= 1:
+            raise SplatError(
+                f"--lm.diffusion.strength {self.diffusion.strength} is a share: give more than 0, at most 1."
+            )
 
     def few(self, capture: Capture) -> bool:
         """Whether Gaussians are bound to rays first."""
@@ -133,7 +144,8 @@ class Lm(Coherent):
     def initializer(self, capture: Capture, plan: InitPlan | None = None) -> Initializer:
         found = super().initializer(capture, plan)
         assert isinstance(found, BackgroundSurfaces)
-        return found if self.few(capture) else replace(found, along_rays=False, keep_points=3.0)
+        along = self.few(capture) if found.along_rays is None else found.along_rays
+        return replace(found, along_rays=along, keep_points=0.0 if along else found.keep_points)
 
     def unavailable(self) -> str | None:
         """As `coherent`; and where the refiner that was asked for lacks its weights."""
@@ -141,8 +153,14 @@ class Lm(Coherent):
             try:
                 self.diffusion.check()
             except SplatError as e:
-                return str(e)
+                return str(e).removesuffix(".")
         return super().unavailable()
+
+    def training_weights(self) -> str:
+        """Those of the refiner."""
+        if self.refiner == "none" or not self.refined.every:
+            return ""
+        return self.scene.sha256() if self.refiner == "scene" else self.diffusion.sha256()
 
     def _with_refined_views(self, capture: Capture, init: Init, phase: Phase, photos: PhotoSource) -> Phase:
         published = LAYOUTS[self.layout]
@@ -157,6 +175,7 @@ class Lm(Coherent):
             self.feedback,
             self.refined,
             photos.seed,
+            _l1(phase),
         )
         rounds = [step / published.rounds[-1] for step in published.rounds[:-1]]
         return with_refined_views(phase, source, init, phase.steps, rounds)
@@ -177,12 +196,8 @@ class Lm(Coherent):
         until = published.first_stage if self.points.until is None else self.points.until
         finest = [items[-1] for items in photos.levels]
         depths = posed_depths(capture.views, init.depths)
-        cloud = (
-            Cloud.of_depths(depths, [i.rgb for i in finest], self.points.size)
-            if depths
-            else Cloud.of_gaussians(init.gaussians)
-        )
-        l1 = phase.losses.l1 if isinstance(phase.losses, Losses) else 1.0
+        cloud = Cloud.of_depths(depths, finest, self.points.size) if depths else Cloud.of_gaussians(init.gaussians)
+        l1 = _l1(phase)
         items = point_items(
             cloud,
             [i.camera for i in finest],
@@ -193,3 +208,8 @@ class Lm(Coherent):
         )
         last = round(until * phase.steps)
         return replace(phase, source=PointSource(phase.source, items, self.points.every, last, photos.seed))
+
+
+def _l1(phase: Phase) -> float:
+    """The weight of that term among the losses of a phase."""
+    return phase.losses.l1 if isinstance(phase.losses, Losses) else 1.0

@@ -17,13 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate, mse_loss, pad
 
-from splat.core import devices
+from splat.core import devices, licences
 from splat.core.errors import SplatError
 from splat.core.foreign import regular_file, shown
 from splat.core.metrics import psnr
-from splat.core.slots import ReferencePhoto, RefinedView, RefinerPair, RenderedView, Reporter
+from splat.core.slots import ReferencePhoto, RefinedView, RefinerPair, RenderedView, Reporter, Silent
 from splat.priors import diffusers_door
-from splat.priors.weights import named_folder
+from splat.priors.weights import named_folder, networks_sha256
 
 TITLE = "Stable Diffusion 1.5 with the tile ControlNet"
 BASE, CONTROL = "stable-diffusion-v1-5", "control_v11f1e_sd15_tile"
@@ -70,6 +70,7 @@ class DiffusionRefiner:
 
     def check(self) -> tuple[Path, Path]:
         """The folders of the two networks. Raises SplatError where one, or a package, is missing."""
+        licences.require(TITLE, LICENCE, "choose --lm.refiner scene")
         root = named_folder(self.weights)
         needed = [f"{BASE}/{part}/{name}" for part, name in _PARTS.items()]
         needed.append(f"{CONTROL}/diffusion_pytorch_model.safetensors")
@@ -86,9 +87,16 @@ class DiffusionRefiner:
             raise SplatError(f"{reason}.")
         return root / BASE, root / CONTROL
 
+    def sha256(self) -> str:
+        """Of the networks' weights. Raises SplatError as `check`."""
+        base, control = self.check()
+        parts = [*(f"{base.name}/{p}" for p in _PARTS), control.name]
+        return networks_sha256(base.parent, parts, f"copy {BASE} and {CONTROL} again")
+
     def start(self) -> LoadedDiffusion:
         """Raises SplatError as `check`, and where the weights are damaged or of other networks."""
         base, control = self.check()
+        licences.record(licences.Provenance(TITLE, LICENCE, self.sha256()))
         condition = diffusers_door.load("ControlNetModel", control, TITLE)
         pipeline = diffusers_door.load(
             "StableDiffusionControlNetImg2ImgPipeline", base, TITLE, controlnet=condition, safety_checker=None,
@@ -152,10 +160,12 @@ class LoadedDiffusion:
     ) -> LoadedDiffusion:
         """Train the LoRA in `budget` steps (0: as published) to predict the noise on photos, given their renders. One
         photo is held out; where the result does not gain `min_gain` on it, the LoRA is taken off and the refiner is
-        not used."""
+        not used. What a photo has masked is taken to be as rendered."""
+        report = report or Silent()
+        pairs = [replace(p, target=_where_it_counts(p, p.target)) for p in pairs]
         photos = sorted({p.photo for p in pairs})
         if len(photos) < 2:
-            return replace(self, accepted=False, summary="not used: it needs pairs of two photos")
+            return self._rejected("not used: it needs pairs of two photos", report)
         generator = torch.Generator().manual_seed(seed)
         held = photos[int(torch.randint(len(photos), (1,), generator=generator))]
         train = [p for p in pairs if p.photo != held]
@@ -168,15 +178,19 @@ class LoadedDiffusion:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            if report is not None:
-                report.progress(step + 1, steps, loss=float(loss.detach()))
+            report.progress(step + 1, steps, loss=float(loss.detach()))
         gain = self._gain([p for p in pairs if p.photo == held], seed)
         about = f"{gain:+.2f} dB on {held}, which it had not seen"
         if gain >= self.settings.min_gain:
+            report.info(f"refiner: {about}")
             return replace(self, summary=about)
         for part in _networks(self.pipeline):
             _without_lora(part)
-        return replace(self, accepted=False, summary=f"not used: {about}")
+        return self._rejected(f"not used: {about}", report)
+
+    def _rejected(self, why: str, report: Reporter) -> LoadedDiffusion:
+        report.info(f"refiner: {why}")
+        return replace(self, accepted=False, summary=why)
 
     def state(self) -> dict[str, Any]:
         lora = [
@@ -194,8 +208,13 @@ class LoadedDiffusion:
         return replace(self, accepted=bool(state["accepted"]), summary=str(state["summary"]))
 
     def _gain(self, pairs: list[RefinerPair], seed: int) -> float:
-        gains = [psnr(self._denoised(p.view.rgb, seed), p.target) - psnr(p.view.rgb, p.target) for p in pairs]
-        return sum(gains) / len(gains)
+        """Mean of dB, over what the photos have not masked."""
+
+        def gain(p: RefinerPair) -> float:
+            denoised = _where_it_counts(p, self._denoised(p.view.rgb, seed))
+            return psnr(denoised, p.target) - psnr(p.view.rgb, p.target)
+
+        return sum(map(gain, pairs)) / len(pairs)
 
     def _add_lora(self, seed: int) -> list[Tensor]:
         """LoRA layers on all three networks; the parameters to train."""
@@ -242,6 +261,11 @@ class LoadedDiffusion:
             mid_block_additional_residual=middle,
         ).sample  # fmt: skip
         return mse_loss(predicted, noise)
+
+
+def _where_it_counts(pair: RefinerPair, image: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
+    """The image; the render where the photo says nothing."""
+    return image if pair.weight is None else torch.where(pair.weight[..., None] > 0, image, pair.view.rgb)
 
 
 def _without_lora(network: torch.nn.Module) -> None:

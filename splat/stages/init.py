@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from splat.core import licences
 from splat.core.capture import Capture
-from splat.core.files import write_json
-from splat.core.foreign import read_json
 from splat.core.slots import Init, InitPlan, Method, Priors
 from splat.run.arrays_io import load_init, save_init
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
+from splat.run.used_priors import note_priors
 from splat.stages.context import Context
 from splat.stages.forecast import Limits, plan_matching
 from splat.stages.priors import PriorSettings
-
-PRIORS_FILE = "priors.json"
-"""Beside the first Gaussians: what weights and programs they were made with."""
-
-
-def used_priors(run: Path) -> list[dict[str, Any]]:
-    """Of a run whose init stage is done: name, licence, SHA-256 and seconds of each."""
-    path = run / "init" / PRIORS_FILE
-    found = read_json(path).get("used", []) if path.is_file() else []
-    return found if isinstance(found, list) else []
 
 
 def init(
@@ -53,7 +41,7 @@ def init(
         plan, asked = _planned(c, seen, method, settings, limits, cap)
         with licences.recorded() as used:
             result = method.initializer(seen, plan)(seen, sh_degree, c.seed, c.report, asked)
-        write_json(folder / PRIORS_FILE, {"used": used})
+        note_priors(folder, used)
         if len(result.gaussians) > cap:
             generator = torch.Generator().manual_seed(c.seed)
             ids = torch.randperm(len(result.gaussians), generator=generator)[:cap].sort().values

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from splat.core import licences
 from splat.core.capture import Capture
 from splat.core.errors import Interrupted, SplatError
 from splat.core.gaussians import Gaussians
@@ -26,6 +27,7 @@ from splat.raster.distributed import Distributed
 from splat.run.code import code_hash
 from splat.run.folder import hash_of
 from splat.run.trained import Trained, load_trained, save_trained
+from splat.run.used_priors import note_priors
 from splat.stages.context import Context
 from splat.stages.measure import mean, measure
 from splat.train.execution import Execution
@@ -67,7 +69,7 @@ def train(
     sizes = [(v.camera.width, v.camera.height) for v in views]
     drawn_by = c.raster.name if c.group.world == 1 else Distributed(c.group).name
     code = code_hash("splat.stages.train", type(method).__module__)
-    about = method.name, method, timeless, losses, c.settings, cap, c.seed, sizes, drawn_by
+    about = method.name, method, method.training_weights(), timeless, losses, c.settings, cap, c.seed, sizes, drawn_by
     key = hash_of("train", c.run.identity("init"), *about)
     job = Job(
         capture=capture,
@@ -98,7 +100,9 @@ def train(
     def make(folder: Path) -> Trained:
         settings = replace(job.settings, key=c.run.identity("train"))
         shared = c.group.broadcast(replace(job, settings=settings, checkpoint=folder / "checkpoint"))
-        trained = optimize(shared, c.group, c.raster, c.report, c.run.log, held_out, observers, control)
+        with licences.recorded() as used:
+            trained = optimize(shared, c.group, c.raster, c.report, c.run.log, held_out, observers, control)
+        note_priors(folder, used)
         save_trained(folder, trained)
         return trained
 

@@ -53,6 +53,7 @@ def refiner_pairs(
     now: Round,
     settings: LeftOut,
     steps: int,
+    seed: int = 0,
 ) -> list[RefinerPair]:
     """Renders of each photo's camera by a scene that was trained without it, beside the photo.
 
@@ -70,7 +71,7 @@ def refiner_pairs(
         apart = replace(
             phase,
             steps=max(1, round(settings.steps * steps)),
-            source=ItemSource([photos[i] for i in kept], seed=k),
+            source=ItemSource([photos[i] for i in kept], seed=seed + k),
             density=without_photos(phase.density, held),
             surroundings=None if phase.surroundings is None else phase.surroundings.without_photos(held),
             parameterize=None,

@@ -54,18 +54,23 @@ class Cloud:
     """In [0, 1]."""
 
     @staticmethod
-    def of_depths(depths: Sequence[PosedDepth], photos: Sequence[Tensor], max_side: int) -> Cloud:
-        """Every known depth, in the colour of its photo (uint8 [h w 3], of any size), at most `max_side` columns and
-        rows of each."""
+    def of_depths(depths: Sequence[PosedDepth], photos: Sequence[Item], max_side: int) -> Cloud:
+        """Every known depth, in the colour of its photo, which may have another size; without those of pixels that are
+        masked, transparent, or beside such. Of maps with more columns or rows than `max_side` every n-th pixel of
+        every n-th row, so that fewer than twice as many are left."""
         points, colours = [], []
         for d, photo in zip(depths, photos, strict=True):
             step = max(1, max(d.depth.shape) // max_side)
-            known = d.depth[::step, ::step] > 0
             pixels = d.camera.pixel_centres()[::step, ::step].float()
+            known = d.depth[::step, ::step] > 0
+            size = (d.camera.width, d.camera.height)
+            for counts in (photo.weight, photo.alpha):
+                if counts is not None:
+                    whole = read_bilinear(counts.cpu()[None].float(), pixels, size)[0] > 254
+                    known = known & whole
             at = d.camera.unproject(pixels[known], d.depth[::step, ::step][known])
             points.append(d.world_from_cam.apply(at).float())
-            size = (d.camera.width, d.camera.height)
-            image = photo.cpu().permute(2, 0, 1).float() / 255
+            image = photo.rgb.cpu().permute(2, 0, 1).float() / 255
             colours.append(read_bilinear(image, pixels, size).permute(1, 2, 0)[known])
         return Cloud(torch.cat(points), torch.cat(colours))
 

@@ -57,8 +57,8 @@ class RefinedViews:
     """Weight of their L1 error where they count fully."""
     left_out: LeftOut = field(default_factory=LeftOut)
     """The scenes that the refiner learns from."""
-    fit_steps: int = 300
-    """Steps in which it learns from them."""
+    fit_steps: int = 0
+    """Steps in which it learns from them; 0: as many as the refiner asks for (scene: 300, diffusion: 1800)."""
 
 
 class RefinedSource:
@@ -74,8 +74,10 @@ class RefinedSource:
         weigh: Weigh,
         settings: RefinedViews,
         seed: int = 0,
+        l1: float = 1.0,
     ) -> None:
-        """`photos`, `poses` (`world_from_cam`) and `names` of the training views."""
+        """`photos`, `poses` (`world_from_cam`) and `names` of the training views. `l1`: weight of that term among the
+        losses, which is not to count beside `RefinedViews.weight`."""
         self.source, self.poses, self.names, self.weigh, self.settings = (
             source,
             list(poses),
@@ -83,6 +85,7 @@ class RefinedSource:
             weigh,
             settings,
         )
+        self.l1 = l1
         self.photos = [smaller(p, settings.size) for p in photos]
         # A scene is as sharp as the photos that it learns from, and drawn smaller it is another one: thin Gaussians
         # are spread over whole pixels. So what is drawn at once is as large as these, and averaged.
@@ -138,7 +141,9 @@ class RefinedSource:
         if now.train_apart is None:
             now.report.info("refiner: not used, for several processes train together")
             return
-        pairs = refiner_pairs(self.photos, self.poses, self.names, init, phase, now, self.settings.left_out, steps)
+        pairs = refiner_pairs(
+            self.photos, self.poses, self.names, init, phase, now, self.settings.left_out, steps, self.seed
+        )  # fmt: skip
         self.refiner = self.refiner.fit(pairs, self.settings.fit_steps, self.seed, now.report)
 
     def _item(self, camera: Camera, between: Between, refined: RefinedView, view: RenderedView) -> Item | None:
@@ -155,7 +160,7 @@ class RefinedSource:
         )
 
     def _target(self, camera: Camera, pose: Tensor, rgb: Tensor, weight: Tensor, supersample: int) -> Item:
-        terms, counts = frozenset({"l1"}), self.settings.weight
+        terms, counts = frozenset({"l1"}), self.settings.weight / self.l1 if self.l1 > 0 else 0.0
         return Item(camera, pose, rgb, weight=weight, supersample=supersample, loss_weight=counts, terms=terms)
 
     def state(self) -> dict[str, Any]:

@@ -108,13 +108,17 @@ class StepResult:
     skipped: list[int | None] = field(default_factory=list)
     """Views whose loss was not finite."""
     figures: dict[str, Any] = field(default_factory=dict)
-    """Values of the last item, for the log: "loss" and the terms."""
+    """Of the last photo, or of the last item where there is none, for the log: "loss" and the terms."""
     replayed: bool = False
     """`after_update` of density control was part of the step."""
+    _of_photo: bool = False
 
     def add(self, item: Item, loss: Tensor, figures: dict[str, Any]) -> None:
-        self.losses.append((loss, figures.get("psnr", math.nan), item.view_id))
-        self.figures = {"loss": loss, **{k: v for k, v in figures.items() if k != "psnr"}}
+        is_photo = item.terms is None
+        self.losses.append((loss, figures.get("psnr", math.nan) if is_photo else math.nan, item.view_id))
+        if is_photo or not self._of_photo:
+            self.figures = {"loss": loss, **{k: v for k, v in figures.items() if k != "psnr"}}
+            self._of_photo = is_photo
 
 
 def eager_step(
@@ -194,9 +198,11 @@ def draw_item(
 
 
 def _reads_normals(s: StepState, item: Item) -> bool:
-    """Whether a term of the loss reads the rendered normals of the item in this step."""
+    """Whether a term of the loss reads the rendered normals of the item in this step. Of several processes all draw
+    them or none does, so there it does not depend on the item."""
     every = max(1, getattr(s.phase.losses, "normal_every", 1))
-    return s.phase.raster.normals and item.normals_cam is not None and s.number % every == 0
+    known = item.normals_cam is not None or not s.exchange.alone
+    return s.phase.raster.normals and known and s.number % every == 0
 
 
 def drawn_camera(item: Item) -> Camera:

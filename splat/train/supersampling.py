@@ -30,7 +30,8 @@ class Supersampling:
 
 
 class SupersampledSource:
-    """A `slots.TargetSource`: the items of another one, those of a step at the same factor."""
+    """A `slots.TargetSource`: the items of another one, those of a step at the same factor, or at a larger one of their
+    own."""
 
     def __init__(self, source: TargetSource, settings: Supersampling, seed: int = 0) -> None:
         self.source, self.settings = source, settings
@@ -41,7 +42,7 @@ class SupersampledSource:
         if step >= self.settings.start * steps:
             factor = int(torch.randint(1, self.settings.max_factor + 1, (1,), generator=self.generator))
         for item in self.source.items(step, steps):
-            yield item if factor == 1 else replace(item, supersample=factor)
+            yield item if factor <= item.supersample else replace(item, supersample=factor)
 
     def state(self) -> dict[str, Any]:
         return {"source": self.source.state(), "generator": self.generator.get_state()}

@@ -7,9 +7,10 @@ import random
 
 import pytest
 import torch
+from scipy.sparse.csgraph import minimum_spanning_tree
 from torch import Tensor
 
-from splat.core.geometry import Rigid, rotation_from_axis_angle
+from splat.core.geometry import Rigid, matrix_from_quat, rotation_from_axis_angle
 from splat.geometry.virtual_path import between_photos, distance_weights, neighbour_pairs, slerp, virtual_path
 
 
@@ -62,6 +63,18 @@ def test_neighbours_are_those_in_space_whatever_the_sequence_of_the_photos() -> 
     pairs = neighbour_pairs([line[i] for i in shuffled])
     assert {tuple(sorted((shuffled[i], shuffled[j]))) for i, j in pairs} == {(k, k + 1) for k in range(6)}
     assert neighbour_pairs(line[:1]) == [] and virtual_path([]) == []
+
+
+def test_neighbours_of_hundreds_are_those_of_the_smallest_tree() -> None:
+    generator = torch.Generator().manual_seed(0)
+    turns = torch.nn.functional.normalize(torch.randn(400, 4, generator=generator), dim=1).double()
+    centres = torch.randn(400, 3, generator=generator).double()
+    poses = [Rigid(matrix_from_quat(q), c) for q, c in zip(turns, centres, strict=True)]
+    apart, axes = torch.cdist(centres, centres), torch.stack([p.rotation[:, 2] for p in poses])
+    cost = (apart / (apart.sum() / (400 * 399)) + 1 - axes @ axes.T).fill_diagonal_(0)
+    tree = minimum_spanning_tree(cost.numpy()).toarray()
+    found = neighbour_pairs(poses)
+    assert len(found) == 399 and sum(float(cost[p]) for p in found) == pytest.approx(tree.sum(), rel=1e-9)
 
 
 def test_neither_way_nor_weights_depend_on_the_origin_of_the_world() -> None:

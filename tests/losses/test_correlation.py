@@ -103,6 +103,19 @@ def test_unknown_depth_does_not_count() -> None:
     assert patch_correlation(step_of(rendered, torch.zeros_like(known)), 16) is None
 
 
+@pytest.mark.parametrize("field", ["weight", "alpha"])
+def test_masked_pixels_do_not_count(field: str) -> None:
+    known = bumps()
+    rendered = known * 2
+    rendered[:, :20] = 100 * bumps(seed=3)[:, :20]
+    counts = torch.full(known.shape, 255, dtype=torch.uint8)
+    counts[:, :20] = 0
+    step = step_of(rendered, known)
+    masked = replace(step, item=replace(step.item, **{field: counts}))
+    assert float(depth_correlation(step)) > 0.1 > 1e-4 > abs(float(depth_correlation(masked)))
+    assert abs(float(patch_correlation(masked, 16))) < 1e-4
+
+
 def test_terms_of_weight_0_are_never_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise AssertionError

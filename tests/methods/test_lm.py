@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import planes
@@ -22,6 +23,9 @@ from splat.losses.correlation import pearson_distance
 from splat.losses.normals import normal_errors
 from splat.methods import Lm
 from splat.methods.lm import LAYOUTS
+from splat.priors.diffusion_refiner import DiffusionRefiner
+from splat.priors.refiner import FeedbackWeight, SceneRefiner
+from splat.priors.refiner.fitting import Recipe
 from splat.raster import choose
 from splat.train.loop import TrainSettings, train
 from splat.train.models.view_model import ViewModel, ViewSettings
@@ -153,6 +157,12 @@ def test_training_lowers_the_new_terms(prepared: tuple[Capture, Init]) -> None:
         (Lm(points=PointViews(per_pair=0)), "--lm.points.per-pair 0"),
         (Lm(points=PointViews(size=0)), "--lm.points.size 0"),
         (Lm(refiner="scene", refined=RefinedViews(size=8)), "--lm.refined.size 8"),
+        (Lm(refined=RefinedViews(per_pair=1)), "--lm.refined.per-pair 1"),
+        (Lm(scene=SceneRefiner(Recipe(batch=0))), "--lm.scene.recipe.batch 0"),
+        (Lm(scene=SceneRefiner(Recipe(crop=0))), "--lm.scene.recipe.crop 0"),
+        (Lm(feedback=FeedbackWeight(max_change=math.nan)), "--lm.feedback.max-change nan"),
+        (Lm(diffusion=DiffusionRefiner(strength=0.0)), "--lm.diffusion.strength 0.0"),
+        (Lm(diffusion=DiffusionRefiner(steps=0)), "--lm.diffusion.steps 0"),
     ],
 )
 def test_cameras_between_the_photos_that_cannot_be_are_named(method: Lm, flag: str) -> None:

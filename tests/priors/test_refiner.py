@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -113,6 +114,20 @@ def test_what_it_learned_elsewhere_is_not_used_where_it_does_not_help(pairs: lis
     clean = [replace(p, view=replace(p.view, rgb=p.target)) if p.photo == held else p for p in tinted[:3]]
     refiner = few.start().fit(clean, seed=0)
     assert refiner.held_out == held and not refiner.accepted
+
+
+def test_of_three_photos_none_chooses_the_weights_that_it_judges(pairs: list) -> None:
+    class Noted(Silent):
+        figures: ClassVar[list[dict[str, Any]]] = []
+
+        def progress(self, done: int, total: int, **figures: Any) -> None:
+            self.figures.append(figures)
+
+    QUICK.start().fit(pairs[:3], budget=8, seed=0, report=Noted())
+    assert Noted.figures and not any("psnr" in f for f in Noted.figures)
+    Noted.figures.clear()
+    QUICK.start().fit(pairs[:4], budget=8, seed=0, report=Noted())
+    assert Noted.figures and all("psnr" in f for f in Noted.figures)
 
 
 def test_one_photo_is_not_enough(pairs: list) -> None:

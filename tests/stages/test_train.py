@@ -66,6 +66,9 @@ class Plain:
     def matching(self) -> None:
         return None
 
+    def training_weights(self) -> str:
+        return ""
+
     def initializer(self, capture: Capture, plan: Any = None) -> Any:
         raise NotImplementedError
 

@@ -40,9 +40,12 @@ def with_hole(capture: Capture) -> list[DepthMap]:
     return out
 
 
+def photos_of(capture: Capture) -> list[Item]:
+    return [Item(v.camera, torch.eye(4), torch.from_numpy(v.load().rgb)) for v in capture.views]
+
+
 def targets(capture: Capture, maps: list[DepthMap], weight: float = 0.6) -> list[Item]:
-    photos = [torch.from_numpy(v.load().rgb) for v in capture.views]
-    cloud = Cloud.of_depths(posed_depths(capture.views, maps), photos, 400)
+    cloud = Cloud.of_depths(posed_depths(capture.views, maps), photos_of(capture), 400)
     return point_items(cloud, [v.camera for v in capture.views], POSES, PointViews(), weight)
 
 
@@ -56,6 +59,21 @@ def test_points_show_what_a_photo_would_and_empty_pixels_are_masked(capture: Cap
         assert 0.3 < float(known.float().mean()) < 0.95
         assert float((item.rgb.float() - true).abs()[known].mean()) < 8
         assert not bool(item.rgb[~known].any())
+
+
+@pytest.mark.parametrize("field", ["weight", "alpha"])
+def test_masked_and_transparent_pixels_give_no_points(capture: Capture, field: str) -> None:
+    """Their colours are black in the photos; those of pixels beside them are mixed with it."""
+    depths = posed_depths(capture.views, planes.TrueDepth(SCENE)(capture, Silent()))
+    photos = photos_of(capture)
+    counts = torch.full((90, 120), 255, dtype=torch.uint8)
+    counts[20:50, 30:80] = 0
+    masked = [replace(p, rgb=p.rgb * (counts > 0)[..., None], **{field: counts}) for p in photos]
+    whole, some = (Cloud.of_depths(depths, p, 400) for p in (photos, masked))
+    missing = len(whole.points) - len(some.points)
+    assert 3 * 30 * 50 <= missing <= 3 * 32 * 52
+    as_they_were, left = ({*map(tuple, torch.cat([c.points, c.colours], 1).tolist())} for c in (whole, some))
+    assert left <= as_they_were
 
 
 def test_a_surface_hides_what_is_behind_it_though_its_points_leave_gaps() -> None:

@@ -141,6 +141,57 @@ def test_ten_steps_of_two_processes_are_ten_steps_of_one_that_takes_both_photos(
     assert closeness(one, trained(ALONE, 10)[0]) > 1e-3, "other photos in other steps"
 
 
+class BesideTargets:
+    """Each photo with the normals of a depth map, and a target without them beside it, as `lm` has both."""
+
+    def __init__(self) -> None:
+        self.photos = PhotoSource(photos(), seed=1)
+
+    def items(self, step: int, steps: int) -> Iterator[Item]:
+        (photo,) = self.photos.items(step, steps)
+        normals = torch.tensor([0.0, 0.6, -0.8]).expand(CAMERA.height, CAMERA.width, 3).contiguous()
+        yield replace(photo, normals_cam=normals)
+        yield replace(photo, view_id=None, terms=frozenset({"l1"}))
+
+    def state(self) -> dict[str, Any]:
+        return self.photos.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.photos.load_state(state)
+
+
+def with_normals(group: ProcessGroup) -> Gaussians:
+    """By two processes, or by one that takes the items of both, with the rows in the order in which shares come
+    back."""
+    init, source, rates = start(), BesideTargets(), LearningRates()
+    if group.world == 1:
+        rates = batch_rates(rates, 2)
+        init = Init(Gaussians.cat([shard_init(init, ProcessGroup(r, 2)).gaussians for r in range(2)]))
+        source = InBatches(source, 2)  # type: ignore[assignment, arg-type]
+    centres = torch.stack([-p[:3, :3].T @ p[:3, 3] for p in POSES])
+    view_model = ViewModel(len(POSES), ViewSettings(exposure=False), centres, 4.0)
+    phase = Phase(
+        6,
+        source,
+        Losses(normal_l1=0.01, normal_cosine=0.01),
+        NoDensity(),
+        Schedules(rates=rates, sh=ShSchedule(0.2)),
+        RasterSettings(normals=True),
+    )
+    kernels, acceleration = Native(), None
+    if group.world > 1:
+        kernels = Distributed(group)
+        acceleration = Acceleration(init.gaussians.means.device, Silent(), group=group)
+    settings = TrainSettings(scene_extent=4.0)
+    return train(init, (phase,), kernels, view_model, settings, Silent(), None, [], acceleration).gaussians
+
+
+def test_a_photo_with_normals_and_a_target_without_may_be_of_two_processes(tmp_path: Path) -> None:
+    one = with_normals(ALONE)
+    for gaussians in together.run(2, with_normals, tmp_path):
+        assert closeness(gaussians, one) < 1e-5
+
+
 def grown_and_resumed(group: ProcessGroup, folder: str) -> list[Any]:
     """Density control at work: straight, and stopped after 35 of 60 steps and gone on."""
     density = DefaultDensity(cap=90, threshold=1e-6, stop=0.9)  # changes once, after step 50

@@ -45,6 +45,14 @@ def test_factors_are_of_one_to_the_largest_after_the_start_and_one_before() -> N
     assert set(drawn[:50]) == {1} and set(drawn[50:]) == {1, 2, 3, 4}
 
 
+def test_an_item_that_asks_for_more_gets_it() -> None:
+    class Larger(One):
+        def items(self, step: int, steps: int):  # type: ignore[no-untyped-def]
+            yield from (replace(i, supersample=3) for i in super().items(step, steps))
+
+    assert set(factors(Supersampling(4, start=0.0).of(Larger()), range(130))) == {3, 4}  # type: ignore[arg-type]
+
+
 def test_off_changes_nothing_about_the_source() -> None:
     one = One()
     assert Supersampling().of(one) is one

@@ -25,7 +25,7 @@ CONFIDENCE_WEIGHT = 0.1
 class Recipe:
     """How a network is trained: AdamW, the rate falling to 0 as a cosine."""
 
-    steps: int = 600
+    steps: int = 300
     batch: int = 4
     crop: int = 80
     """Side of the crops, px; a smaller image is taken whole."""

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from splat.core import licences
 from splat.core.slots import ReferencePhoto, RefinedView, RefinerPair, RenderedView, Reporter, Silent
 from splat.priors.refiner.fitting import Fit, Recipe, Score, refined_colours, score, steps_of
 from splat.priors.refiner.inputs import CHANNELS, Example, channels, example, informed
 from splat.priors.refiner.unet import WIDTHS, RefinerNet, seeded_net
-from splat.priors.refiner.weights import load_weights
+from splat.priors.refiner.weights import LICENCE, load_weights
 
 _CHECKS = 8
 """Times during a fit that the photo is looked at that chooses the weights."""
@@ -36,11 +37,17 @@ class SceneRefiner:
     min_gain: float = 0.1
     """PSNR in dB that it has to gain on a photo that it has not seen; with less it is not used."""
 
+    def sha256(self) -> str:
+        """Of the weights that it starts from; empty: there are none."""
+        found = load_weights() if self.pretrained else None
+        return "" if found is None else found.sha256
+
     def start(self, seed: int = 0, report: Reporter | None = None) -> FittedRefiner:
         """The refiner before it has seen the scene. Raises SplatError where the package's weights are damaged."""
         report = report or Silent()
         found = load_weights() if self.pretrained else None
         if found is not None:
+            licences.record(licences.Provenance("refiner", LICENCE, found.sha256))
             net = RefinerNet(CHANNELS, found.widths)
             net.load_state_dict(found.tensors)
             return FittedRefiner(self, net.eval(), "starts from the weights of the package")
@@ -69,9 +76,9 @@ class FittedRefiner:
     ) -> FittedRefiner:
         """Learn from pairs of at least two photos in `budget` steps (0: those of the recipe).
 
-        Two photos, chosen by seed, are held out (of two or three photos, one). Of the weights on the way, those before
-        the first step included, those are kept that are best on the second; the first has no part in that, and where
-        they do not gain `min_gain` over its render, the refiner is not used.
+        Two photos, chosen by seed, are held out. Of the weights on the way, those before the first step included, those
+        are kept that are best on the second; the first has no part in that, and where they do not gain `min_gain` over
+        its render, the refiner is not used. Of two or three photos one is held out, and the last weights are kept.
         Pairs whose render and photo have nothing in common are left out, saying so.
         """
         report = report or Silent()
@@ -86,11 +93,11 @@ class FittedRefiner:
             return self._rejected(f"not used: it needs pairs of two photos and has those of {len(photos)}", report)
         generator = torch.Generator().manual_seed(seed)
         order = [photos[i] for i in torch.randperm(len(photos), generator=generator).tolist()]
-        held, chooses = order[0], order[1] if len(order) >= _TWO_HELD_OUT else order[0]
+        held, chooses = order[0], order[1:2] if len(order) >= _TWO_HELD_OUT else []
         examples = [example(p) for p in related]
         judges = [e for e in examples if e.photo == held]
-        learned = [e for e in examples if e.photo not in (held, chooses)]
-        net = self._fitted(learned, [e for e in examples if e.photo == chooses], budget, seed, report)
+        learned = [e for e in examples if e.photo not in (held, *chooses)]
+        net = self._fitted(learned, [e for e in examples if e.photo in chooses], budget, seed, report)
         scores = {"identity": score(judges, None), "start": score(judges, self.net), "fitted": score(judges, net)}
         gain = scores["fitted"].psnr - scores["identity"].psnr
         about = f"{gain:+.2f} dB on {held}, which it had not seen"
@@ -102,18 +109,18 @@ class FittedRefiner:
     def _fitted(
         self, examples: list[Example], judges: list[Example], budget: int, seed: int, report: Reporter
     ) -> RefinerNet:
-        """The network on the way that is best on `judges`."""
+        """The network on the way that is best on `judges`; the last one where there are none."""
         net = copy.deepcopy(self.net).train()
         recipe = replace(self.settings.recipe, steps=budget or self.settings.recipe.steps)
-        best = score(judges, net)
+        best = score(judges, net).psnr if judges else 0.0
         kept = copy.deepcopy(net.state_dict())
 
         def check(step: int) -> None:
             nonlocal best, kept
-            now = score(judges, net)
-            if now.psnr > best.psnr:
-                best, kept = now, copy.deepcopy(net.state_dict())
-            report.progress(step, recipe.steps, what="refiner", psnr=now.psnr)
+            figures = {"psnr": score(judges, net).psnr} if judges else {}
+            if not judges or figures["psnr"] > best:
+                best, kept = figures.get("psnr", 0.0), copy.deepcopy(net.state_dict())
+            report.progress(step, recipe.steps, what="refiner", **figures)
 
         for _ in steps_of(Fit(net, examples, recipe, seed), check, max(1, recipe.steps // _CHECKS)):
             pass

@@ -30,6 +30,10 @@ class RefinerWeights:
     record: dict[str, Any]
     """The JSON beside the file: `sha256`, `licence`, `seed`, `recipe`, `inputs`, `widths` and the recipe's figures."""
 
+    @property
+    def sha256(self) -> str:
+        return str(self.record["sha256"])
+
 
 def save_weights(net: RefinerNet, widths: tuple[int, int, int], path: Path, **record: Any) -> None:
     """The network as `path`, and `path` with .json beside it. `record`: seed, recipe and figures."""
