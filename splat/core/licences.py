@@ -15,10 +15,13 @@ from splat.core.errors import SplatError
 Policy = Literal["research", "commercial"]
 
 COMMERCIAL = frozenset(
-    {"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "CC0-1.0", "CC-BY-4.0", "OpenRAIL++-M", "none"}
+    {
+        *("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "CC0-1.0", "CC-BY-4.0"),
+        *("OpenRAIL++-M", "CreativeML OpenRAIL-M", "none"),
+    }
 )
-"""Licences (SPDX names where there are) that allow commercial use; `none`: there are no weights. OpenRAIL++-M forbids
-certain uses, none of them for being commercial."""
+"""Licences (SPDX names where there are) that allow commercial use; `none`: there are no weights. Those called OpenRAIL
+forbid certain uses, none of them for being commercial."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ import refining
 import tiny_diffusion
 import torch
 
+from splat.core import licences
 from splat.core.errors import SplatError
 from splat.core.metrics import psnr
 from splat.core.slots import ViewRefiner
-from splat.priors.diffusion_refiner import BASE, CONTROL, DiffusionRefiner, LoadedDiffusion
+from splat.priors.diffusion_refiner import BASE, CONTROL, LICENCE, DiffusionRefiner, LoadedDiffusion, _without_lora
 from splat.priors.refiner import FeedbackWeight
 
 WANTED = ("diffusers", "transformers", "peft")
@@ -83,6 +84,33 @@ def test_a_missing_package_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / CONTROL / "diffusion_pytorch_model.safetensors").touch()
     with pytest.raises(SplatError, match=r"pip install \"splat3d\[diffusion\]\""):
         DiffusionRefiner(weights=tmp_path).start()
+
+
+def test_its_weights_are_named_and_asked_about(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = DiffusionRefiner(weights=weights, device="cpu")
+    with licences.recorded() as used:
+        settings.start()
+    assert [(u["licence"], u["sha256"]) for u in used] == [(LICENCE, settings.sha256())]
+    monkeypatch.setattr(licences, "COMMERCIAL", frozenset())
+    with licences.policy("commercial"), pytest.raises(SplatError, match="--license commercial"):
+        settings.check()
+
+
+def test_what_a_photo_masks_teaches_nothing(loaded: LoadedDiffusion) -> None:
+    """Black masks beside the same photos without a mask: the LoRA comes out the same."""
+    found = []
+    for black in (True, False):
+        pairs = []
+        for p in refining.pairs(3):
+            weight = torch.ones(p.target.shape[:2])
+            weight[:, : p.target.shape[1] // 2] = 0
+            dark = torch.where(weight[..., None] > 0, p.target, 0)
+            pairs.append(replace(p, target=dark if black else p.target, weight=weight))
+        kept = replace(loaded, settings=replace(loaded.settings, min_gain=-99.0)).fit(pairs, budget=1, seed=0)
+        found.append({n: v.clone() for n, v in kept.pipeline.unet.named_parameters() if "lora_B" in n})
+        for part in (kept.pipeline.unet, kept.pipeline.controlnet, kept.pipeline.text_encoder):
+            _without_lora(part)
+    assert found[0] and all(torch.equal(v, found[1][n]) for n, v in found[0].items())
 
 
 def test_it_refines_any_size_and_repeats_itself(loaded: LoadedDiffusion) -> None:
