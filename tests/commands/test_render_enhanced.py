@@ -88,7 +88,7 @@ def test_photos_that_are_gone_are_said_and_the_flight_is_still_made_steady(
     photos.rename(tmp_path / "elsewhere")
     flight = {"path": "path", "frames": 6, "size": 64, "video": False, "images": True, "enhance": "filter"}
     RenderPath(tmp_path / "run", out=tmp_path / "a", **flight)()
-    assert "no detail is taken from 10 photos" in " ".join(capsys.readouterr().err.split())
+    assert "no detail is taken from 7 photos" in " ".join(capsys.readouterr().err.split())
     assert not any(about["photos"] for about in account(tmp_path / "a" / "path").values())
     RenderPath(tmp_path / "run", out=tmp_path / "b", photos=tmp_path / "elsewhere", **flight)()
     assert "no detail" not in capsys.readouterr().err
