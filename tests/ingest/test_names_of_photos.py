@@ -70,7 +70,7 @@ def test_many_names_are_mapped_in_time_that_grows_with_their_number() -> None:
         assert match_names(names, have) == list(range(n))
         return time.process_time() - started
 
-    assert seconds(4000) < 40 * max(seconds(400), 0.01)
+    assert min(seconds(4000) for _ in range(3)) < 40 * max(seconds(400), 0.01)  # quadratic: 100
 
 
 # ------------------------------------------------------------------------------------------------------------ datasets
