@@ -1,6 +1,7 @@
 """What the package's refiner makes of held-out photos: PSNR, SSIM and LPIPS of renders before and after.
 
-    python scripts/refiner_gain.py RUN... [--size 480] [--weights FILE] [--pictures DIR] [--name captures]
+    python scripts/refiner_gain.py RUN... [--size 480] [--drawn-small] [--weights FILE] [--pictures DIR]
+                                   [--name captures]
 
 Each RUN is a finished run folder; its training photos are what the refiner may copy from, its held-out photos the
 truth. Nothing is fitted to the scene. LPIPS (or ST-LPIPS) where its weights are found (SPLAT_WEIGHTS). Numbers are kept
@@ -49,7 +50,9 @@ def refiner_of(path: Path) -> FittedRefiner:
     return FittedRefiner(SceneRefiner(), net.eval(), "as it comes")
 
 
-def measure(root: Path, refiner: FittedRefiner, size: int, lpips: Any, pictures: Path | None) -> dict[str, Any]:
+def measure(
+    root: Path, refiner: FittedRefiner, size: int, drawn_small: bool, lpips: Any, pictures: Path | None
+) -> dict[str, Any]:
     """One row: means over the held-out photos of a run, and each view's change."""
     run = CompletedRun.open(root)
 
@@ -58,7 +61,7 @@ def measure(root: Path, refiner: FittedRefiner, size: int, lpips: Any, pictures:
 
     def drawn(view: View) -> RenderedView:
         """Of a small view: drawn about as large as the photos that the scene learned from, and averaged."""
-        k = max(1, round(full / max(view.camera.width, view.camera.height)))
+        k = 1 if drawn_small else max(1, round(full / max(view.camera.width, view.camera.height)))
         camera = view.camera.resized(k * view.camera.width, k * view.camera.height)
         background, beyond = run.trained.background, run.trained.surroundings
         render = draw_view(
@@ -117,6 +120,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--size", type=int, default=480, help="long side of the renders, px")
+    parser.add_argument("--drawn-small", action="store_true", help="draw at that size, in place of the photos' size")
     parser.add_argument("--weights", type=Path, default=FILE)
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--name", default="captures")
@@ -127,7 +131,7 @@ def main() -> int:
     kept = RESULTS / f"{given.name}.json"
     rows = json.loads(kept.read_text()) if kept.is_file() else {}
     for root in given.runs:
-        rows[given.label or root.name] = measure(root, refiner, given.size, lpips, given.pictures)
+        rows[given.label or root.name] = measure(root, refiner, given.size, given.drawn_small, lpips, given.pictures)
         write_json(kept, rows)
     text = table(rows)
     write_atomic(kept.with_suffix(".md"), text)

@@ -74,7 +74,7 @@ def channels(view: RenderedView, references: tuple[ReferencePhoto, ...]) -> Floa
 def informed(inputs: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b h w"]:
     """In [0, 1]: where the scene is opaque and a photo shows the same place, by its own depth too. Elsewhere a network
     could only tell what scenes look like in general, and what a photo shows there is of another place, so nothing is
-    corrected: without the agreement it drew textures into dark backgrounds (kermit -0.57 dB, with it +0.10)."""
+    corrected: without the agreement it drew textures into dark backgrounds (`scripts/results/refiner`)."""
     alpha, agreement = inputs[..., _ALPHA, :, :], inputs[..., list(AGREEMENTS), :, :]
     seen = ((alpha - _COVERED) / (_OPAQUE - _COVERED)).clamp(0, 1) * agreement.amax(-3)
     h, w = seen.shape[-2:]
