@@ -45,8 +45,9 @@ _MIN_COUNTING = 0.02
 class RefinedViews:
     """Which refined renders there are, and what they count."""
 
-    every: int = 1
-    """A refined render is a target in every so many steps, beside the photo; 0: no refiner."""
+    every: int = 2
+    """A refined render is a target in every so many steps, beside the photo, and then takes as long as it; 0: no
+    refiner."""
     per_pair: int = 10
     """Steps of the way between two neighbouring photos."""
     max_views: int = 24

@@ -37,7 +37,7 @@ from splat.train.refined_views import RefinedSource, RefinedViews, with_refined_
 from splat.train.views import PhotoSource, smaller
 
 STEPS, ROUNDS = 40, (0.5, 0.75)
-SETTINGS = RefinedViews(per_pair=4, max_views=8, size=48, left_out=LeftOut(3, 0.2), fit_steps=1)
+SETTINGS = RefinedViews(every=1, per_pair=4, max_views=8, size=48, left_out=LeftOut(3, 0.2), fit_steps=1)
 
 
 @dataclass
