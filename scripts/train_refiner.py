@@ -26,7 +26,6 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -45,7 +44,7 @@ from splat.core.camera import Camera  # noqa: E402
 from splat.core.errors import SplatError  # noqa: E402
 from splat.core.files import atomic_path, write_json  # noqa: E402
 from splat.core.gaussians import Gaussians  # noqa: E402
-from splat.core.geometry import Rigid  # noqa: E402
+from splat.core.geometry import Rigid, rotation_from_axis_angle  # noqa: E402
 from splat.core.slots import RasterSettings, ReferencePhoto, RefinerPair, RenderedView, Silent  # noqa: E402
 from splat.export import load_splat  # noqa: E402
 from splat.geometry.between import pose_between  # noqa: E402
@@ -114,8 +113,8 @@ def virtual_poses(poses: list[Rigid], rng: np.random.Generator) -> list[Rigid]:
 
 def mistaken(pose: Rigid, rng: np.random.Generator) -> Rigid:
     """A pose as photos alone give it: turned a little, so that what it shows is off by up to a pixel."""
-    turn, _ = cv2.Rodrigues(np.radians(POSE_ERROR) * rng.normal(size=3))
-    return Rigid(pose.rotation @ torch.from_numpy(turn).to(pose.rotation), pose.translation)
+    turn = rotation_from_axis_angle(torch.from_numpy(np.radians(POSE_ERROR) * rng.normal(size=3)))
+    return Rigid(pose.rotation @ turn.to(pose.rotation), pose.translation)
 
 
 def reconstructed(plan: Plan, photos: Photographed, folder: Path) -> tuple[Gaussians, Gaussians | None]:
@@ -137,7 +136,7 @@ def reconstructed(plan: Plan, photos: Photographed, folder: Path) -> tuple[Gauss
     scene = load_splat(folder / "run" / "export" / "splat.ply")
     around = json.loads((folder / "run" / "metrics.json").read_text()).get("num_surroundings") or 0
     n = len(scene) - around
-    return scene[torch.arange(n)], scene[torch.arange(n, len(scene))] if around else None
+    return scene[:n], scene[n:] if around else None
 
 
 def drawn(gaussians: Gaussians, beyond: Gaussians | None, camera: Camera, pose: Rigid) -> RenderedView:
@@ -169,12 +168,11 @@ def examples_of(plan: Plan, folder: Path) -> list[Example]:
     photos, truth = stage.photograph(stage.poses), stage.photograph(virtual_poses(stage.poses, rng))
     if rng.random() < MISTAKEN:
         photos = replace(photos, poses=[mistaken(p, rng) for p in photos.poses])
-    splat, beyond = reconstructed(plan, photos, folder)
+    camera, (splat, beyond) = photos.camera, reconstructed(plan, photos, folder)
     generator = torch.Generator().manual_seed(plan.number)
     found = []
     for i, (pose, target) in enumerate(zip(truth.poses, truth.rgb, strict=True)):
         scene = worsened(splat, generator) if rng.random() < WORSENED else splat
-        camera = photos.camera
         known = [
             (averaged(rgb), drawn(scene, beyond, camera, p)) for rgb, p in zip(photos.rgb, photos.poses, strict=True)
         ]
@@ -275,6 +273,7 @@ def fitted(plans: list[Plan], out: Path, until: float) -> Fit:
         if fit.step % 250 == 0 or fit.step == RECIPE.steps:
             print(f"step {fit.step} of {RECIPE.steps}: loss {sum(losses) / len(losses):.4f}", flush=True)
             losses = []
+        if fit.step % 250 == 0:
             keep()
     keep()
     return fit

@@ -10,11 +10,9 @@ from typing import Any, Literal
 from splat.core.errors import SplatError
 from splat.core.files import write_json
 from splat.core.lpips import metric_title
-from splat.core.machine import available_memory_gb
-from splat.export import read_splat
-from splat.export.sidecar import drawn_as_said, from_original_frame
 from splat.run.completed import CompletedRun
 from splat.run.console import Console
+from splat.stages.drawing import to_draw
 from splat.stages.figures import check_names, figures_named
 from splat.stages.measure import mean, mean_figures, measure
 from splat.stages.perceptual import perceptual_metric, reported_variant
@@ -50,12 +48,7 @@ class Evaluate:
         run.require(views)
         scorer, note = perceptual_metric(self.lpips)
         with Console() as report:
-            gaussians, settings, beyond = run.trained.gaussians, run.settings, run.trained.surroundings
-            if self.splat is not None:
-                splat = read_splat(self.splat, report, available_memory_gb())
-                gaussians, settings = from_original_frame(splat, run.capture), drawn_as_said(splat, settings)
-                beyond = None  # the file holds its own
-            gaussians = gaussians.to(run.device)
+            gaussians, settings, beyond = to_draw(run, self.splat, report)
             background = run.trained.background.to(gaussians.means)
             more = figures_named(self.figures, self.lpips)
             found = measure(gaussians, views, run.raster, settings, background, None, scorer, more, beyond)

@@ -12,18 +12,16 @@ from splat.core.camera import Camera
 from splat.core.errors import SplatError
 from splat.core.gaussians import Gaussians
 from splat.core.geometry import Rigid
-from splat.core.machine import available_memory_gb
 from splat.core.slots import FrameEnhancer, PathCamera, RasterSettings, RenderedView
-from splat.export import read_splat
 from splat.export.enhance import FrameFilter, ReferencePhotos
 from splat.export.renders import write_renders
-from splat.export.sidecar import drawn_as_said, from_original_frame
 from splat.export.video import check_flight
 from splat.geometry.camera_paths import interpolated_path, orbit_path
 from splat.geometry.drawing import draw_view
 from splat.priors.video_enhancer import VideoEnhancer
 from splat.run.completed import CompletedRun, note_written
 from splat.run.console import Console
+from splat.stages.drawing import to_draw
 
 
 @dataclass(frozen=True)
@@ -93,12 +91,7 @@ class RenderPath:
         target = self.out or self.run / "export" / "renders"
         rgb = tuple(float(v) for v in run.trained.background)
         with Console() as report:
-            gaussians, settings, beyond = run.trained.gaussians, run.settings, run.trained.surroundings
-            if self.splat is not None:
-                splat = read_splat(self.splat, report, available_memory_gb())
-                gaussians, settings = from_original_frame(splat, run.capture), drawn_as_said(splat, settings)
-                beyond = None  # the file holds its own
-            gaussians = gaussians.to(run.device)
+            gaussians, settings, beyond = to_draw(run, self.splat, report)
             enhancer = video_model
             if self.enhance == "filter":
                 lost = [run.lost[v.name] for v in run.capture.train_views if v.name in run.lost]

@@ -155,8 +155,7 @@ def _shown(scene: Scene) -> tuple[Gaussians, dict[str, Any]]:
     if scene.trained is not None:
         surfaces, up = scene.trained.gaussians, _unit(scene.trained.file_from_world.inverse(), scene.up)
         gaussians, around = with_surroundings(surfaces, scene.trained.surroundings), page.extent(surfaces)
-        if scene.trained.surroundings is not None:
-            ball = page.ball_within(scene.trained.surroundings)
+        ball = page.ball_within(scene.trained.surroundings)
         r, g, b = (float(v) for v in scene.trained.background)
         background = (r, g, b)
         units = float(scene.trained.file_from_world.scale)

@@ -60,12 +60,18 @@ def extent(gaussians: Gaussians) -> Extent:
     return Extent((x, y, z), radius if radius > 0 else 1.0)
 
 
-def ball_within(surroundings: Gaussians) -> Extent:
-    """The ball that the surroundings of a scene are around: from outside they would hide it."""
+def ball_within(surroundings: Gaussians | None) -> Extent | None:
+    """The ball that the surroundings of a scene are around: from outside they would hide it. None: there are none."""
+    if surroundings is None:
+        return None
     means = surroundings.means.detach().cpu().double()
     centre = means.mean(0)
     x, y, z = centre.tolist()
     return Extent((x, y, z), 0.999 * float((means - centre).norm(dim=1).min()))
+
+
+def _as_json(extent: Extent | None) -> dict[str, Any] | None:
+    return None if extent is None else {"centre": list(extent.centre), "radius": extent.radius}
 
 
 def hello(
@@ -85,10 +91,8 @@ def hello(
         "background": list(background),
         "antialiased": antialiased,
         "units_per_scene": units_per_scene,
-        "extent": None if around is None else {"centre": list(around.centre), "radius": around.radius},
-        "surroundings": None
-        if surroundings is None
-        else {"centre": list(surroundings.centre), "radius": surroundings.radius},
+        "extent": _as_json(around),
+        "surroundings": _as_json(surroundings),
     }
 
 

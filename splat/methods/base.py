@@ -48,6 +48,11 @@ class OnePhase:
         return (budget.photo_phase,)
 
 
+def photos_seed(phase: Phase) -> int:
+    """The seed that a phase on photos draws them by."""
+    return phase.source.seed if isinstance(phase.source, PhotoSource) else 0
+
+
 class DenseMatching(OnePhase):
     """What methods that match photos pixel by pixel share besides."""
 

@@ -10,7 +10,7 @@ from splat.core.capture import Capture
 from splat.core.slots import Budget, Init, Parameterization, Phase
 from splat.geometry.reproject import posed_depths
 from splat.init.ray_surfaces import RaySurfaces
-from splat.methods.base import OnSurfaces, give_maps
+from splat.methods.base import OnSurfaces, give_maps, photos_seed
 from splat.methods.edgs import DEFAULTS as EDGS
 from splat.train.density import NoDensity
 from splat.train.density.pruning import with_innermost
@@ -59,7 +59,7 @@ class Coherent(OnSurfaces):
         """Bound to rays, then free. All free where the first Gaussians come from no pixels."""
         whole = budget.photo_phase
         give_maps(whole, capture, init)
-        seed = whole.source.seed if isinstance(whole.source, PhotoSource) else 0
+        seed = photos_seed(whole)
         whole = self._with_virtual_views(capture, init, whole)
         whole = replace(whole, source=self.supersampling.of(whole.source, seed))
         bound = round(self.bound * budget.steps)

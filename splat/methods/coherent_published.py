@@ -26,7 +26,7 @@ from splat.core.capture import Capture
 from splat.core.slots import Budget, Init, Initializer, InitPlan, MatchingRequest, Parameterization, Phase
 from splat.init.dense_surfaces import MAX_MATCHING_SIZE
 from splat.init.published_coherent import PublishedCoherent, depth_unit
-from splat.methods.base import DenseMatching
+from splat.methods.base import DenseMatching, photos_seed
 from splat.train.density import NoDensity
 from splat.train.models.pixel_rays import PixelRays, PixelSettings
 from splat.train.models.ray_fields import STEPS
@@ -104,8 +104,7 @@ class CoherentPublished(DenseMatching):
         def pixels(model: Parameterization, init: Init) -> Parameterization:
             return PixelRays(model.gaussians(), init, views, self.pixels, budget.steps, unit)
 
-        seed = whole.source.seed if isinstance(whole.source, PhotoSource) else 0
-        source = self.supersampling.of(whole.source, seed)
+        source = self.supersampling.of(whole.source, photos_seed(whole))
         return (replace(whole, source=source, density=NoDensity(), parameterize=pixels, name="pixels"),)
 
 

@@ -173,9 +173,8 @@ class Lm(Coherent):
             [v.name for v in capture.views],
             self.scene.start(photos.seed) if self.refiner == "scene" else self.diffusion.start(),
             self.feedback,
-            self.refined,
+            replace(self.refined, weight=_over_l1(self.refined.weight, phase)),
             photos.seed,
-            _l1(phase),
         )
         rounds = [step / published.rounds[-1] for step in published.rounds[:-1]]
         return with_refined_views(phase, source, init, phase.steps, rounds)
@@ -197,19 +196,19 @@ class Lm(Coherent):
         finest = [items[-1] for items in photos.levels]
         depths = posed_depths(capture.views, init.depths)
         cloud = Cloud.of_depths(depths, finest, self.points.size) if depths else Cloud.of_gaussians(init.gaussians)
-        l1 = _l1(phase)
         items = point_items(
             cloud,
             [i.camera for i in finest],
             [v.pose for v in capture.views],
             self.points,
-            weight / l1 if l1 > 0 else 0.0,
+            _over_l1(weight, phase),
             finest[0].rgb.device,
         )
         last = round(until * phase.steps)
         return replace(phase, source=PointSource(phase.source, items, self.points.every, last, photos.seed))
 
 
-def _l1(phase: Phase) -> float:
-    """The weight of that term among the losses of a phase."""
-    return phase.losses.l1 if isinstance(phase.losses, Losses) else 1.0
+def _over_l1(weight: float, phase: Phase) -> float:
+    """The weight of an item that is compared by L1 alone, which the weight of L1 among the losses is not to change."""
+    l1 = phase.losses.l1 if isinstance(phase.losses, Losses) else 1.0
+    return weight / l1 if l1 > 0 else 0.0

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,20 +51,29 @@ def load(kind: str, folder: Path, title: str, **options: Any) -> Any:
     import diffusers
 
     diffusers.utils.logging.disable_progress_bar()
-    try:
+    with _refused(folder, title):
         found = getattr(diffusers, kind).from_pretrained(
             str(folder), local_files_only=True, use_safetensors=True, **options
         )
-    except Exception as e:  # damaged files raise all kinds
-        reason = (shown(e) or type(e).__name__)[:160]
-        raise SplatError(f"{shown(folder)} cannot be loaded as {title} ({reason}): copy it again.") from None
     if hasattr(found, "set_progress_bar_config"):
         found.set_progress_bar_config(disable=True)
     return found
 
 
-def scheduler(kind: str, pipeline: Any, **options: Any) -> Any:
-    """A scheduler of class `kind` of diffusers with the numbers of a pipeline's own."""
+def scheduler(kind: str, pipeline: Any, folder: Path, title: str, **options: Any) -> Any:
+    """A scheduler of class `kind` of diffusers with the numbers of that of a pipeline from `folder`. Raises SplatError
+    as `load`."""
     import diffusers
 
-    return getattr(diffusers, kind).from_config(pipeline.scheduler.config, **options)
+    with _refused(folder, title):
+        return getattr(diffusers, kind).from_config(pipeline.scheduler.config, **options)
+
+
+@contextmanager
+def _refused(folder: Path, title: str) -> Iterator[None]:
+    """What goes wrong inside is the folder's fault."""
+    try:
+        yield
+    except Exception as e:  # damaged files raise all kinds
+        reason = (shown(e) or type(e).__name__)[:160]
+        raise SplatError(f"{shown(folder)} cannot be loaded as {title} ({reason}): copy it again.") from None

@@ -102,7 +102,7 @@ class DiffusionRefiner:
             "StableDiffusionControlNetImg2ImgPipeline", base, TITLE, controlnet=condition, safety_checker=None,
             requires_safety_checker=False,
         )  # fmt: skip
-        pipeline.scheduler = diffusers_door.scheduler("DDIMScheduler", pipeline, clip_sample=False)
+        pipeline.scheduler = diffusers_door.scheduler("DDIMScheduler", pipeline, base, TITLE, clip_sample=False)
         for part in _networks(pipeline):
             part.requires_grad_(False)
         return LoadedDiffusion(self, pipeline.to(devices.named(self.device), torch.float32))

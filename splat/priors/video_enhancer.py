@@ -87,7 +87,7 @@ class VideoEnhancer:
         folder = self.check()
         digest = networks_sha256(folder, _NETWORKS, f"convert the weights of {TITLE}, or choose --enhance filter")
         pipeline = diffusers_door.load("VideoToVideoSDPipeline", folder, TITLE)
-        pipeline.scheduler = diffusers_door.scheduler("DPMSolverMultistepScheduler", pipeline)
+        pipeline.scheduler = diffusers_door.scheduler("DPMSolverMultistepScheduler", pipeline, folder, TITLE)
         pipeline.vae.enable_slicing()  # one frame at a time: a chunk of them would fill a GPU
         device = devices.named(self.device)
         precision = torch.float16 if torch.device(device).type == "cuda" else torch.float32

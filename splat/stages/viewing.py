@@ -47,7 +47,7 @@ def run_scene(run: CompletedRun) -> Scene:
         name=root.resolve().name,
         rasterizer=run.raster,
         gaussians=trained.scene.to(run.device),
-        surroundings=None if trained.surroundings is None else ball_within(trained.surroundings),
+        surroundings=ball_within(trained.surroundings),
         step=trained.steps,
         cameras=tuple(SceneCamera(v, figures.get(v.name), trained.exposures.get(v.name)) for v in views),
         settings=run.settings,

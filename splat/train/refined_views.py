@@ -75,10 +75,9 @@ class RefinedSource:
         weigh: Weigh,
         settings: RefinedViews,
         seed: int = 0,
-        l1: float = 1.0,
     ) -> None:
-        """`photos`, `poses` (`world_from_cam`) and `names` of the training views. `l1`: weight of that term among the
-        losses, which is not to count beside `RefinedViews.weight`."""
+        """`photos`, `poses` (`world_from_cam`) and `names` of the training views. `settings.weight` is multiplied by
+        that of L1 among the losses."""
         self.source, self.poses, self.names, self.weigh, self.settings = (
             source,
             list(poses),
@@ -86,7 +85,6 @@ class RefinedSource:
             weigh,
             settings,
         )
-        self.l1 = l1
         self.photos = [smaller(p, settings.size) for p in photos]
         # A scene is as sharp as the photos that it learns from, and drawn smaller it is another one: thin Gaussians
         # are spread over whole pixels. So what is drawn at once is as large as these, and averaged.
@@ -161,7 +159,7 @@ class RefinedSource:
         )
 
     def _target(self, camera: Camera, pose: Tensor, rgb: Tensor, weight: Tensor, supersample: int) -> Item:
-        terms, counts = frozenset({"l1"}), self.settings.weight / self.l1 if self.l1 > 0 else 0.0
+        terms, counts = frozenset({"l1"}), self.settings.weight
         return Item(camera, pose, rgb, weight=weight, supersample=supersample, loss_weight=counts, terms=terms)
 
     def state(self) -> dict[str, Any]:

@@ -40,9 +40,8 @@ class LiveView:
         spent = self.viewer.session.spent()
         gaussians = snapshot.gaussians.map(lambda t: t.detach().to("cpu"))  # the observer's own copy already
         behind = snapshot.num_surroundings
-        ball = ball_within(gaussians[-behind:]) if behind else None
-        shown = replace(self.scene, gaussians=gaussians, surroundings=ball, step=snapshot.step)
-        self.viewer.session.show(shown)
+        ball = ball_within(gaussians[-behind:] if behind else None)
+        self.viewer.session.show(replace(self.scene, gaussians=gaussians, surroundings=ball, step=snapshot.step))
         took = time.monotonic() - self._asked + spent
         self._due = time.monotonic() + max(EVERY_SECONDS, took / SHARE)
 
